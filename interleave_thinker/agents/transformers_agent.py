@@ -1,0 +1,210 @@
+"""An agent in this process: a Hugging Face folder with a Qwen3-VL, through transformers.
+
+Any size, sharded or not, with an optional LoRA adapter folder (peft). transformers is imported when a
+model is loaded and not before. Nothing is ever downloaded.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ..errors import AgentError
+from .base import Completion, Message, OnText, Sampling, TextStream, shrink
+
+if TYPE_CHECKING:
+    import torch
+
+MODEL_TYPES = ("qwen3_vl", "qwen3_vl_moe")
+
+
+@dataclass
+class TransformersAgent:
+    """`model` and `processor` are ready to use; `on_device` is called before each reply and says where.
+
+    name: folder name and adapter, for records and cache keys.
+    """
+
+    model: Any
+    processor: Any
+    name: str
+    prompts: str | None = None
+    on_device: Callable[[], torch.device] | None = None
+    check: Callable[[], None] | None = field(default=None, repr=False)
+
+    def complete(self, messages: Sequence[Message], sampling: Sampling, on_text: OnText | None = None) -> Completion:
+        import torch
+
+        device = self.on_device() if self.on_device else next(self.model.parameters()).device
+        inputs = self._inputs(messages, sampling).to(device)
+        stream = TextStream(on_text)
+        watcher = _Watcher(self.processor.tokenizer, stream, self.check)
+        options: dict[str, Any] = {"do_sample": False}
+        if sampling.temperature > 0:
+            torch.manual_seed(sampling.seed % 2**63)
+            options = {
+                "do_sample": True,
+                "temperature": sampling.temperature,
+                "top_p": sampling.top_p,
+                "top_k": sampling.top_k,
+            }
+        else:
+            options |= {"temperature": None, "top_p": None, "top_k": None}
+        with torch.inference_mode():
+            self.model.generate(
+                **inputs,
+                **options,
+                max_new_tokens=sampling.max_tokens,
+                streamer=watcher,
+                stopping_criteria=[watcher.stopping],
+            )
+        return stream.completion(cut_off=watcher.count >= sampling.max_tokens and not watcher.ended)
+
+    def _inputs(self, messages: Sequence[Message], sampling: Sampling) -> Any:
+        turns, images = [], []
+        for message in messages:
+            content: list[dict[str, Any]] = []
+            for part in message.parts:
+                if isinstance(part, str):
+                    content.append({"type": "text", "text": part})
+                else:
+                    content.append({"type": "image"})
+                    images.append(shrink(part.convert("RGB"), sampling.max_pixels))
+            turns.append({"role": message.role, "content": content})
+        text = self.processor.apply_chat_template(turns, tokenize=False, add_generation_prompt=True)
+        return self.processor(text=[text], images=images or None, return_tensors="pt")
+
+
+class _Watcher:
+    """Takes tokens from `generate` as they come, decodes them, and carries the caller's wish to stop.
+
+    An exception of the caller leaves `generate` from inside `put`: an interrupt takes one token.
+    """
+
+    def __init__(self, tokenizer: Any, stream: TextStream, check: Callable[[], None] | None):
+        self.tokenizer, self.stream, self.check = tokenizer, stream, check
+        self.ids: list[int] = []
+        self.count = 0
+        self.ended = False
+        self.enough = False
+        self.prompt_seen = False
+        self.shown = ""
+
+    def put(self, value: Any) -> None:
+        if self.check is not None:
+            self.check()
+        if not self.prompt_seen:
+            self.prompt_seen = True
+            return
+        for token in value.reshape(-1).tolist():
+            self.count += 1
+            if token in _stop_ids(self.tokenizer):
+                self.ended = True
+                continue
+            self.ids.append(token)
+            text = self.tokenizer.decode(self.ids, skip_special_tokens=False)
+            if text.endswith("\ufffd"):
+                continue
+            piece, self.shown = text[len(self.shown) :], text
+            if not self.stream.push(piece):
+                self.enough = True
+
+    def end(self) -> None:
+        pass
+
+    def stopping(self, input_ids: Any, scores: Any, **_: Any) -> Any:
+        import torch
+
+        return torch.full((input_ids.shape[0],), self.enough, dtype=torch.bool, device=input_ids.device)
+
+
+def _stop_ids(tokenizer: Any) -> set[int]:
+    return {i for i in (tokenizer.eos_token_id, tokenizer.pad_token_id) if i is not None}
+
+
+def check_folder(folder: Path) -> dict[str, Any]:
+    """The model's config, if `folder` holds a Qwen3-VL that can be loaded.
+
+    Raises:
+        AgentError: no such folder, no config.json, another kind of model, or no or incomplete weights.
+    """
+    if not folder.is_dir():
+        raise AgentError(f"There is no model folder {folder.name!r}. Put a Qwen3-VL folder into models/VLM.")
+    try:
+        config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    except OSError:
+        raise AgentError(f"{folder.name} has no config.json; it is not a Hugging Face model folder.") from None
+    except ValueError as error:
+        raise AgentError(f"config.json of {folder.name} is not valid JSON: {error}.") from None
+    kind = config.get("model_type") if isinstance(config, dict) else None
+    if kind not in MODEL_TYPES:
+        raise AgentError(f"{folder.name} is a {kind!r} model; Load Agent takes Qwen3-VL ({', '.join(MODEL_TYPES)}).")
+    index = folder / "model.safetensors.index.json"
+    if index.is_file():
+        try:
+            shards = set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values())
+        except (ValueError, KeyError, AttributeError) as error:
+            raise AgentError(f"{index.name} of {folder.name} is damaged: {error}.") from None
+        missing = sorted(s for s in shards if not (folder / Path(str(s)).name).is_file())
+        if missing:
+            raise AgentError(f"{folder.name} lacks {len(missing)} of {len(shards)} weight files, e.g. {missing[0]}.")
+    elif not any(folder.glob("*.safetensors")):
+        raise AgentError(f"{folder.name} holds no .safetensors weights; download the model completely.")
+    return dict(config)
+
+
+def load_agent(
+    folder: Path,
+    *,
+    adapter: Path | None = None,
+    dtype: str = "auto",
+    device: str | None = None,
+) -> TransformersAgent:
+    """Load a folder from disk. dtype: "auto" (as stored; float32 on a CPU), "bfloat16", "float16", "float32".
+
+    Raises:
+        AgentError: see `check_folder`; transformers or peft is missing or too old; the adapter does not fit.
+    """
+    check_folder(folder)
+    try:
+        import torch
+        from transformers import AutoProcessor, Qwen3VLForConditionalGeneration
+    except ImportError as error:
+        raise AgentError(
+            f"Load Agent needs transformers >= 4.57 with Qwen3-VL ({error}). Update it with "
+            "pip install -U 'transformers>=4.57', or use Agent from CLIP, which needs nothing."
+        ) from error
+    device = device or ("cuda" if torch.cuda.is_available() else "cpu")
+    wanted: Any = getattr(torch, dtype) if dtype != "auto" else (torch.float32 if device == "cpu" else "auto")
+    try:
+        model = Qwen3VLForConditionalGeneration.from_pretrained(folder, dtype=wanted, local_files_only=True)
+        processor = AutoProcessor.from_pretrained(folder, local_files_only=True)
+    except (OSError, ValueError, RuntimeError, KeyError) as error:
+        raise AgentError(f"{folder.name} cannot be loaded: {_short(error)}") from error
+    name = folder.name
+    if adapter is not None:
+        model = _with_adapter(model, adapter)
+        name += f"+{adapter.name}"
+    prompts = folder / "prompts"
+    return TransformersAgent(model.to(device).eval(), processor, name, str(prompts) if prompts.is_dir() else None)
+
+
+def _with_adapter(model: Any, adapter: Path) -> Any:
+    if not (adapter / "adapter_config.json").is_file():
+        raise AgentError(f"{adapter.name} has no adapter_config.json; it is not a LoRA adapter folder.")
+    try:
+        from peft import PeftModel
+    except ImportError as error:
+        raise AgentError("A LoRA adapter needs peft: pip install peft.") from error
+    try:
+        return PeftModel.from_pretrained(model, adapter)
+    except (OSError, ValueError, RuntimeError, KeyError) as error:
+        raise AgentError(f"Adapter {adapter.name} does not fit this model: {_short(error)}") from error
+
+
+def _short(error: Exception) -> str:
+    text = " ".join(str(error).split())
+    return text[:300] + ("..." if len(text) > 300 else "")

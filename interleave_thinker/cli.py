@@ -1,0 +1,153 @@
+"""The command line.
+
+interleave-thinker run --workflow workflows/api/tiny_story.json --request "..."
+interleave-thinker parse plan|judgment FILE
+interleave-thinker prompts import CLONE --to FOLDER
+interleave-thinker tinyworld install | train | attempts | eval
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from .errors import InterleaveError
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command. Returns the exit code; errors meant for the user are one line on stderr."""
+    parser = argparse.ArgumentParser(prog="interleave-thinker", description=(__doc__ or "").splitlines()[0])
+    commands = parser.add_subparsers(dest="command", required=True)
+    _add_run(commands)
+    _add_parse(commands)
+    _add_prompts(commands)
+    from .tinyworld.commands import add_commands
+
+    add_commands(commands)
+    options = parser.parse_args(arguments)
+    try:
+        code: int | None = options.do(options)
+    except InterleaveError as error:
+        print(f"Error: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("Interrupted.", file=sys.stderr)
+        return 130
+    return code or 0
+
+
+def _add_run(commands: Any) -> None:
+    run = commands.add_parser("run", help="queue a workflow (API format) in ComfyUI and follow it")
+    run.add_argument("--workflow", type=Path, required=True, help="a file in API format")
+    run.add_argument("--request", help="what text and pictures should tell; goes into the Planner")
+    run.add_argument("--image", type=Path, action="append", default=[], help="a picture of yours; repeatable")
+    run.add_argument("--seed", type=int, help="seed of planner and loop")
+    run.add_argument("--t-max", type=int, help="generator calls a step may take")
+    run.add_argument("--server", default="http://127.0.0.1:8188", help="address of ComfyUI")
+    run.set_defaults(do=_run)
+
+
+def _run(options: argparse.Namespace) -> int:
+    from .comfy_client import ComfyClient
+    from .comfy_workflow import load_workflow, prepare
+
+    client = ComfyClient(options.server.rstrip("/"))
+    workflow = load_workflow(options.workflow)
+    names = [client.upload(path) for path in options.image]
+    prompt = prepare(workflow, request=options.request, images=names, seed=options.seed, t_max=options.t_max)
+    begun = time.monotonic()
+    outputs = client.run(prompt, _print_event)
+    documents = [
+        d for output in outputs.values() for d in (output.get("output", output)).get("interleave_document", [])
+    ]
+    print(f"Finished in {time.monotonic() - begun:.1f} s.")
+    for document in documents:
+        print(f"Document: {document['path']}")
+    return 0
+
+
+def _print_event(event: str, facts: Mapping[str, Any]) -> None:
+    """One line an event, as it happens."""
+    if event == "planned":
+        print("Plan:")
+        for step in facts["plan"]["execution_plan"]:
+            print(f"  {step['step_number']}. {step['prompt'] or step['auxiliary_text']}")
+    elif event == "attempt":
+        recalled = ", recalled" if facts["recalled"] else f", {facts['seconds']:.2f} s"
+        print(
+            f"Step {facts['step']}/{facts['steps']}, attempt {facts['attempt']}/{facts['t_max']} "
+            f"(seed {facts['seed']}{recalled}): {facts['prompt']}"
+        )
+    elif event == "judgment":
+        judgment = facts["judgment"]
+        if judgment["accepted"]:
+            print("  accepted")
+        else:
+            unread = "" if judgment["parsed"] else " (the critic's reply could not be read)"
+            print(f"  rejected{unread}; refined prompt: {judgment['refined_prompt'] or facts['prompt']}")
+        if judgment["reasoning"]:
+            print(f"    {' '.join(judgment['reasoning'].split())[:300]}")
+    elif event == "chosen" and not facts["accepted"]:
+        print(f"  no attempt was accepted; attempt {facts['chosen']} goes on")
+    elif event == "done" and facts["status"] != "done":
+        print(facts["reason"])
+    sys.stdout.flush()
+
+
+def _add_parse(commands: Any) -> None:
+    parse = commands.add_parser("parse", help="what the parsers make of an agent's raw reply, as JSON")
+    parse.add_argument("kind", choices=["plan", "judgment"])
+    parse.add_argument("file", type=Path)
+    parse.set_defaults(do=_parse)
+
+
+def _parse(options: argparse.Namespace) -> int:
+    from .critic import read_judgment
+    from .plan import checked, read_plan
+
+    raw = options.file.read_bytes().decode("utf-8", "replace")
+    if options.kind == "judgment":
+        print(json.dumps(read_judgment(raw).to_dict(), ensure_ascii=False, indent=2))
+        return 0
+    plan = read_plan(raw)
+    found: dict[str, Any] = {"parsed": plan is not None, "valid": False, "problem": None, "plan": None}
+    if plan is not None:
+        found["plan"] = plan.to_dict()
+        try:
+            found["plan"] = checked(plan).to_dict()
+            found["valid"] = True
+        except InterleaveError as error:
+            found["problem"] = str(error)
+    print(json.dumps(found, ensure_ascii=False, indent=2))
+    return 0
+
+
+def _add_prompts(commands: Any) -> None:
+    prompts = commands.add_parser("prompts", help="prompt texts").add_subparsers(dest="what", required=True)
+    imported = prompts.add_parser(
+        "import", help="copy the prompts of your own clone of the official repository into your prompt folder"
+    )
+    imported.add_argument("clone", type=Path, help="folder of the clone (it holds UEval/system.py)")
+    imported.add_argument("--comfyui", type=Path, help="your ComfyUI folder: its nodes then use these prompts")
+    imported.add_argument("--to", type=Path, help="any other folder; default ~/.config/interleave-thinker/prompts")
+    imported.set_defaults(do=_import_prompts)
+
+
+def _import_prompts(options: argparse.Namespace) -> int:
+    from .prompts import import_official
+
+    target = options.to or Path.home() / ".config" / "interleave-thinker" / "prompts"
+    if options.comfyui:
+        target = options.comfyui / "user" / "interleave_thinker" / "prompts"
+    for path in import_official(options.clone, target):
+        print(f"Wrote {path}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

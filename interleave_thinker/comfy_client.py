@@ -1,0 +1,138 @@
+"""A client of a ComfyUI server: queue a workflow, follow it live, fetch what came out.
+
+Speaks ComfyUI's own API (POST /prompt, the websocket, GET /history) and listens to the pack's event.
+Knows nothing of what a workflow means; see `comfy_workflow.py` for that.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import uuid
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from .errors import InterleaveError
+
+EVENT = "interleave_thinker"
+
+OnEvent = Callable[[str, Mapping[str, Any]], None]
+"""Called with ("plan" | "planned" | "attempt" | "judgment" | "chosen" | "done" | "executing", facts)."""
+
+
+class WorkflowError(InterleaveError):
+    """The server refused the workflow, or a node failed; the message names node, step and attempt."""
+
+
+@dataclass
+class _Place:
+    """Where the run is, for error messages: the last node that started, and step and attempt."""
+
+    node: str = ""
+    step: int = 0
+    attempt: int = 0
+
+    def label(self, prompt: Mapping[str, Any], fallback: str) -> str:
+        node_id = self.node or fallback
+        kind = prompt.get(node_id, {}).get("class_type", "?")
+        where = f"Step {self.step}, attempt {self.attempt}, " if self.step else ""
+        return f"{where}node {node_id} ({kind})"
+
+
+@dataclass
+class ComfyClient:
+    """`url` such as http://127.0.0.1:8188."""
+
+    url: str
+    client_id: str = field(default_factory=lambda: uuid.uuid4().hex)
+
+    def run(self, prompt: Mapping[str, Any], on_event: OnEvent | None = None) -> dict[str, Any]:
+        """Queue an API-format prompt and wait for its end. Returns the outputs by node id.
+
+        Raises:
+            WorkflowError: not accepted, a node failed, interrupted, or the server cannot be reached.
+        """
+        return asyncio.run(self._run(prompt, on_event or (lambda event, facts: None)))
+
+    def upload(self, path: Path) -> str:
+        """Put a picture into the server's input folder; returns its name there."""
+        return asyncio.run(self._upload(path))
+
+    async def _upload(self, path: Path) -> str:
+        import aiohttp
+
+        if not path.is_file():
+            raise WorkflowError(f"There is no picture {path}.")
+        form = aiohttp.FormData()
+        form.add_field("image", path.read_bytes(), filename=path.name)
+        try:
+            async with aiohttp.ClientSession() as session, session.post(f"{self.url}/upload/image", data=form) as reply:
+                reply.raise_for_status()
+                name: str = (await reply.json())["name"]
+                return name
+        except (aiohttp.ClientError, OSError) as error:
+            raise WorkflowError(f"Cannot upload {path.name} to {self.url}: {error}") from error
+
+    async def _run(self, prompt: Mapping[str, Any], on_event: OnEvent) -> dict[str, Any]:
+        import aiohttp
+
+        address = self.url.rstrip("/").replace("http", "ws", 1) + f"/ws?clientId={self.client_id}"
+        try:
+            async with aiohttp.ClientSession() as session:
+                async with session.ws_connect(address, max_msg_size=0) as socket:
+                    prompt_id = await self._queue(session, prompt)
+                    await self._follow(socket, prompt, prompt_id, on_event)
+                async with session.get(f"{self.url}/history/{prompt_id}") as reply:
+                    history = await reply.json()
+        except (aiohttp.ClientError, OSError) as error:
+            raise WorkflowError(f"Cannot talk to ComfyUI at {self.url}: {error}") from error
+        return dict(history.get(prompt_id, {}).get("outputs", {}))
+
+    async def _queue(self, session: Any, prompt: Mapping[str, Any]) -> str:
+        body = {"prompt": prompt, "client_id": self.client_id}
+        async with session.post(f"{self.url}/prompt", json=body) as reply:
+            answer = await reply.json(content_type=None)
+        errors = answer.get("node_errors") or {}
+        if errors or "prompt_id" not in answer:
+            raise WorkflowError(describe_refusal(answer, prompt))
+        return str(answer["prompt_id"])
+
+    async def _follow(self, socket: Any, prompt: Mapping[str, Any], prompt_id: str, on_event: OnEvent) -> None:
+        place = _Place()
+        async for message in socket:
+            if message.type.name != "TEXT":
+                continue
+            packet = json.loads(message.data)
+            kind, data = packet.get("type"), packet.get("data") or {}
+            if data.get("prompt_id") not in (None, prompt_id):
+                continue
+            if kind == "executing" and data.get("node"):
+                place.node = str(data.get("display_node") or data["node"])
+                on_event("executing", {"node": place.node})
+            elif kind == EVENT:
+                place.step = data.get("step", place.step)
+                place.attempt = data.get("attempt", place.attempt)
+                on_event(data.get("event", ""), data)
+            elif kind == "execution_error":
+                text = str(data.get("exception_message", "")).strip()
+                raise WorkflowError(f"{place.label(prompt, str(data.get('node_id')))}: {text}")
+            elif kind == "execution_interrupted":
+                raise WorkflowError(f"Interrupted at {place.label(prompt, str(data.get('node_id')))}.")
+            elif kind == "execution_success":
+                return
+        raise WorkflowError(f"ComfyUI at {self.url} closed the connection before the run ended.")
+
+
+def describe_refusal(answer: Mapping[str, Any], prompt: Mapping[str, Any]) -> str:
+    """The server's refusal in one line a node."""
+    lines = []
+    for node_id, entry in (answer.get("node_errors") or {}).items():
+        for error in entry.get("errors", []):
+            kind = prompt.get(node_id, {}).get("class_type", "?")
+            lines.append(f"node {node_id} ({kind}): {error.get('message')}: {error.get('details')}")
+    if not lines:
+        error = answer.get("error")
+        lines.append(str(error.get("message", error)) if isinstance(error, Mapping) else str(answer))
+    return "ComfyUI did not accept the workflow.\n" + "\n".join(lines)

@@ -1,0 +1,152 @@
+"""The Critic: two pictures and a prompt in, judgment and refined prompt out (paper, section 3.3).
+
+It sees the picture before (a white sheet if there was none), the attempt, what the plan wanted and
+the prompt really used. It does not see the request or other steps. Knows nothing of the loop.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any, Literal
+
+from PIL import Image
+
+from .agents.base import Agent, Message, OnText, Part, Sampling
+from .planner import describe_unreadable, until_answered
+from .prompts import fill, load_prompt
+from .replies import read_reply, text_or_none
+from .trajectory import Judgment
+
+OnUnreadable = Literal["retry", "accept"]
+
+VERDICT_KEYS = ("previous_step_success", "success", "accepted", "judgment", "Judgment")
+PROMPT_KEYS = ("refine_prompt", "refined_prompt", "Refine Prompt", "Refined Prompt", "rewritten_prompt")
+
+_YES, _NO = {"true", "yes", "1", "accept", "accepted"}, {"false", "no", "0", "reject", "rejected"}
+_ACCEPTED_ALREADY = re.compile(
+    r"<answer>.*?[\"'](?:previous_step_success|success|accepted)[\"']\s*:\s*[\"']?true\b", re.S | re.I
+)
+_CUT_OFF = re.compile(
+    r"[\"'](?:previous_step_success|success|accepted)[\"']\s*:\s*[\"']?(true|false)\b"
+    re.S | re.I,
+)
+MAX_PROMPT = 4_000
+"""Characters of a refined prompt that are passed to the generator."""
+
+
+def white_canvas(size: tuple[int, int]) -> Image.Image:
+    """What the critic sees as "before" when there was no picture. The generator never gets it."""
+    return Image.new("RGB", size, (255, 255, 255))
+
+
+def judge(
+    agent: Agent,
+    before: Image.Image | None,
+    after: Image.Image,
+    instruction: str,
+    prompt: str,
+    *,
+    sampling: Sampling | None = None,
+    prompt_folders: Sequence[str | None] = (),
+    on_unreadable: OnUnreadable = "retry",
+    on_text: OnText | None = None,
+) -> Judgment:
+    """Ask the critic about one attempt; ask once more if the reply cannot be read.
+
+    instruction: what the plan wanted of this step (p_i). prompt: what the generator really got (r_i^t).
+    on_unreadable: what two unreadable replies count as: a rejection that keeps the prompt, or an
+        acceptance. Either way `parsed` is False and `raw` has the reply.
+
+    The reply is ended as soon as it says "accepted": the prompt that would follow only repeats `prompt`.
+
+    Raises:
+        AgentError: the agent cannot be used.
+    """
+    sampling = sampling or Sampling()
+    folders = [*prompt_folders, agent.prompts]
+    before = white_canvas(after.size) if before is None else before
+    text = fill(load_prompt("critic", folders), original_instruction=instruction, rewritten_prompt=prompt)
+    messages = [Message("user", (before, after, text.rstrip()))]
+    raw = problem = ""
+    for again in range(2):
+        if again:
+            reask = fill(load_prompt("reask", folders), problem=problem)
+            messages += [Message("assistant", (raw,)), Message("user", (reask,))]
+            sampling = replace(sampling, seed=sampling.seed + 1)
+        completion = agent.complete(messages, sampling, _until_decided(on_text))
+        raw = completion.text
+        judgment = read_judgment(raw)
+        if judgment.parsed:
+            return replace(judgment, refined_prompt=prompt) if judgment.accepted else judgment
+        problem = describe_unreadable(completion)
+    return Judgment(accepted=on_unreadable == "accept", parsed=False, raw=raw)
+
+
+def read_judgment(raw: str) -> Judgment:
+    """A critic's reply -> judgment. Never raises; what cannot be read has `parsed=False`."""
+    reply = read_reply(raw)
+    verdict, refined = _fields(reply.answer or {})
+    if verdict is None:
+        verdict, refined = _from_cut_off(raw)
+    if verdict is None:
+        return Judgment(accepted=False, reasoning=reply.reasoning, parsed=False, raw=raw)
+    return Judgment(verdict, (refined or "")[:MAX_PROMPT], reply.reasoning, True, raw)
+
+
+def compare(
+    agent: Agent,
+    before: Image.Image | None,
+    attempts: Sequence[Image.Image],
+    instruction: str,
+    *,
+    sampling: Sampling | None = None,
+    prompt_folders: Sequence[str | None] = (),
+    on_text: OnText | None = None,
+) -> tuple[int, str]:
+    """Which of several rejected attempts comes closest: (number from 1, the raw reply).
+
+    Not in the paper: it serves `on_exhausted="best"`. An unreadable answer means the last attempt,
+    which is what the paper keeps.
+    """
+    before = white_canvas(attempts[-1].size) if before is None else before
+    text = fill(load_prompt("compare", [*prompt_folders, agent.prompts]), original_instruction=instruction)
+    parts: tuple[Part, ...] = (before, *attempts, text.rstrip())
+    completion = agent.complete([Message("user", parts)], sampling or Sampling(), until_answered(on_text))
+    answer = read_reply(completion.text).answer or {}
+    number = re.search(r"\d+", str(answer.get("best", "")))
+    chosen = int(number.group()) if number else 0
+    return (chosen if 1 <= chosen <= len(attempts) else len(attempts)), completion.text
+
+
+def _until_decided(on_text: OnText | None) -> OnText:
+    answered = until_answered(on_text)
+
+    def watch(text: str) -> bool:
+        return answered(text) and not _ACCEPTED_ALREADY.search(text)
+
+    return watch
+
+
+def _fields(answer: Mapping[str, Any]) -> tuple[bool | None, str | None]:
+    by_name = {str(k).strip().lower(): v for k, v in answer.items()}
+    verdict = next((_truth(by_name[k.lower()]) for k in VERDICT_KEYS if k.lower() in by_name), None)
+    refined = next((by_name[k.lower()] for k in PROMPT_KEYS if k.lower() in by_name), None)
+    return verdict, text_or_none(refined) if isinstance(refined, str) else None
+
+
+def _truth(value: object) -> bool | None:
+    if isinstance(value, bool):
+        return value
+    word = str(value).strip().lower()
+    return True if word in _YES else False if word in _NO else None
+
+
+def _from_cut_off(raw: str) -> tuple[bool | None, str | None]:
+    """A reply that ends in the middle of its object still has a verdict, and perhaps half a prompt.
+
+    Half a prompt is dropped: the previous prompt with a new seed is the better try.
+    """
+    found = _CUT_OFF.search(raw.split("</think>")[-1])
+    return (found.group(1).lower() == "true", None) if found else (None, None)

@@ -1,0 +1,37 @@
+"""The Generator protocol: a prompt and maybe a picture in, one picture out.
+
+In ComfyUI the generator is the user's own graph; the command line, data construction and benchmarks
+use this protocol.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol
+
+from PIL import Image
+
+
+@dataclass(frozen=True)
+class GenerationRequest:
+    """One call. `references` empty: from text alone. `size` None: the reference's, or the model's own."""
+
+    prompt: str
+    references: tuple[Image.Image, ...] = ()
+    seed: int = 0
+    size: tuple[int, int] | None = None
+
+
+class Generator(Protocol):
+    @property
+    def name(self) -> str:
+        """What identifies model and settings in cache keys and records."""
+        ...
+
+    def generate(self, request: GenerationRequest) -> Image.Image:
+        """Make one picture.
+
+        Raises:
+            GeneratorError: the picture cannot be made; the message says why.
+        """
+        ...

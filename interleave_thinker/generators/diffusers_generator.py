@@ -1,0 +1,99 @@
+"""A generator in this process: a diffusers pipeline folder, text-to-image or editing.
+
+Works with any pipeline whose call takes `prompt` and, for editing, `image` (Flux2Klein, QwenImageEditPlus,
+FluxKontext, the tiny world's own, ...). What a pipeline's call does not know is not passed.
+"""
+
+from __future__ import annotations
+
+import inspect
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from PIL import Image
+
+from ..errors import GeneratorError
+from .base import GenerationRequest
+
+TINY = "TinyKontextPipeline"
+
+
+@dataclass
+class DiffusersGenerator:
+    """`options` are passed to the pipeline's call where it knows them (steps, guidance_scale, ...)."""
+
+    pipeline: Any
+    name: str
+    options: Mapping[str, Any] = field(default_factory=dict)
+    check: Callable[[], None] | None = field(default=None, repr=False)
+
+    def generate(self, request: GenerationRequest) -> Image.Image:
+        import torch
+
+        known = inspect.signature(self.pipeline.__call__).parameters
+        values: dict[str, Any] = {k: v for k, v in self.options.items() if k in known and v is not None}
+        if request.references:
+            if "image" not in known:
+                raise GeneratorError(
+                    f"{self.name} draws from text only; this step edits a picture. Choose an edit pipeline."
+                )
+            images = list(request.references)
+            values["image"] = images[0] if len(images) == 1 else images
+        elif "image" in known and known["image"].default is inspect.Parameter.empty:
+            raise GeneratorError(
+                f"{self.name} only edits pictures; the first step has none. Connect a user image to Loop Open."
+            )
+        if request.size is not None:
+            values |= {k: v for k, v in zip(("width", "height"), request.size, strict=True) if k in known}
+        if "callback_on_step_end" in known and self.check is not None:
+            values["callback_on_step_end"] = self._between_steps
+        values["generator"] = torch.Generator("cpu").manual_seed(request.seed % 2**63)
+        try:
+            made = self.pipeline(prompt=request.prompt, **values).images[0]
+        except (ValueError, TypeError, RuntimeError, AttributeError) as error:
+            text = " ".join(str(error).split())[:300]
+            raise GeneratorError(f"{self.name} could not make the picture: {text}") from error
+        return made.convert("RGB")  # type: ignore[no-any-return]
+
+    def _between_steps(self, pipeline: Any, step: int, time: Any, values: Any) -> Any:
+        if self.check is not None:
+            self.check()
+        return values
+
+
+def load_generator(
+    folder: Path, *, dtype: str = "auto", device: str | None = None, **options: Any
+) -> DiffusersGenerator:
+    """Load a pipeline folder from disk; nothing is downloaded and no code of the folder is run.
+
+    Raises:
+        GeneratorError: no such folder, no model_index.json, a pipeline that this diffusers does not know.
+    """
+    index = folder / "model_index.json"
+    if not index.is_file():
+        raise GeneratorError(
+            f"{folder.name} has no model_index.json; it is not a diffusers pipeline folder (models/diffusers)."
+        )
+    try:
+        import torch
+        from diffusers import DiffusionPipeline
+    except ImportError as error:
+        raise GeneratorError(f"This node needs diffusers: pip install diffusers ({error}).") from error
+    device = device or ("cuda" if torch.cuda.is_available() else "cpu")
+    kind = json.loads(index.read_text(encoding="utf-8")).get("_class_name")
+    loader: Any = DiffusionPipeline
+    if kind == TINY:
+        from ..tinyworld.pipeline import TinyKontextPipeline
+
+        loader = TinyKontextPipeline
+    wanted = getattr(torch, dtype) if dtype != "auto" else torch.float32 if device == "cpu" else torch.bfloat16
+    try:
+        pipeline = loader.from_pretrained(folder, torch_dtype=wanted, local_files_only=True)
+    except (OSError, ValueError, RuntimeError, AttributeError, ImportError) as error:
+        text = " ".join(str(error).split())[:300]
+        raise GeneratorError(f"Pipeline {folder.name} ({kind}) cannot be loaded: {text}") from error
+    pipeline.set_progress_bar_config(disable=True)
+    return DiffusersGenerator(pipeline.to(device), folder.name, options)

@@ -1,0 +1,135 @@
+"""The Planner: request and pictures in, plan out (paper, section 3.2).
+
+Two modes, chosen by whether pictures came along: pure text, and interleaved (Task A: text about the
+pictures; Task B: continue them). Knows nothing of generators or of how a plan is executed.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+from PIL import Image
+
+from .agents.base import Agent, Completion, Message, OnText, Part, Sampling
+from .errors import PlanError
+from .plan import Plan, PlanStep, checked, read_plan
+from .prompts import fill, load_prompt
+
+_MARKER = re.compile(r"<image>", re.I)
+SHOWN = 300
+
+
+@dataclass(frozen=True)
+class Planned:
+    """A plan, what the agent wrote for it, and whether the declared fallback had to be used."""
+
+    plan: Plan
+    raw: str
+    fallback: bool = False
+
+
+def make_plan(
+    agent: Agent,
+    request: str,
+    images: Sequence[Image.Image] = (),
+    *,
+    max_steps: int = 20,
+    sampling: Sampling | None = None,
+    prompt_folders: Sequence[str | None] = (),
+    single_step_fallback: bool = False,
+    on_text: OnText | None = None,
+) -> Planned:
+    """Ask for a plan, once more if the reply cannot be used, and then give up in the declared way.
+
+    `request` may say `<image>` where a picture belongs; pictures without a marker follow the text.
+    `single_step_fallback`: an unusable second reply becomes one step with the request as its prompt.
+
+    Raises:
+        PlanError: both replies are unusable and there is no fallback, or the request is empty.
+        AgentError: the agent cannot be used.
+    """
+    if not request.strip() and not images:
+        raise PlanError("The request is empty. Write what the pictures should tell.")
+    sampling = sampling or Sampling()
+    messages = [Message("user", _parts(agent, request, images, max_steps, prompt_folders))]
+    problem = ""
+    raw = ""
+    for again in range(2):
+        if again:
+            reask = fill(load_prompt("reask", [*prompt_folders, agent.prompts]), problem=problem)
+            messages += [Message("assistant", (raw,)), Message("user", (reask,))]
+            sampling = replace(sampling, seed=sampling.seed + 1)
+        completion = agent.complete(messages, sampling, until_answered(on_text))
+        raw = completion.text
+        plan = read_plan(raw)
+        if plan is None:
+            problem = describe_unreadable(completion)
+            continue
+        try:
+            plan = replace(plan, request=request.strip())
+            return Planned(_numbered(plan, len(images), max_steps), raw)
+        except PlanError as error:
+            problem = str(error)
+    if single_step_fallback and request.strip():
+        step = PlanStep(1, "", instruction=request.strip(), prompt=request.strip())
+        return Planned(_numbered(Plan((step,), request=request.strip()), len(images), max_steps), raw, fallback=True)
+    raise PlanError(
+        f"The planner's reply is not a usable plan: {problem} It wrote: {raw[:SHOWN]!r}. "
+        "Try another seed or a larger max_tokens, or write the plan yourself."
+    )
+
+
+def until_answered(on_text: OnText | None) -> OnText:
+    """End a reply at `</answer>`: nothing after it is read."""
+
+    def watch(text: str) -> bool:
+        more = on_text(text) if on_text else True
+        return more and "</answer>" not in text
+
+    return watch
+
+
+def describe_unreadable(completion: Completion) -> str:
+    if completion.finish == "length":
+        return f"it was cut off after {completion.tokens} tokens (max_tokens)."
+    if not completion.text.strip():
+        return "it was empty."
+    return "no JSON object of the expected form was found in it."
+
+
+def _numbered(plan: Plan, images: int, max_steps: int) -> Plan:
+    continues = images > 0 and plan.image_steps > 0
+    return checked(plan, max_steps=max_steps, first_number=images + 1 if continues else 1)
+
+
+def _parts(
+    agent: Agent,
+    request: str,
+    images: Sequence[Image.Image],
+    max_steps: int,
+    prompt_folders: Sequence[str | None],
+) -> tuple[Part, ...]:
+    """The user turn: the template around the request, pictures where the request's markers stand."""
+    name = "planner_images" if images else "planner_text"
+    template = load_prompt(name, [*prompt_folders, agent.prompts])
+    before, after = template.split("{text_input}", 1)
+    before, after = (fill(part, max_steps=str(max_steps)) for part in (before, after))
+    pieces = _MARKER.split(request)
+    parts: list[Part] = [before]
+    left = list(images)
+    for position, piece in enumerate(pieces):
+        parts.append(piece)
+        if position < len(pieces) - 1 and left:
+            parts.append(left.pop(0))
+    parts += [*left, after]
+    merged: list[Part] = []
+    for part in parts:
+        if isinstance(part, str) and merged and isinstance(merged[-1], str):
+            merged[-1] += part
+        elif part != "":
+            merged.append(part)
+    if isinstance(merged[-1], str):
+        merged[-1] = merged[-1].rstrip()
+    return tuple(merged)

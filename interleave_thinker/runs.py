@@ -1,0 +1,131 @@
+"""The run folder: what one run of the loop left on disk, written as it happens.
+
+    <root>/<run>/run.json            plan, settings, status
+    <root>/<run>/trajectory.jsonl    one line an attempt, appended and synced
+    <root>/<run>/attempts/*.png      every attempt, accepted or not
+
+The folder is the truth: a run that was killed is read back from it. Names from outside never form a
+path: see `safe_name`.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+from pathlib import Path
+from typing import Any
+
+from .errors import RunError
+from .store import write_atomically
+from .trajectory import Attempt
+
+MAX_NAME = 100
+
+
+def safe_name(name: str) -> str:
+    """A run name as a folder name: letters, digits, space, `.`, `_`, `-`; others become `_`.
+
+    Raises:
+        RunError: the name holds a path separator or drive, is only dots, or is longer than `MAX_NAME`.
+    """
+    name = name.strip()
+    if re.search(r"[/\\]", name) or re.match(r"^[A-Za-z]:", name):
+        raise RunError(f"run_name {name[:60]!r} is a path. Give a plain name; runs lie in the output folder.")
+    if len(name) > MAX_NAME:
+        raise RunError(f"run_name has {len(name)} characters; {MAX_NAME} are allowed.")
+    clean = "".join(c if c.isalnum() or c in " ._-" else "_" for c in name).strip(" .")
+    if not clean:
+        raise RunError(f"run_name {name!r} has no letter or digit. Give a plain name, or leave it empty.")
+    return clean
+
+
+class RunFolder:
+    """One run's folder below `root`. `known` are the attempts it held when it was opened, by identity."""
+
+    def __init__(self, root: Path, name: str):
+        self.name = safe_name(name)
+        self.path = root / self.name
+        if root.resolve() not in self.path.resolve().parents:
+            raise RunError(f"run_name {name!r} leads out of {root}.")
+        try:
+            (self.path / "attempts").mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise RunError(
+                f"Cannot create the run folder {self.path}: {error.strerror or error}. Choose a writable output folder."
+            ) from error
+        self.known: dict[str, Attempt] = {a.identity: a for a in read_trajectory(self.path)}
+
+    def record(self, attempt: Attempt) -> None:
+        """Append an attempt unless the folder has it already; on disk when this returns."""
+        before = self.known.get(attempt.identity)
+        if before is not None and _same_outcome(before, attempt):
+            return
+        line = json.dumps(attempt.to_dict(), ensure_ascii=False) + "\n"
+        try:
+            with (self.path / "trajectory.jsonl").open("ab") as file:
+                file.write(line.encode("utf-8", "surrogatepass"))
+                file.flush()
+                os.fsync(file.fileno())
+        except OSError as error:
+            raise RunError(
+                f"Cannot append to {self.path / 'trajectory.jsonl'}: {error.strerror or error}. "
+                "Everything up to the last attempt is kept; free some space and queue again."
+            ) from error
+        self.known[attempt.identity] = attempt
+
+    def keep_image(self, step: int, attempt: int, key: str, source: Path) -> str:
+        """Put an attempt's picture beside the record; returns its path relative to the run folder."""
+        relative = f"attempts/step{step:02d}_attempt{attempt}_{key[:8]}.png"
+        target = self.path / relative
+        if not target.exists():
+            try:
+                os.link(source, target)
+            except OSError:
+                self._copy(source, target)
+        return relative
+
+    def _copy(self, source: Path, target: Path) -> None:
+        try:
+            shutil.copyfile(source, target)
+        except OSError as error:
+            target.unlink(missing_ok=True)
+            raise RunError(
+                f"Cannot write {target}: {error.strerror or error}. Free some space or choose a writable "
+                "output folder; everything finished so far is kept."
+            ) from error
+
+    def write_state(self, state: dict[str, Any]) -> None:
+        data = json.dumps(state, ensure_ascii=False, indent=1).encode("utf-8", "surrogatepass")
+        write_atomically(self.path / "run.json", data)
+
+    def read_state(self) -> dict[str, Any] | None:
+        return read_state(self.path)
+
+
+def read_state(path: Path) -> dict[str, Any] | None:
+    try:
+        state = json.loads((path / "run.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    return state if isinstance(state, dict) else None
+
+
+def read_trajectory(path: Path) -> list[Attempt]:
+    """The attempts of a run folder; a line cut off by a crash is passed over."""
+    try:
+        lines = (path / "trajectory.jsonl").read_text(encoding="utf-8", errors="replace").splitlines()
+    except OSError:
+        return []
+    attempts = []
+    for line in lines:
+        try:
+            attempts.append(Attempt.from_dict(json.loads(line)))
+        except (ValueError, TypeError, RunError):
+            continue
+    return attempts
+
+
+def _same_outcome(a: Attempt, b: Attempt) -> bool:
+    return (a.image_key, a.judgment, a.overridden) == (b.image_key, b.judgment, b.overridden)

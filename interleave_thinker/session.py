@@ -1,0 +1,231 @@
+"""One run under way: the loop's state, the attempt store and the run folder, kept in step.
+
+ComfyUI's Loop Close and the plain driver (`driver.py`) both work through this: they ask what is
+needed next, make it by their own means, and report what came of it. Everything found in the store is
+taken from there, everything new is on disk before the loop moves on.
+Knows nothing of how pictures or judgments are made.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from PIL import Image
+
+from .document import Document, compose
+from .errors import RunError
+from .loop import LoopState, advance, choose, stop
+from .runs import RunFolder
+from .store import AttemptStore, hash_of, open_rgb
+from .trajectory import Attempt, Judgment, Trajectory
+
+Notify = Callable[[str, Mapping[str, Any]], None]
+"""Called with an event name ("plan", "attempt", "judgment", "chosen", "done") and its facts."""
+
+
+@dataclass(frozen=True)
+class Signature:
+    """What makes a picture or a judgment, apart from the loop's own values.
+
+    key: hash of body, models and settings. uses: which of the loop's values flow into it, of
+    "prompt", "reference", "instruction", "seed", "step", "attempt", "image".
+    """
+
+    key: str
+    uses: frozenset[str]
+
+    def of(self, values: Mapping[str, Any]) -> str:
+        return hash_of(self.key, {name: values.get(name) for name in sorted(self.uses)})
+
+
+@dataclass
+class Session:
+    """`body` and `judge` are signatures; `judge` None means that no critic is connected."""
+
+    state: LoopState
+    store: AttemptStore
+    folder: RunFolder
+    body: Signature
+    judge: Signature | None
+    title: str = ""
+    notify: Notify | None = None
+    attempts: list[Attempt] = field(default_factory=list)
+    pending: Attempt | None = None
+    _seen: set[str] = field(default_factory=set)
+
+    def start(self) -> None:
+        """Write the plan down and say it. What the folder already holds counts as seen by the user."""
+        self._seen = set(self.folder.known)
+        self.write()
+        self._tell("plan", plan=self.state.plan.to_dict(), run=self.folder.name)
+
+    @property
+    def values(self) -> dict[str, Any]:
+        """The loop's values for the attempt that is due, as signatures see them."""
+        state = self.state
+        return {
+            "prompt": state.prompt,
+            "reference": state.reference_key,
+            "has_reference": state.reference_key is not None,
+            "instruction": state.plan_step.prompt,
+            "seed": state.seed,
+            "step": state.step,
+            "attempt": state.attempt,
+        }
+
+    @property
+    def needs_judgment(self) -> bool:
+        return self.judge is not None and self.state.needs_judgment
+
+    def advance_from_store(self) -> bool:
+        """Go on as far as the store reaches. Returns whether something is left to be made.
+
+        After it, `pending` is None where a picture is needed, or holds the attempt to be judged.
+        """
+        while self.state.status == "generate":
+            if self.pending is None:
+                found = self.store.get_attempt(self.body.of(self.values))
+                if found is None:
+                    return True
+                self.picture_made(found[0], found[1], recalled=True)
+            if self.needs_judgment:
+                known = self.store.get_judgment(self._judgment_key())
+                if known is None:
+                    return True
+                self.judged(known[0], known[1], recalled=True)
+            else:
+                self._finish_attempt()
+        return self.state.status == "compare"
+
+    def picture_made(self, image_key: str, seconds: float, *, recalled: bool = False) -> None:
+        """Report the picture of the attempt that is due; its PNG is in the store already."""
+        state = self.state
+        key = self.body.of(self.values)
+        if not recalled:
+            self.store.put_attempt(key, image_key, seconds)
+        source = self.store.image_file(image_key)
+        if source is None:
+            raise RunError("The attempt store lost a picture that was just written; is its size limit too small?")
+        self.pending = Attempt(
+            state.step,
+            state.attempt,
+            state.prompt,
+            state.seed,
+            state.reference_key,
+            image_key,
+            seconds=seconds,
+            recalled=recalled,
+            key=key,
+            file=self.folder.keep_image(state.step, state.attempt, image_key, source),
+        )
+        self._tell("attempt", **self._facts(self.pending))
+
+    def judged(self, judgment: Judgment, seconds: float, *, recalled: bool = False) -> None:
+        """Report the critic's judgment of the pending attempt."""
+        assert self.pending is not None, "no attempt waits for a judgment"
+        if not recalled:
+            self.store.put_judgment(self._judgment_key(), judgment, seconds)
+        self.pending = replace(self.pending, judgment=judgment, judge_seconds=seconds)
+        self._tell("judgment", judgment=judgment.to_dict(), **self._facts(self.pending))
+        self._finish_attempt()
+
+    def compared(self, best: int) -> None:
+        """Report which rejected attempt of the step comes closest (`on_exhausted="best"`)."""
+        self.state = choose(self.state, best)
+        self._after_move()
+
+    def document(self) -> Document:
+        return compose(self.trajectory(), run=self.folder.name, title=self.title, reason=self.state.reason)
+
+    def trajectory(self) -> Trajectory:
+        status = self.state.status if self.state.finished else "running"
+        return Trajectory(self.state.plan, tuple(self.attempts), self.state.results, status)
+
+    def image(self, key: str) -> Image.Image:
+        """A picture of this run: from the store, or from the run folder if the store dropped it.
+
+        Raises:
+            RunError: neither has it.
+        """
+        found = self.store.get_image(key)
+        if found is not None:
+            return found
+        for attempt in (*self.attempts, *self.folder.known.values()):
+            path = self.folder.path / attempt.file
+            if attempt.image_key == key and attempt.file and path.is_file():
+                return open_rgb(path)
+        raise RunError(f"Picture {key} of run {self.folder.name!r} is gone from store and run folder.")
+
+    def write(self) -> None:
+        """Bring run.json up to date."""
+        self.folder.write_state(
+            {"title": self.title, "state": self.state.to_dict(), "trajectory": self.trajectory().to_dict()}
+        )
+
+    def _judgment_key(self) -> str:
+        assert self.judge is not None and self.pending is not None
+        return self.judge.of({**self.values, "image": self.pending.image_key})
+
+    def _finish_attempt(self) -> None:
+        attempt = self.pending
+        assert attempt is not None
+        if self.judge is None:
+            attempt = replace(attempt, judgment=Judgment(True, attempt.prompt, "no critic is connected"))
+        if self.state.picked == attempt.attempt:
+            attempt = replace(attempt, overridden=True)
+        self.folder.record(attempt)
+        self.attempts.append(attempt)
+        self.pending = None
+        before = self.state
+        self.state = advance(before, attempt)
+        new = attempt.identity not in self._seen
+        self._seen.add(attempt.identity)
+        self._after_move()
+        if new:
+            self._gate(before, attempt)
+
+    def _after_move(self) -> None:
+        last = self.state.results[-1] if self.state.results else None
+        if last is not None and not self.state.tried:
+            self._tell("chosen", **last.to_dict())
+        if self.state.finished:
+            self.write()
+            self._tell("done", status=self.state.status, reason=self.state.reason)
+
+    def _gate(self, before: LoopState, attempt: Attempt) -> None:
+        """End the run where the user asked to look, but only at work that this execution did."""
+        if self.state.finished:
+            return
+        gate = self.state.settings.gate
+        ended = self.state.position != before.position
+        if gate == "stop_after_step" and ended:
+            reason = f"Stopped after step {attempt.step}, as gate asks. Queue again to go on."
+        elif gate == "stop_on_reject" and not attempt.accepted and attempt.judgment is not None:
+            reason = (
+                f"Stopped at the rejected attempt {attempt.attempt} of step {attempt.step}, as gate asks. "
+                "Queue again to retry, or accept an attempt first."
+            )
+        else:
+            return
+        self.state = stop(self.state, reason)
+        self.write()
+        self._tell("done", status="stopped", reason=reason)
+
+    def _facts(self, attempt: Attempt) -> dict[str, Any]:
+        return {
+            "step": attempt.step,
+            "steps": len(self.state.plan.steps),
+            "attempt": attempt.attempt,
+            "t_max": self.state.settings.t_max,
+            "prompt": attempt.prompt,
+            "seed": attempt.seed,
+            "file": f"{self.folder.name}/{attempt.file}",
+            "seconds": round(attempt.seconds, 3),
+            "recalled": attempt.recalled,
+        }
+
+    def _tell(self, event: str, **facts: Any) -> None:
+        if self.notify is not None:
+            self.notify(event, facts)

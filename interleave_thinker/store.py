@@ -1,0 +1,185 @@
+"""The attempt store: pictures and judgments by content, so that nothing is computed twice.
+
+    images/<key>.png       key = hash of the 8-bit pixels
+    attempts/<key>.json    key = hash of everything that made the picture -> image key
+    judgments/<key>.json   key = hash of everything that made the verdict -> judgment
+
+A crash, an interrupt or an edited late step then costs only what really changed, whatever ComfyUI's
+cache mode. Bounded in bytes: the pictures used longest ago go first. Every write is atomic.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import os
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from PIL import Image
+
+from .errors import RunError
+from .trajectory import Judgment
+
+KEY_LENGTH = 24
+DEFAULT_LIMIT = 8 * 1024**3
+"""Bytes of pictures kept."""
+
+
+def hash_of(*parts: object) -> str:
+    """A key for JSON-serialisable parts."""
+    text = json.dumps(parts, sort_keys=True, ensure_ascii=False, default=str)
+    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:KEY_LENGTH]
+
+
+def image_key(image: Image.Image) -> str:
+    """The key of an RGB picture: its size and 8-bit pixels."""
+    digest = hashlib.sha256(f"{image.mode}{image.size}".encode())
+    digest.update(image.tobytes())
+    return digest.hexdigest()[:KEY_LENGTH]
+
+
+def open_rgb(path: Path) -> Image.Image:
+    with Image.open(path) as file:
+        image: Image.Image = file.convert("RGB")
+    return image
+
+
+def encode_png(image: Image.Image) -> bytes:
+    """Lossless and quick; the size hardly matters here, the time does."""
+    buffer = io.BytesIO()
+    image.save(buffer, "PNG", compress_level=1)
+    return buffer.getvalue()
+
+
+def write_atomically(path: Path, data: bytes, *, durable: bool = False) -> None:
+    """All of the file or nothing of it.
+
+    Raises:
+        RunError: the folder cannot be written or the disk is full; names the path and the reason.
+    """
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, name = tempfile.mkstemp(dir=path.parent, prefix=".writing-")
+        try:
+            with os.fdopen(handle, "wb") as file:
+                file.write(data)
+                if durable:
+                    file.flush()
+                    os.fsync(file.fileno())
+            os.chmod(name, 0o644)
+            os.replace(name, path)
+        except BaseException:
+            Path(name).unlink(missing_ok=True)
+            raise
+    except OSError as error:
+        raise RunError(
+            f"Cannot write {path}: {error.strerror or error}. Free some space or choose a writable folder; "
+            "everything finished so far is kept."
+        ) from error
+
+
+class AttemptStore:
+    """Below `root`; safe to share between runs, prompts and restarts."""
+
+    def __init__(self, root: Path, limit: int = DEFAULT_LIMIT):
+        self.root, self.limit = root, limit
+        self._bytes: int | None = None
+
+    def put_image(self, image: Image.Image) -> str:
+        """Keep an RGB picture; returns its key."""
+        if image.mode != "RGB":
+            image = image.convert("RGB")
+        key = image_key(image)
+        path = self._image_path(key)
+        if path.exists():
+            self._touch(path)
+            return key
+        data = encode_png(image)
+        self._make_room(len(data))
+        write_atomically(path, data)
+        return key
+
+    def image_file(self, key: str) -> Path | None:
+        """Where the picture lies, or None if it is not (or no longer) kept."""
+        path = self._image_path(key)
+        if not path.is_file():
+            return None
+        self._touch(path)
+        return path
+
+    def get_image(self, key: str) -> Image.Image | None:
+        path = self.image_file(key)
+        if path is None:
+            return None
+        try:
+            return open_rgb(path)
+        except OSError:
+            path.unlink(missing_ok=True)
+            return None
+
+    def put_attempt(self, key: str, image: str, seconds: float) -> None:
+        self._put_record("attempts", key, {"image_key": image, "seconds": seconds})
+
+    def get_attempt(self, key: str) -> tuple[str, float] | None:
+        """(image key, seconds it took) of an attempt whose picture is still kept."""
+        record = self._get_record("attempts", key)
+        if record is None or self.image_file(str(record.get("image_key"))) is None:
+            return None
+        return str(record["image_key"]), float(record.get("seconds", 0.0))
+
+    def put_judgment(self, key: str, judgment: Judgment, seconds: float) -> None:
+        """Keep a judgment that could be read; an unreadable one is worth asking again."""
+        if judgment.parsed:
+            self._put_record("judgments", key, {"judgment": judgment.to_dict(), "seconds": seconds})
+
+    def get_judgment(self, key: str) -> tuple[Judgment, float] | None:
+        record = self._get_record("judgments", key)
+        if record is None:
+            return None
+        try:
+            return Judgment.from_dict(record["judgment"]), float(record["seconds"])
+        except (KeyError, TypeError, ValueError, RunError):
+            return None
+
+    def _image_path(self, key: str) -> Path:
+        return self.root / "images" / f"{_plain(key)}.png"
+
+    def _put_record(self, kind: str, key: str, record: dict[str, Any]) -> None:
+        data = json.dumps(record, ensure_ascii=False).encode("utf-8", "surrogatepass")
+        write_atomically(self.root / kind / f"{_plain(key)}.json", data)
+
+    def _get_record(self, kind: str, key: str) -> dict[str, Any] | None:
+        try:
+            data = (self.root / kind / f"{_plain(key)}.json").read_text(encoding="utf-8")
+            found = json.loads(data)
+        except (OSError, ValueError):
+            return None
+        return found if isinstance(found, dict) else None
+
+    def _touch(self, path: Path) -> None:
+        try:
+            os.utime(path)
+        except OSError:
+            pass  # A read-only store still serves; only its order of eviction suffers.
+
+    def _make_room(self, coming: int) -> None:
+        """Drop the pictures used longest ago until `coming` bytes fit."""
+        if self._bytes is None or self._bytes + coming > self.limit:
+            files = [(f.stat().st_mtime, f.stat().st_size, f) for f in (self.root / "images").glob("*.png")]
+            self._bytes = sum(size for _, size, _ in files)
+            for _, size, file in sorted(files, key=lambda entry: entry[0]):
+                if self._bytes + coming <= self.limit:
+                    break
+                file.unlink(missing_ok=True)
+                self._bytes -= size
+        self._bytes += coming
+
+
+def _plain(key: str) -> str:
+    """A key as a file name. Keys are hex; anything else is no key of ours."""
+    if not key or any(c not in "0123456789abcdef" for c in key):
+        raise RunError(f"{key[:40]!r} is not a store key.")
+    return key

@@ -1,0 +1,126 @@
+"""`interleave-thinker tinyworld ...`: install, train, attempts, eval."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+from ..errors import ConfigError
+
+
+def add_commands(commands: Any) -> None:
+    world = commands.add_parser("tinyworld", help="the small closed world: models for a CPU, with ground truth")
+    what = world.add_subparsers(dest="what", required=True)
+    _add_install(what)
+    _add_train(what)
+    _add_attempts(what)
+    _add_eval(what)
+
+
+def _add_install(what: Any) -> None:
+    install = what.add_parser("install", help="put the tiny models into a ComfyUI's model folders")
+    install.add_argument("--comfyui", type=Path, required=True, help="the ComfyUI folder")
+    install.add_argument("--weights", type=Path, help="other weights than those of the package")
+    install.set_defaults(do=_install)
+
+
+def _install(options: argparse.Namespace) -> None:
+    from .convert import WEIGHTS, install
+
+    if not (options.comfyui / "main.py").is_file():
+        raise ConfigError(f"{options.comfyui} is not a ComfyUI folder: it has no main.py.")
+    for path in install(options.comfyui / "models", options.weights or WEIGHTS):
+        print(f"Wrote {path}")
+
+
+def _add_train(what: Any) -> None:
+    train = what.add_parser("train", help="train one of the tiny models; the same command resumes")
+    train.add_argument("model", choices=["vae", "generator", "critic", "planner"])
+    train.add_argument("--out", type=Path, required=True, help="folder for checkpoints and results")
+    train.add_argument("--steps", type=int, help="default: what the weights of the package were trained with")
+    train.add_argument("--batch", type=int)
+    train.add_argument("--learning-rate", type=float)
+    train.add_argument("--seed", type=int, default=0)
+    train.add_argument("--tokenizer", type=Path, help="generator: a CLIP tokenizer folder")
+    train.add_argument("--attempts", type=Path, help="critic: folder written by `tinyworld attempts`")
+    train.add_argument("--start-from", type=Path, help="critic, planner: an agent folder to go on from")
+    train.set_defaults(do=_train)
+
+
+def _train(options: argparse.Namespace) -> None:
+    options.out.mkdir(parents=True, exist_ok=True)
+    if options.model in ("vae", "generator"):
+        from .convert import WEIGHTS
+        from .train_generator import TrainOptions, train_transformer, train_vae
+
+        steps, batch, rate = (3000, 48, 2e-3) if options.model == "vae" else (5500, 64, 1e-3)
+        chosen = TrainOptions(
+            options.out,
+            options.steps or steps,
+            options.batch or batch,
+            options.learning_rate or rate,
+            options.seed,
+        )
+        if options.model == "vae":
+            train_vae(chosen)
+        else:
+            train_transformer(chosen, options.tokenizer or WEIGHTS / "generator" / "tokenizer")
+        return
+    from .sft import train_agent
+
+    if options.model == "critic" and options.attempts is None:
+        raise ConfigError("The critic learns from real attempts: give --attempts (see `tinyworld attempts`).")
+    steps, batch, rate = (1500, 48, 1e-3) if options.model == "critic" else (1200, 32, 8e-4)
+    train_agent(
+        options.model,
+        options.out,
+        options.steps or steps,
+        batch=options.batch or batch,
+        learning_rate=options.learning_rate or rate,
+        seed=options.seed,
+        attempts=options.attempts,
+        start_from=options.start_from,
+    )
+
+
+def _add_attempts(what: Any) -> None:
+    attempts = what.add_parser("attempts", help="let the generator make attempts for the critic to learn from")
+    attempts.add_argument("--out", type=Path, required=True)
+    attempts.add_argument("--count", type=int, default=6000)
+    attempts.add_argument("--seed", type=int, default=0)
+    attempts.add_argument("--generator", type=Path, help="pipeline folder; default: that of the package")
+    attempts.set_defaults(do=_attempts)
+
+
+def _attempts(options: argparse.Namespace) -> None:
+    from .attempts import make_attempts
+    from .convert import WEIGHTS
+    from .pipeline import TinyKontextPipeline
+
+    pipeline = TinyKontextPipeline.from_pretrained(options.generator or WEIGHTS / "generator")
+    pipeline.set_progress_bar_config(disable=True)
+    print(f"{make_attempts(pipeline, options.out, options.count, options.seed)} attempts in {options.out}")
+
+
+def _add_eval(what: Any) -> None:
+    evaluate = what.add_parser("eval", help="planner, critic and loop on held-out requests, by the checker")
+    evaluate.add_argument("--requests", type=int, default=200)
+    evaluate.add_argument("--seed", type=int, default=0, help="seed of the held-out requests")
+    evaluate.add_argument("--t-max", default="1,3,5", help="values of T_max, separated by commas")
+    evaluate.add_argument("--json", type=Path, help="write the figures here as well")
+    evaluate.add_argument("--weights", type=Path, help="other weights than those of the package")
+    evaluate.set_defaults(do=_eval)
+
+
+def _eval(options: argparse.Namespace) -> None:
+    import json
+
+    from .convert import WEIGHTS
+    from .evaluate import evaluate, table
+
+    limits = [int(t) for t in options.t_max.split(",")]
+    figures = evaluate(options.weights or WEIGHTS, options.requests, options.seed, limits)
+    print(table(figures))
+    if options.json:
+        options.json.write_text(json.dumps(figures, indent=2) + "\n", encoding="utf-8")

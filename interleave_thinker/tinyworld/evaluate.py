@@ -1,0 +1,204 @@
+"""How good the tiny planner, critic and loop are on requests no training saw, by the checker.
+
+    interleave-thinker tinyworld eval --requests 200 --seed S --t-max 1,3,5
+
+Every row drives the product's own loop (`Session`, `advance`) with the product's own agents; only the
+ground truth comes from the world. Rows share one attempt store, so an attempt that two rows have in
+common is made once. Intervals: 95%, bootstrap over requests.
+"""
+
+from __future__ import annotations
+
+import random
+import statistics
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from PIL import Image
+
+from ..agents.base import Agent, Sampling
+from ..agents.transformers_agent import load_agent
+from ..driver import Loop, drive
+from ..errors import PlanError
+from ..generators.base import GenerationRequest, Generator
+from ..generators.diffusers_generator import load_generator
+from ..loop import LoopSettings, OnExhausted, begin
+from ..plan import Plan, PlanStep
+from ..planner import make_plan
+from ..runs import RunFolder
+from ..session import Session
+from ..store import AttemptStore
+from . import checker
+from .requests import Request, held_out, plan_is_right
+from .scene import SIDE
+
+RESAMPLES = 2000
+
+
+@dataclass
+class _Tally:
+    """What a row found: per request the share of steps that the checker calls right."""
+
+    shares: list[float] = field(default_factory=list)
+    attempts: list[int] = field(default_factory=list)
+    verdicts: dict[str, tuple[bool, bool]] = field(default_factory=dict)
+
+
+def evaluate(weights: Path, count: int, seed: int, limits: Sequence[int]) -> dict[str, Any]:
+    """The figures of the table, as JSON-serialisable values; shares are in [0, 1]."""
+    planner = load_agent(weights / "planner", device="cpu")
+    critic = load_agent(weights / "critic", device="cpu")
+    generator = load_generator(weights / "generator", device="cpu")
+    requests = held_out(count, seed)
+    begun = time.monotonic()
+    plans = [_plan(planner, r) for r in requests]
+    _say(f"planned {count} requests", begun)
+    rows: dict[str, _Tally] = {}
+    with tempfile.TemporaryDirectory() as folder:
+        store = AttemptStore(Path(folder) / "store")
+        rows["no_planner"] = _row_without_planner(requests, generator)
+        _say("no_planner", begun)
+        wanted: list[tuple[str, int, OnExhausted]] = [(f"t{t}", t, "last") for t in limits]
+        wanted.append((f"t{max(limits)}_best", max(limits), "best"))
+        for name, t_max, policy in wanted:
+            settings = LoopSettings(t_max=t_max, on_exhausted=policy)
+            rows[name] = _row(
+                requests, plans, Loop(generator, critic, Sampling(512)), settings, store, Path(folder) / name
+            )
+            _say(name, begun)
+    valid = [p is not None for p in plans]
+    right = [p is not None and plan_is_right(r, p) for r, p in zip(requests, plans, strict=True)]
+    verdicts = {k: v for row in rows.values() for k, v in row.verdicts.items()}
+    first, last = f"t{min(limits)}", f"t{max(limits)}"
+    return {
+        "n": count,
+        "seed": seed,
+        "plan_valid": statistics.mean(valid),
+        "plan_right": statistics.mean(right),
+        "critic_balanced_accuracy": balanced_accuracy(list(verdicts.values())),
+        "critic_verdicts": len(verdicts),
+        "step_success": {name: _interval(row.shares, seed) for name, row in rows.items()},
+        "gain": {
+            f"{last}-{first}": _interval(_difference(rows[last], rows[first]), seed),
+            f"{last}_best-{last}": _interval(_difference(rows[f"{last}_best"], rows[last]), seed),
+        },
+        "attempts_per_step": {n: statistics.mean(r.attempts) for n, r in rows.items() if r.attempts},
+    }
+
+
+def balanced_accuracy(verdicts: Sequence[tuple[bool, bool]]) -> float:
+    """Mean of the shares of right and of wrong attempts that were judged so; (judged, truth) pairs."""
+    sides = []
+    for truth in (True, False):
+        judged = [j == t for j, t in verdicts if t is truth]
+        if judged:
+            sides.append(statistics.mean(judged))
+    return statistics.mean(sides) if sides else 0.0
+
+
+def table(figures: dict[str, Any]) -> str:
+    """The figures as Markdown."""
+    lines = [
+        f"{figures['n']} held-out requests, seed {figures['seed']}",
+        "",
+        "| | |",
+        "|---|---|",
+        f"| plan valid | {figures['plan_valid']:.1%} |",
+        f"| plan right | {figures['plan_right']:.1%} |",
+        f"| critic, balanced accuracy ({figures['critic_verdicts']} verdicts) | "
+        f"{figures['critic_balanced_accuracy']:.1%} |",
+        "",
+        "| row | step success | 95% interval | attempts per step |",
+        "|---|---|---|---|",
+    ]
+    for name, entry in figures["step_success"].items():
+        low, high = entry["ci95"]
+        tries = figures["attempts_per_step"].get(name)
+        lines.append(f"| {name} | {entry['mean']:.1%} | {low:.1%} to {high:.1%} | {f'{tries:.2f}' if tries else ''} |")
+    for name, entry in figures["gain"].items():
+        low, high = entry["ci95"]
+        lines.append(f"| {name} | {entry['mean']:+.1%} | {low:+.1%} to {high:+.1%} | |")
+    return "\n".join(lines)
+
+
+def _plan(planner: Agent, request: Request) -> Plan | None:
+    try:
+        return make_plan(planner, request.text, request.images(), sampling=Sampling(1024)).plan
+    except PlanError:
+        return None
+
+
+def _row_without_planner(requests: Sequence[Request], generator: Generator) -> _Tally:
+    """The raw request is the prompt of every step: what people do without a planner."""
+    tally = _Tally()
+    for request in requests:
+        before: Image.Image | None = None
+        hits = []
+        for number, scene in enumerate(request.scenes):
+            asked = GenerationRequest(
+                request.text, (before,) if before else (), 1000 * number, None if before else (SIDE, SIDE)
+            )
+            before = generator.generate(asked)
+            hits.append(checker.shows(before, scene))
+        tally.shares.append(statistics.mean(hits))
+    return tally
+
+
+def _row(
+    requests: Sequence[Request],
+    plans: Sequence[Plan | None],
+    loop: Loop,
+    settings: LoopSettings,
+    store: AttemptStore,
+    folder: Path,
+) -> _Tally:
+    tally = _Tally()
+    for number, (request, plan) in enumerate(zip(requests, plans, strict=True)):
+        if plan is None:
+            tally.shares.append(0.0)
+            continue
+        session = Session(begin(plan, settings), store, RunFolder(folder, f"run {number}"), loop.body, loop.judge)
+        drive(session, loop)
+        _count(tally, session, request)
+    return tally
+
+
+def _count(tally: _Tally, session: Session, request: Request) -> None:
+    """A step succeeds if its picture shows what the request wanted there (not only what the plan said)."""
+    chosen = [r.image_key for r in session.state.results]
+    hits = [
+        position < len(chosen) and checker.shows(session.image(str(chosen[position])), scene)
+        for position, scene in enumerate(request.scenes)
+    ]
+    tally.shares.append(statistics.mean(hits))
+    for attempt in session.attempts:
+        if attempt.judgment is not None and attempt.judgment.parsed:
+            before = session.image(attempt.reference_key) if attempt.reference_key else None
+            step: PlanStep = session.state.plan.steps[attempt.step - 1]
+            truth = checker.step_succeeded(step.prompt or "", before, session.image(attempt.image_key))
+            tally.verdicts[f"{attempt.key} {step.prompt}"] = (attempt.judgment.accepted, truth)
+    for step_result in session.state.results:
+        tally.attempts.append(sum(a.step == step_result.step for a in session.attempts))
+
+
+def _difference(a: _Tally, b: _Tally) -> list[float]:
+    return [x - y for x, y in zip(a.shares, b.shares, strict=True)]
+
+
+def _interval(values: Sequence[float], seed: int) -> dict[str, Any]:
+    """Mean and its 95% bootstrap interval over requests."""
+    rng = random.Random(seed)
+    draw: Callable[[], float] = lambda: statistics.mean(rng.choices(values, k=len(values)))  # noqa: E731
+    means = sorted(draw() for _ in range(RESAMPLES))
+    return {
+        "mean": statistics.mean(values),
+        "ci95": [means[int(0.025 * RESAMPLES)], means[int(0.975 * RESAMPLES)]],
+    }
+
+
+def _say(what: str, begun: float) -> None:
+    print(f"[{time.monotonic() - begun:6.0f} s] {what}", flush=True)

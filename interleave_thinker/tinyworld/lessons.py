@@ -1,0 +1,210 @@
+"""What the tiny agents are taught: conversations with the ground truth as the answer.
+
+A lesson is one user turn (texts and pictures) and the reply that is wanted. The critic's reasoning is
+written out in small steps, each learnable on its own (before, after, wanted, attribute by attribute),
+because a bare verdict teaches a small vision tower nothing (`docs/tiny-world.md`).
+Knows nothing of models or trainers.
+"""
+
+from __future__ import annotations
+
+import json
+import random
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+
+from PIL import Image
+
+from ..critic import white_canvas
+from .language import Voice, picture_after, random_edit, read_caption, read_edit
+from .requests import RICHNESS, draw_request
+from .scene import COLORS, POSITIONS, SHAPES, SIDE, SIZES, Jitter, Scene, random_scene, render
+
+UNCLEAR = "unclear"
+
+
+@dataclass(frozen=True)
+class Lesson:
+    parts: tuple[str | Image.Image, ...]
+    reply: str
+
+
+@dataclass(frozen=True)
+class Case:
+    """One attempt with its ground truth: what was there, what was wanted in which words, what came."""
+
+    before: Scene | None
+    after: Scene | None
+    prompt: str
+    used: str
+    before_image: Image.Image | None
+    after_image: Image.Image
+
+    @property
+    def wanted(self) -> Scene:
+        scene = picture_after(self.prompt, self.before)
+        if scene is None:
+            raise ValueError(f"{self.prompt!r} cannot be carried out on {self.before}")
+        return scene
+
+    @property
+    def right(self) -> bool:
+        return self.after is not None and self.after.same_picture(self.wanted)
+
+
+def planner_lesson(rng: random.Random, prompts: dict[str, str]) -> Lesson:
+    request = draw_request(rng)
+    images = request.images()
+    name = "planner_images" if images else "planner_text"
+    text = prompts[name].replace("{text_input}", request.text)
+    body = json.dumps({"execution_plan": [s.to_dict() for s in request.plan.steps]})
+    reply = f"<think>{request.plan.reasoning}</think><answer>{body}</answer>"
+    return Lesson((text, *images), reply)
+
+
+def critic_lesson(case: Case, prompts: dict[str, str]) -> Lesson:
+    text = prompts["critic"].replace("{original_instruction}", case.prompt)
+    text = text.replace("{rewritten_prompt}", case.used)
+    before = case.before_image or white_canvas((SIDE, SIDE))
+    refined = "" if case.right else plain_prompt(case.prompt, case.used, case.before)
+    answer = json.dumps({"previous_step_success": case.right, "refine_prompt": refined})
+    think = f"before {_words(case.before, 'sheet')} after {_words(case.after, UNCLEAR)} "
+    think += f"wanted {_words(case.wanted, '')} so {' '.join(_compared(case.wanted, case.after))}"
+    return Lesson((before, case.after_image, text), f"<think>{think}</think><answer>{answer}</answer>")
+
+
+def compare_lesson(cases: Sequence[Case], prompts: dict[str, str]) -> Lesson:
+    """Several attempts at the same step; the right answer is the first with the most right attributes."""
+    first = cases[0]
+    text = prompts["compare"].replace("{original_instruction}", first.prompt)
+    scores = [_compared(first.wanted, c.after).count("ok") for c in cases]
+    told = " ; ".join(
+        f"{i} {_words(c.after, UNCLEAR)} {s} ok" for i, (c, s) in enumerate(zip(cases, scores, strict=True), 1)
+    )
+    before = first.before_image or white_canvas((SIDE, SIDE))
+    best = scores.index(max(scores)) + 1
+    think = f"before {_words(first.before, 'sheet')} wanted {_words(first.wanted, '')} ; {told}"
+    return Lesson(
+        (before, *(c.after_image for c in cases), text),
+        f'<think>{think}</think><answer>{{"best": {best}}}</answer>',
+    )
+
+
+def plain_prompt(prompt: str, used: str, before: Scene | None) -> str:
+    """The same wish in the generator's own words, and not in those just used."""
+    for form in range(2):
+        voice = Voice(_Always(form))
+        if before is None:
+            scene = read_caption(prompt)
+            text = voice.describe(scene) if scene else prompt
+        else:
+            edit = read_edit(prompt)
+            text = voice.instruct(edit, before) if edit else prompt
+        if text != used:
+            return text
+    return text
+
+
+class _Always(random.Random):
+    """A source of chance that always takes option number `form` and never a rich word."""
+
+    def __init__(self, form: int):
+        super().__init__(0)
+        self.form = form
+
+    def choice(self, seq):  # type: ignore[no-untyped-def]
+        return seq[self.form]
+
+    def random(self) -> float:
+        return 1.0
+
+
+def rendered_case(rng: random.Random) -> Case:
+    """A drawn case: half right; wrong ones are unchanged, another edit, or right with damage."""
+    voice = Voice(rng, RICHNESS * 2)
+    jitter = Jitter.draw(rng)
+    if rng.random() < 0.3:
+        before, wanted = None, random_scene(rng)
+        prompt = voice.describe(wanted)
+    else:
+        before = random_scene(rng)
+        edit = random_edit(before, rng, removal=0.02)
+        wanted = edit.apply(before)
+        prompt = voice.instruct(edit, before)
+    after = wanted if rng.random() < 0.5 else _wrong(before, wanted, rng)
+    used = prompt if rng.random() < 0.5 else plain_prompt(prompt, prompt, before)
+    return Case(
+        before,
+        after,
+        prompt,
+        used,
+        render(before, jitter) if before else None,
+        render(after, jitter),
+    )
+
+
+def _wrong(before: Scene | None, wanted: Scene, rng: random.Random) -> Scene:
+    chance = rng.random()
+    if before is not None and chance < 0.35:
+        return before
+    if before is not None and chance < 0.55:
+        return random_edit(before, rng).apply(before)
+    damaged = wanted.with_(present=True) if not wanted.present else wanted
+    for _ in range(1 if chance < 0.85 else 2):
+        name = rng.choice(["color", "background", "shape", "size", "position"])
+        options = {"shape": SHAPES, "size": tuple(SIZES), "position": tuple(POSITIONS)}.get(name, tuple(COLORS))
+        taken = (damaged.color, damaged.background, getattr(damaged, name))
+        damaged = damaged.with_(**{name: rng.choice([o for o in options if o not in taken])})
+    return damaged
+
+
+class AttemptPool:
+    """Attempts that the generator really made (`attempts.py`), as cases labelled by the checker."""
+
+    def __init__(self, folder: Path):
+        self.folder = folder
+        lines = (folder / "attempts.jsonl").read_text(encoding="utf-8").splitlines()
+        self.records = [json.loads(line) for line in lines]
+        self.groups: dict[str, list[int]] = {}
+        self.right: list[int] = []
+        self.wrong: list[int] = []
+        for i, record in enumerate(self.records):
+            self.groups.setdefault(record["group"], []).append(i)
+            (self.right if self.case(i).right else self.wrong).append(i)
+        self.several = [g for g in self.groups.values() if len(g) > 1]
+
+    @lru_cache(maxsize=100_000)  # noqa: B019
+    def _image(self, name: str) -> Image.Image:
+        return Image.open(self.folder / name).convert("RGB")
+
+    def case(self, index: int) -> Case:
+        r = self.records[index]
+        return Case(
+            Scene(**r["before"]) if r["before"] else None,
+            Scene(**r["after"]) if r["after"] else None,
+            r["prompt"],
+            r["used"],
+            self._image(r["before_image"]) if r["before_image"] else None,
+            self._image(r["after_image"]),
+        )
+
+    def balanced_case(self, rng: random.Random) -> Case:
+        return self.case(rng.choice(self.right if rng.random() < 0.5 else self.wrong))
+
+    def group(self, rng: random.Random) -> list[Case]:
+        chosen = list(rng.choice(self.several))
+        rng.shuffle(chosen)
+        return [self.case(i) for i in chosen[:5]]
+
+
+def _words(scene: Scene | None, missing: str) -> str:
+    return " ".join(scene.values()) if scene else missing
+
+
+def _compared(wanted: Scene, after: Scene | None) -> list[str]:
+    """ "ok" or "bad" for each attribute; one "bad" where there is nothing to compare."""
+    if after is None or len(wanted.values()) != len(after.values()):
+        return ["bad"]
+    return ["ok" if w == a else "bad" for w, a in zip(wanted.values(), after.values(), strict=True)]

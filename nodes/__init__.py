@@ -1,0 +1,38 @@
+"""The node list. This package is the only code of ours that imports ComfyUI."""
+
+from __future__ import annotations
+
+from comfy_api.latest import ComfyExtension, io
+
+from . import agents, critic, diffusers, document, internal, loop_close, loop_open, planner
+from .folders import add_model_folders
+
+
+class InterleaveThinker(ComfyExtension):
+    async def on_load(self) -> None:
+        add_model_folders()
+
+    async def get_node_list(self) -> list[type[io.ComfyNode]]:
+        return [
+            agents.AgentFromClip,
+            agents.LoadAgent,
+            agents.AgentFromServer,
+            planner.Planner,
+            planner.PlanFromText,
+            loop_open.LoopOpen,
+            critic.CriticRefine,
+            critic.JudgmentNode,
+            loop_close.LoopClose,
+            document.UnpackDocument,
+            document.SaveDocument,
+            diffusers.GenerateOrEdit,
+            internal.StepFeed,
+            internal.KeepPicture,
+            internal.RecallPicture,
+            internal.NextAttempt,
+            internal.CompareAttempts,
+        ]
+
+
+async def comfy_entrypoint() -> InterleaveThinker:
+    return InterleaveThinker()

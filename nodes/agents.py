@@ -1,0 +1,204 @@
+"""The three ways to an agent: ComfyUI's own CLIP, a Hugging Face folder, a server."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from comfy_api.latest import io
+
+from ..interleave_thinker.agents.base import Agent, Sampling
+from ..interleave_thinker.agents.endpoints import agent_for, load_endpoints
+from ..interleave_thinker.errors import ConfigError
+from .events import check_interrupt
+from .folders import adapter_folders, agent_folders, model_folder, prompt_folder, user_folder
+from .types import AGENT, schema
+
+NO_ADAPTER = "none"
+
+
+@dataclass(frozen=True)
+class AgentValue:
+    """What travels on an AGENT socket: the agent and how it is to write."""
+
+    agent: Agent
+    sampling: Sampling
+    prompt_folders: tuple[str | None, ...]
+
+
+def with_sampling(
+    agent: Agent, max_tokens: int, temperature: float, megapixels: float, prompts: str = ""
+) -> AgentValue:
+    """`prompts`: a folder below the user's prompt folder, or nothing."""
+    folders: list[str | None] = []
+    if prompts.strip():
+        name = prompts.strip()
+        folder = user_folder() / "prompts" / name
+        if "/" in name or "\\" in name or name.startswith(".") or not folder.is_dir():
+            raise ConfigError(f"There is no prompt folder {name!r} in {user_folder() / 'prompts'}.")
+        folders.append(str(folder))
+    elif agent.prompts is None:
+        folders.append(prompt_folder())
+    sampling = Sampling(max_tokens, temperature, max_pixels=int(megapixels * 1024 * 1024))
+    return AgentValue(agent, sampling, tuple(folders))
+
+
+def sampling_inputs() -> list[io.Input]:
+    return [
+        io.Int.Input(
+            "max_tokens",
+            default=2048,
+            min=16,
+            max=32768,
+            tooltip="Longest reply, in tokens. A plan needs about 150 a step.",
+        ),
+        io.Float.Input(
+            "temperature",
+            default=0.0,
+            min=0.0,
+            max=2.0,
+            step=0.05,
+            advanced=True,
+            tooltip="0 always writes the likeliest reply. The released checkpoints were run at 0.7.",
+        ),
+        io.Float.Input(
+            "max_megapixels",
+            default=1.0,
+            min=0.003,
+            max=12.0,
+            step=0.001,
+            advanced=True,
+            tooltip="Larger pictures are scaled down before the agent sees them. 1.0 costs about 1000 tokens.",
+        ),
+        io.String.Input(
+            "prompts",
+            default="",
+            optional=True,
+            advanced=True,
+            tooltip="Name of a folder with your own prompt texts in user/interleave_thinker/prompts.",
+        ),
+    ]
+
+
+class AgentFromClip(io.ComfyNode):
+    """Qwen3-VL through ComfyUI's own loader and memory manager; needs nothing installed."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return schema(
+            "AgentFromCLIP",
+            display_name="Interleave Agent from CLIP",
+            description="Use a Qwen3-VL text encoder (stock Load CLIP, any type but flux/flux2) as planner or critic.",
+            search_aliases=["VLM", "Qwen3-VL", "LLM", "planner", "critic", "judge", "interleave agent"],
+            inputs=[
+                io.Clip.Input("clip", tooltip="A Qwen3-VL (4B, 8B or 32B; fp8 too) from Load CLIP."),
+                *sampling_inputs(),
+            ],
+            outputs=[AGENT.Output("AGENT", "agent", tooltip="To Planner, Critic-Refine and Loop Close.")],
+        )
+
+    @classmethod
+    def execute(
+        cls, clip: Any, max_tokens: int, temperature: float, max_megapixels: float, prompts: str = ""
+    ) -> io.NodeOutput:
+        from .native_agent import NativeAgent
+
+        agent = NativeAgent.from_clip(clip, check_interrupt)
+        return io.NodeOutput(with_sampling(agent, max_tokens, temperature, max_megapixels, prompts))
+
+
+class LoadAgent(io.ComfyNode):
+    """A Hugging Face folder through transformers, in ComfyUI's memory management."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return schema(
+            "LoadAgent",
+            display_name="Interleave Load Agent",
+            description="Load a Qwen3-VL Hugging Face folder from models/VLM or models/LLM. Nothing is downloaded.",
+            search_aliases=["VLM loader", "Qwen3-VL", "transformers", "LoRA", "InterleaveThinker", "interleave agent"],
+            inputs=[
+                io.Combo.Input("model", options=agent_folders(), tooltip="Folder below models/VLM or models/LLM."),
+                io.Combo.Input(
+                    "adapter",
+                    options=[NO_ADAPTER, *adapter_folders()],
+                    default=NO_ADAPTER,
+                    tooltip="A LoRA adapter folder for this model (needs peft).",
+                ),
+                io.Combo.Input(
+                    "dtype",
+                    options=["auto", "bfloat16", "float16", "float32"],
+                    default="auto",
+                    advanced=True,
+                    tooltip="auto: as stored, float32 on a CPU.",
+                ),
+                *sampling_inputs(),
+            ],
+            outputs=[AGENT.Output("AGENT", "agent", tooltip="To Planner, Critic-Refine and Loop Close.")],
+        )
+
+    @classmethod
+    def execute(
+        cls,
+        model: str,
+        adapter: str,
+        dtype: str,
+        max_tokens: int,
+        temperature: float,
+        max_megapixels: float,
+        prompts: str = "",
+    ) -> io.NodeOutput:
+        from .managed import load_managed_agent
+
+        folder = model_folder(model)
+        lora = None if adapter == NO_ADAPTER else model_folder(adapter)
+        agent = load_managed_agent(folder, lora, dtype, check_interrupt)
+        return io.NodeOutput(with_sampling(agent, max_tokens, temperature, max_megapixels, prompts))
+
+
+def _endpoints_file() -> Any:
+    return user_folder() / "endpoints.toml"
+
+
+def _endpoint_names() -> list[str]:
+    try:
+        return sorted(load_endpoints(_endpoints_file()))
+    except ConfigError:
+        return []
+
+
+class AgentFromServer(io.ComfyNode):
+    """An OpenAI-compatible endpoint, picked by name: no address or key is in the workflow."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return schema(
+            "AgentFromServer",
+            display_name="Interleave Agent from Server",
+            description="Use an OpenAI-compatible server (vLLM, SGLang, llama.cpp, Ollama, hosted). "
+            "Addresses and keys live in user/interleave_thinker/endpoints.toml.",
+            search_aliases=["OpenAI", "vLLM", "Ollama", "llama.cpp", "API", "VLM", "interleave agent"],
+            inputs=[
+                io.String.Input(
+                    "endpoint",
+                    default=next(iter(_endpoint_names()), "local"),
+                    tooltip="Name of an entry in user/interleave_thinker/endpoints.toml.",
+                ),
+                *sampling_inputs(),
+            ],
+            outputs=[AGENT.Output("AGENT", "agent", tooltip="To Planner, Critic-Refine and Loop Close.")],
+        )
+
+    @classmethod
+    def execute(
+        cls, endpoint: str, max_tokens: int, temperature: float, max_megapixels: float, prompts: str = ""
+    ) -> io.NodeOutput:
+        endpoints = load_endpoints(_endpoints_file())
+        if endpoint not in endpoints:
+            raise ConfigError(
+                f"There is no endpoint {endpoint!r} in {_endpoints_file()}; it names {sorted(endpoints) or 'none'}."
+            )
+        check: Callable[[], None] = check_interrupt
+        agent = agent_for(endpoints[endpoint], check)
+        return io.NodeOutput(with_sampling(agent, max_tokens, temperature, max_megapixels, prompts))

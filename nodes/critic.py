@@ -1,0 +1,150 @@
+"""Critic-Refine, and judgments that come from elsewhere."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import torch
+from comfy_api.latest import io
+
+from ..interleave_thinker.critic import judge
+from ..interleave_thinker.trajectory import Judgment
+from .agents import AgentValue
+from .events import show_text, watcher
+from .images import to_pictures
+from .types import AGENT, JUDGMENT, schema
+
+
+class CriticRefine(io.ComfyNode):
+    """Judges one attempt and rewrites its prompt (paper, section 3.3). In the loop or alone."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return schema(
+            "CriticRefine",
+            display_name="Interleave Critic-Refine",
+            description="A vision-language model compares before and after with the prompt: accepts, or rejects "
+            "with a refined prompt for the next attempt.",
+            search_aliases=["InterleaveThinker", "critic", "judge", "VLM check", "refine prompt", "quality check"],
+            hidden=[io.Hidden.unique_id],
+            has_intermediate_output=True,
+            inputs=[
+                AGENT.Input("agent", tooltip="A Qwen3-VL; the paper's critic is a fine-tuned 8B."),
+                io.Image.Input("after", tooltip="The attempt to judge. Of a batch, the first picture."),
+                io.String.Input(
+                    "instruction",
+                    multiline=True,
+                    tooltip="What was wanted: Loop Open's instruction, or your own words.",
+                ),
+                io.String.Input(
+                    "prompt",
+                    multiline=True,
+                    tooltip="The prompt the generator really got: Loop Open's prompt. Empty: the instruction.",
+                ),
+                io.Int.Input(
+                    "seed",
+                    default=0,
+                    min=0,
+                    max=2**64 - 1,
+                    advanced=True,
+                    tooltip="Matters where the agent's temperature is above 0.",
+                ),
+                io.Combo.Input(
+                    "if_unreadable",
+                    options=["retry", "accept"],
+                    default="retry",
+                    advanced=True,
+                    tooltip="When two replies are no judgment: reject and keep the prompt, or accept.",
+                ),
+                io.Image.Input(
+                    "before",
+                    optional=True,
+                    tooltip="The picture that was edited: Loop Open's reference. Nothing: made from text alone.",
+                ),
+            ],
+            outputs=[
+                JUDGMENT.Output("JUDGMENT", "judgment", tooltip="To Loop Close."),
+                io.Boolean.Output("ACCEPTED", "accepted", tooltip="The verdict."),
+                io.String.Output(
+                    "REFINED_PROMPT", "refined_prompt", tooltip="What to try next; unchanged if accepted."
+                ),
+                io.String.Output("REASONING", "reasoning", tooltip="Why."),
+            ],
+        )
+
+    @classmethod
+    def execute(
+        cls,
+        agent: AgentValue,
+        after: torch.Tensor,
+        instruction: str,
+        prompt: str,
+        seed: int = 0,
+        if_unreadable: str = "retry",
+        before: torch.Tensor | None = None,
+    ) -> io.NodeOutput:
+        used = prompt.strip() or instruction
+        was = to_pictures(before, "before")
+        judgment = judge(
+            agent.agent,
+            was[0] if was else None,
+            to_pictures(after, "after")[0],
+            instruction.strip() or used,
+            used,
+            sampling=replace(agent.sampling, seed=seed),
+            prompt_folders=agent.prompt_folders,
+            on_unreadable="accept" if if_unreadable == "accept" else "retry",
+            on_text=watcher(cls.hidden.unique_id, "Judging"),
+        )
+        return _handed_out(judgment, used, cls.hidden.unique_id)
+
+
+class JudgmentNode(io.ComfyNode):
+    """Any other judge closes the loop: another pack's model, a rule, a person."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return schema(
+            "Judgment",
+            display_name="Interleave Judgment",
+            description="Make a judgment from plain values, or from the text that any language model wrote.",
+            search_aliases=["judgment", "verdict", "accept reject", "condition", "InterleaveThinker", "other judge"],
+            has_intermediate_output=True,
+            hidden=[io.Hidden.unique_id],
+            inputs=[
+                io.Boolean.Input("accepted", default=True, tooltip="The verdict, unless 'reply' is connected."),
+                io.String.Input(
+                    "refined_prompt", default="", multiline=True, tooltip="What to try next; empty keeps the prompt."
+                ),
+                io.String.Input("reasoning", default="", multiline=True, advanced=True, tooltip="Why, for the record."),
+                io.String.Input(
+                    "reply",
+                    optional=True,
+                    force_input=True,
+                    tooltip="A model's reply with previous_step_success and refine_prompt; read instead of the values.",
+                ),
+            ],
+            outputs=[
+                JUDGMENT.Output("JUDGMENT", "judgment", tooltip="To Loop Close."),
+                io.Boolean.Output("ACCEPTED", "accepted", tooltip="The verdict."),
+                io.String.Output("REFINED_PROMPT", "refined_prompt", tooltip="What to try next."),
+                io.String.Output("REASONING", "reasoning", tooltip="Why."),
+            ],
+        )
+
+    @classmethod
+    def execute(
+        cls, accepted: bool, refined_prompt: str, reasoning: str = "", reply: str | None = None
+    ) -> io.NodeOutput:
+        from ..interleave_thinker.critic import read_judgment
+
+        judgment = Judgment(accepted, refined_prompt, reasoning) if reply is None else read_judgment(reply)
+        return _handed_out(judgment, refined_prompt, cls.hidden.unique_id)
+
+
+def _handed_out(judgment: Judgment, prompt: str, node_id: str) -> io.NodeOutput:
+    refined = judgment.refined_prompt or prompt
+    verdict = "accepted" if judgment.accepted else f"rejected. Next: {refined}"
+    text = verdict if judgment.parsed else f"{verdict}\n(the reply could not be read)"
+    show_text(text, node_id)
+    return io.NodeOutput(judgment, judgment.accepted, refined, judgment.reasoning, ui={"text": [text]})

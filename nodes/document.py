@@ -1,0 +1,125 @@
+"""What comes out: lists for other nodes, and a saved document to read and share."""
+
+from __future__ import annotations
+
+import io as bytes_io
+import json
+from pathlib import Path
+from typing import Any
+
+from comfy_api.latest import io
+from PIL import Image
+from PIL.PngImagePlugin import PngInfo
+
+from ..interleave_thinker.document import Document, DocumentItem, to_html, to_markdown
+from ..interleave_thinker.errors import RunError
+from ..interleave_thinker.runs import RunFolder, safe_name
+from ..interleave_thinker.store import open_rgb, write_atomically
+from .folders import RUNS, attempt_store, runs_root
+from .images import to_tensor
+from .types import DOCUMENT, schema
+
+
+def picture(document: Document, key: str) -> Image.Image:
+    """A picture of the document: from the store, or from its run folder.
+
+    Raises:
+        RunError: it is in neither.
+    """
+    found = attempt_store().get_image(key)
+    if found is not None:
+        return found
+    for attempt in document.trajectory.attempts:
+        path = runs_root() / safe_name(document.run) / attempt.file
+        if attempt.image_key == key and attempt.file and path.is_file():
+            return open_rgb(path)
+    raise RunError(f"A picture of run {document.run!r} is gone from the attempt store and the run folder.")
+
+
+class UnpackDocument(io.ComfyNode):
+    """Pictures, texts and verdicts as lists, for stock nodes."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return schema(
+            "UnpackDocument",
+            display_name="Interleave Unpack Document",
+            description="A document's pictures, texts and verdicts as lists, and its last picture.",
+            search_aliases=["document", "list of images", "interleave output", "InterleaveThinker"],
+            inputs=[DOCUMENT.Input("document", tooltip="From Loop Close.")],
+            outputs=[
+                io.Image.Output("IMAGES", "images", is_output_list=True, tooltip="One picture a step, in order."),
+                io.String.Output("TEXTS", "texts", is_output_list=True, tooltip="One text a step, in order."),
+                io.Boolean.Output(
+                    "ACCEPTED", "accepted", is_output_list=True, tooltip="Per picture: did the critic accept it?"
+                ),
+                io.Image.Output("FINAL_IMAGE", "final_image", tooltip="The last picture."),
+            ],
+        )
+
+    @classmethod
+    def execute(cls, document: Document) -> io.NodeOutput:
+        images = [to_tensor(picture(document, i.image_key)) for i in document.images]
+        texts = [i.text for i in document.items if i.kind == "text"]
+        return io.NodeOutput(images, texts, [i.accepted for i in document.images], images[-1] if images else None)
+
+
+class SaveDocument(io.ComfyNode):
+    """Writes document.md, a self-contained document.html and the pictures into the run folder."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return schema(
+            "SaveDocument",
+            display_name="Interleave Save Document",
+            description="Save the interleaved document as Markdown, one HTML file, and PNGs that hold the workflow.",
+            search_aliases=["save story", "export HTML", "export Markdown", "interleave", "InterleaveThinker"],
+            is_output_node=True,
+            hidden=[io.Hidden.prompt, io.Hidden.extra_pnginfo],
+            inputs=[DOCUMENT.Input("document", tooltip="From Loop Close.")],
+            outputs=[io.String.Output("PATH", "path", tooltip="Path of document.html.")],
+        )
+
+    @classmethod
+    def execute(cls, document: Document) -> io.NodeOutput:
+        folder = RunFolder(runs_root(), document.run).path
+        names = {}
+        for number, item in enumerate(document.images, 1):
+            names[item] = f"image_{number:02d}.png"
+            data = _png(picture(document, item.image_key), _metadata(cls.hidden, document, item))
+            write_atomically(folder / names[item], data)
+        markdown = to_markdown(document, names.__getitem__)
+        write_atomically(folder / "document.md", markdown.encode("utf-8", "replace"))
+        page = to_html(document, lambda i: (folder / names[i]).read_bytes())
+        write_atomically(folder / "document.html", page.encode("utf-8", "replace"))
+        path = folder / "document.html"
+        return io.NodeOutput(str(path), ui=_shown(document, names, path, markdown))
+
+
+def _shown(document: Document, names: dict[DocumentItem, str], path: Path, markdown: str) -> dict[str, Any]:
+    """What the node shows: the pictures, the text, and for API clients the path and the whole document."""
+    subfolder = f"{RUNS}/{path.parent.name}"
+    pictures = [{"filename": n, "subfolder": subfolder, "type": "output"} for n in names.values()]
+    return {
+        "images": pictures,
+        "text": [markdown],
+        "interleave_document": [{"path": str(path), "run": document.run, "document": document.to_dict()}],
+    }
+
+
+def _metadata(hidden: Any, document: Document, item: DocumentItem) -> PngInfo:
+    """The workflow, as stock Save Image writes it, and what made this picture."""
+    info = PngInfo()
+    if hidden.prompt is not None:
+        info.add_text("prompt", json.dumps(hidden.prompt))
+    for name, value in (hidden.extra_pnginfo or {}).items():
+        info.add_text(name, json.dumps(value))
+    attempts = [a.to_dict() for a in document.trajectory.attempts_of(item.step)]
+    info.add_text("interleave", json.dumps({"run": document.run, "step": item.step, "attempts": attempts}))
+    return info
+
+
+def _png(image: Image.Image, info: PngInfo) -> bytes:
+    buffer = bytes_io.BytesIO()
+    image.save(buffer, "PNG", pnginfo=info, compress_level=4)
+    return buffer.getvalue()

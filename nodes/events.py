@@ -1,0 +1,59 @@
+"""What the browser and API clients are told while a loop runs.
+
+Stock messages do most of it (previews and progress of the cloned nodes, text on a node). One event of
+our own, "interleave_thinker", carries plan, attempts and judgments; `js/` and the command line listen.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from typing import Any
+
+import comfy.model_management
+from comfy_execution.utils import get_executing_context
+from server import PromptServer
+
+EVENT = "interleave_thinker"
+SHOWN = 2000
+"""Characters of streamed agent text that are sent."""
+SHOW_EVERY = 0.25
+"""Seconds between two sendings: a token each would flood the connection."""
+
+check_interrupt = comfy.model_management.throw_exception_if_processing_interrupted
+
+
+def send(event: str, node_id: str, facts: Mapping[str, Any]) -> None:
+    """Tell the client that queued the prompt; nothing is sent where there is none."""
+    server = PromptServer.instance
+    if server is None or server.client_id is None:
+        return
+    context = get_executing_context()
+    message = {"event": event, "node": node_id, **facts}
+    if context is not None:
+        message["prompt_id"] = context.prompt_id
+    server.send_sync(EVENT, message, server.client_id)
+
+
+def show_text(text: str, node_id: str) -> None:
+    """Text on a node, replaced by the next one."""
+    server = PromptServer.instance
+    if server is not None and server.client_id is not None:
+        server.send_progress_text(text.encode("utf-8", "replace"), node_id, server.client_id)
+
+
+def watcher(node_id: str, label: str) -> Any:
+    """An `on_text` for agents: shows what is written on the node and honours an interrupt at each token."""
+
+    shown_at = 0.0
+
+    def on_text(text: str) -> bool:
+        nonlocal shown_at
+        check_interrupt()
+        now = time.monotonic()
+        if now - shown_at > SHOW_EVERY:
+            shown_at = now
+            show_text(f"{label}\n{text[-SHOWN:]}", node_id)
+        return True
+
+    return on_text

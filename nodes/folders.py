@@ -1,0 +1,98 @@
+"""Where the pack keeps and looks for things, by ComfyUI's own folder rules."""
+
+from __future__ import annotations
+
+import functools
+from pathlib import Path
+
+import folder_paths
+
+from ..interleave_thinker.errors import AgentError, ConfigError
+from ..interleave_thinker.store import AttemptStore
+
+MODEL_FOLDERS = ("VLM", "LLM")
+RUNS = "interleave"
+
+
+def add_model_folders() -> None:
+    """Make models/VLM and models/LLM known; folders that a user's yaml names stay in front."""
+    for name in MODEL_FOLDERS:
+        folder_paths.add_model_folder_path(name, str(Path(folder_paths.models_dir) / name))
+
+
+def user_folder() -> Path:
+    return Path(folder_paths.get_user_directory()) / "interleave_thinker"
+
+
+def prompt_folder() -> str:
+    """Where a user's own prompt texts lie, used where they exist."""
+    return str(user_folder() / "prompts")
+
+
+def runs_root() -> Path:
+    return Path(folder_paths.get_output_directory()) / RUNS
+
+
+@functools.lru_cache(maxsize=1)
+def attempt_store() -> AttemptStore:
+    return AttemptStore(user_folder() / "store")
+
+
+def agent_folders() -> list[str]:
+    """Names of model folders below models/VLM and models/LLM that hold a config.json, at most two deep."""
+    found = set()
+    for kind in MODEL_FOLDERS:
+        for root in folder_paths.get_folder_paths(kind):
+            for config in [*Path(root).glob("*/config.json"), *Path(root).glob("*/*/config.json")]:
+                found.add(config.parent.relative_to(root).as_posix())
+    return sorted(found)
+
+
+def adapter_folders() -> list[str]:
+    """Names of LoRA adapter folders (adapter_config.json) below models/VLM and models/LLM."""
+    found = set()
+    for kind in MODEL_FOLDERS:
+        for root in folder_paths.get_folder_paths(kind):
+            for config in [
+                *Path(root).glob("*/adapter_config.json"),
+                *Path(root).glob("*/*/adapter_config.json"),
+            ]:
+                found.add(config.parent.relative_to(root).as_posix())
+    return sorted(found)
+
+
+def model_folder(name: str) -> Path:
+    """The folder of a name from one of the lists above.
+
+    Raises:
+        AgentError: there is no such folder below models/VLM or models/LLM.
+    """
+    for kind in MODEL_FOLDERS:
+        for root in folder_paths.get_folder_paths(kind):
+            path = Path(root) / name
+            if path.is_dir() and folder_paths.is_within_directory(str(path), root):
+                return path
+    raise AgentError(
+        f"There is no model folder {name!r}. Put the model's Hugging Face folder into models/VLM "
+        "(or models/LLM) and refresh the node list."
+    )
+
+
+def pipeline_folders() -> list[str]:
+    """Names of diffusers pipeline folders (model_index.json) below models/diffusers."""
+    found = set()
+    for root in folder_paths.get_folder_paths("diffusers"):
+        for index in Path(root).glob("*/model_index.json"):
+            found.add(index.parent.name)
+    return sorted(found)
+
+
+def pipeline_folder(name: str) -> Path:
+    for root in folder_paths.get_folder_paths("diffusers"):
+        path = Path(root) / name
+        if (path / "model_index.json").is_file() and folder_paths.is_within_directory(str(path), root):
+            return path
+    raise ConfigError(
+        f"There is no pipeline folder {name!r} in models/diffusers. Put the whole folder with its "
+        "model_index.json there and refresh the node list."
+    )

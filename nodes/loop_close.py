@@ -1,0 +1,239 @@
+"""Loop Close: finds the body between the two ends and runs a copy of it until the plan is done."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Coroutine, Mapping
+from typing import Any, get_args
+
+from comfy_api.latest import io
+from comfy_execution.graph_utils import is_link
+from execution import IsChangedCache
+
+from ..interleave_thinker.errors import ConfigError, InterleaveError
+from ..interleave_thinker.loop import Gate, LoopSettings, OnExhausted, ReferencePolicy, begin
+from ..interleave_thinker.runs import RunFolder, safe_name
+from ..interleave_thinker.session import Session
+from ..interleave_thinker.store import hash_of
+from .agents import AgentValue
+from .body import Body, find_body, needs_reference, sign
+from .events import send
+from .folders import attempt_store, runs_root
+from .live import LiveLoop, go_on, remember
+from .loop_open import LoopContext
+from .memory import find_caches
+from .types import AGENT, DOCUMENT, JUDGMENT, LOOP, schema
+
+
+class LoopClose(io.ComfyNode):
+    """The image and judgment inputs are never evaluated here: they only say which nodes to copy."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return schema(
+            "LoopClose",
+            display_name="Interleave Loop Close",
+            description="End of the loop: repeats the nodes between Loop Open and here until every step of the plan "
+            "is accepted or has used up its attempts.",
+            search_aliases=["interleave", "loop end", "retry until accepted", "T_max", "while", "for each step"],
+            enable_expand=True,
+            is_input_list=True,
+            has_intermediate_output=True,
+            hidden=[io.Hidden.dynprompt, io.Hidden.unique_id],
+            inputs=[
+                LOOP.Input("loop", tooltip="From Loop Open."),
+                io.Image.Input(
+                    "image",
+                    lazy=True,
+                    raw_link=True,
+                    tooltip="The picture that your graph makes. Of a batch, the first.",
+                ),
+                JUDGMENT.Input(
+                    "judgment",
+                    optional=True,
+                    lazy=True,
+                    raw_link=True,
+                    tooltip="From Critic-Refine or Judgment. Without it every first attempt is accepted.",
+                ),
+                io.Int.Input(
+                    "t_max",
+                    default=3,
+                    min=1,
+                    max=50,
+                    tooltip="T_max: how often the generator may try one step. 3 is quick, the paper's best is 5.",
+                ),
+                io.Combo.Input(
+                    "on_exhausted",
+                    options=list(get_args(OnExhausted)),
+                    default="last",
+                    tooltip="No attempt was accepted: go on with the last one (paper), the best by comparison, "
+                    "the first, or stop.",
+                ),
+                io.Combo.Input(
+                    "reference_policy",
+                    options=list(get_args(ReferencePolicy)),
+                    default="previous",
+                    advanced=True,
+                    tooltip="What each step edits: the previous picture (paper), the first one, or your own (pinned). "
+                    "Against drift over many edits.",
+                ),
+                io.Combo.Input(
+                    "gate",
+                    options=list(get_args(Gate)),
+                    default="off",
+                    advanced=True,
+                    tooltip="End the run after each new step or rejection, everything saved; queue again to go on.",
+                ),
+                io.String.Input(
+                    "run_name",
+                    default="",
+                    advanced=True,
+                    tooltip="Folder below output/interleave. Empty: made from the request.",
+                ),
+                io.String.Input(
+                    "accept_attempts",
+                    default="",
+                    optional=True,
+                    advanced=True,
+                    tooltip='Your own verdicts as step:attempt, e.g. "2:1, 3:2": these go on whatever the critic says.',
+                ),
+                AGENT.Input("agent", optional=True, tooltip="Only for on_exhausted = best: compares the attempts."),
+            ],
+            outputs=[DOCUMENT.Output("DOCUMENT", "document", tooltip="To Save Document and Unpack Document.")],
+        )
+
+    @classmethod
+    def validate_inputs(cls, run_name: Any = "", accept_attempts: Any = "") -> bool | str:
+        """Names and verdicts typed into the node are refused before anything runs."""
+        try:
+            if _only(run_name):
+                safe_name(_only(run_name))
+            read_picks(_only(accept_attempts) or "")
+        except InterleaveError as error:
+            return str(error)
+        return True
+
+    @classmethod
+    def fingerprint_inputs(cls, gate: Any = "off", **_: Any) -> Any:
+        """With a gate the same prompt must run again: it goes on where the gate stopped it."""
+        return float("nan") if _only(gate) != "off" else ""
+
+    @classmethod
+    def execute(
+        cls,
+        loop: list[LoopContext],
+        image: Any,
+        t_max: list[int],
+        on_exhausted: list[str],
+        reference_policy: list[str],
+        gate: list[str],
+        run_name: list[str],
+        judgment: Any = None,
+        accept_attempts: list[str] | None = None,
+        agent: list[AgentValue] | None = None,
+    ) -> io.NodeOutput:
+        if len(loop) != 1 or not isinstance(loop[0], LoopContext):
+            raise ValueError(f"Loop Close takes one loop, but got {len(loop)}. Give Loop Open single values.")
+        context = loop[0]
+        dynprompt, close_id = cls.hidden.dynprompt, cls.hidden.unique_id
+        open_id = dynprompt.get_node(close_id)["inputs"]["loop"][0]
+        body = find_body(dynprompt, open_id, close_id, _raw(image), _raw(judgment))
+        settings = LoopSettings(
+            t_max[0] if body.judgment_link else 1,
+            on_exhausted[0],  # type: ignore[arg-type]
+            reference_policy[0],  # type: ignore[arg-type]
+            gate[0],  # type: ignore[arg-type]
+            context.seed,
+        )
+        if settings.on_exhausted == "best" and not agent:
+            raise ConfigError("on_exhausted 'best' needs an agent for the comparison: connect 'agent'.")
+        state = begin(context.plan, settings, context.user_images, read_picks((accept_attempts or [""])[0]))
+        if not state.finished and state.reference_key is None:
+            stuck = needs_reference(dynprompt, body)
+            if stuck is not None:
+                kind = dynprompt.get_node(stuck)["class_type"]
+                raise ConfigError(
+                    f"Step {state.step} has no picture to edit, but node {stuck} ({kind}) needs one. Connect your "
+                    "picture to Loop Open, or let has_reference drive a Switch between text-to-image and edit."
+                )
+        signed = _Signatures(dynprompt)
+        session = Session(
+            state,
+            attempt_store(),
+            RunFolder(runs_root(), run_name[0] or _own_name(context, body, signed)),
+            signed.of(body, body.image_link),
+            signed.of(body, body.judgment_link, body.image_link) if body.judgment_link else None,
+            title=context.plan.request,
+        )
+        live = LiveLoop(
+            session,
+            body,
+            dynprompt,
+            dynprompt.get_node(close_id)["inputs"].get("agent"),
+            dynprompt.get_display_node_id(close_id),
+        )
+        session.notify = lambda event, facts: send(event, live.display_id, facts)
+        session.start()
+        remember(live)
+        live.caches = find_caches()
+        return go_on(live)
+
+
+class _Signatures:
+    """Signatures of parts of this prompt, with what nodes say of their files."""
+
+    def __init__(self, dynprompt: Any):
+        self.dynprompt = dynprompt
+        self.changes = IsChangedCache("", dynprompt, None)  # type: ignore[arg-type]
+
+    def of(self, body: Body, link: Any, given: Any = None) -> Any:
+        return sign(self.dynprompt, body, link, self._changed, given)
+
+    def _changed(self, node_id: str) -> Any:
+        return _run_now(self.changes.get(node_id))
+
+
+def _run_now(work: Coroutine[Any, Any, Any]) -> Any:
+    """The result of a coroutine that does not wait for anything; NaN ("always changed") if it does."""
+    try:
+        work.send(None)
+    except StopIteration as done:
+        return done.value
+    work.close()
+    return float("nan")
+
+
+def _own_name(context: LoopContext, body: Body, signed: _Signatures) -> str:
+    """A run name that is the same for the same work, so that a queue after a crash finds its folder."""
+    first = context.plan.request or context.plan.steps[0].text or context.plan.steps[0].prompt or "run"
+    words = "-".join(re.findall(r"[A-Za-z0-9]+", first.lower()))[:40].strip("-") or "run"
+    made_by = signed.of(body, body.image_link).key
+    return f"{words}-{hash_of(context.plan.to_dict(), context.seed, context.user_images, made_by)[:8]}"
+
+
+def read_picks(text: str) -> Mapping[int, int]:
+    """ "2:1, 3:2" -> {2: 1, 3: 2}: step -> attempt.
+
+    Raises:
+        ConfigError: a part is not step:attempt.
+    """
+    picks = {}
+    for part in re.split(r"[,;\s]+", text.strip()):
+        if not part:
+            continue
+        found = re.fullmatch(r"(\d{1,4}):(\d{1,4})", part)
+        if not found:
+            raise ConfigError(f"accept_attempts: {part[:40]!r} is not step:attempt, such as 2:1.")
+        picks[int(found.group(1))] = int(found.group(2))
+    return picks
+
+
+def _raw(value: Any) -> Any:
+    """A raw link as it is; list inputs wrap it once."""
+    if isinstance(value, list) and len(value) == 1 and is_link(value[0]):
+        return value[0]
+    return value if is_link(value) else None
+
+
+def _only(value: Any) -> Any:
+    return value[0] if isinstance(value, list) and value else value

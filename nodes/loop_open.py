@@ -1,0 +1,79 @@
+"""Loop Open: where a plan enters the user's graph, and what each attempt is made from."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from comfy_api.latest import io
+from comfy_execution.graph_utils import ExecutionBlocker
+
+from ..interleave_thinker.plan import Plan
+from .folders import attempt_store
+from .images import grown_pictures
+from .types import LOOP, PLAN, schema, user_images
+
+
+@dataclass(frozen=True)
+class LoopContext:
+    """What Loop Open hands to Loop Close. `user_images` are keys of the attempt store."""
+
+    plan: Plan
+    seed: int
+    user_images: tuple[str, ...]
+
+
+def outputs() -> list[io.Output]:
+    """The sockets of Loop Open, in the order of `body.OPEN_OUTPUTS`."""
+    return [
+        LOOP.Output("LOOP", "loop", tooltip="To Loop Close."),
+        io.String.Output("PROMPT", "prompt", tooltip="What the generator is to make or change this time."),
+        io.Image.Output(
+            "REFERENCE",
+            "reference",
+            tooltip="The picture to edit: the last accepted one, or your own. Nothing in a first step from text.",
+        ),
+        io.Boolean.Output(
+            "HAS_REFERENCE",
+            "has_reference",
+            tooltip="Whether there is a picture to edit. Drives a Switch between text-to-image and edit.",
+        ),
+        io.String.Output(
+            "INSTRUCTION", "instruction", tooltip="What the plan wants of this step, as planned: to Critic-Refine."
+        ),
+        io.Int.Output("SEED", "seed", tooltip="A new one for each attempt: to the sampler."),
+        io.Int.Output("STEP", "step", tooltip="Number of the step, from 1."),
+        io.Int.Output("ATTEMPT", "attempt", tooltip="Number of the attempt in its step, from 1."),
+    ]
+
+
+class LoopOpen(io.ComfyNode):
+    """Never runs the body itself: Loop Close places a copy of it for every attempt."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return schema(
+            "LoopOpen",
+            display_name="Interleave Loop Open",
+            description="Start of the loop: gives each attempt its prompt, reference picture and seed.",
+            search_aliases=["interleave", "loop start", "for each step", "retry loop", "storyboard", "while"],
+            inputs=[
+                PLAN.Input("plan", tooltip="From Planner or Plan from Text."),
+                io.Int.Input(
+                    "seed",
+                    default=0,
+                    min=0,
+                    max=2**64 - 1,
+                    control_after_generate=True,
+                    tooltip="Seed of the run. Attempt t of step s uses seed + 1000 (s - 1) + (t - 1).",
+                ),
+                user_images("Your own pictures, the same as for the Planner. The last one is edited first."),
+            ],
+            outputs=outputs(),
+        )
+
+    @classmethod
+    def execute(cls, plan: Plan, seed: int, images: dict[str, Any] | None = None) -> io.NodeOutput:
+        keys = tuple(attempt_store().put_image(p) for p in grown_pictures(images))
+        blocked = ExecutionBlocker(None)
+        return io.NodeOutput(LoopContext(plan, seed, keys), *[blocked] * (len(outputs()) - 1))

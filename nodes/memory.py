@@ -1,0 +1,49 @@
+"""Keep a long loop's memory flat: forget the outputs of attempts that are over.
+
+ComfyUI's output caches keep what every node of a prompt produced until another prompt runs. For the
+clones of past attempts that is waste: their pictures are on disk, and nothing refers to them any more.
+ComfyUI (as of 0.30) hands nodes no way to its caches, so they are looked up on the call stack; where
+they are not found as expected, nothing is forgotten and nothing else changes.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterable
+from typing import Any
+
+from comfy_execution.progress import get_progress_state
+
+
+def find_caches() -> list[Any]:
+    """The executor's caches, from the frame of ComfyUI's `execute` that runs the calling node."""
+    frame = sys._getframe(1)
+    while frame is not None:
+        if frame.f_code.co_name == "execute" and "caches" in frame.f_locals:
+            found = frame.f_locals["caches"]
+            return [c for c in getattr(found, "all", []) if c is not None]
+        frame = frame.f_back  # type: ignore[assignment]
+    return []
+
+
+def forget(caches: Iterable[Any], node_ids: Iterable[str]) -> None:
+    """Drop what the caches hold for these nodes, in any of ComfyUI's cache modes."""
+    node_ids = list(node_ids)
+    for cache in caches:
+        for node_id in node_ids:
+            _forget_one(cache, node_id)
+    shown = get_progress_state().nodes
+    for node_id in node_ids:
+        shown.pop(node_id, None)
+
+
+def _forget_one(cache: Any, node_id: str) -> None:
+    holder = cache._get_cache_for(node_id) if hasattr(cache, "_get_cache_for") else cache
+    keys = getattr(holder, "cache_key_set", None)
+    if keys is None:
+        return
+    key = keys.get_data_key(node_id)
+    if key is None:
+        return
+    for name in ("cache", "used_generation", "timestamps", "children"):
+        getattr(holder, name, {}).pop(key, None)

