@@ -28,10 +28,7 @@ _YES, _NO = {"true", "yes", "1", "accept", "accepted"}, {"false", "no", "0", "re
 _ACCEPTED_ALREADY = re.compile(
     r"<answer>.*?[\"'](?:previous_step_success|success|accepted)[\"']\s*:\s*[\"']?true\b", re.S | re.I
 )
-_CUT_OFF = re.compile(
-    r"[\"'](?:previous_step_success|success|accepted)[\"']\s*:\s*[\"']?(true|false)\b"
-    re.S | re.I,
-)
+_CUT_OFF = re.compile(r"[\"'](?:previous_step_success|success|accepted)[\"']\s*:\s*[\"']?(true|false)\b", re.S | re.I)
 MAX_PROMPT = 4_000
 """Characters of a refined prompt that are passed to the generator."""
 
