@@ -17,9 +17,12 @@ from typing import Any
 from .errors import InterleaveError
 
 EVENT = "interleave_thinker"
+HISTORY_TRIES = 200
+"""Looks at the history, 0.05 s apart."""
 
 OnEvent = Callable[[str, Mapping[str, Any]], None]
-"""Called with ("plan" | "planned" | "attempt" | "judgment" | "chosen" | "done" | "executing", facts)."""
+"""Called with the event and its facts: "planned", "plan", "trying", "attempt", "judgment", "chosen", "done"
+from the pack, and "executing" from ComfyUI with the id of the node that starts."""
 
 
 class WorkflowError(InterleaveError):
@@ -84,11 +87,19 @@ class ComfyClient:
                 async with session.ws_connect(address, max_msg_size=0) as socket:
                     prompt_id = await self._queue(session, prompt)
                     await self._follow(socket, prompt, prompt_id, on_event)
-                async with session.get(f"{self.url}/history/{prompt_id}") as reply:
-                    history = await reply.json()
+                return await self._outputs(session, prompt_id)
         except (aiohttp.ClientError, OSError) as error:
             raise WorkflowError(f"Cannot talk to ComfyUI at {self.url}: {error}") from error
-        return dict(history.get(prompt_id, {}).get("outputs", {}))
+
+    async def _outputs(self, session: Any, prompt_id: str) -> dict[str, Any]:
+        """What history says came out. It is written shortly after the message that the run succeeded."""
+        for _ in range(HISTORY_TRIES):
+            async with session.get(f"{self.url}/history/{prompt_id}") as reply:
+                history = await reply.json()
+            if prompt_id in history:
+                return dict(history[prompt_id]["outputs"])
+            await asyncio.sleep(0.05)
+        raise WorkflowError(f"ComfyUI at {self.url} ended the run but keeps no history of it.")
 
     async def _queue(self, session: Any, prompt: Mapping[str, Any]) -> str:
         body = {"prompt": prompt, "client_id": self.client_id}
