@@ -9,6 +9,7 @@ interleave-thinker tinyworld install | train | attempts | eval
 from __future__ import annotations
 
 import argparse
+import io
 import json
 import sys
 import time
@@ -16,7 +17,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from .errors import InterleaveError
+from .errors import ConfigError, InterleaveError
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -30,6 +31,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     add_commands(commands)
     options = parser.parse_args(arguments)
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")  # a terminal that lacks a character shows its code
     try:
         code: int | None = options.do(options)
     except InterleaveError as error:
@@ -76,7 +80,7 @@ def _print_event(event: str, facts: Mapping[str, Any]) -> None:
     if event == "planned":
         print("Plan:")
         for step in facts["plan"]["execution_plan"]:
-            print(f"  {step['step_number']}. {step['prompt'] or step['auxiliary_text']}")
+            print(f"  {step['step_number']}. {step['prompt'] or step['auxiliary_text'] or step['instruction']}")
     elif event == "attempt":
         recalled = ", recalled" if facts["recalled"] else f", {facts['seconds']:.2f} s"
         print(
@@ -110,7 +114,10 @@ def _parse(options: argparse.Namespace) -> int:
     from .critic import read_judgment
     from .plan import checked, read_plan
 
-    raw = options.file.read_bytes().decode("utf-8", "replace")
+    try:
+        raw = options.file.read_bytes().decode("utf-8", "replace")
+    except OSError as error:
+        raise ConfigError(f"Cannot read {options.file}: {error.strerror or error}.") from None
     if options.kind == "judgment":
         print(json.dumps(read_judgment(raw).to_dict(), ensure_ascii=False, indent=2))
         return 0
@@ -119,7 +126,7 @@ def _parse(options: argparse.Namespace) -> int:
     if plan is not None:
         found["plan"] = plan.to_dict()
         try:
-            found["plan"] = checked(plan).to_dict()
+            found["plan"] = checked(plan, first_number=plan.steps[0].step_number).to_dict()
             found["valid"] = True
         except InterleaveError as error:
             found["problem"] = str(error)

@@ -50,6 +50,8 @@ class ComfyClient:
 
     url: str
     client_id: str = field(default_factory=lambda: uuid.uuid4().hex)
+    received: int = 0
+    """Bytes that came over the websocket so far."""
 
     def run(self, prompt: Mapping[str, Any], on_event: OnEvent | None = None) -> dict[str, Any]:
         """Queue an API-format prompt and wait for its end. Returns the outputs by node id.
@@ -113,6 +115,7 @@ class ComfyClient:
     async def _follow(self, socket: Any, prompt: Mapping[str, Any], prompt_id: str, on_event: OnEvent) -> None:
         place = _Place()
         async for message in socket:
+            self.received += len(message.data) if isinstance(message.data, (str, bytes)) else 0
             if message.type.name != "TEXT":
                 continue
             packet = json.loads(message.data)

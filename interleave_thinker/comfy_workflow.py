@@ -27,7 +27,7 @@ def load_workflow(path: Path) -> dict[str, Any]:
         raise WorkflowError(f"{path} is not valid JSON: {error}.") from None
     if not isinstance(workflow, dict) or "nodes" in workflow:
         raise WorkflowError(f"{path} is in the editor's format. Export it with Workflow > Export (API).")
-    if not all(isinstance(n, Mapping) and "class_type" in n for n in workflow.values()):
+    if not all(isinstance(n, Mapping) and "class_type" in n and "inputs" in n for n in workflow.values()):
         raise WorkflowError(f"{path} is not a workflow in API format.")
     return workflow
 
@@ -56,6 +56,10 @@ def prepare(
     ends = planners + _of(prompt, OPEN)
     if images and not ends:
         raise WorkflowError("This workflow has no Planner or Loop Open that could take pictures.")
+    for node_id in ends if images else ():
+        taken = prompt[node_id]["inputs"]
+        for old in [i for i in taken if i.startswith("images.")]:
+            del taken[old]  # the workflow's own example pictures
     for number, name in enumerate(images):
         loader = f"given_image_{number}"
         prompt[loader] = {"class_type": "LoadImage", "inputs": {"image": name}}

@@ -16,7 +16,7 @@ from PIL import Image
 from .agents.base import Agent, Message, OnText, Part, Sampling
 from .planner import describe_unreadable, until_answered
 from .prompts import fill, load_prompt
-from .replies import read_reply, text_or_none
+from .replies import answer_part, read_reply, text_or_none
 from .trajectory import Judgment
 
 OnUnreadable = Literal["retry", "accept"]
@@ -26,9 +26,14 @@ PROMPT_KEYS = ("refine_prompt", "refined_prompt", "Refine Prompt", "Refined Prom
 
 _YES, _NO = {"true", "yes", "1", "accept", "accepted"}, {"false", "no", "0", "reject", "rejected"}
 _ACCEPTED_ALREADY = re.compile(
-    r"<answer>.*?[\"'](?:previous_step_success|success|accepted)[\"']\s*:\s*[\"']?true\b", re.S | re.I
+    r"<answer>.*?[\"'](?:previous_step_success|success|accepted)[\"']\s*:\s*([\"']?)true\1\s*[,}]", re.S | re.I
 )
-_CUT_OFF = re.compile(r"[\"'](?:previous_step_success|success|accepted)[\"']\s*:\s*[\"']?(true|false)\b", re.S | re.I)
+"""Up to the mark after the verdict: "true or false" is the form being quoted, not a verdict."""
+_CUT_OFF = re.compile(
+    r"[\"'](?:previous_step_success|success|accepted)[\"']\s*:\s*([\"']?)(true|false)\1\s*(?:[,}]|\Z)", re.S | re.I
+)
+_QUOTED_FORM = re.compile(r"success[\"']?\s*:\s*[\"']?true\s*(?:or\b|[/|])", re.I)
+"""The form itself, copied instead of filled in."""
 MAX_PROMPT = 4_000
 """Characters of a refined prompt that are passed to the generator."""
 
@@ -87,7 +92,7 @@ def read_judgment(raw: str) -> Judgment:
     verdict, refined = _fields(reply.answer or {})
     if verdict is None:
         verdict, refined = _from_cut_off(raw)
-    if verdict is None:
+    if verdict is None or (not reply.exact and _QUOTED_FORM.search(answer_part(raw) or raw)):
         return Judgment(accepted=False, reasoning=reply.reasoning, parsed=False, raw=raw)
     return Judgment(verdict, (refined or "")[:MAX_PROMPT], reply.reasoning, True, raw)
 
@@ -112,7 +117,7 @@ def compare(
     parts: tuple[Part, ...] = (before, *attempts, text.rstrip())
     completion = agent.complete([Message("user", parts)], sampling or Sampling(), until_answered(on_text))
     answer = read_reply(completion.text).answer or {}
-    number = re.search(r"\d+", str(answer.get("best", "")))
+    number = re.search(r"\d{1,4}", text_or_none(answer.get("best")) or "")
     chosen = int(number.group()) if number else 0
     return (chosen if 1 <= chosen <= len(attempts) else len(attempts)), completion.text
 
@@ -121,7 +126,7 @@ def _until_decided(on_text: OnText | None) -> OnText:
     answered = until_answered(on_text)
 
     def watch(text: str) -> bool:
-        return answered(text) and not _ACCEPTED_ALREADY.search(text)
+        return answered(text) and not _ACCEPTED_ALREADY.search(answer_part(text))
 
     return watch
 
@@ -130,13 +135,13 @@ def _fields(answer: Mapping[str, Any]) -> tuple[bool | None, str | None]:
     by_name = {str(k).strip().lower(): v for k, v in answer.items()}
     verdict = next((_truth(by_name[k.lower()]) for k in VERDICT_KEYS if k.lower() in by_name), None)
     refined = next((by_name[k.lower()] for k in PROMPT_KEYS if k.lower() in by_name), None)
-    return verdict, text_or_none(refined) if isinstance(refined, str) else None
+    return verdict, text_or_none(refined) if isinstance(refined, str) and refined.strip(" .…") else None
 
 
 def _truth(value: object) -> bool | None:
     if isinstance(value, bool):
         return value
-    word = str(value).strip().lower()
+    word = (text_or_none(value) or "").lower()
     return True if word in _YES else False if word in _NO else None
 
 
@@ -145,5 +150,5 @@ def _from_cut_off(raw: str) -> tuple[bool | None, str | None]:
 
     Half a prompt is dropped: the previous prompt with a new seed is the better try.
     """
-    found = _CUT_OFF.search(raw.split("</think>")[-1])
-    return (found.group(1).lower() == "true", None) if found else (None, None)
+    found = _CUT_OFF.search((answer_part(raw) or raw).split("<answer>")[-1])
+    return (found.group(2).lower() == "true", None) if found else (None, None)

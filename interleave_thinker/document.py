@@ -136,7 +136,7 @@ def _escape_html(text: str) -> str:
 
 
 def _one_line(text: str) -> str:
-    return " ".join(text.split())
+    return " ".join(text.replace("\x00", "").split())
 
 
 _PAGE = """<!doctype html>

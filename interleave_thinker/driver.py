@@ -11,6 +11,7 @@ from PIL import Image
 from .agents.base import Agent, Sampling
 from .critic import OnUnreadable, compare, judge
 from .generators.base import GenerationRequest, Generator
+from .prompts import load_prompt
 from .session import Session, Signature
 from .store import hash_of
 
@@ -39,7 +40,8 @@ class Loop:
     def judge(self) -> Signature | None:
         if self.agent is None:
             return None
-        key = hash_of("critic", self.agent.name, str(self.sampling), list(self.prompt_folders))
+        text = load_prompt("critic", [*self.prompt_folders, self.agent.prompts])
+        key = hash_of("critic", self.agent.name, str(self.sampling), text)
         return Signature(key, frozenset({"instruction", "prompt", "reference", "image"}))
 
 

@@ -7,7 +7,7 @@ Pure: no picture, agent or file is touched here, images are named by keys.
 Departures from the paper, each for a reason:
 1. T_max counts generator calls of a step (the paper indexes attempts from 0 and from 1).
 2. Every attempt has its own seed, so that a retry with an unchanged prompt is not the same picture.
-3. The last attempt is not judged where its verdict could not change anything.
+3. The last attempt is not judged where its verdict could not change what happens next.
 4. On exhaustion the paper keeps the last attempt; `best`, `first` and `stop` are ours.
 """
 
@@ -17,7 +17,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Literal, get_args
 
-from .errors import ConfigError, PlanError
+from .errors import ConfigError, PlanError, RunError
 from .plan import MAX_ATTEMPTS, Plan, PlanStep
 from .trajectory import Attempt, StepResult, strict
 
@@ -117,8 +117,12 @@ class LoopState:
         """Whether the critic's verdict on the next attempt can change what happens."""
         if self.picked is not None:
             return self.attempt < self.picked
-        is_last = self.attempt >= self.settings.t_max
-        return not (is_last and (self.settings.on_exhausted == "last" or self.settings.t_max == 1))
+        settings = self.settings
+        if self.attempt < settings.t_max or settings.on_exhausted == "stop":
+            return True
+        if settings.gate == "stop_on_reject" and any(s.prompt is not None for s in self.plan.steps[self.step :]):
+            return True
+        return settings.t_max > 1 and settings.on_exhausted != "last"
 
     @property
     def finished(self) -> bool:
@@ -141,12 +145,15 @@ class LoopState:
     @staticmethod
     def from_dict(data: Mapping[str, Any]) -> LoopState:
         values = dict(data)
-        values["plan"] = Plan.from_dict(values["plan"])
-        values["settings"] = strict(LoopSettings, values["settings"])
-        values["user_images"] = tuple(values["user_images"])
-        values["tried"] = tuple(Attempt.from_dict(a) for a in values["tried"])
-        values["results"] = tuple(StepResult.from_dict(r) for r in values["results"])
-        values["picks"] = {int(k): v for k, v in values["picks"].items()}
+        try:
+            values["plan"] = Plan.from_dict(values["plan"])
+            values["settings"] = strict(LoopSettings, values["settings"])
+            values["user_images"] = tuple(values["user_images"])
+            values["tried"] = tuple(Attempt.from_dict(a) for a in values["tried"])
+            values["results"] = tuple(StepResult.from_dict(r) for r in values["results"])
+            values["picks"] = {int(k): v for k, v in values["picks"].items()}
+        except KeyError as error:
+            raise RunError(f"A loop state lacks {error}.") from None
         return strict(LoopState, values)
 
 

@@ -22,9 +22,13 @@ MAX_ATTEMPTS = 300
 MAX_TEXT = 8_000
 """Characters kept of any one text field of a plan."""
 
-_NUMBERED = re.compile(r"^\s*(?:[-*]\s*)?(?:\*\*)?(?:step\s*)?\d{1,3}(?:\*\*)?\s*[.):\-]\s*(?:\*\*)?\s*", re.I)
-_LABEL = re.compile(r"^\s*(?:\*\*)?step\s*\d{1,3}(?:\*\*)?\s*[:.\-)]\s*(?:\*\*)?\s*", re.I)
-_BULLET = re.compile(r"^\s*[-*]\s+")
+# Marks of a list: "3.", "3)", "3:", "3 -", "Step 3:", "**3.**"; but "3-legged", "2.5 m" and "16:9" are words.
+_NUMBERED = re.compile(
+    r"^\s*(?:[-*•]\s*)?(?:\*\*)?(?:step\s*)?\d{1,3}(?:\*\*)?\s*(?:[.):](?!\d)|[-–—](?=\s))\s*(?:\*\*)?\s*", re.I
+)
+_LABEL = re.compile(r"^\s*(?:\*\*)?step\s*\d{1,3}(?:\*\*)?\s*[:.)\-–—](?!\d)\s*(?:\*\*)?\s*", re.I)
+_BULLET = re.compile(r"^\s*[-*•]\s+")
+_FENCE = re.compile(r"^```\w*\s*|\s*```$")
 
 
 @dataclass(frozen=True)
@@ -167,12 +171,14 @@ def read_plan(raw: str) -> Plan | None:
     listed = reply.answer.get("execution_plan", reply.answer.get("steps", reply.answer.get("plan")))
     if not isinstance(listed, list):
         return None
-    steps = []
-    for position, entry in enumerate(listed, 1):
+    steps: list[PlanStep] = []
+    for entry in listed:
+        if isinstance(entry, str):
+            entry = {"instruction": entry, "prompt": entry}
         if not isinstance(entry, Mapping):
             return None
         step = PlanStep(
-            position,
+            steps[-1].step_number + 1 if steps else _first_number(entry),
             text_or_none(entry.get("step_name")) or "",
             text_or_none(entry.get("instruction")),
             text_or_none(entry.get("prompt")),
@@ -183,13 +189,20 @@ def read_plan(raw: str) -> Plan | None:
         steps.append(step)
     if not steps:
         return None
-    reasoning = reply.reasoning or str(reply.answer.get("reasoning") or "")
-    return Plan(tuple(steps), reasoning)
+    reasoning = reply.reasoning or text_or_none(reply.answer.get("reasoning")) or ""
+    return Plan(tuple(steps), reasoning, text_or_none(reply.answer.get("request")) or "")
+
+
+def _first_number(entry: Mapping[str, Any]) -> int:
+    """Where the numbers of a plan start: a plan that continues somebody's pictures says so (Task B)."""
+    number = entry.get("step_number")
+    return number if type(number) is int and 1 <= number <= MAX_ATTEMPTS else 1
 
 
 def _swallowed(step: PlanStep) -> bool:
     """A repaired text that ate the following steps (a known failure of lenient JSON readers)."""
-    return any(text and "'step_number'" in text for text in (step.auxiliary_text, step.prompt))
+    texts = (step.step_name, step.instruction, step.prompt, step.auxiliary_text)
+    return any(text and re.search(r"[\"']step_number[\"']", text) for text in texts)
 
 
 def plan_from_text(text: str) -> Plan:
@@ -201,27 +214,33 @@ def plan_from_text(text: str) -> Plan:
     stripped = text.strip()
     if not stripped:
         raise PlanError("The plan text is empty. Write one step a line, or paste a plan as JSON.")
-    if "{" in stripped and ("execution_plan" in stripped or stripped[0] in "{[<`"):
-        body = stripped if not stripped.startswith("[") else f'{{"execution_plan": {stripped}}}'
-        plan = read_plan(body)
+    body = _FENCE.sub("", stripped)
+    if re.match(r"[\[{]\s*[\"'{]", body) or ("{" in body and ("execution_plan" in body or body.startswith("<"))):
+        plan = read_plan(f'{{"execution_plan": {body}}}' if body.startswith("[") else body)
         if plan is None:
             raise PlanError(
                 "The plan text looks like JSON but no steps can be read from it. "
                 'Expected {"execution_plan": [{"instruction": "...", "prompt": "..."}]}.'
             )
         return plan
-    return Plan(tuple(_listed_steps(stripped)))
+    return _listed(stripped)
 
 
-def _listed_steps(text: str) -> list[PlanStep]:
-    """Numbered or bulleted lines start a step, other lines continue it; without marks each line is one."""
-    lines = [line for line in text.splitlines() if line.strip()]
-    marked = any(_NUMBERED.match(line) or _BULLET.match(line) for line in lines)
+def _listed(text: str) -> Plan:
+    """Numbered lines start a step, or else bulleted ones; other lines continue it, and lines before the
+    first are an introduction. Without marks each line is a step.
+    """
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    mark = next((m for m in (_NUMBERED, _BULLET) if any(m.match(line) for line in lines)), None)
+    introduction: list[str] = []
     prompts: list[str] = []
     for line in lines:
-        mark = _NUMBERED.match(line) or _BULLET.match(line)
-        if mark or not marked or not prompts:
-            prompts.append(line[mark.end() :].strip() if mark else line.strip())
+        start = mark.match(line) if mark else None
+        if start or not mark:
+            prompts.append(line[start.end() :] if start else line)
+        elif prompts:
+            prompts[-1] += " " + _BULLET.sub("", line)
         else:
-            prompts[-1] += " " + line.strip()
-    return [PlanStep(i, instruction=p, prompt=p) for i, p in enumerate(prompts, 1) if p]
+            introduction.append(line)
+    steps = [PlanStep(i, instruction=p, prompt=p) for i, p in enumerate((p for p in prompts if p), 1)]
+    return Plan(tuple(steps), " ".join(introduction))

@@ -16,6 +16,7 @@ from .agents.base import Agent, Completion, Message, OnText, Part, Sampling
 from .errors import PlanError
 from .plan import Plan, PlanStep, checked, read_plan
 from .prompts import fill, load_prompt
+from .replies import answer_part, read_reply
 
 _MARKER = re.compile(r"<image>", re.I)
 SHOWN = 300
@@ -64,7 +65,7 @@ def make_plan(
         completion = agent.complete(messages, sampling, until_answered(on_text))
         raw = completion.text
         plan = read_plan(raw)
-        if plan is None:
+        if plan is None or (completion.finish == "length" and not read_reply(raw).exact):
             problem = describe_unreadable(completion)
             continue
         try:
@@ -82,11 +83,11 @@ def make_plan(
 
 
 def until_answered(on_text: OnText | None) -> OnText:
-    """End a reply at `</answer>`: nothing after it is read."""
+    """End a reply at `</answer>`: nothing after it is read. One that is quoted while thinking is none."""
 
     def watch(text: str) -> bool:
         more = on_text(text) if on_text else True
-        return more and "</answer>" not in text
+        return more and "</answer>" not in answer_part(text)
 
     return watch
 
@@ -132,4 +133,4 @@ def _parts(
             merged.append(part)
     if isinstance(merged[-1], str):
         merged[-1] = merged[-1].rstrip()
-    return tuple(merged)
+    return tuple(part for part in merged if part != "")

@@ -41,17 +41,32 @@ def load_prompt(name: str, folders: Sequence[str | Path | None] = ()) -> str:
     Raises:
         ConfigError: the file found lacks a slot, or is too large to be a prompt.
     """
+    if name not in NAMES:
+        raise ConfigError(f"There is no prompt named {name!r}; known names are {sorted(NAMES)}.")
     for folder in [*folders, HERE]:
         path = Path(folder) / f"{name}.md" if folder else None
         if path is not None and path.is_file():
-            if path.stat().st_size > MAX_BYTES:
-                raise ConfigError(f"{path.name} is larger than {MAX_BYTES} bytes; that is no prompt.")
-            text = path.read_text(encoding="utf-8")
-            missing = [slot for slot in NAMES[name] if "{" + slot + "}" not in text]
-            if missing:
-                raise ConfigError(f"{path} has no {{{missing[0]}}}; write it where the text belongs.")
+            text = _read(path)
+            _check_slots(path, name, text)
             return text
-    raise ConfigError(f"There is no prompt named {name!r}; known names are {sorted(NAMES)}.")
+    raise ConfigError(f"{HERE / name}.md is missing; install the pack again.")
+
+
+def _read(path: Path) -> str:
+    try:
+        if path.stat().st_size > MAX_BYTES:
+            raise ConfigError(f"{path} is larger than {MAX_BYTES} bytes; that is no prompt.")
+        return path.read_text(encoding="utf-8-sig")
+    except OSError as error:
+        raise ConfigError(f"Cannot read {path}: {error.strerror or error}.") from error
+    except UnicodeDecodeError:
+        raise ConfigError(f"{path} is not UTF-8 text; save it as UTF-8.") from None
+
+
+def _check_slots(path: Path, name: str, text: str) -> None:
+    missing = [slot for slot in NAMES[name] if "{" + slot + "}" not in text]
+    if missing:
+        raise ConfigError(f"{path} has no {{{missing[0]}}} for prompt {name!r}; write it where the text belongs.")
 
 
 def fill(template: str, **values: str) -> str:
@@ -73,14 +88,15 @@ def import_official(clone: Path, target: Path) -> list[Path]:
     The file is parsed, never run. Returns the files written.
 
     Raises:
-        ConfigError: there is no UEval/system.py below `clone`, or a constant is missing in it.
+        ConfigError: there is no UEval/system.py below `clone`, a constant or a slot is missing in it, or
+            `target` cannot be written.
     """
     source = clone / "UEval" / "system.py"
     if not source.is_file():
         raise ConfigError(f"{source} does not exist; name the folder of your clone of the repository.")
     try:
-        tree = ast.parse(source.read_text(encoding="utf-8"))
-    except SyntaxError as error:
+        tree = ast.parse(_read(source))
+    except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
         raise ConfigError(f"{source} is not readable as Python: {error}.") from None
     texts: dict[str, str] = {}
     for node in tree.body:
@@ -92,10 +108,15 @@ def import_official(clone: Path, target: Path) -> list[Path]:
     missing = [constant for constant, name in OFFICIAL.items() if name not in texts]
     if missing:
         raise ConfigError(f"{source} has no text constant {missing[0]}.")
-    target.mkdir(parents=True, exist_ok=True)
-    written = []
     for name, text in texts.items():
-        path = target / f"{name}.md"
-        path.write_text(text.strip() + "\n", encoding="utf-8")
-        written.append(path)
+        _check_slots(source, name, text)
+    written = []
+    try:
+        target.mkdir(parents=True, exist_ok=True)
+        for name, text in texts.items():
+            path = target / f"{name}.md"
+            path.write_text(text.strip() + "\n", encoding="utf-8")
+            written.append(path)
+    except OSError as error:
+        raise ConfigError(f"Cannot write to {target}: {error.strerror or error}.") from error
     return written

@@ -10,25 +10,29 @@ path: see `safe_name`.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import re
 import shutil
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from .errors import RunError
 from .store import write_atomically
 from .trajectory import Attempt
 
 MAX_NAME = 100
+RESERVED = re.compile(r"(?:con|prn|aux|nul|com\d|lpt\d)(?:\.|\Z)", re.I)
+"""Names that Windows keeps for devices."""
 
 
 def safe_name(name: str) -> str:
     """A run name as a folder name: letters, digits, space, `.`, `_`, `-`; others become `_`.
 
     Raises:
-        RunError: the name holds a path separator or drive, is only dots, or is longer than `MAX_NAME`.
+        RunError: the name holds a path separator or drive, has no letter or digit, or is longer than
+            `MAX_NAME`.
     """
     name = name.strip()
     if re.search(r"[/\\]", name) or re.match(r"^[A-Za-z]:", name):
@@ -36,9 +40,9 @@ def safe_name(name: str) -> str:
     if len(name) > MAX_NAME:
         raise RunError(f"run_name has {len(name)} characters; {MAX_NAME} are allowed.")
     clean = "".join(c if c.isalnum() or c in " ._-" else "_" for c in name).strip(" .")
-    if not clean:
+    if not any(c.isalnum() for c in clean):
         raise RunError(f"run_name {name!r} has no letter or digit. Give a plain name, or leave it empty.")
-    return clean
+    return f"_{clean}" if RESERVED.match(clean) else clean
 
 
 class RunFolder:
@@ -47,7 +51,7 @@ class RunFolder:
     def __init__(self, root: Path, name: str):
         self.name = safe_name(name)
         self.path = root / self.name
-        if root.resolve() not in self.path.resolve().parents:
+        if any(root.resolve() not in p.resolve().parents for p in (self.path, self.path / "attempts")):
             raise RunError(f"run_name {name!r} leads out of {root}.")
         try:
             (self.path / "attempts").mkdir(parents=True, exist_ok=True)
@@ -64,7 +68,9 @@ class RunFolder:
             return
         line = json.dumps(attempt.to_dict(), ensure_ascii=False) + "\n"
         try:
-            with (self.path / "trajectory.jsonl").open("ab") as file:
+            with (self.path / "trajectory.jsonl").open("ab+") as file:
+                if _is_cut_off(file):
+                    line = "\n" + line
                 file.write(line.encode("utf-8", "surrogatepass"))
                 file.flush()
                 os.fsync(file.fileno())
@@ -79,18 +85,25 @@ class RunFolder:
         """Put an attempt's picture beside the record; returns its path relative to the run folder."""
         relative = f"attempts/step{step:02d}_attempt{attempt}_{key[:8]}.png"
         target = self.path / relative
-        if not target.exists():
-            try:
-                os.link(source, target)
-            except OSError:
-                self._copy(source, target)
+        try:
+            if target.exists() and target.stat().st_size == source.stat().st_size:
+                return relative
+            target.unlink(missing_ok=True)  # half a copy, left by a crash
+            os.link(source, target)
+        except OSError:
+            self._copy(source, target)
         return relative
+
+    def image_file(self, attempt: Attempt) -> Path:
+        """Where `keep_image` put the attempt's picture. Only the name in the record counts, not its folder."""
+        return self.path / "attempts" / Path(attempt.file).name
 
     def _copy(self, source: Path, target: Path) -> None:
         try:
             shutil.copyfile(source, target)
         except OSError as error:
-            target.unlink(missing_ok=True)
+            with contextlib.suppress(OSError):
+                target.unlink(missing_ok=True)
             raise RunError(
                 f"Cannot write {target}: {error.strerror or error}. Free some space or choose a writable "
                 "output folder; everything finished so far is kept."
@@ -106,8 +119,8 @@ class RunFolder:
 
 def read_state(path: Path) -> dict[str, Any] | None:
     try:
-        state = json.loads((path / "run.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+        state = json.loads((path / "run.json").read_bytes().decode("utf-8", "surrogatepass"))
+    except (OSError, ValueError, RecursionError):
         return None
     return state if isinstance(state, dict) else None
 
@@ -115,16 +128,24 @@ def read_state(path: Path) -> dict[str, Any] | None:
 def read_trajectory(path: Path) -> list[Attempt]:
     """The attempts of a run folder; a line cut off by a crash is passed over."""
     try:
-        lines = (path / "trajectory.jsonl").read_text(encoding="utf-8", errors="replace").splitlines()
+        lines = (path / "trajectory.jsonl").read_bytes().split(b"\n")  # splitlines() would split at U+2028 too
     except OSError:
         return []
     attempts = []
     for line in lines:
         try:
-            attempts.append(Attempt.from_dict(json.loads(line)))
-        except (ValueError, TypeError, RunError):
+            attempts.append(Attempt.from_dict(json.loads(line.decode("utf-8", "surrogatepass"))))
+        except (ValueError, TypeError, RecursionError, RunError):
             continue
     return attempts
+
+
+def _is_cut_off(file: BinaryIO) -> bool:
+    """Whether a crash or a full disk left the last line without its end."""
+    if file.seek(0, os.SEEK_END) == 0:
+        return False
+    file.seek(-1, os.SEEK_END)
+    return file.read(1) != b"\n"
 
 
 def _same_outcome(a: Attempt, b: Attempt) -> bool:

@@ -54,12 +54,15 @@ class Session:
     attempts: list[Attempt] = field(default_factory=list)
     pending: Attempt | None = None
     _seen: set[str] = field(default_factory=set)
+    _is_new: bool = False
 
     def start(self) -> None:
         """Write the plan down and say it. What the folder already holds counts as seen by the user."""
         self._seen = set(self.folder.known)
         self.write()
         self._tell("plan", plan=self.state.plan.to_dict(), run=self.folder.name)
+        if self.state.finished:
+            self._tell("done", status=self.state.status, reason=self.state.reason)
 
     @property
     def values(self) -> dict[str, Any]:
@@ -84,7 +87,13 @@ class Session:
 
         After it, `pending` is None where a picture is needed, or holds the attempt to be judged.
         """
-        while self.state.status == "generate":
+        while not self.state.finished:
+            if self.state.status == "compare":
+                best = self.store.get_comparison(self._comparison_key())
+                if best is None or not 1 <= best <= len(self.state.tried):
+                    return True
+                self.compared(best, recalled=True)
+                continue
             if self.pending is None:
                 found = self.store.get_attempt(self.body.of(self.values))
                 if found is None:
@@ -97,7 +106,7 @@ class Session:
                 self.judged(known[0], known[1], recalled=True)
             else:
                 self._finish_attempt()
-        return self.state.status == "compare"
+        return False
 
     def picture_made(self, image_key: str, seconds: float, *, recalled: bool = False) -> None:
         """Report the picture of the attempt that is due; its PNG is in the store already."""
@@ -131,10 +140,13 @@ class Session:
         self._tell("judgment", judgment=judgment.to_dict(), **self._facts(self.pending))
         self._finish_attempt()
 
-    def compared(self, best: int) -> None:
+    def compared(self, best: int, *, recalled: bool = False) -> None:
         """Report which rejected attempt of the step comes closest (`on_exhausted="best"`)."""
-        self.state = choose(self.state, best)
-        self._after_move()
+        before = self.state
+        self.state = choose(before, best)
+        if not recalled:
+            self.store.put_comparison(self._comparison_key(before), best)
+        self._after_move(before)
 
     def document(self) -> Document:
         return compose(self.trajectory(), run=self.folder.name, title=self.title, reason=self.state.reason)
@@ -153,9 +165,11 @@ class Session:
         if found is not None:
             return found
         for attempt in (*self.attempts, *self.folder.known.values()):
-            path = self.folder.path / attempt.file
-            if attempt.image_key == key and attempt.file and path.is_file():
-                return open_rgb(path)
+            if attempt.image_key == key and attempt.file:
+                try:
+                    return open_rgb(self.folder.image_file(attempt))
+                except OSError:
+                    continue
         raise RunError(f"Picture {key} of run {self.folder.name!r} is gone from store and run folder.")
 
     def write(self) -> None:
@@ -167,6 +181,12 @@ class Session:
     def _judgment_key(self) -> str:
         assert self.judge is not None and self.pending is not None
         return self.judge.of({**self.values, "image": self.pending.image_key})
+
+    def _comparison_key(self, state: LoopState | None = None) -> str:
+        state = state or self.state
+        judge = self.judge.key if self.judge else ""
+        tried = [a.image_key for a in state.tried]
+        return hash_of("compare", judge, state.plan_step.prompt, state.reference_key, tried)
 
     def _finish_attempt(self) -> None:
         attempt = self.pending
@@ -180,38 +200,34 @@ class Session:
         self.pending = None
         before = self.state
         self.state = advance(before, attempt)
-        new = attempt.identity not in self._seen
+        self._is_new = attempt.identity not in self._seen
         self._seen.add(attempt.identity)
-        self._after_move()
-        if new:
-            self._gate(before, attempt)
+        self._after_move(before)
 
-    def _after_move(self) -> None:
-        last = self.state.results[-1] if self.state.results else None
-        if last is not None and not self.state.tried:
-            self._tell("chosen", **last.to_dict())
+    def _after_move(self, before: LoopState) -> None:
+        for result in self.state.results[len(before.results) :]:
+            self._tell("chosen", **result.to_dict())
+        reason = self._gated(before)
+        if reason:
+            self.state = stop(self.state, reason)
         if self.state.finished:
             self.write()
             self._tell("done", status=self.state.status, reason=self.state.reason)
 
-    def _gate(self, before: LoopState, attempt: Attempt) -> None:
-        """End the run where the user asked to look, but only at work that this execution did."""
-        if self.state.finished:
-            return
-        gate = self.state.settings.gate
-        ended = self.state.position != before.position
+    def _gated(self, before: LoopState) -> str:
+        """Why the run ends here because the user asked to look; only at work that this execution did."""
+        if self.state.finished or not self._is_new:
+            return ""
+        gate, attempt = self.state.settings.gate, self.attempts[-1]
+        ended = len(self.state.results) > len(before.results)
         if gate == "stop_after_step" and ended:
-            reason = f"Stopped after step {attempt.step}, as gate asks. Queue again to go on."
-        elif gate == "stop_on_reject" and not attempt.accepted and attempt.judgment is not None:
-            reason = (
+            return f"Stopped after step {attempt.step}, as gate asks. Queue again to go on."
+        if gate == "stop_on_reject" and not attempt.accepted and attempt.judgment is not None:
+            return (
                 f"Stopped at the rejected attempt {attempt.attempt} of step {attempt.step}, as gate asks. "
-                "Queue again to retry, or accept an attempt first."
+                f"Queue again to {'go on' if ended else 'retry'}, or accept an attempt first."
             )
-        else:
-            return
-        self.state = stop(self.state, reason)
-        self.write()
-        self._tell("done", status="stopped", reason=reason)
+        return ""
 
     def _facts(self, attempt: Attempt) -> dict[str, Any]:
         return {

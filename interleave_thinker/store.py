@@ -3,6 +3,7 @@
     images/<key>.png       key = hash of the 8-bit pixels
     attempts/<key>.json    key = hash of everything that made the picture -> image key
     judgments/<key>.json   key = hash of everything that made the verdict -> judgment
+    comparisons/<key>.json key = hash of what was compared -> number of the closest attempt
 
 A crash, an interrupt or an edited late step then costs only what really changed, whatever ComfyUI's
 cache mode. Bounded in bytes: the pictures used longest ago go first. Every write is atomic.
@@ -14,6 +15,7 @@ import hashlib
 import io
 import json
 import os
+import struct
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -26,6 +28,7 @@ from .trajectory import Judgment
 KEY_LENGTH = 24
 DEFAULT_LIMIT = 8 * 1024**3
 """Bytes of pictures kept."""
+RECORDS = ("attempts", "judgments", "comparisons")
 
 
 def hash_of(*parts: object) -> str:
@@ -42,8 +45,16 @@ def image_key(image: Image.Image) -> str:
 
 
 def open_rgb(path: Path) -> Image.Image:
-    with Image.open(path) as file:
-        image: Image.Image = file.convert("RGB")
+    """A picture file as RGB.
+
+    Raises:
+        OSError: the file cannot be read or is no sound picture.
+    """
+    try:
+        with Image.open(path) as file:
+            image: Image.Image = file.convert("RGB")
+    except (SyntaxError, ValueError, Image.DecompressionBombError) as error:
+        raise OSError(f"{path} is no sound picture: {error}") from error
     return image
 
 
@@ -94,18 +105,16 @@ class AttemptStore:
             image = image.convert("RGB")
         key = image_key(image)
         path = self._image_path(key)
-        if path.exists():
-            self._touch(path)
-            return key
-        data = encode_png(image)
-        self._make_room(len(data))
-        write_atomically(path, data)
+        if self.image_file(key) is None:
+            data = encode_png(image)
+            self._make_room(len(data))
+            write_atomically(path, data, durable=True)
         return key
 
     def image_file(self, key: str) -> Path | None:
-        """Where the picture lies, or None if it is not (or no longer) kept."""
+        """Where the picture lies, or None if it is not (or no longer) kept, or damaged."""
         path = self._image_path(key)
-        if not path.is_file():
+        if not _is_sound(path):
             return None
         self._touch(path)
         return path
@@ -126,9 +135,12 @@ class AttemptStore:
     def get_attempt(self, key: str) -> tuple[str, float] | None:
         """(image key, seconds it took) of an attempt whose picture is still kept."""
         record = self._get_record("attempts", key)
-        if record is None or self.image_file(str(record.get("image_key"))) is None:
-            return None
-        return str(record["image_key"]), float(record.get("seconds", 0.0))
+        try:
+            if record is None or self.image_file(record["image_key"]) is None:
+                return None
+            return str(record["image_key"]), float(record["seconds"])
+        except (KeyError, TypeError, ValueError, RunError):
+            return None  # not a record of ours: as good as none
 
     def put_judgment(self, key: str, judgment: Judgment, seconds: float) -> None:
         """Keep a judgment that could be read; an unreadable one is worth asking again."""
@@ -144,6 +156,13 @@ class AttemptStore:
         except (KeyError, TypeError, ValueError, RunError):
             return None
 
+    def put_comparison(self, key: str, best: int) -> None:
+        self._put_record("comparisons", key, {"best": best})
+
+    def get_comparison(self, key: str) -> int | None:
+        best = (self._get_record("comparisons", key) or {}).get("best")
+        return best if isinstance(best, int) else None
+
     def _image_path(self, key: str) -> Path:
         return self.root / "images" / f"{_plain(key)}.png"
 
@@ -152,11 +171,12 @@ class AttemptStore:
         write_atomically(self.root / kind / f"{_plain(key)}.json", data)
 
     def _get_record(self, kind: str, key: str) -> dict[str, Any] | None:
+        path = self.root / kind / f"{_plain(key)}.json"
         try:
-            data = (self.root / kind / f"{_plain(key)}.json").read_text(encoding="utf-8")
-            found = json.loads(data)
-        except (OSError, ValueError):
+            found = json.loads(path.read_bytes().decode("utf-8", "surrogatepass"))
+        except (OSError, ValueError, RecursionError):
             return None
+        self._touch(path)
         return found if isinstance(found, dict) else None
 
     def _touch(self, path: Path) -> None:
@@ -166,16 +186,49 @@ class AttemptStore:
             pass  # A read-only store still serves; only its order of eviction suffers.
 
     def _make_room(self, coming: int) -> None:
-        """Drop the pictures used longest ago until `coming` bytes fit."""
+        """Drop the pictures used longest ago until `coming` bytes fit, and the records older than these."""
         if self._bytes is None or self._bytes + coming > self.limit:
-            files = [(f.stat().st_mtime, f.stat().st_size, f) for f in (self.root / "images").glob("*.png")]
-            self._bytes = sum(size for _, size, _ in files)
-            for _, size, file in sorted(files, key=lambda entry: entry[0]):
-                if self._bytes + coming <= self.limit:
-                    break
-                file.unlink(missing_ok=True)
+            images = sorted(_by_age(self.root / "images"))
+            self._bytes = sum(size for _, size, _ in images)
+            dropped = 0.0
+            while images and self._bytes + coming > self.limit:
+                dropped, size, file = images.pop(0)
+                _remove(file)
                 self._bytes -= size
+            for kind in RECORDS if dropped else ():
+                for used, _, file in _by_age(self.root / kind):
+                    if used < dropped:
+                        _remove(file)
         self._bytes += coming
+
+
+def _by_age(folder: Path) -> list[tuple[float, int, Path]]:
+    """(time of last use, bytes, path) of what lies in a folder, also of what a crash left half written."""
+    found = []
+    for file in folder.glob("*"):
+        try:
+            facts = file.stat()
+        except OSError:
+            continue  # another process dropped it meanwhile
+        found.append((facts.st_mtime, facts.st_size, file))
+    return found
+
+
+def _remove(file: Path) -> None:
+    try:
+        file.unlink(missing_ok=True)
+    except OSError:
+        pass  # in use, or not ours to delete: the next one goes instead
+
+
+def _is_sound(path: Path) -> bool:
+    """Whether a picture file is whole: checksums only, nothing is decoded."""
+    try:
+        with Image.open(path) as file:
+            file.verify()
+    except (OSError, SyntaxError, ValueError, struct.error, Image.DecompressionBombError):
+        return False
+    return True
 
 
 def _plain(key: str) -> str:

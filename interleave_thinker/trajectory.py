@@ -124,12 +124,15 @@ class Trajectory:
         unknown = sorted(set(data) - {"plan", "attempts", "results", "status"})
         if unknown:
             raise RunError(f"Unknown key {unknown[0]!r} in a trajectory.")
-        return Trajectory(
-            Plan.from_dict(data["plan"]),
-            tuple(Attempt.from_dict(a) for a in data["attempts"]),
-            tuple(StepResult.from_dict(r) for r in data["results"]),
-            data["status"],
-        )
+        try:
+            return Trajectory(
+                Plan.from_dict(data["plan"]),
+                tuple(Attempt.from_dict(a) for a in data["attempts"]),
+                tuple(StepResult.from_dict(r) for r in data["results"]),
+                data["status"],
+            )
+        except KeyError as error:
+            raise RunError(f"A trajectory lacks {error}.") from None
 
 
 def strict(cls: type[T], data: Mapping[str, Any]) -> T:

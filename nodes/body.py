@@ -72,8 +72,10 @@ def find_body(dynprompt: Any, open_id: str, close_id: str, image: Any, judgment:
 
         return _walk([i for i in start if i in region], above)
 
-    if not is_link(image) or image[0] not in region:
-        source = f"node {image[0]}" if is_link(image) else "nothing"
+    if not is_link(image):
+        raise ValueError("Loop Close: 'image' is not connected, but the plan has steps that make pictures.")
+    if image[0] not in region:
+        source = f"node {image[0]}"
         raise ValueError(
             f"Loop Close: 'image' comes from {source}, which does not depend on Loop Open {open_id}. "
             "Connect Loop Open's prompt (and reference) to the nodes that make the picture."

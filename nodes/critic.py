@@ -46,6 +46,7 @@ class CriticRefine(io.ComfyNode):
                     default=0,
                     min=0,
                     max=2**64 - 1,
+                    control_after_generate=False,
                     advanced=True,
                     tooltip="Matters where the agent's temperature is above 0.",
                 ),
@@ -112,7 +113,9 @@ class JudgmentNode(io.ComfyNode):
             has_intermediate_output=True,
             hidden=[io.Hidden.unique_id],
             inputs=[
-                io.Boolean.Input("accepted", default=True, tooltip="The verdict, unless 'reply' is connected."),
+                io.Boolean.Input(
+                    "accepted", default=True, tooltip="The verdict, unless 'reply' is connected: link a rule here."
+                ),
                 io.String.Input(
                     "refined_prompt", default="", multiline=True, tooltip="What to try next; empty keeps the prompt."
                 ),

@@ -40,7 +40,12 @@ class GenerateOrEdit(io.ComfyNode):
                 ),
                 io.String.Input("prompt", multiline=True, tooltip="Loop Open's prompt."),
                 io.Int.Input(
-                    "seed", default=0, min=0, max=2**64 - 1, control_after_generate=True, tooltip="Loop Open's seed."
+                    "seed",
+                    default=0,
+                    min=0,
+                    max=2**64 - 1,
+                    control_after_generate=io.ControlAfterGenerate.fixed,
+                    tooltip="Loop Open's seed.",
                 ),
                 io.Int.Input("steps", default=4, min=1, max=200, tooltip="Denoising steps."),
                 io.Float.Input(

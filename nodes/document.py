@@ -19,6 +19,9 @@ from .folders import RUNS, attempt_store, runs_root
 from .images import to_tensor
 from .types import DOCUMENT, schema
 
+_CIRCUMSTANCES = {"seconds", "judge_seconds", "recalled", "file"}
+"""Of an attempt, what differs between a run and the same run resumed: not part of a saved picture."""
+
 
 def picture(document: Document, key: str) -> Image.Image:
     """A picture of the document: from the store, or from its run folder.
@@ -114,7 +117,10 @@ def _metadata(hidden: Any, document: Document, item: DocumentItem) -> PngInfo:
         info.add_text("prompt", json.dumps(hidden.prompt))
     for name, value in (hidden.extra_pnginfo or {}).items():
         info.add_text(name, json.dumps(value))
-    attempts = [a.to_dict() for a in document.trajectory.attempts_of(item.step)]
+    attempts = [
+        {k: v for k, v in a.to_dict().items() if k not in _CIRCUMSTANCES}
+        for a in document.trajectory.attempts_of(item.step)
+    ]
     info.add_text("interleave", json.dumps({"run": document.run, "step": item.step, "attempts": attempts}))
     return info
 

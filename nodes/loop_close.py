@@ -10,10 +10,11 @@ from comfy_api.latest import io
 from comfy_execution.graph_utils import is_link
 from execution import IsChangedCache
 
+from ..interleave_thinker.document import Document
 from ..interleave_thinker.errors import ConfigError, InterleaveError
-from ..interleave_thinker.loop import Gate, LoopSettings, OnExhausted, ReferencePolicy, begin
+from ..interleave_thinker.loop import Gate, LoopSettings, LoopState, OnExhausted, ReferencePolicy, begin
 from ..interleave_thinker.runs import RunFolder, safe_name
-from ..interleave_thinker.session import Session
+from ..interleave_thinker.session import Session, Signature
 from ..interleave_thinker.store import hash_of
 from .agents import AgentValue
 from .body import Body, find_body, needs_reference, sign
@@ -44,9 +45,10 @@ class LoopClose(io.ComfyNode):
                 LOOP.Input("loop", tooltip="From Loop Open."),
                 io.Image.Input(
                     "image",
+                    optional=True,
                     lazy=True,
                     raw_link=True,
-                    tooltip="The picture that your graph makes. Of a batch, the first.",
+                    tooltip="The picture that your graph makes; of a batch, the first. A plan of text only needs none.",
                 ),
                 JUDGMENT.Input(
                     "judgment",
@@ -122,12 +124,12 @@ class LoopClose(io.ComfyNode):
     def execute(
         cls,
         loop: list[LoopContext],
-        image: Any,
         t_max: list[int],
         on_exhausted: list[str],
         reference_policy: list[str],
         gate: list[str],
         run_name: list[str],
+        image: Any = None,
         judgment: Any = None,
         accept_attempts: list[str] | None = None,
         agent: list[AgentValue] | None = None,
@@ -136,10 +138,8 @@ class LoopClose(io.ComfyNode):
             raise ValueError(f"Loop Close takes one loop, but got {len(loop)}. Give Loop Open single values.")
         context = loop[0]
         dynprompt, close_id = cls.hidden.dynprompt, cls.hidden.unique_id
-        open_id = dynprompt.get_node(close_id)["inputs"]["loop"][0]
-        body = find_body(dynprompt, open_id, close_id, _raw(image), _raw(judgment))
         settings = LoopSettings(
-            t_max[0] if body.judgment_link else 1,
+            t_max[0] if _raw(judgment) else 1,
             on_exhausted[0],  # type: ignore[arg-type]
             reference_policy[0],  # type: ignore[arg-type]
             gate[0],  # type: ignore[arg-type]
@@ -148,6 +148,10 @@ class LoopClose(io.ComfyNode):
         if settings.on_exhausted == "best" and not agent:
             raise ConfigError("on_exhausted 'best' needs an agent for the comparison: connect 'agent'.")
         state = begin(context.plan, settings, context.user_images, read_picks((accept_attempts or [""])[0]))
+        if state.finished and _raw(image) is None:
+            return io.NodeOutput(_text_only(state, context, run_name[0]))
+        open_id = dynprompt.get_node(close_id)["inputs"]["loop"][0]
+        body = find_body(dynprompt, open_id, close_id, _raw(image), _raw(judgment))
         if not state.finished and state.reference_key is None:
             stuck = needs_reference(dynprompt, body)
             if stuck is not None:
@@ -157,11 +161,12 @@ class LoopClose(io.ComfyNode):
                     "picture to Loop Open, or let has_reference drive a Switch between text-to-image and edit."
                 )
         signed = _Signatures(dynprompt)
+        made_by = signed.of(body, body.image_link)
         session = Session(
             state,
             attempt_store(),
-            RunFolder(runs_root(), run_name[0] or _own_name(context, body, signed)),
-            signed.of(body, body.image_link),
+            RunFolder(runs_root(), run_name[0] or _own_name(context, made_by.key)),
+            made_by,
             signed.of(body, body.judgment_link, body.image_link) if body.judgment_link else None,
             title=context.plan.request,
         )
@@ -203,11 +208,19 @@ def _run_now(work: Coroutine[Any, Any, Any]) -> Any:
     return float("nan")
 
 
-def _own_name(context: LoopContext, body: Body, signed: _Signatures) -> str:
+def _text_only(state: LoopState, context: LoopContext, run_name: str) -> Document:
+    """The document of a plan without pictures: there is nothing to make, so no body is needed."""
+    folder = RunFolder(runs_root(), run_name or _own_name(context, ""))
+    nothing = Signature("", frozenset())
+    session = Session(state, attempt_store(), folder, nothing, None, title=context.plan.request)
+    session.start()
+    return session.document()
+
+
+def _own_name(context: LoopContext, made_by: str) -> str:
     """A run name that is the same for the same work, so that a queue after a crash finds its folder."""
     first = context.plan.request or context.plan.steps[0].text or context.plan.steps[0].prompt or "run"
     words = "-".join(re.findall(r"[A-Za-z0-9]+", first.lower()))[:40].strip("-") or "run"
-    made_by = signed.of(body, body.image_link).key
     return f"{words}-{hash_of(context.plan.to_dict(), context.seed, context.user_images, made_by)[:8]}"
 
 

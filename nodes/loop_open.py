@@ -64,7 +64,7 @@ class LoopOpen(io.ComfyNode):
                     default=0,
                     min=0,
                     max=2**64 - 1,
-                    control_after_generate=True,
+                    control_after_generate=io.ControlAfterGenerate.fixed,
                     tooltip="Seed of the run. Attempt t of step s uses seed + 1000 (s - 1) + (t - 1).",
                 ),
                 user_images("Your own pictures, the same as for the Planner. The last one is edited first."),

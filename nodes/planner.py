@@ -64,7 +64,7 @@ class Planner(io.ComfyNode):
                     default=0,
                     min=0,
                     max=2**64 - 1,
-                    control_after_generate=True,
+                    control_after_generate=io.ControlAfterGenerate.fixed,
                     tooltip="Another seed can give another plan where temperature is above 0.",
                 ),
                 io.Combo.Input(

@@ -88,9 +88,7 @@ def test_two_loops_in_one_graph_do_not_meet(comfy):
     renamed = json.loads(json.dumps(second))
     graph = dict(first)
     for node_id, entry in renamed.items():
-        entry["inputs"] = {
-            k: [f"x{v[0]}", v[1]] if isinstance(v, list) else v for k, v in entry["inputs"].items()
-        }
+        entry["inputs"] = {k: [f"x{v[0]}", v[1]] if isinstance(v, list) else v for k, v in entry["inputs"].items()}
         graph[f"x{node_id}"] = entry
     ran = comfy.run(graph)
     documents = {e["run"]: e["document"] for o in ran.outputs.values() for e in o.get("interleave_document", [])}
@@ -194,7 +192,7 @@ def test_a_persons_verdict_overrides_the_judge(comfy):
 
 
 def test_markup_in_a_plan_stays_text(comfy):
-    evil = '<script>alert(1)</script> ![x](file:///etc/passwd) [y](javascript:alert(1))'
+    evil = "<script>alert(1)</script> ![x](file:///etc/passwd) [y](javascript:alert(1))"
     plan = {"execution_plan": [{"prompt": "a", "auxiliary_text": evil}]}
     ran = comfy.run(loop(json.dumps(plan), seed=41))
     page = (ran.folder / "document.html").read_text()

@@ -130,9 +130,7 @@ def test_a_file_that_is_not_utf8_is_refused(tmp_path: Path) -> None:
         "",
     ],
 )
-def test_base_url_that_is_not_plain_http_is_refused_without_being_shown(
-    tmp_path: Path, url: str
-) -> None:
+def test_base_url_that_is_not_plain_http_is_refused_without_being_shown(tmp_path: Path, url: str) -> None:
     assert "base_url" in refused(tmp_path, f'[x]\nbase_url = "{url}"\nmodel = "m"')
 
 
@@ -157,9 +155,7 @@ def test_base_url_that_is_not_plain_http_is_refused_without_being_shown(
         ('base_url = "http://h/v1"\nmodel = "m"\napi_key = ""', "api_key"),
     ],
 )
-def test_a_wrong_or_missing_value_is_named_and_a_key_never_shown(
-    tmp_path: Path, line: str, named: str
-) -> None:
+def test_a_wrong_or_missing_value_is_named_and_a_key_never_shown(tmp_path: Path, line: str, named: str) -> None:
     assert named in refused(tmp_path, f"[x]\n{line}\n")
 
 

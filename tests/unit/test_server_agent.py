@@ -270,9 +270,7 @@ def test_the_endpoints_key_is_sent_and_never_one_from_the_environment(
     assert "from-the-environment" not in str(server.headers)
 
 
-def test_a_server_on_this_machine_is_not_asked_through_a_proxy(
-    server: Server, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_server_on_this_machine_is_not_asked_through_a_proxy(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("HTTP_PROXY", "http_proxy", "ALL_PROXY"):
         monkeypatch.setenv(name, "http://127.0.0.1:9")
     for name in ("NO_PROXY", "no_proxy"):
@@ -289,9 +287,7 @@ def test_a_key_file_that_vanished_is_a_config_error(server: Server, tmp_path: Pa
 
 
 @pytest.mark.parametrize("name", ["reasoning_content", "reasoning"])
-def test_reasoning_sent_apart_comes_back_in_think_tags_before_the_content(
-    server: Server, name: str
-) -> None:
+def test_reasoning_sent_apart_comes_back_in_think_tags_before_the_content(server: Server, name: str) -> None:
     def script(r: Reply) -> None:
         r.start()
         r.delta(**{name: "It is "}, content=None)
@@ -478,9 +474,7 @@ def test_a_server_that_sends_empty_pieces_forever_is_cut_off(server: Server) -> 
 # --- failures -----------------------------------------------------------------------------------
 
 
-def test_a_missing_package_names_the_command_that_installs_it(
-    server: Server, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_missing_package_names_the_command_that_installs_it(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "openai", None)
     with pytest.raises(AgentError, match=r"pip install 'interleave-thinker\[server\]'"):
         ask(server.agent(lambda r: r.say("ok")))
@@ -555,9 +549,7 @@ def test_404_names_the_model_and_the_address_setting(server: Server) -> None:
 
 
 @pytest.mark.parametrize("status", [400, 413, 422])
-def test_a_refused_request_shows_the_servers_words_bounded_and_without_the_key(
-    server: Server, status: int
-) -> None:
+def test_a_refused_request_shows_the_servers_words_bounded_and_without_the_key(server: Server, status: int) -> None:
     body = {"error": {"message": f"the key {SECRET} {'is long ' * 500}"}}
     agent = server.agent(lambda r: r.error(status, body), api_key=SECRET)
     message = fails(agent, str(status), "is long is long", "[key]")
@@ -595,9 +587,7 @@ def test_max_tokens_refused_under_both_names_is_an_error_and_not_kept(server: Se
 
 
 @pytest.mark.parametrize("cut", [cut_off, ends_silently])
-def test_a_reply_that_breaks_off_once_is_asked_for_again_from_scratch(
-    server: Server, cut: Script
-) -> None:
+def test_a_reply_that_breaks_off_once_is_asked_for_again_from_scratch(server: Server, cut: Script) -> None:
     seen: list[str] = []
     agent = server.agent(cut, lambda r: r.say("Who", "le"))
     completion = ask(agent, lambda text: not seen.append(text))  # type: ignore[func-returns-value]

@@ -1,0 +1,141 @@
+"""What the loop itself costs: time, websocket traffic and memory per attempt.
+
+    python benchmarks/loop_cost.py [--attempts 100] [--size 512] [--json F]
+
+Starts a real ComfyUI on the CPU and runs one plan of `attempts` steps (T_max 1 judged attempts each,
+so every attempt is one copy of the body). The body is ten stock image nodes. Overhead is the time of
+an attempt less the time its body nodes take when the same ten nodes run as an ordinary prompt of the
+same server, so it is a difference within one run of one machine.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import statistics
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+REPO = Path(__file__).resolve().parents[1]
+sys.path[:0] = [str(REPO / "tests" / "comfy")]
+
+from comfy_server import Comfy, Ran  # noqa: E402
+from comfy_test_graphs import Graph, node, ours, plan_text  # noqa: E402
+
+SETTLED = 20
+"""Attempts after which memory must stay level."""
+
+
+def body(source: list[Any], seed: Any) -> tuple[Graph, list[Any]]:
+    """Ten stock nodes on a picture: noise, blur, sharpen and flips; returns nodes and the last output."""
+    graph: Graph = {"b0": node("ImageAddNoise", image=source, seed=seed, strength=0.1)}
+    last: list[Any] = ["b0", 0]
+    for i in range(1, 10):
+        kind = ("ImageFlip", "ImageInvert")[i % 2]
+        extra = {"flip_method": "x-axis: vertically"} if kind == "ImageFlip" else {}
+        graph[f"b{i}"] = node(kind, image=last, **extra)
+        last = [f"b{i}", 0]
+    return graph, last
+
+
+def looped(attempts: int, size: int) -> Graph:
+    inner, last = body(["11", 0], ["2", 5])
+    return {
+        "1": ours("PlanFromText", text=plan_text(attempts), max_steps=100, title=""),
+        "2": ours("LoopOpen", plan=["1", 0], seed=11),
+        "10": node("EmptyImage", width=size, height=size, batch_size=1, color=0x406080),
+        "11": node("ComfySwitchNode", switch=["2", 3], on_false=["10", 0], on_true=["2", 2]),
+        **inner,
+        "21": ours("Judgment", accepted=True, refined_prompt=["2", 1], reasoning=""),
+        "30": ours(
+            "LoopClose",
+            loop=["2", 0],
+            image=last,
+            judgment=["21", 0],
+            t_max=2,
+            on_exhausted="last",
+            reference_policy="previous",
+            gate="off",
+            run_name="cost",
+            accept_attempts="",
+        ),
+        "31": ours("UnpackDocument", document=["30", 0]),
+        "32": node("PreviewAny", source=["31", 1]),
+    }
+
+
+def plain(size: int, seed: int) -> Graph:
+    """The same ten nodes as an ordinary prompt."""
+    inner, last = body(["10", 0], seed)
+    source = node("EmptyImage", width=size, height=size, batch_size=1, color=0x406080 + seed)
+    return {"10": source, **inner, "99": node("GetImageSize", image=last), "98": node("PreviewAny", source=["99", 0])}
+
+
+class Meter:
+    """Listens to a run: when each attempt came, and the server's memory at that moment."""
+
+    def __init__(self, server: Comfy):
+        assert server.process is not None
+        self.process = psutil.Process(server.process.pid)
+        self.times: list[float] = []
+        self.resident: list[int] = []
+
+    def __call__(self, event: str, facts: dict[str, Any]) -> None:
+        if event == "judgment":
+            self.times.append(time.perf_counter())
+            self.resident.append(self.process.memory_info().rss)
+
+
+def measure(attempts: int, size: int, arguments: tuple[str, ...]) -> dict[str, Any]:
+    with tempfile.TemporaryDirectory() as folder:
+        server = Comfy(Path(folder), arguments).start()
+        try:
+            for seed in range(3):
+                server.run(plain(size, seed))
+            begun = time.perf_counter()
+            rounds = 10
+            for seed in range(3, 3 + rounds):
+                server.run(plain(size, seed))
+            alone = (time.perf_counter() - begun) / rounds
+            meter = Meter(server)
+            ran: Ran = server.run(looped(attempts, size), meter)
+        finally:
+            server.stop()
+    gaps = [b - a for a, b in zip(meter.times, meter.times[1:], strict=False)]
+    settled, last = meter.resident[SETTLED], max(meter.resident[SETTLED:])
+    return {
+        "arguments": list(arguments),
+        "attempts": len(meter.times),
+        "size": size,
+        "attempt_ms": round(statistics.median(gaps) * 1000, 2),
+        "attempt_ms_last_ten": round(statistics.median(gaps[-10:]) * 1000, 2),
+        "body_alone_ms": round(alone * 1000, 2),
+        "overhead_ms": round((statistics.median(gaps) - alone) * 1000, 2),
+        "traffic_bytes_per_attempt": ran.received // max(1, len(meter.times)),
+        "rss_after_20_mb": settled // 2**20,
+        "rss_highest_after_20_mb": last // 2**20,
+        "rss_growth_mb": (last - settled) // 2**20,
+    }
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--attempts", type=int, default=100)
+    parser.add_argument("--size", type=int, default=512)
+    parser.add_argument("--cache", default="", help="one of ComfyUI's cache options, such as --cache-classic")
+    parser.add_argument("--json", type=Path)
+    options = parser.parse_args()
+    figures = measure(options.attempts, options.size, tuple(options.cache.split()))
+    for name, value in figures.items():
+        print(f"{name:28} {value}")
+    if options.json:
+        options.json.write_text(json.dumps(figures, indent=2) + "\n")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,28 @@
+/** Tells the user which node, step and attempt an error inside a loop belongs to. */
+import { app } from "../../scripts/app.js";
+import { api } from "../../scripts/api.js";
+import { after, describe, nowhere } from "./place.mjs";
+
+let place = nowhere();
+
+function titleOf(id) {
+  const node = app.graph?.getNodeById?.(Number(id)) ?? app.graph?.getNodeById?.(id);
+  return node?.title ?? "a node of the body";
+}
+
+app.registerExtension({
+  name: "InterleaveThinker.place",
+  setup() {
+    for (const kind of ["execution_start", "executing", "interleave_thinker"]) {
+      api.addEventListener(kind, (event) => {
+        place = after(place, kind, event.detail);
+      });
+    }
+    api.addEventListener("execution_error", (event) => {
+      const detail = describe(place, event.detail, titleOf);
+      if (detail) {
+        app.extensionManager?.toast?.add({ severity: "error", summary: "Interleave loop", detail, life: 15000 });
+      }
+    });
+  },
+});

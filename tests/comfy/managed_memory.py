@@ -1,0 +1,51 @@
+"""Run inside ComfyUI's folder by test_agents.py: Load Agent's model obeys ComfyUI's memory manager.
+
+On a CPU the manager keeps no model "loaded", so the load device is declared to be another one ("meta"
+would lose the weights; the manager only compares names) as far as a CPU allows.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import sys
+from pathlib import Path
+
+REPO, MODEL = Path(sys.argv[1]), Path(sys.argv[2])
+sys.argv = sys.argv[:1] + ["--cpu"]
+sys.path.insert(0, str(Path.cwd()))
+
+import comfy.options  # noqa: E402
+
+comfy.options.enable_args_parsing()
+
+import comfy.model_management as memory  # noqa: E402
+import server  # noqa: E402, F401
+from PIL import Image  # noqa: E402
+
+spec = importlib.util.spec_from_file_location(
+    "interleave_pack", REPO / "__init__.py", submodule_search_locations=[str(REPO)]
+)
+pack = importlib.util.module_from_spec(spec)
+sys.modules["interleave_pack"] = pack
+spec.loader.exec_module(pack)
+
+from interleave_pack.interleave_thinker.agents.base import Message, Sampling  # noqa: E402
+from interleave_pack.nodes.managed import load_managed_agent  # noqa: E402
+
+agent = load_managed_agent(MODEL, None, "auto", lambda: None)
+white = Image.new("RGB", (64, 64), "white")
+question = [Message("user", (white, white, "want a big red circle\ngot a big red circle"))]
+
+
+def loaded() -> bool:
+    return any(entry.model is agent.patcher for entry in memory.current_loaded_models)
+
+
+found = {}
+found["reply"] = agent.complete(question, Sampling(40)).text
+found["loaded after a reply"] = loaded()
+memory.free_memory(1e30, memory.text_encoder_device())
+found["loaded after free_memory"] = loaded()
+found["reply after coming back"] = agent.complete(question, Sampling(40)).text
+print("RESULT " + json.dumps(found))

@@ -1,0 +1,67 @@
+"""A run that was killed or interrupted goes on where it was, whatever ComfyUI's cache mode."""
+
+from __future__ import annotations
+
+import hashlib
+
+import pytest
+from comfy_test_graphs import loop, numbers
+
+from interleave_thinker.comfy_client import WorkflowError
+
+CACHES = [(), ("--cache-classic",), ("--cache-lru", "3"), ("--cache-none",)]
+STEPS = numbers(0.1, 0.2, 0.3, 0.4, 0.5, 0.6)
+ALL = [(s, a) for s in range(1, 7) for a in (1, 2)]
+
+
+def story(text: str = STEPS):
+    return loop(text, accept="b >= 2", size=64, seed=1, prompts_matter=True, preview=True)
+
+
+def contents(ran):
+    """Every picture and the documents, by name: what must be the same bit for bit."""
+    files = [*ran.folder.glob("attempts/*.png"), *ran.folder.glob("image_*.png"), *ran.folder.glob("document.*")]
+    return {f.name: hashlib.sha256(f.read_bytes()).hexdigest() for f in files}
+
+
+def verdicts(ran):
+    return [
+        (a["step"], a["attempt"], a["prompt"], a["seed"], a["image_key"], a["judgment"])
+        for a in ran.document["trajectory"]["attempts"]
+    ]
+
+
+@pytest.mark.parametrize("cache", CACHES, ids=lambda c: c[0][2:] if c else "default")
+def test_killed_interrupted_and_edited_runs_redo_only_what_changed(new_comfy, cache):
+    whole = new_comfy(*cache)
+    reference = whole.run(story())
+    assert reference.made == ALL
+    whole.stop()
+
+    server = new_comfy(*cache)
+
+    def kill_in_step_four(event, facts):
+        if event == "attempt" and (facts["step"], facts["attempt"]) == (4, 1):
+            server.kill()
+
+    with pytest.raises(WorkflowError):
+        server.run(story(), kill_in_step_four)
+    server.start()
+
+    def interrupt_in_step_five(event, facts):
+        if event == "trying" and (facts["step"], facts["attempt"]) == (5, 2):
+            server.post("/interrupt", {})
+
+    with pytest.raises(WorkflowError, match="Interrupted at Step 5, attempt"):
+        server.run(story(), interrupt_in_step_five)
+    resumed = server.run(story())
+    done = {tuple(pair) for pair in resumed.made}
+    assert done <= {(5, 1), (5, 2), (6, 1), (6, 2)}, "the kill was survived, the interrupt kept what was finished"
+    assert (6, 1) in done
+    assert contents(resumed) == contents(reference)
+    assert verdicts(resumed) == verdicts(reference)
+
+    edited = server.run(story(numbers(0.1, 0.2, 0.3, 0.4, 0.5, 0.7)))
+    assert edited.made == [(6, 1), (6, 2)]
+    back = server.run(story())
+    assert back.made == []

@@ -1,0 +1,288 @@
+"""What the editor's workflows have beyond the API files: where nodes stand, the note, where models come from.
+
+Read by make_ui.py. Node ids are those of api/<name>.json; titles are there too (`_meta`).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+Columns = list[list[str]]
+"""Node ids from left to right, and from top to bottom in each column."""
+
+_HF = "https://huggingface.co/"
+MODELS = {
+    "flux-2-klein-4b-fp8.safetensors": (
+        "diffusion_models",
+        _HF + "black-forest-labs/FLUX.2-klein-4b-fp8/resolve/main/flux-2-klein-4b-fp8.safetensors",
+    ),
+    "qwen_3_4b.safetensors": (
+        "text_encoders",
+        _HF + "Comfy-Org/flux2-klein/resolve/main/split_files/text_encoders/qwen_3_4b.safetensors",
+    ),
+    "flux2-vae.safetensors": (
+        "vae",
+        _HF + "Comfy-Org/flux2-dev/resolve/main/split_files/vae/flux2-vae.safetensors",
+    ),
+    "qwen3vl_8b_fp8_scaled.safetensors": (
+        "text_encoders",
+        _HF + "Comfy-Org/Qwen3-VL/resolve/main/text_encoders/qwen3vl_8b_fp8_scaled.safetensors",
+    ),
+    "qwen_image_edit_2511_fp8mixed.safetensors": (
+        "diffusion_models",
+        _HF + "Comfy-Org/Qwen-Image-Edit_ComfyUI/resolve/main/split_files/diffusion_models/"
+        "qwen_image_edit_2511_fp8mixed.safetensors",
+    ),
+    "qwen_2.5_vl_7b_fp8_scaled.safetensors": (
+        "text_encoders",
+        _HF + "Comfy-Org/Qwen-Image_ComfyUI/resolve/main/split_files/text_encoders/"
+        "qwen_2.5_vl_7b_fp8_scaled.safetensors",
+    ),
+    "qwen_image_vae.safetensors": (
+        "vae",
+        _HF + "Comfy-Org/Qwen-Image_ComfyUI/resolve/main/split_files/vae/qwen_image_vae.safetensors",
+    ),
+    "Qwen-Image-Edit-2511-Lightning-4steps-V1.0-bf16.safetensors": (
+        "loras",
+        _HF + "lightx2v/Qwen-Image-Edit-2511-Lightning/resolve/main/"
+        "Qwen-Image-Edit-2511-Lightning-4steps-V1.0-bf16.safetensors",
+    ),
+    "sd_xl_base_1.0.safetensors": (
+        "checkpoints",
+        _HF + "stabilityai/stable-diffusion-xl-base-1.0/resolve/main/sd_xl_base_1.0.safetensors?download=true",
+    ),
+}
+"""File -> (folder below models, address), as in the templates that ComfyUI ships (0.11.27)."""
+
+
+@dataclass(frozen=True)
+class Group:
+    """A titled frame around some nodes."""
+
+    title: str
+    columns: Columns
+
+
+@dataclass(frozen=True)
+class Page:
+    """The note at the left (make_ui.py adds the list of files), and stacks of groups from left to right."""
+
+    note: str
+    stacks: list[list[Group]]
+
+
+AGENTS = "Agents"
+PLAN = "Plan"
+GRAPH = "Your sampler graph"
+JUDGE = "Judge"
+RESULT = "Result"
+
+_NATIVE = Group(AGENTS, [["1", "2"]])
+_KLEIN = Group(
+    GRAPH,
+    [
+        ["10", "11", "12", "13"],
+        ["20", "21", "14"],
+        ["22", "23", "24", "27", "28"],
+        ["25", "26", "33", "34", "35"],
+        ["36", "37", "38"],
+    ],
+)
+_ENDS = Group(RESULT, [["31"], ["32"]])
+_SMALLER = (
+    "Short of memory? For the agents, "
+    f"[qwen3vl_4b_fp8_scaled.safetensors]({_HF}Comfy-Org/Qwen3-VL/resolve/main/text_encoders/"
+    "qwen3vl_4b_fp8_scaled.safetensors) does as well, less surely."
+)
+_OWN_PICTURES = (
+    "To start from a picture of yours, connect Load Image to `images` of the Planner **and** of Loop Open: "
+    "the first step then edits it."
+)
+_RESUME = "The document appears in Save Document and in `output/interleave`. Queue again to go on after an interrupt."
+
+PAGES = {
+    "tiny_story": Page(
+        """# A story in a world of shapes
+
+The whole system, small enough for a CPU: a planner turns the request into steps, a tiny diffusion model draws and
+edits 64-pixel pictures, and a critic rejects what went wrong and rewrites the prompt.
+
+**Files** come with the pack: run `interleave-thinker tinyworld install --comfyui <your ComfyUI folder>` once.
+
+**Press Run.** Then change the request: shapes, colours, places and backgrounds in your own words.
+
+"""
+        + _RESUME,
+        [
+            [Group(AGENTS, [["1", "2"]])],
+            [Group(PLAN, [["3", "4"]])],
+            [Group(GRAPH, [["10", "11", "12"], ["20", "21", "22", "25"], ["23", "24", "26"], ["27", "28"]])],
+            [Group(JUDGE, [["30"]]), _ENDS],
+        ],
+    ),
+    "flux2_klein_story": Page(
+        """# An illustrated story with FLUX.2 klein
+
+A planner (Qwen3-VL) turns the request into steps. Step 1 is drawn from text, every later step edits the picture
+before it: `has_reference` of Loop Open drives the two switches. A critic judges each attempt and rewrites its prompt,
+up to `t_max` times a step.
+
+**Press Run**, then read the document in Save Document. """
+        + _OWN_PICTURES
+        + "\n\n"
+        + _SMALLER
+        + " klein 9B fits in as well: `flux-2-klein-9b-fp8` with `qwen_3_8b_fp8mixed`.\n\n"
+        + _RESUME,
+        [[_NATIVE, Group(PLAN, [["3", "4"]])], [_KLEIN], [Group(JUDGE, [["30"]]), _ENDS]],
+    ),
+    "qwen_image_edit_2511_story": Page(
+        """# An illustrated story with Qwen-Image-Edit 2511
+
+As the FLUX.2 story, with Qwen-Image-Edit as the generator. In step 1 the same model draws from text (plain
+CLIP Text Encode, empty latent); later steps edit the last accepted picture. Three switches choose.
+
+**Press Run.** For full quality bypass the 4-step LoRA and set the KSampler to 40 steps, cfg 4.
+
+"""
+        + _OWN_PICTURES
+        + "\n\n"
+        + _SMALLER
+        + " "
+        + _RESUME,
+        [
+            [_NATIVE, Group(PLAN, [["3", "4"]])],
+            [
+                Group(
+                    GRAPH,
+                    [
+                        ["10", "13", "14", "15"],
+                        ["11", "12", "22", "23"],
+                        ["20", "21", "24", "25"],
+                        ["26", "27", "28", "29"],
+                        ["36"],
+                        ["37", "38"],
+                    ],
+                )
+            ],
+            [Group(JUDGE, [["30"]]), _ENDS],
+        ],
+    ),
+    "nano_banana_pro_story": Page(
+        """# An illustrated explanation with Nano Banana Pro
+
+The generator is ComfyUI's API node for Gemini images: without a reference it draws, with one it edits, so one node is
+the whole body of the loop. Planner and critic run on your own card.
+
+**Log in** to your Comfy account first: **every attempt costs credits** (steps x `t_max` at most). Then press Run.
+
+"""
+        + _OWN_PICTURES
+        + " Set `aspect_ratio` to auto in that case.\n\n"
+        + _SMALLER
+        + " "
+        + _RESUME,
+        [
+            [_NATIVE, Group(PLAN, [["3", "4"]])],
+            [Group(GRAPH, [["20"], ["38"]])],
+            [Group(JUDGE, [["30"]]), _ENDS],
+        ],
+    ),
+    "diffusers_klein_story": Page(
+        """# The paper's own agents, and a diffusers pipeline
+
+For Hugging Face folders instead of ComfyUI checkpoints. The agents are the checkpoints that the authors released, the
+generator is a diffusers pipeline in one node: without a reference it draws, with one it edits.
+
+**Folders** (whole repositories, nothing is downloaded by the nodes):
+- `models/VLM/InterleaveThinker-Planner-8B` and `models/VLM/InterleaveThinker-Critic-8B` from
+  [InterleaveThinker](https://huggingface.co/InterleaveThinker)
+- `models/diffusers/FLUX.2-klein-4B` from
+  [black-forest-labs](https://huggingface.co/black-forest-labs/FLUX.2-klein-4B)
+
+Needs `pip install transformers accelerate diffusers` in ComfyUI's Python. **Press Run**; refresh the node list (R)
+if you have just added the folders. Any Qwen3-VL folder can stand in for an agent.
+
+"""
+        + _RESUME,
+        [
+            [Group(AGENTS, [["1", "2"]])],
+            [Group(PLAN, [["3", "4"]])],
+            [Group(GRAPH, [["20"], ["38"]])],
+            [Group(JUDGE, [["30"]]), _ENDS],
+        ],
+    ),
+    "critic_on_any_graph": Page(
+        """# Critic-Refine on an ordinary graph
+
+No plan and no loop: a text-to-image graph as you have it, and Critic-Refine behind it. It says whether the picture
+shows what the prompt asked for, why, and what to write instead.
+
+**Press Run**, read the three texts at the right, paste the refined prompt into *Prompt* and run again. To put the
+critic behind your own graph, copy the group *Judge* with its agent.
+
+"""
+        + _SMALLER,
+        [
+            [Group(AGENTS, [["1", "2"]])],
+            [Group(GRAPH, [["3", "10"], ["20", "21", "22"], ["26"], ["27", "28"]])],
+            [Group(JUDGE, [["30"]])],
+            [Group(RESULT, [["31", "32", "33"]])],
+        ],
+    ),
+    "other_judge": Page(
+        """# Another judge closes the loop
+
+The judge is not our critic but core's *Generate Text*: any node that answers with a STRING will do. The node
+Judgment reads the reply (`previous_step_success`, `refine_prompt`, as JSON or nearly so) and hands it to Loop Close.
+A rule or a person works too: connect `accepted` and `refined_prompt` instead of `reply`.
+
+**Press Run.** What the judge is asked stands in *What to ask the judge*; keep `{wanted}` and `{prompt}` in it.
+
+"""
+        + _SMALLER
+        + " "
+        + _RESUME,
+        [
+            [_NATIVE, Group(PLAN, [["3", "4"]])],
+            [_KLEIN],
+            [Group(JUDGE, [["40", "41"], ["42", "43"], ["44", "30"]])],
+            [_ENDS],
+        ],
+    ),
+    "describe_sequence": Page(
+        """# Pictures in, text out
+
+The planner looks at your pictures and writes texts about them; no picture is made. Steps without a prompt never reach
+the generator, so its place is held by one node that does not run.
+
+**Choose your pictures** in the two Load Image nodes (more: add Load Image and connect it to the next free `images`
+of the Planner and of Loop Open), write the request, and press Run. `<image>` marks where a picture belongs in it.
+
+If the plan makes pictures after all, the request asked for them: use a story workflow for that.
+
+"""
+        + _SMALLER,
+        [
+            [_NATIVE, Group("Your pictures", [["5", "6"]])],
+            [Group(PLAN, [["3", "4"]])],
+            [Group(GRAPH, [["20"]])],
+            [Group(RESULT, [["31"], ["32"], ["33", "34"]])],
+        ],
+    ),
+    "reason_then_draw": Page(
+        """# Reason first, then draw one picture
+
+A plan of one step: the planner works out what the request implies (knowledge, riddles, cause and effect) and writes
+the prompt; the critic checks the picture and rewrites, up to five times. In the paper this use gave the gains on
+WISE and RISE.
+
+**Press Run.** For RISE's kind of task, reasoning about a given picture, connect Load Image to `images` of the Planner
+**and** of Loop Open: the step then edits it.
+
+"""
+        + _SMALLER
+        + " "
+        + _RESUME,
+        [[_NATIVE, Group(PLAN, [["3", "4"]])], [_KLEIN], [Group(JUDGE, [["30"]]), _ENDS]],
+    ),
+}
