@@ -16,7 +16,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-MAX_REPLY = 1_000_000
+MAX_REPLY = 4_000_000
 """Characters read of a reply; an agent that never stops must not cost more than its own tokens."""
 MAX_REPAIR, MAX_DEPTH = 100_000, 30
 """Characters and nesting that json_repair gets to see; its time grows with their product."""
@@ -26,6 +26,9 @@ _QUOTED = r"\"(?:\\(?:.|\Z)|[^\"\\])*(?:\"|\Z)|'(?:\\(?:.|\Z)|[^'\\])*(?:'|\Z)"
 """A quoted text, or the rest of the reply where its end is missing: linear on any text."""
 _WORD = re.compile(rf"({_QUOTED})|\b(true|false|null)\b", re.S)
 _BRACKET = re.compile(rf"{_QUOTED}|([{{}}\[\]])", re.S)
+
+_APOSTROPHE = re.compile(r"(?<=[^\W\d_])'(?=[^\W\d_])")
+"""Between two letters it is no quotation mark, though it may have ended a text in single quotes too early."""
 
 _Reader = Callable[[str], "dict[str, Any] | None"]
 
@@ -48,10 +51,17 @@ def read_reply(raw: str) -> Reply:
     text = raw[:MAX_REPLY]
     reasoning = _reasoning(text)
     candidates = _candidates(text)
-    readers: tuple[tuple[_Reader, bool], ...] = ((_exact, True), (_whole_members, False), (_repair, False))
-    for reader, exact in readers:
-        for candidate in candidates:
-            found = reader(candidate)
+    mended = [m for c in candidates if (m := _APOSTROPHE.sub(r"\\'", c)) != c]
+    readers: tuple[tuple[_Reader, list[str], bool], ...] = (
+        (_exact, candidates, True),
+        (_exact, mended, True),
+        (_whole_members, candidates, False),
+        (_whole_members, mended, False),
+        (_repair, candidates, False),
+    )
+    for reader, places, exact in readers:
+        for place in places:
+            found = reader(place)
             if found is not None:
                 return Reply(reasoning, found, raw, exact)
     return Reply(reasoning, None, raw)

@@ -252,8 +252,8 @@ A rule or a person works too: connect `accepted` and `refined_prompt` instead of
     "describe_sequence": Page(
         """# Pictures in, text out
 
-The planner looks at your pictures and writes texts about them; no picture is made. Steps without a prompt never reach
-the generator, so its place is held by one node that does not run.
+The planner looks at your pictures and writes texts about them; no picture is made, so there is no generator between
+Loop Open and Loop Close.
 
 **Choose your pictures** in the two Load Image nodes (more: add Load Image and connect it to the next free `images`
 of the Planner and of Loop Open), write the request, and press Run. `<image>` marks where a picture belongs in it.
@@ -265,7 +265,6 @@ If the plan makes pictures after all, the request asked for them: use a story wo
         [
             [_NATIVE, Group("Your pictures", [["5", "6"]])],
             [Group(PLAN, [["3", "4"]])],
-            [Group(GRAPH, [["20"]])],
             [Group(RESULT, [["31"], ["32"], ["33", "34"]])],
         ],
     ),

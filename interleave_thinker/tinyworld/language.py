@@ -68,6 +68,7 @@ _RICH_EDITS: dict[str, tuple[str, ...]] = {
     "position": ("shift the {shape} to the {value}", "slide the {shape} over to the {value}"),
     "remove": ("erase the {shape}", "banish the {shape}"),
 }
+_VERBS = {form.split()[0] for table in (_PLAIN_EDITS, _RICH_EDITS) for forms in table.values() for form in forms}
 _REMOVERS = {"remove", "delete", "erase", "banish"}
 _RESHAPERS = {"turn", "replace", "morph", "reforge"}
 
@@ -171,7 +172,7 @@ def read_caption(text: str) -> Scene | None:
 def read_edit(text: str) -> Edit | None:
     """The edit an instruction of either vocabulary asks for, or None if it asks for none or several."""
     words = words_of(text)
-    if not words:
+    if not words or words[0] not in _VERBS:
         return None
     if words[0] in _REMOVERS:
         return Edit("remove")

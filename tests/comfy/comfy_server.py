@@ -98,12 +98,14 @@ class Comfy:
         until = time.monotonic() + timeout
         while time.monotonic() < until:
             if self.process.poll() is not None:
+                self.process = None
                 raise RuntimeError(f"ComfyUI ended:\n{self.log()[-3000:]}")
             try:
                 self.get("/system_stats")
                 return self
             except (urllib.error.URLError, OSError):
                 time.sleep(0.2)
+        self.kill()
         raise RuntimeError(f"ComfyUI did not start in {timeout} s:\n{self.log()[-3000:]}")
 
     def stop(self, how: signal.Signals = signal.SIGTERM) -> None:

@@ -1,0 +1,79 @@
+"""The pack is light to start, complete in the node list, and speaks V3 only."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+from comfy_server import COMFYUI, REPO
+
+USER_NODES = {
+    "AgentFromCLIP",
+    "LoadAgent",
+    "AgentFromServer",
+    "Planner",
+    "PlanFromText",
+    "LoopOpen",
+    "CriticRefine",
+    "Judgment",
+    "LoopClose",
+    "UnpackDocument",
+    "SaveDocument",
+    "GenerateOrEdit",
+}
+
+
+def test_importing_the_pack_is_quick_and_pulls_in_nothing_heavy():
+    """The libraries of the agents and trainers come in when a node needs them; 0.3 s is the promise."""
+    command = [sys.executable, str(Path(__file__).with_name("start_cost.py")), str(REPO)]
+    found = []
+    for _ in range(2):  # the first import may compile; the promise is about a start, not about an install
+        done = subprocess.run(
+            command, cwd=COMFYUI, capture_output=True, text=True, timeout=300, env={**os.environ, "OMP_NUM_THREADS": "1"}
+        )
+        lines = [line for line in done.stdout.splitlines() if line.startswith("RESULT ")]
+        assert lines, done.stderr[-3000:]
+        found.append(json.loads(lines[-1][7:]))
+    assert found[-1]["heavy"] == []
+    print(f"import of the pack: {min(f['seconds'] for f in found):.3f} s")
+
+
+def test_every_node_is_listed_with_help_tooltips_and_aliases(comfy):
+    info = comfy.get("/object_info")
+    ours = {k.removeprefix("InterleaveThinker"): v for k, v in info.items() if k.startswith("InterleaveThinker")}
+    assert set(ours) >= USER_NODES
+    for name in USER_NODES:
+        entry = ours[name]
+        assert entry["category"] == "InterleaveThinker"
+        assert entry["description"]
+        assert entry["search_aliases"], name
+        assert all(entry["output_tooltips"]), name
+        for group in ("required", "optional"):
+            for key, value in entry["input"].get(group, {}).items():
+                assert value[1].get("tooltip"), f"{name}.{key} has no tooltip"
+        page = REPO / "js" / "docs" / f"InterleaveThinker{name}.md"
+        assert page.read_text().startswith("# Interleave")
+
+
+def test_internal_nodes_are_hidden_from_menus(comfy):
+    info = comfy.get("/object_info")
+    internal = {k for k, v in info.items() if k.startswith("InterleaveThinker") and v.get("dev_only")}
+    assert {k.removeprefix("InterleaveThinker") for k in internal} == {
+        "StepFeed",
+        "KeepPicture",
+        "RecallPicture",
+        "NextAttempt",
+        "CompareAttempts",
+    }
+
+
+def test_the_page_loads_our_script_and_help(comfy):
+    import urllib.request
+
+    assert any(e.endswith("/interleave.js") for e in comfy.get("/extensions"))
+    for path in ("interleave.js", "place.mjs", "docs/InterleaveThinkerLoopClose.md"):
+        with urllib.request.urlopen(f"{comfy.url}/extensions/interleave-thinker/{path}", timeout=30) as reply:
+            assert reply.status == 200

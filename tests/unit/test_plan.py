@@ -1,0 +1,267 @@
+"""Plans: liberal towards models, strict towards files, and never executed unchecked."""
+
+from __future__ import annotations
+
+import json
+import random
+import sys
+from typing import Any
+
+import pytest
+
+from interleave_thinker.errors import PlanError
+from interleave_thinker.plan import (
+    MAX_ATTEMPTS,
+    MAX_STEPS,
+    MAX_TEXT,
+    Plan,
+    PlanStep,
+    checked,
+    plan_from_text,
+    read_plan,
+)
+
+
+def step(**fields: Any) -> dict[str, Any]:
+    return {"step_number": 1, "step_name": "n", "instruction": "i", "prompt": "p", "auxiliary_text": None, **fields}
+
+
+def reply(*steps: dict[str, Any]) -> str:
+    return f"<think>r</think><answer>{json.dumps({'execution_plan': list(steps)})}</answer>"
+
+
+def prompts(plan: Plan | None) -> list[str | None] | None:
+    return None if plan is None else [s.prompt for s in plan.steps]
+
+
+def drawn(*texts: str) -> Plan:
+    return Plan(tuple(PlanStep(i, prompt=t) for i, t in enumerate(texts, 1)))
+
+
+# --- reading what a planner wrote -----------------------------------------------------------------
+
+OFFICIAL = """<think>Two stages.</think>
+<answer>
+{
+   'execution_plan': [
+      {'step_number': 1, 'step_name': 'Base', 'instruction': "Draw the cat's box.", 'prompt': 'a "plain" box', 'auxiliary_text': 'It's a box.'},
+      {'step_number': 2, 'step_name': 'Cat', 'instruction': 'Add it.', 'prompt': "add the cat", 'auxiliary_text': None}
+   ]
+}
+</answer>"""
+
+READ = [
+    ("the wire format", reply(step(prompt="a"), step(prompt="b")), ["a", "b"]),
+    ("a Python literal with None", str({"execution_plan": [step(prompt="a"), step(prompt=None, auxiliary_text="t")]}), ["a", None]),
+    ("'None' and 'null' as texts", reply(step(prompt="None"), step(prompt="null"), step(prompt="a")), [None, None, "a"]),
+    ("a bare list under another name", json.dumps({"steps": [step(prompt="a")]}), ["a"]),
+    ("no step_number, no name", json.dumps({"execution_plan": [{"prompt": "a"}]}), ["a"]),
+    ("steps that are only prompts", json.dumps({"execution_plan": ["a", "b"]}), ["a", "b"]),
+    ("unknown keys are dropped", reply(step(prompt="a", camera="wide")), ["a"]),
+    ("wrong types become text", reply(step(prompt=7, instruction=["x"], step_number="one")), ["7"]),
+    ("cut off in the third step: two whole steps", reply(step(prompt="a"), step(prompt="b"), step(prompt="c"))[:-70], ["a", "b"]),
+    ("missing answer tags", json.dumps({"execution_plan": [step(prompt="a")]}), ["a"]),
+    ("a fence", f"```json\n{json.dumps({'execution_plan': [step(prompt='a')]})}\n```", ["a"]),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("why", "raw", "expected"), READ, ids=[c[0] for c in READ])
+def test_planner_replies_are_read_liberally(
+    why: str, raw: str, expected: list[str | None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert prompts(read_plan(raw)) == expected
+    monkeypatch.setitem(sys.modules, "json_repair", None)  # type: ignore[arg-type]
+    assert prompts(read_plan(raw)) == expected
+
+
+UNREADABLE = [
+    ("nothing", ""),
+    ("no object", "First a cat, then a dog."),
+    ("a plan of no steps", reply()),
+    ("nulls everywhere", json.dumps({"execution_plan": None, "reasoning": None})),
+    ("the plan is a text", json.dumps({"execution_plan": "a cat"})),
+    ("a step is a number", json.dumps({"execution_plan": [1, 2]})),
+    ("nested garbage", json.dumps({"execution_plan": [[[{"prompt": "a"}]]]})),
+    ("another object", json.dumps({"previous_step_success": True})),
+    ("cut off inside the first step", reply(step(prompt="a long picture"))[:120]),
+    ("a repaired text that swallowed the next steps", reply(step(auxiliary_text="None}, {'step_number': 2, 'prompt': 'b'"))),
+    ("the same in double quotes", reply(step(prompt='a"}, {"step_number": 2, "prompt": "b'))),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("why", "raw"), UNREADABLE, ids=[c[0] for c in UNREADABLE])
+def test_replies_without_usable_steps_are_none(why: str, raw: str) -> None:
+    assert read_plan(raw) is None
+
+
+def test_the_official_form_with_a_broken_apostrophe_keeps_every_step() -> None:
+    """Lenient readers turn `None}, {'step_number'` into text there and lose the steps behind it."""
+    plan = read_plan(OFFICIAL)
+    assert plan is not None and len(plan.steps) == 2
+    first, second = plan.steps
+    assert (first.prompt, first.auxiliary_text) == ('a "plain" box', "It's a box.")
+    assert (second.prompt, second.auxiliary_text) == ("add the cat", None)
+    assert plan.reasoning == "Two stages."
+
+
+def test_ten_thousand_steps_are_read_and_then_refused() -> None:
+    plan = read_plan(reply(*[step(prompt=f"p{i}") for i in range(10_000)]))
+    assert plan is not None and len(plan.steps) == 10_000
+    with pytest.raises(PlanError, match="10000 steps, max_steps is 100"):
+        checked(plan)
+
+
+def test_no_reply_makes_read_plan_raise() -> None:
+    dice = random.Random(3)
+    sound = reply(step(prompt="it's a"), step(prompt=None, auxiliary_text='b "c"'))
+    for raw in (sound, sound.replace('"', "'").replace("null", "None")):
+        for at in range(0, len(raw), 3):
+            noise = "".join(dice.choice("{}[]'\",:\\ \n\x00aN1") for _ in range(6))
+            read_plan(raw[:at])
+            read_plan(raw[:at] + noise + raw[at:])
+            read_plan(raw[:at] + raw[at + 5 :])
+    for odd in (10**5000, [[[[]]]], {"a": {"b": 1}}, 1e999, True):
+        raw = "{'execution_plan': [{'prompt': %s}]}" % (hex(odd) if type(odd) is int else odd)
+        read_plan(raw)
+
+
+def test_plan_json_edited_by_a_person_keeps_request_reasoning_and_first_number() -> None:
+    """Plan from Text gets the Planner's plan_json: the title and the numbers of a continued sequence survive."""
+    plan = Plan((PlanStep(3, prompt="a"), PlanStep(4, prompt="b")), "because", "go on")
+    assert read_plan(plan.to_json()) == plan
+
+
+# --- plans that somebody wrote -------------------------------------------------------------------
+
+LISTS = [
+    ("numbered", "1. a cat\n2. a dog\n3. both", ["a cat", "a dog", "both"]),
+    ("numbered with brackets", "1) a cat\n2) a dog", ["a cat", "a dog"]),
+    ("steps", "Step 1: a cat\nSTEP 2 - a dog\n**Step 3:** both", ["a cat", "a dog", "both"]),
+    ("bulleted", "- a cat\n* a dog\n• both", ["a cat", "a dog", "both"]),
+    ("plain lines", "a cat\n\n  a dog  \nboth", ["a cat", "a dog", "both"]),
+    ("one line", "a cat", ["a cat"]),
+    ("wrapped lines continue their step", "1. a cat\n   on a mat\n2. a dog", ["a cat on a mat", "a dog"]),
+    ("bullets below numbers are details", "1. a cat\n   - black\n   - asleep\n2. a dog", ["a cat black asleep", "a dog"]),
+    ("an introduction is no step", "Here are the steps:\n1. a cat\n2. a dog", ["a cat", "a dog"]),
+    ("a number that belongs to the words", "3-legged stool\n2.5 m tall tree\n16:9 photo", ["3-legged stool", "2.5 m tall tree", "16:9 photo"]),
+    ("empty points are passed over", "1.\n2. a dog", ["a dog"]),
+    ("Windows line ends", "1. a cat\r\n2. a dog\r\n", ["a cat", "a dog"]),
+    ("brackets and braces of prompt languages", "[masterpiece] a {red|blue} cat\n{a|b} dog", ["[masterpiece] a {red|blue} cat", "{a|b} dog"]),
+    ("JSON in the paper's form", json.dumps({"execution_plan": [step(prompt="a cat")]}), ["a cat"]),
+    ("a JSON list of steps", json.dumps([step(prompt="a cat"), step(prompt="a dog")]), ["a cat", "a dog"]),
+    ("a JSON list of prompts", '["a cat", "a dog"]', ["a cat", "a dog"]),
+    ("a fenced JSON list", f"```json\n{json.dumps([step(prompt='a cat')])}\n```", ["a cat"]),
+    ("a planner's raw reply", reply(step(prompt="a cat")), ["a cat"]),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("why", "text", "expected"), LISTS, ids=[c[0] for c in LISTS])
+def test_plans_from_text(why: str, text: str, expected: list[str]) -> None:
+    assert prompts(checked(plan_from_text(text))) == expected
+
+
+@pytest.mark.parametrize(
+    "text", ["", " \n ", '{"steps": 3}', '{"execution_plan": []}', '[{"prompt": ', "<answer>{oh no</answer>"]
+)
+def test_text_that_holds_no_plan_is_refused(text: str) -> None:
+    with pytest.raises(PlanError):
+        checked(plan_from_text(text))
+
+
+# --- checking ----------------------------------------------------------------------------------
+
+PREFIXED = [
+    "Step 3: a cat",
+    "step 12 - a cat",
+    "**Step 3:** a cat",
+    "**Step 3**: a cat",
+    "STEP 1. a cat",
+    "Step 2) a cat",
+    "Step 3 – a cat",
+]
+
+
+@pytest.mark.parametrize("text", PREFIXED)
+def test_step_prefixes_do_not_reach_the_generator(text: str) -> None:
+    clean = checked(Plan((PlanStep(1, instruction=text, prompt=text),))).steps[0]
+    assert (clean.prompt, clean.instruction) == ("a cat", "a cat")
+
+
+@pytest.mark.parametrize("text", ["step 2.5 metres back", "a step 3: of stairs", "Stepping: a cat", "3: a cat"])
+def test_words_that_only_look_like_a_prefix_stay(text: str) -> None:
+    assert checked(drawn(text)).steps[0].prompt == text
+
+
+def test_numbers_become_contiguous_and_continue_from_the_users_pictures() -> None:
+    odd = Plan(tuple(PlanStep(n, prompt="p") for n in (7, 7, -1, 40)))
+    assert [s.step_number for s in checked(odd).steps] == [1, 2, 3, 4]
+    assert [s.step_number for s in checked(odd, first_number=3).steps] == [3, 4, 5, 6]
+
+
+@pytest.mark.parametrize("empty", [None, "", "  ", "None", "null", "Step 3:", "\x00"])
+def test_a_step_with_neither_prompt_nor_text_is_refused_by_its_number(empty: str | None) -> None:
+    plan = Plan((PlanStep(1, prompt="a"), PlanStep(2, "name", empty, empty, None)))
+    with pytest.raises(PlanError, match="Step 2 has neither"):
+        checked(plan)
+
+
+def test_blank_prompts_become_text_steps_so_that_none_of_them_reaches_a_generator() -> None:
+    steps = tuple(PlanStep(i, prompt=p, auxiliary_text="t") for i, p in enumerate(["", " ", "None"], 1))
+    assert checked(Plan(steps)).image_steps == 0
+
+
+def test_bounds_on_steps_and_generator_calls() -> None:
+    with pytest.raises(PlanError, match="no steps"):
+        checked(Plan(()))
+    assert len(checked(drawn(*"ab"), max_steps=2).steps) == 2
+    with pytest.raises(PlanError, match="3 steps, max_steps is 2"):
+        checked(drawn(*"abc"), max_steps=2)
+    hundred = drawn(*["p"] * MAX_STEPS)
+    checked(hundred, t_max=MAX_ATTEMPTS // MAX_STEPS)
+    with pytest.raises(PlanError, match="exceed 300"):
+        checked(hundred, t_max=MAX_ATTEMPTS // MAX_STEPS + 1)
+    texts = Plan(tuple(PlanStep(i, auxiliary_text="t") for i in range(MAX_STEPS)))
+    checked(texts, t_max=300)
+
+
+def test_texts_are_bounded_and_free_of_null_bytes() -> None:
+    clean = checked(Plan((PlanStep(1, prompt="a\x00" + "b" * 2 * MAX_TEXT),), "r" * 10**6, "q" * 10**6))
+    assert clean.steps[0].prompt is not None
+    assert len(clean.steps[0].prompt) < MAX_TEXT and "\x00" not in clean.steps[0].prompt
+    assert len(clean.to_json()) < 100_000
+
+
+def test_the_documents_text_is_the_auxiliary_text_or_else_the_instruction() -> None:
+    assert PlanStep(1, instruction="i", auxiliary_text="a").text == "a"
+    assert PlanStep(1, instruction="i").text == "i"
+    assert PlanStep(1, prompt="p").text == ""
+
+
+# --- files ---------------------------------------------------------------------------------------
+
+
+def test_round_trip() -> None:
+    plan = Plan((PlanStep(1, "n", "i", "p", "a"), PlanStep(2, auxiliary_text="é\u2028")), "r", "q")
+    assert Plan.from_dict(plan.to_dict()) == plan
+    assert Plan.from_dict(json.loads(plan.to_json())) == plan
+    assert PlanStep.from_dict(plan.steps[0].to_dict()) == plan.steps[0]
+
+
+STRICT: list[tuple[str, Any, str]] = [
+    ("an unknown key of the plan", {"execution_plan": [], "author": 1}, "'author'"),
+    ("an unknown key of a step", {"execution_plan": [step(camera="x")]}, "'camera'"),
+    ("no steps", {"reasoning": "x"}, "execution_plan"),
+    ("steps that are a text", {"execution_plan": "abc"}, "execution_plan"),
+    ("a step that is a text", {"execution_plan": ["abc"]}, "must be an object"),
+    ("a plan that is a list", [], "must be an object"),
+    ("a number that is none", {"execution_plan": [step(step_number="1")]}, "step_number is '1'"),
+    ("a number that is a boolean", {"execution_plan": [step(step_number=True)]}, "step_number is True"),
+    ("a missing number", {"execution_plan": [{"prompt": "a"}]}, "step_number is None"),
+    ("a prompt that is a list", {"execution_plan": [step(prompt=["a"])]}, "prompt of step 1"),
+]
+
+
+@pytest.mark.parametrize(("why", "data", "said"), STRICT, ids=[c[0] for c in STRICT])
+def test_files_are_read_strictly_and_the_error_names_what_is_wrong(why: str, data: Any, said: str) -> None:
+    with pytest.raises(PlanError, match=said):
+        Plan.from_dict(data)
