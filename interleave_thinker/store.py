@@ -17,6 +17,7 @@ import json
 import os
 import struct
 import tempfile
+from collections import OrderedDict
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +29,9 @@ from .trajectory import Judgment
 KEY_LENGTH = 24
 DEFAULT_LIMIT = 8 * 1024**3
 """Bytes of pictures kept."""
+IN_MEMORY = 4
+"""Pictures kept decoded: the reference and the attempt of the moment are asked for again at once."""
+_RUN_LENGTHS = 3
 RECORDS = ("attempts", "judgments", "comparisons")
 
 
@@ -59,9 +63,9 @@ def open_rgb(path: Path) -> Image.Image:
 
 
 def encode_png(image: Image.Image) -> bytes:
-    """Lossless and quick; the size hardly matters here, the time does."""
+    """Lossless and quick: run lengths of filtered rows instead of a search for repeats."""
     buffer = io.BytesIO()
-    image.save(buffer, "PNG", compress_level=1)
+    image.save(buffer, "PNG", compress_level=1, compress_type=_RUN_LENGTHS)
     return buffer.getvalue()
 
 
@@ -98,6 +102,7 @@ class AttemptStore:
     def __init__(self, root: Path, limit: int = DEFAULT_LIMIT):
         self.root, self.limit = root, limit
         self._bytes: int | None = None
+        self._recent: OrderedDict[str, Image.Image] = OrderedDict()
 
     def put_image(self, image: Image.Image) -> str:
         """Keep an RGB picture; returns its key."""
@@ -109,6 +114,7 @@ class AttemptStore:
             data = encode_png(image)
             self._make_room(len(data))
             write_atomically(path, data, durable=True)
+        self._remember(key, image)
         return key
 
     def image_file(self, key: str) -> Path | None:
@@ -123,11 +129,20 @@ class AttemptStore:
         path = self.image_file(key)
         if path is None:
             return None
+        if key in self._recent:
+            return self._recent[key]
         try:
-            return open_rgb(path)
+            return self._remember(key, open_rgb(path))
         except OSError:
             path.unlink(missing_ok=True)
             return None
+
+    def _remember(self, key: str, image: Image.Image) -> Image.Image:
+        self._recent[key] = image
+        self._recent.move_to_end(key)
+        while len(self._recent) > IN_MEMORY:
+            self._recent.popitem(last=False)
+        return image
 
     def put_attempt(self, key: str, image: str, seconds: float) -> None:
         self._put_record("attempts", key, {"image_key": image, "seconds": seconds})

@@ -1,6 +1,14 @@
 """The node list. This package is the only code of ours that imports ComfyUI."""
 
+# ruff: noqa: E402  (an old ComfyUI is refused before what it lacks is imported)
+
 from __future__ import annotations
+
+import comfyui_version
+
+from .compat import require_comfyui
+
+require_comfyui(comfyui_version.__version__)
 
 from comfy_api.latest import ComfyExtension, io
 

@@ -77,3 +77,16 @@ def test_the_page_loads_our_script_and_help(comfy):
     for path in ("interleave.js", "place.mjs", "docs/InterleaveThinkerLoopClose.md"):
         with urllib.request.urlopen(f"{comfy.url}/extensions/interleave-thinker/{path}", timeout=30) as reply:
             assert reply.status == 200
+
+
+def test_a_comfyui_that_is_too_old_is_told_so():
+    """What ComfyUI prints beside the pack's name when it cannot be imported."""
+    code = (
+        "import sys, types, importlib.util as u\n"
+        "sys.modules['comfyui_version'] = types.SimpleNamespace(__version__='0.3.40')\n"
+        f"s = u.spec_from_file_location('pack', {str(REPO / '__init__.py')!r}, "
+        f"submodule_search_locations=[{str(REPO)!r}])\n"
+        "m = u.module_from_spec(s); sys.modules['pack'] = m; s.loader.exec_module(m)\n"
+    )
+    done = subprocess.run([sys.executable, "-I", "-c", code], capture_output=True, text=True, timeout=60)
+    assert "InterleaveThinker needs ComfyUI 0.26.0 or newer; this is 0.3.40" in done.stderr

@@ -1,0 +1,343 @@
+"""Nothing is lost and nothing is made twice: sessions on the same store and folder, killed at any point."""
+
+from __future__ import annotations
+
+import dataclasses
+import errno
+import json
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+from PIL import Image
+
+from interleave_thinker.agents.base import Message
+from interleave_thinker.document import Document
+from interleave_thinker.driver import drive
+from interleave_thinker.errors import GeneratorError, RunError
+from interleave_thinker.plan import Plan, PlanStep
+from interleave_thinker.runs import read_state, read_trajectory
+from interleave_thinker.trajectory import Attempt
+
+
+def drawn(*prompts: str | None) -> Plan:
+    return Plan(tuple(PlanStep(i, auxiliary_text=f"text {i}", prompt=p) for i, p in enumerate(prompts, 1)))
+
+
+def critic(messages: Sequence[Message]) -> str:
+    """Accepts what says "sound", never accepts a step that says "never"; of several attempts the first."""
+    text = str(messages[-1].parts[-1])
+    if len(messages[-1].images) > 2:
+        return '<answer>{"best": 1}</answer>'
+    accepted = "sound" in text.split("Judge AFTER")[0].split("given this time")[1] and "never" not in text
+    return f'<answer>{json.dumps({"previous_step_success": accepted, "refine_prompt": "a sound one"})}</answer>'
+
+
+PLAN = drawn("a", "b sound", None, "never c", "d")
+"""Retries, an immediate acceptance, a step of text and one that is exhausted."""
+CALLS = 2 + 1 + 3 + 2
+
+
+def plain(attempt: Attempt) -> Attempt:
+    """Without what differs between two runs by nature."""
+    return dataclasses.replace(attempt, seconds=0.0, judge_seconds=0.0, recalled=False)
+
+
+def outcome(document: Document) -> Document:
+    attempts = tuple(plain(a) for a in document.trajectory.attempts)
+    return dataclasses.replace(document, trajectory=dataclasses.replace(document.trajectory, attempts=attempts))
+
+
+def files(folder: Path) -> dict[str, bytes]:
+    return {f.name: f.read_bytes() for f in sorted((folder / "attempts").iterdir())}
+
+
+@pytest.fixture
+def whole(studio: Any) -> tuple[Document, list[Attempt], dict[str, bytes]]:
+    """An uninterrupted run elsewhere: document, recorded lines, pictures."""
+    other = dataclasses.replace(studio, root=studio.root / "uninterrupted")
+    run = other.run(PLAN, [critic], on_exhausted="best")
+    folder = run.session.folder.path
+    return outcome(run.document), [plain(a) for a in read_trajectory(folder)], files(folder)
+
+
+# --- recall ----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("policy", ["last", "best", "first", "stop"])
+def test_a_second_session_recalls_everything_and_asks_nobody(studio: Any, policy: str) -> None:
+    first = studio.run(PLAN, [critic], on_exhausted=policy)
+    again = studio.run(PLAN, [critic], on_exhausted=policy)
+    assert (again.painter.requests, again.critic.calls) == ([], [])
+    assert outcome(again.document) == outcome(first.document)
+    assert all(a.recalled for a in again.session.attempts)
+    assert len(read_trajectory(again.session.folder.path)) == len(first.session.attempts), "no line is written twice"
+
+
+def test_another_run_folder_recalls_from_the_same_store(studio: Any) -> None:
+    first = studio.run(PLAN, [critic])
+    again = studio.run(PLAN, [critic], name="elsewhere")
+    assert (again.painter.requests, again.critic.calls) == ([], [])
+    assert files(again.session.folder.path) == files(first.session.folder.path)
+
+
+def test_an_edited_late_step_costs_only_itself(studio: Any) -> None:
+    studio.run(PLAN, [critic])
+    edited = Plan((*PLAN.steps[:4], dataclasses.replace(PLAN.steps[4], prompt="d sound")))
+    run = studio.run(edited, [critic])
+    assert run.prompts == ["d sound"] and len(run.critic.calls) == 1
+
+
+def test_an_edited_early_step_costs_what_is_built_on_it(studio: Any) -> None:
+    studio.run(drawn("a sound", "b sound", "c sound"), [critic])
+    run = studio.run(drawn("x sound", "b sound", "c sound"), [critic])
+    assert run.prompts == ["x sound", "b sound", "c sound"]
+
+
+def test_another_generator_agent_size_or_prompt_text_is_another_request(studio: Any, painter: Any, tmp_path: Path) -> None:
+    plan = drawn("a sound")
+    studio.run(plan, [critic])
+    assert studio.run(plan, [critic], painter=painter("other")).prompts == ["a sound"]
+    run = studio.prepare(plan, [critic])
+    run.critic.name = "another critic"
+    run.session.judge = studio.loop(run).judge
+    drive(run.session, studio.loop(run))
+    assert (len(run.painter.requests), len(run.critic.calls)) == (0, 1), "the picture is recalled, the verdict is not"
+    loop = studio.loop(run)
+    (tmp_path / "critic.md").write_text("{original_instruction} {rewritten_prompt}")
+    assert dataclasses.replace(loop, prompt_folders=[str(tmp_path)]).judge != loop.judge
+    assert dataclasses.replace(loop, size=(8, 8)).body != loop.body
+
+
+def test_an_unreadable_judgment_is_asked_for_again(studio: Any) -> None:
+    """It may have been a hiccup of the server; keeping it would make the hiccup permanent."""
+    studio.run(drawn("a"), ["?"], on_exhausted="first", t_max=2)
+    again = studio.run(drawn("a"), ["?"], on_exhausted="first", t_max=2)
+    assert again.painter.requests == [] and len(again.critic.calls) == 4
+
+
+# --- crash and resume -------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("killed_at", range(1, CALLS + 1))
+def test_killed_in_the_generator_then_resumed_equals_an_uninterrupted_run(
+    studio: Any, painter: Any, whole: Any, killed_at: int
+) -> None:
+    killed = painter(fails_at=killed_at)
+    with pytest.raises(KeyboardInterrupt):
+        studio.run(PLAN, [critic], painter=killed, on_exhausted="best")
+    resumed = studio.run(PLAN, [critic], on_exhausted="best")
+    assert len(killed.requests) + len(resumed.painter.requests) == CALLS, "only unfinished attempts are made"
+    assert all(a.recalled for a in resumed.session.attempts[: killed_at - 1])
+    folder = resumed.session.folder.path
+    assert (outcome(resumed.document), [plain(a) for a in read_trajectory(folder)], files(folder)) == whole
+
+
+@pytest.mark.parametrize("event", range(1, 24, 2))
+def test_killed_between_any_two_writes_then_resumed_equals_an_uninterrupted_run(
+    studio: Any, whole: Any, event: int
+) -> None:
+    run = studio.prepare(PLAN, [critic], on_exhausted="best")
+    left = event
+
+    def kill(name: str, facts: Mapping[str, Any]) -> None:
+        nonlocal left
+        left -= 1
+        if not left:
+            raise KeyboardInterrupt
+
+    run.session.notify = kill
+    with pytest.raises(KeyboardInterrupt):
+        drive(run.session, studio.loop(run))
+    resumed = studio.run(PLAN, [critic], on_exhausted="best")
+    assert len(run.painter.requests) + len(resumed.painter.requests) == CALLS
+    folder = resumed.session.folder.path
+    assert (outcome(resumed.document), [plain(a) for a in read_trajectory(folder)], files(folder)) == whole
+
+
+def test_killed_in_the_critic_then_resumed_makes_no_picture_again(studio: Any, whole: Any) -> None:
+    def interrupted(messages: Sequence[Message]) -> str:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        studio.run(PLAN, [critic, critic, interrupted], on_exhausted="best")
+    resumed = studio.run(PLAN, [critic], on_exhausted="best")
+    assert len(resumed.painter.requests) == CALLS - 3
+    assert outcome(resumed.document) == whole[0]
+
+
+def test_a_line_cut_off_by_a_crash_is_passed_over_and_does_not_spoil_the_next(studio: Any, whole: Any) -> None:
+    run = studio.run(PLAN, [critic], on_exhausted="best")
+    lines = run.session.folder.path / "trajectory.jsonl"
+    lines.write_bytes(lines.read_bytes()[:-40])
+    resumed = studio.run(PLAN, [critic], on_exhausted="best")
+    assert resumed.painter.requests == []
+    assert [plain(a) for a in read_trajectory(resumed.session.folder.path)] == whole[1]
+
+
+def test_a_generator_that_fails_leaves_everything_finished_on_disk(studio: Any, painter: Any) -> None:
+    failing = painter(fails_at=3, error=GeneratorError("out of memory"))
+    with pytest.raises(GeneratorError):
+        studio.run(PLAN, [critic], painter=failing)
+    folder = studio.runs / "run"
+    assert len(read_trajectory(folder)) == 2 and len(files(folder)) == 2
+    state = read_state(folder)
+    assert state is not None and len(state["state"]["plan"]["execution_plan"]) == 5
+
+
+def test_what_goes_downstream_is_the_stored_picture_also_in_the_first_run(studio: Any) -> None:
+    """Otherwise a resumed run would differ from an uninterrupted one in the last bits."""
+    run = studio.run(drawn("a sound", "b sound"), [critic])
+    stored = run.session.store.get_image(run.session.attempts[0].image_key)
+    assert run.painter.requests[1].references[0].tobytes() == stored.tobytes()
+
+
+# --- damage ------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("damage", [b"", b"not a png", b"\x89PNG\r\n\x1a\n", None])
+def test_damaged_pictures_are_made_again_and_the_run_folder_is_mended(studio: Any, damage: bytes | None) -> None:
+    first = studio.run(PLAN, [critic])
+    for file in (studio.root / "store" / "images").iterdir():
+        file.write_bytes(file.read_bytes()[:-20] if damage is None else damage)  # a hard link: both are damaged
+    again = studio.run(PLAN, [critic])
+    assert outcome(again.document) == outcome(first.document)
+    for picture in files(again.session.folder.path):
+        Image.open(again.session.folder.path / "attempts" / picture).load()
+
+
+def test_damaged_records_are_made_again(studio: Any) -> None:
+    first = studio.run(PLAN, [critic])
+    for kind in ("attempts", "judgments"):
+        for file in (studio.root / "store" / kind).iterdir():
+            file.write_bytes(b'{"image_key": null, "judgment": 3, "seconds": "x"}')
+    again = studio.run(PLAN, [critic])
+    assert len(again.painter.requests) == CALLS
+    assert outcome(again.document) == outcome(first.document)
+
+
+def test_a_picture_that_the_store_dropped_comes_from_the_run_folder(studio: Any) -> None:
+    """A store limit of one picture slows later runs down; it must not break this one."""
+    small = dataclasses.replace(studio, limit=150)
+    run = small.run(PLAN, [critic], on_exhausted="best")
+    assert run.session.state.status == "done"
+    assert [run.session.image(i.image_key).size for i in run.document.images] == [(16, 12)] * 4
+
+
+def test_a_picture_that_is_nowhere_is_an_error_that_names_run_and_picture(studio: Any) -> None:
+    run = studio.run(drawn("a sound"), [critic])
+    key = run.session.attempts[0].image_key
+    for file in (*(studio.root / "store" / "images").iterdir(), *(run.session.folder.path / "attempts").iterdir()):
+        file.write_bytes(b"gone")
+    with pytest.raises(RunError, match=f"{key}.*'run'"):
+        run.session.image(key)
+
+
+def test_a_record_that_names_a_file_elsewhere_does_not_lead_there(studio: Any) -> None:
+    """Run folders are shared; a line of theirs must not open other files."""
+    run = studio.run(drawn("a sound"), [critic])
+    attempt = run.session.attempts[0]
+    Image.new("RGB", (1, 1)).save(studio.root / "secret.png")
+    run.session.attempts = [dataclasses.replace(attempt, file="../../secret.png", image_key="abc")]
+    with pytest.raises(RunError, match="gone"):
+        run.session.image("abc")
+
+
+def no_space(*_: Any) -> None:
+    raise OSError(errno.ENOSPC, "No space left on device")
+
+
+@pytest.mark.parametrize("call", ["replace", "fsync"])
+def test_a_full_disk_is_said_with_its_path_and_costs_nothing_finished(
+    studio: Any, painter: Any, monkeypatch: pytest.MonkeyPatch, call: str
+) -> None:
+    with pytest.raises(KeyboardInterrupt):
+        studio.run(PLAN, [critic], painter=painter(fails_at=4))
+    folder = studio.runs / "run"
+    kept = files(folder)
+    with monkeypatch.context() as full, pytest.raises(RunError, match=f"{studio.root}.*No space left"):
+        full.setattr(os, call, no_space)
+        studio.run(PLAN, [critic])
+    assert files(folder) == kept and not list(studio.root.rglob(".writing-*"))
+    resumed = studio.run(PLAN, [critic])
+    assert resumed.session.state.status == "done" and len(resumed.painter.requests) >= CALLS - 3 - 1
+
+
+# --- gates ------------------------------------------------------------------------------------------------
+
+
+def test_gate_stop_after_step_stops_after_each_new_step_and_a_requeue_goes_on(studio: Any) -> None:
+    made, statuses = [], []
+    for _ in range(5):
+        run = studio.run(PLAN, [critic], gate="stop_after_step", on_exhausted="best")
+        made.append(len(run.painter.requests))
+        statuses.append(run.session.state.status)
+        assert not run.document.reason or "Queue again" in run.document.reason
+    assert (made, statuses) == ([2, 1, 3, 2, 0], ["stopped", "stopped", "stopped", "done", "done"])
+
+
+def test_gate_stop_on_reject_stops_at_each_new_rejection_and_a_requeue_goes_on(studio: Any) -> None:
+    made, reasons = [], []
+    for _ in range(6):
+        run = studio.run(PLAN, [critic], gate="stop_on_reject")
+        made.append(run.prompts)
+        reasons.append(run.document.reason.split(", as")[0])
+    again = "a sound one"
+    assert made == [["a"], [again, "b sound", "never c"], [again], [again], ["d"], [again]]
+    assert reasons[:2] == ["Stopped at the rejected attempt 1 of step 1", "Stopped at the rejected attempt 1 of step 4"]
+    assert reasons[5] == ""
+
+
+def test_gate_the_user_accepts_the_attempt_that_the_critic_rejected(studio: Any) -> None:
+    studio.run(PLAN, [critic], gate="stop_on_reject")
+    run = studio.run(PLAN, [critic], gate="stop_on_reject", picks={1: 1})
+    assert run.prompts == ["b sound", "never c"], "on to step 2 without another attempt at step 1"
+    first = run.document.images[0]
+    assert first.accepted and run.session.attempts[0].overridden
+    recorded = read_trajectory(run.session.folder.path)
+    assert [(a.step, a.overridden) for a in recorded][:2] == [(1, False), (1, True)], "both verdicts are kept"
+
+
+def test_gate_an_edited_prompt_is_new_work(studio: Any) -> None:
+    studio.run(PLAN, [critic], gate="stop_on_reject")
+    edited = Plan((dataclasses.replace(PLAN.steps[0], prompt="z"), *PLAN.steps[1:]))
+    run = studio.run(edited, [critic], gate="stop_on_reject")
+    assert (run.prompts, run.session.state.status) == (["z"], "stopped")
+
+
+def test_gate_does_not_stop_a_run_that_is_done(studio: Any) -> None:
+    for gate in ("stop_after_step", "stop_on_reject"):
+        run = studio.run(drawn("a sound"), [critic], gate=gate, name=gate)
+        assert run.session.state.status == "done"
+
+
+# --- what is told ---------------------------------------------------------------------------------------------
+
+
+def test_events_say_what_happens_in_order(studio: Any) -> None:
+    run = studio.run(drawn("a", None, "b sound"), [critic])
+    told = [(name, facts.get("step"), facts.get("attempt")) for name, facts in run.events]
+    assert told == [
+        ("plan", None, None),
+        ("attempt", 1, 1),
+        ("judgment", 1, 1),
+        ("attempt", 1, 2),
+        ("judgment", 1, 2),
+        ("chosen", 1, None),
+        ("chosen", 2, None),
+        ("attempt", 3, 1),
+        ("judgment", 3, 1),
+        ("chosen", 3, None),
+        ("done", None, None),
+    ]
+    json.dumps(run.events)
+
+
+def test_run_json_holds_the_finished_state(studio: Any) -> None:
+    run = studio.run(PLAN, [critic])
+    state = read_state(run.session.folder.path)
+    assert state is not None
+    assert state["state"] == json.loads(json.dumps(run.session.state.to_dict()))
+    assert state["trajectory"] == json.loads(json.dumps(run.session.trajectory().to_dict()))
