@@ -86,12 +86,20 @@ class GenerateOrEdit(io.ComfyNode):
             wanted = "float32" if memory.is_device_cpu(device) else "bfloat16"
         generator = _loaded(pipeline, wanted)
         generator.check = check_interrupt
-        generator.options = {"num_inference_steps": steps, "guidance_scale": guidance, "true_cfg_scale": guidance}
-        given = to_pictures(reference, "reference")
-        size = None if given else (width, height)
+        generator.options = _options(generator.pipeline, steps, guidance)
+        given = to_pictures(reference, "reference")[:1]
+        width, height = given[0].size if given else (width, height)
+        size = (max(16, width // 16 * 16), max(16, height // 16 * 16))
         with _on_device(generator.pipeline, device):
-            image = generator.generate(GenerationRequest(prompt, tuple(given[:1]), seed, size))
+            image = generator.generate(GenerationRequest(prompt, tuple(given), seed, size))
         return io.NodeOutput(to_tensor(image))
+
+
+def _options(pipeline: Any, steps: int, guidance: float) -> dict[str, Any]:
+    """Qwen-Image guides with a negative prompt and its own option; the others with guidance_scale."""
+    if type(pipeline).__name__.startswith("QwenImage"):
+        return {"num_inference_steps": steps, "true_cfg_scale": guidance, "negative_prompt": " "}
+    return {"num_inference_steps": steps, "guidance_scale": guidance}
 
 
 class _on_device:

@@ -13,7 +13,7 @@ condition on the same tensor.
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -229,6 +229,7 @@ class TinyKontextPipeline(DiffusionPipeline):
         guidance_scale: float = GUIDANCE,
         generator: torch.Generator | Sequence[torch.Generator] | None = None,
         latents: Tensor | None = None,
+        callback_on_step_end: Callable[..., Any] | None = None,
         **_: Any,
     ) -> ImagePipelineOutput:
         """Make one picture for each prompt. With `image`, all prompts edit (one picture each).
@@ -250,9 +251,11 @@ class TinyKontextPipeline(DiffusionPipeline):
         latents = latents.to(device, torch.float32)
         sigmas = np.linspace(1.0, 1.0 / num_inference_steps, num_inference_steps)
         self.scheduler.set_timesteps(sigmas=sigmas, device=device)
-        for time in self.scheduler.timesteps:
+        for step, time in enumerate(self.scheduler.timesteps):
             flow = self._guided(latents.to(dtype), time / 1000.0, text, reference, guidance_scale)
             latents = self.scheduler.step(flow, time, latents, return_dict=False)[0]
+            if callback_on_step_end is not None:
+                callback_on_step_end(self, step, time, {})
         decoded = self.vae.decode(latents.to(self.vae.dtype)).sample.float()
         pixels = (decoded / 2 + 0.5).clamp(0, 1).permute(0, 2, 3, 1).cpu().numpy()
         made = [Image.fromarray((p * 255.0).round().astype(np.uint8), "RGB") for p in pixels]

@@ -17,8 +17,9 @@ import comfy.options  # noqa: E402
 comfy.options.enable_args_parsing()
 
 import execution  # noqa: E402, F401
-import nodes  # noqa: E402, F401
 import server  # noqa: E402, F401
+
+import nodes  # noqa: E402, F401
 
 HEAVY = ("transformers", "diffusers", "openai", "trl", "peft", "accelerate", "datasets", "ray", "json_repair")
 

@@ -32,7 +32,12 @@ def test_importing_the_pack_is_quick_and_pulls_in_nothing_heavy():
     found = []
     for _ in range(2):  # the first import may compile; the promise is about a start, not about an install
         done = subprocess.run(
-            command, cwd=COMFYUI, capture_output=True, text=True, timeout=300, env={**os.environ, "OMP_NUM_THREADS": "1"}
+            command,
+            cwd=COMFYUI,
+            capture_output=True,
+            text=True,
+            timeout=300,
+            env={**os.environ, "OMP_NUM_THREADS": "1"},
         )
         lines = [line for line in done.stdout.splitlines() if line.startswith("RESULT ")]
         assert lines, done.stderr[-3000:]

@@ -20,7 +20,11 @@ def plan(*texts: str, prompt: str | None = "p") -> Plan:
 
 def told(text: str, *, title: str = "t", reason: str = "r") -> Document:
     """A document in which every text that can come from outside is `text`."""
-    items = (DocumentItem("text", 1, text), DocumentItem("image", 1, text, "ab", False, 2), DocumentItem("text", 2, text))
+    items = (
+        DocumentItem("text", 1, text),
+        DocumentItem("image", 1, text, "ab", False, 2),
+        DocumentItem("text", 2, text),
+    )
     return Document(items, Trajectory(Plan(())), "run", title, "stopped", reason)
 
 
@@ -48,7 +52,12 @@ def test_text_and_picture_alternate_in_plan_order() -> None:
     assert [i.attempts for i in document.images] == [2, 0]
     page, text = html_of(document), markdown_of(document)
     assert re.findall(r"<p>|<figure", page) == ["<p>", "<figure", "<p>", "<figure"]
-    assert re.findall(r"^(?:one|two|!\[p\]\(image_\d+\.png\))", text, re.M) == ["one", "![p](image_01.png)", "two", "![p](image_02.png)"]
+    assert re.findall(r"^(?:one|two|!\[p\]\(image_\d+\.png\))", text, re.M) == [
+        "one",
+        "![p](image_01.png)",
+        "two",
+        "![p](image_02.png)",
+    ]
 
 
 def test_a_step_without_any_text_gives_its_picture_only() -> None:
@@ -181,7 +190,9 @@ def test_html_has_no_tag_or_attribute_of_a_text(text: str) -> None:
     found = Elements(page)
     assert found.tags == plainly.tags and found.values == plainly.values and found.odd == []
     assert "\x00" not in page
-    assert squeezed(found.text).count(squeezed(text)) >= 5, "title twice, two texts and the reason, as they were written"
+    assert squeezed(found.text).count(squeezed(text)) >= 5, (
+        "title twice, two texts and the reason, as they were written"
+    )
 
 
 READERS = [MarkdownIt("commonmark"), MarkdownIt("js-default")]

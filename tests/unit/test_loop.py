@@ -226,7 +226,11 @@ def test_an_unreadable_judgment_counts_as_a_rejection_that_keeps_prompt_and_raw_
     run = studio.run(drawn("a"), ["what a picture!", "I said: lovely", YES])
     assert run.prompts == ["a", "a"] and run.seeds == [0, 1]
     judgment = run.session.attempts[0].judgment
-    assert judgment is not None and (judgment.parsed, judgment.accepted, judgment.raw) == (False, False, "I said: lovely")
+    assert judgment is not None and (judgment.parsed, judgment.accepted, judgment.raw) == (
+        False,
+        False,
+        "I said: lovely",
+    )
 
 
 # --- a person's word -----------------------------------------------------------------------------------

@@ -127,7 +127,15 @@ def test_a_line_cut_off_by_a_crash_is_skipped_and_does_not_swallow_the_next(tmp_
     assert read_trajectory(folder.path) == [*kept, third]
 
 
-GARBAGE = [b"", b"\n\n", b"null\n3\n[]\n{}\n", b'{"step": 1, "colour": 2}\n', b"\xff\xfe\n", b'{"judgment": 5}\n', b"[" * 99_999]
+GARBAGE = [
+    b"",
+    b"\n\n",
+    b"null\n3\n[]\n{}\n",
+    b'{"step": 1, "colour": 2}\n',
+    b"\xff\xfe\n",
+    b'{"judgment": 5}\n',
+    b"[" * 99_999,
+]
 
 
 @pytest.mark.parametrize("data", GARBAGE)

@@ -32,7 +32,7 @@ def critic(messages: Sequence[Message]) -> str:
     if len(messages[-1].images) > 2:
         return '<answer>{"best": 1}</answer>'
     accepted = "sound" in text.split("Judge AFTER")[0].split("given this time")[1] and "never" not in text
-    return f'<answer>{json.dumps({"previous_step_success": accepted, "refine_prompt": "a sound one"})}</answer>'
+    return f"<answer>{json.dumps({'previous_step_success': accepted, 'refine_prompt': 'a sound one'})}</answer>"
 
 
 PLAN = drawn("a", "b sound", None, "never c", "d")
@@ -96,7 +96,9 @@ def test_an_edited_early_step_costs_what_is_built_on_it(studio: Any) -> None:
     assert run.prompts == ["x sound", "b sound", "c sound"]
 
 
-def test_another_generator_agent_size_or_prompt_text_is_another_request(studio: Any, painter: Any, tmp_path: Path) -> None:
+def test_another_generator_agent_size_or_prompt_text_is_another_request(
+    studio: Any, painter: Any, tmp_path: Path
+) -> None:
     plan = drawn("a sound")
     studio.run(plan, [critic])
     assert studio.run(plan, [critic], painter=painter("other")).prompts == ["a sound"]

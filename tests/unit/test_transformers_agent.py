@@ -1,0 +1,143 @@
+"""The transformers backend on a real, tiny Qwen3-VL: the weights that come with the package."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from interleave_thinker.agents.base import Message, Sampling
+from interleave_thinker.agents.transformers_agent import check_folder, load_agent
+from interleave_thinker.critic import judge
+from interleave_thinker.errors import AgentError
+from interleave_thinker.planner import make_plan
+from interleave_thinker.tinyworld.scene import Scene, render
+
+WEIGHTS = Path(__file__).parents[2] / "interleave_thinker" / "tinyworld" / "weights"
+
+RED = Scene("circle", "red", "big", "center", "white")
+
+
+@pytest.fixture(scope="module")
+def critic():
+    return load_agent(WEIGHTS / "critic", device="cpu")
+
+
+def asked(*parts):
+    return [Message("user", parts)]
+
+
+def test_the_critic_accepts_a_right_picture_and_rewrites_a_wrong_one(critic):
+    wanted = "change the circle to blue"
+    right = judge(critic, render(RED), render(RED.with_(color="blue")), wanted, wanted, sampling=Sampling(300))
+    wrong = judge(critic, render(RED), render(RED), "dye the disc azure", "dye the disc azure", sampling=Sampling(300))
+    assert right.accepted and right.parsed
+    assert right.refined_prompt == wanted
+    assert not wrong.accepted and wrong.parsed
+    assert "blue" in wrong.refined_prompt
+
+
+def test_the_planner_writes_a_plan(critic):
+    planner = load_agent(WEIGHTS / "planner", device="cpu")
+    request = (
+        "Draw this in 3 steps: start with a big crimson disc at the center on a white background, then dye the disc "
+        "azure, finally turn the circle into a star."
+    )
+    plan = make_plan(planner, request, sampling=Sampling(600)).plan
+    assert len(plan.steps) == 3
+    assert all(s.prompt for s in plan.steps)
+
+
+def test_the_order_of_pictures_matters_and_sizes_may_differ(critic):
+    """Before and after swapped is another question; a large picture is shrunk, not refused."""
+    a, b = render(RED), render(RED.with_(color="blue")).resize((300, 200))
+    question = "want change the circle to blue\ngot change the circle to blue"
+    one = critic.complete(asked(a, b, question), Sampling(60)).text
+    other = critic.complete(asked(b, a, question), Sampling(60)).text
+    assert one != other
+
+
+def test_a_reply_can_be_ended_early_and_is_bounded(critic):
+    question = asked(render(RED), render(RED), "want a big red circle\ngot a big red circle")
+    early = critic.complete(question, Sampling(300), lambda text: len(text) < 20)
+    assert early.finish == "early"
+    assert early.tokens < 20
+    cut = critic.complete(question, Sampling(5))
+    assert (cut.finish, cut.tokens) == ("length", 5)
+
+
+def test_an_interrupt_takes_effect_within_one_token(critic):
+    """An exception of `on_text` or of `check` leaves the reply at once, whatever its kind."""
+    seen = []
+
+    def interrupt(text):
+        seen.append(text)
+        if len(seen) == 3:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        critic.complete(asked(render(RED), render(RED), "want x\ngot x"), Sampling(300), interrupt)
+    assert len(seen) == 3
+
+
+def test_greedy_is_repeatable_and_a_seed_fixes_sampling(critic):
+    question = asked(render(RED), render(RED), "want a big red circle\ngot a big red circle")
+    assert critic.complete(question, Sampling(40)).text == critic.complete(question, Sampling(40)).text
+    warm = Sampling(40, temperature=1.5, seed=3)
+    assert critic.complete(question, warm).text == critic.complete(question, warm).text
+
+
+def test_the_model_brings_its_own_prompts(critic):
+    assert critic.prompts is not None
+    assert (Path(critic.prompts) / "critic.md").is_file()
+
+
+def test_a_large_picture_is_shrunk_to_the_pixel_budget(critic):
+    """What the model's processor gets is never larger than the budget."""
+    inputs = critic._inputs(asked(Image.new("RGB", (900, 900)), "x"), Sampling(max_pixels=64 * 64))
+    assert inputs["image_grid_thw"].tolist() == [[1, 8, 8]]
+
+
+@pytest.mark.parametrize(
+    ("files", "message"),
+    [
+        (None, "no model folder"),
+        ({}, "no config.json"),
+        ({"config.json": "nonsense"}, "not valid JSON"),
+        ({"config.json": json.dumps({"model_type": "qwen2_vl"})}, "'qwen2_vl' model"),
+        ({"config.json": json.dumps({"model_type": "qwen3_vl"})}, "no .safetensors"),
+    ],
+)
+def test_a_folder_that_cannot_be_loaded_says_why(tmp_path, files, message):
+    folder = tmp_path / "model"
+    if files is not None:
+        folder.mkdir()
+        for name, text in files.items():
+            (folder / name).write_text(text)
+    with pytest.raises(AgentError, match=message):
+        check_folder(folder)
+
+
+def test_an_adapter_that_is_none_is_refused(tmp_path):
+    with pytest.raises(AgentError, match="not a LoRA adapter"):
+        load_agent(WEIGHTS / "critic", adapter=tmp_path, device="cpu")
+
+
+def test_a_lora_adapter_is_applied(tmp_path, critic):
+    """A trained adapter changes what is written; its name becomes part of the agent's."""
+    peft = pytest.importorskip("peft")
+    import torch
+
+    fresh = load_agent(WEIGHTS / "critic", device="cpu")
+    tuned = peft.get_peft_model(fresh.model, peft.LoraConfig(r=2, target_modules=["q_proj", "v_proj"]))
+    torch.manual_seed(0)
+    for name, parameter in tuned.named_parameters():
+        if "lora_" in name:
+            parameter.data.normal_(0, 1.0)
+    tuned.save_pretrained(tmp_path / "lora")
+    adapted = load_agent(WEIGHTS / "critic", adapter=tmp_path / "lora", device="cpu")
+    question = asked(render(RED), render(RED), "want a big red circle\ngot a big red circle")
+    assert adapted.complete(question, Sampling(20)).text != critic.complete(question, Sampling(20)).text
+    assert adapted.name == "critic+lora"
