@@ -7,16 +7,16 @@ the prompt really used. It does not see the request or other steps. Knows nothin
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any, Literal
+from typing import Literal
 
 from PIL import Image
 
 from .agents.base import Agent, Message, OnText, Part, Sampling
 from .planner import describe_unreadable, until_answered
 from .prompts import fill, load_prompt
-from .replies import answer_part, read_reply, text_or_none
+from .replies import Reply, answer_part, read_reply, text_or_none
 from .trajectory import Judgment
 
 OnUnreadable = Literal["retry", "accept"]
@@ -89,7 +89,7 @@ def judge(
 def read_judgment(raw: str) -> Judgment:
     """A critic's reply -> judgment. Never raises; what cannot be read has `parsed=False`."""
     reply = read_reply(raw)
-    verdict, refined = _fields(reply.answer or {})
+    verdict, refined = _fields(reply)
     if verdict is None:
         verdict, refined = _from_cut_off(raw)
     if verdict is None or (not reply.exact and _QUOTED_FORM.search(answer_part(raw) or raw)):
@@ -131,16 +131,19 @@ def _until_decided(on_text: OnText | None) -> OnText:
     return watch
 
 
-def _fields(answer: Mapping[str, Any]) -> tuple[bool | None, str | None]:
-    by_name = {str(k).strip().lower(): v for k, v in answer.items()}
-    verdict = next((_truth(by_name[k.lower()]) for k in VERDICT_KEYS if k.lower() in by_name), None)
+def _fields(reply: Reply) -> tuple[bool | None, str | None]:
+    by_name = {k.strip().lower(): v for k, v in (reply.answer or {}).items()}
+    verdict = next((_truth(by_name[k.lower()], reply.exact) for k in VERDICT_KEYS if k.lower() in by_name), None)
     refined = next((by_name[k.lower()] for k in PROMPT_KEYS if k.lower() in by_name), None)
     return verdict, text_or_none(refined) if isinstance(refined, str) and refined.strip(" .…") else None
 
 
-def _truth(value: object) -> bool | None:
+def _truth(value: object, exact: bool) -> bool | None:
+    """A verdict; of a repaired object only one in words, since a digit may be all that was left of garbage."""
     if isinstance(value, bool):
         return value
+    if not exact and not isinstance(value, str):
+        return None
     word = (text_or_none(value) or "").lower()
     return True if word in _YES else False if word in _NO else None
 

@@ -130,19 +130,21 @@ class AttemptStore:
         if path is None:
             return None
         if key in self._recent:
-            return self._recent[key]
+            return self._recent[key].copy()
         try:
-            return self._remember(key, open_rgb(path))
+            image = open_rgb(path)
         except OSError:
             path.unlink(missing_ok=True)
             return None
+        self._remember(key, image)
+        return image
 
-    def _remember(self, key: str, image: Image.Image) -> Image.Image:
-        self._recent[key] = image
+    def _remember(self, key: str, image: Image.Image) -> None:
+        """Copies go in and come out: whoever draws on a picture of his must not change the stored one."""
+        self._recent[key] = image.copy()
         self._recent.move_to_end(key)
         while len(self._recent) > IN_MEMORY:
             self._recent.popitem(last=False)
-        return image
 
     def put_attempt(self, key: str, image: str, seconds: float) -> None:
         self._put_record("attempts", key, {"image_key": image, "seconds": seconds})

@@ -85,7 +85,8 @@ def shrink(image: Image.Image, max_pixels: int) -> Image.Image:
     if area <= max_pixels:
         return image
     scale = math.sqrt(max_pixels / area)
-    size = (max(1, int(image.width * scale)), max(1, int(image.height * scale)))
+    width, height = (max(1, min(int(side * scale), max_pixels)) for side in image.size)
+    size = (width, height)
     return image.resize(size, Image.Resampling.LANCZOS)
 
 

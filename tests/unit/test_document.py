@@ -222,7 +222,7 @@ def test_markdown_documents_have_only_our_own_structure(text: str, reader: Markd
     assert {t.type for t in inline} <= {"text", "softbreak", "em_open", "em_close", "image"}
     pictures = [t for t in inline if t.type == "image"]
     assert [t.attrs["src"] for t in pictures] == ["image_01.png"]
-    assert {c.type for t in pictures for c in t.children} <= {"text"}
+    assert {c.type for t in pictures for c in t.children or []} <= {"text"}
 
 
 def test_captions_and_titles_are_one_line() -> None:

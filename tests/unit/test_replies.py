@@ -173,9 +173,9 @@ HOSTILE = [
 
 @pytest.mark.parametrize(("why", "raw"), HOSTILE, ids=[c[0] for c in HOSTILE])
 def test_no_reply_makes_the_parser_raise_or_hang(why: str, raw: str) -> None:
-    begun = time.monotonic()
+    begun = time.process_time()
     assert read_reply(raw).raw == raw
-    assert time.monotonic() - begun < 5, "a minute of parsing would look like a frozen ComfyUI"
+    assert time.process_time() - begun < 5, "a minute of parsing would look like a frozen ComfyUI"
 
 
 def test_random_bytes_and_random_cuts_never_raise() -> None:

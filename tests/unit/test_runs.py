@@ -205,7 +205,7 @@ def test_half_a_copy_is_replaced(tmp_path: Path) -> None:
 
 def test_a_picture_that_cannot_be_kept_is_an_error_that_names_it(tmp_path: Path) -> None:
     folder = RunFolder(tmp_path, "run")
-    with pytest.raises(RunError, match="step01_attempt1_abcdef01.png"):
+    with pytest.raises(RunError, match=r"step01_attempt1_abcdef01\.png"):
         folder.keep_image(1, 1, "abcdef01", tmp_path / "missing.png")
     assert list((folder.path / "attempts").iterdir()) == []
 
