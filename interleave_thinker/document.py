@@ -15,12 +15,16 @@ from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
 from .errors import RunError
-from .trajectory import Trajectory, strict
+from .trajectory import StepResult, Trajectory, strict
 
 
 @dataclass(frozen=True)
 class DocumentItem:
-    """A text, or a picture by store key. `step` counts from 1; a picture has `accepted` and a caption."""
+    """A text, or a picture by store key. `step` counts from 1.
+
+    Of a picture, `text` is the planned prompt; `accepted` and `judged` say what the critic thought of it: an
+    attempt whose verdict could not change anything is not judged.
+    """
 
     kind: Literal["text", "image"]
     step: int
@@ -28,6 +32,14 @@ class DocumentItem:
     image_key: str = ""
     accepted: bool = True
     attempts: int = 0
+    judged: bool = True
+
+    @property
+    def remark(self) -> str:
+        """What a reader should know about the picture; empty for an accepted one."""
+        if self.accepted:
+            return ""
+        return "not accepted by the critic" if self.judged else "the last attempt, not judged"
 
     def to_dict(self) -> dict[str, Any]:
         return asdict(self)
@@ -80,11 +92,22 @@ def compose(trajectory: Trajectory, *, run: str = "", title: str = "", reason: s
         if step.text:
             items.append(DocumentItem("text", result.step, text=step.text))
         if result.image_key:
-            tried = len(trajectory.attempts_of(result.step))
-            items.append(
-                DocumentItem("image", result.step, step.prompt or "", result.image_key, result.accepted, tried)
-            )
+            items.append(_picture(trajectory, result))
     return Document(tuple(items), trajectory, run, title, trajectory.status, reason)
+
+
+def _picture(trajectory: Trajectory, result: StepResult) -> DocumentItem:
+    attempts = trajectory.attempts_of(result.step)
+    chosen = next((a for a in attempts if a.attempt == result.chosen), None)
+    return DocumentItem(
+        "image",
+        result.step,
+        trajectory.plan.steps[result.step - 1].prompt or "",
+        result.image_key or "",
+        result.accepted,
+        len(attempts),
+        judged=chosen is None or chosen.judgment is not None,
+    )
 
 
 def to_markdown(document: Document, image_path: Callable[[DocumentItem], str]) -> str:
@@ -96,7 +119,7 @@ def to_markdown(document: Document, image_path: Callable[[DocumentItem], str]) -
         if item.kind == "text":
             lines += [escape_markdown(item.text), ""]
         else:
-            note = "" if item.accepted else "\n\n*This picture was not accepted by the critic.*"
+            note = f"\n\n*This picture: {item.remark}.*" if item.remark else ""
             lines += [f"![{escape_markdown(_one_line(item.text))}]({image_path(item)}){note}", ""]
     if document.status != "done":
         lines += [f"*The run was stopped: {escape_markdown(document.reason)}*", ""]
@@ -110,12 +133,14 @@ def to_html(document: Document, image_png: Callable[[DocumentItem], bytes]) -> s
         if item.kind == "text":
             parts.append(f"<p>{_escape_html(item.text)}</p>")
             continue
-        data = base64.b64encode(image_png(item)).decode("ascii")
+        png = image_png(item)
+        data = base64.b64encode(png).decode("ascii")
         tries = f"{item.attempts} attempt{'' if item.attempts == 1 else 's'}"
-        mark = "" if item.accepted else " &middot; not accepted by the critic"
+        mark = f" &middot; {item.remark}" if item.remark else ""
         parts.append(
             f'<figure class="{"accepted" if item.accepted else "rejected"}">'
-            f'<img alt="{html.escape(_one_line(item.text))}" src="data:image/png;base64,{data}">'
+            f'<img alt="{html.escape(_one_line(item.text))}" src="data:image/png;base64,{data}"'
+            f"{' class=small' if _is_small(png) else ''}>"
             f"<figcaption>step {item.step} &middot; {tries}{mark}</figcaption></figure>"
         )
     if document.status != "done":
@@ -123,6 +148,11 @@ def to_html(document: Document, image_png: Callable[[DocumentItem], bytes]) -> s
     title = html.escape(_one_line(document.title or document.run or "Interleaved document"))
     heading = f"<h1>{title}</h1>" if document.title else ""
     return _PAGE.format(title=title, heading=heading, body="\n".join(parts))
+
+
+def _is_small(png: bytes) -> bool:
+    """Whether a PNG is so small (its header says) that enlarging should keep its pixels sharp."""
+    return png[12:16] == b"IHDR" and int.from_bytes(png[16:20], "big") <= 128
 
 
 def escape_markdown(text: str) -> str:
@@ -152,6 +182,7 @@ body {{ margin: 2rem auto; padding: 0 1rem; max-width: 44rem; font: 17px/1.6 sys
 h1 {{ font-size: 1.4rem; line-height: 1.3; }}
 figure {{ margin: 1rem 0 2rem; }}
 img {{ display: block; width: 100%; max-width: 32rem; border-radius: 6px; }}
+img.small {{ width: 16rem; image-rendering: pixelated; }}
 figcaption {{ font-size: .8rem; color: #6e6e73; margin-top: .4rem; }}
 .rejected img {{ outline: 3px solid #d9822b; }}
 .stopped {{ color: #a33; }}

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Literal, Protocol
 
 from PIL import Image
@@ -114,7 +114,3 @@ class TextStream:
     def completion(self, *, cut_off: bool) -> Completion:
         finish: Literal["stop", "early", "length"] = "early" if self.early else "length" if cut_off else "stop"
         return Completion(self.text, finish, self.tokens, time.monotonic() - self.begun)
-
-
-def with_seed(sampling: Sampling, seed: int) -> Sampling:
-    return replace(sampling, seed=seed)
