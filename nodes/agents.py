@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from comfy_api.latest import io
@@ -11,6 +12,7 @@ from comfy_api.latest import io
 from ..interleave_thinker.agents.base import Agent, Sampling
 from ..interleave_thinker.agents.endpoints import agent_for, load_endpoints
 from ..interleave_thinker.errors import ConfigError
+from ..interleave_thinker.store import hash_of
 from .events import check_interrupt
 from .folders import adapter_folders, agent_folders, model_folder, prompt_folder, user_folder
 from .types import AGENT, schema
@@ -81,6 +83,21 @@ def sampling_inputs() -> list[io.Input]:
     ]
 
 
+def files_state(*places: Path) -> str:
+    """Changes when a file below `places` does: an edited prompt or endpoint must be read again."""
+    found = []
+    for place in places:
+        for path in sorted(place.rglob("*")) if place.is_dir() else [place]:
+            if path.is_file():
+                state = path.stat()
+                found.append((path.name, state.st_mtime_ns, state.st_size))
+    return hash_of(found)
+
+
+def _prompts_state() -> str:
+    return files_state(user_folder() / "prompts")
+
+
 class AgentFromClip(io.ComfyNode):
     """Qwen3-VL through ComfyUI's own loader and memory manager; needs nothing installed."""
 
@@ -97,6 +114,10 @@ class AgentFromClip(io.ComfyNode):
             ],
             outputs=[AGENT.Output("AGENT", "agent", tooltip="To Planner, Critic-Refine and Loop Close.")],
         )
+
+    @classmethod
+    def fingerprint_inputs(cls, **_: Any) -> str:
+        return _prompts_state()
 
     @classmethod
     def execute(
@@ -139,6 +160,11 @@ class LoadAgent(io.ComfyNode):
         )
 
     @classmethod
+    def fingerprint_inputs(cls, model: Any = None, adapter: Any = None, **_: Any) -> str:
+        folders = [model_folder(n) for n in (model, adapter) if n and n != NO_ADAPTER]
+        return _prompts_state() + files_state(*folders)
+
+    @classmethod
     def execute(
         cls,
         model: str,
@@ -157,7 +183,7 @@ class LoadAgent(io.ComfyNode):
         return io.NodeOutput(with_sampling(agent, max_tokens, temperature, max_megapixels, prompts))
 
 
-def _endpoints_file() -> Any:
+def _endpoints_file() -> Path:
     return user_folder() / "endpoints.toml"
 
 
@@ -189,6 +215,10 @@ class AgentFromServer(io.ComfyNode):
             ],
             outputs=[AGENT.Output("AGENT", "agent", tooltip="To Planner, Critic-Refine and Loop Close.")],
         )
+
+    @classmethod
+    def fingerprint_inputs(cls, **_: Any) -> str:
+        return _prompts_state() + files_state(_endpoints_file())
 
     @classmethod
     def execute(

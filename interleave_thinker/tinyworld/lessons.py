@@ -11,16 +11,16 @@ from __future__ import annotations
 import json
 import random
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 
 from PIL import Image
 
 from ..critic import white_canvas
-from .language import Voice, picture_after, random_edit, read_caption, read_edit
+from .language import Edit, Voice, picture_after, random_edit, read_caption, read_edit
 from .requests import RICHNESS, draw_request
-from .scene import COLORS, POSITIONS, SHAPES, SIDE, SIZES, Jitter, Scene, random_scene, render
+from .scene import ATTRIBUTES, COLORS, POSITIONS, SHAPES, SIDE, SIZES, Jitter, Scene, random_scene, render
 
 UNCLEAR = "unclear"
 
@@ -170,6 +170,8 @@ class AttemptPool:
         self.groups: dict[str, list[int]] = {}
         self.right: list[int] = []
         self.wrong: list[int] = []
+        self.drawn = [i for i, r in enumerate(self.records) if not r["before"]]
+        self.edited = [i for i, r in enumerate(self.records) if r["before"]]
         for i, record in enumerate(self.records):
             self.groups.setdefault(record["group"], []).append(i)
             (self.right if self.case(i).right else self.wrong).append(i)
@@ -193,10 +195,43 @@ class AttemptPool:
     def balanced_case(self, rng: random.Random) -> Case:
         return self.case(rng.choice(self.right if rng.random() < 0.5 else self.wrong))
 
+    def restated_case(self, rng: random.Random) -> Case:
+        """A real attempt under other words: what was wanted is invented to fit it, or to miss by little.
+
+        Without these the text alone tells much of what the picture shows (plain prompts mostly succeed), and
+        a critic learns to read instead of to look.
+        """
+        drawn = rng.random() < 0.5
+        case = self.case(rng.choice(self.drawn if drawn else self.edited))
+        if case.after is None:
+            return case
+        voice = Voice(rng, RICHNESS)
+        if case.before is None:
+            fits = case.after.present and rng.random() < 0.5
+            prompt = voice.describe(case.after if fits else _one_off(case.after, rng))
+        else:
+            edit = random_edit(case.before, rng, removal=0.02)
+            changed = [a for a in ATTRIBUTES if getattr(case.before, a) != getattr(case.after, a)]
+            if case.after.present and len(changed) == 1 and rng.random() < 0.6:
+                edit = Edit(changed[0], getattr(case.after, changed[0]))
+            prompt = voice.instruct(edit, case.before)
+        used = prompt if rng.random() < 0.5 else plain_prompt(prompt, prompt, case.before)
+        return replace(case, prompt=prompt, used=used)
+
     def group(self, rng: random.Random) -> list[Case]:
         chosen = list(rng.choice(self.several))
         rng.shuffle(chosen)
         return [self.case(i) for i in chosen[:5]]
+
+
+def _one_off(scene: Scene, rng: random.Random) -> Scene:
+    """Another scene that differs in one attribute, most often the one that is hardest to see."""
+    if not scene.present:
+        return random_scene(rng)
+    name = rng.choices(ATTRIBUTES, (25, 10, 45, 10, 10))[0]
+    options = {"shape": SHAPES, "size": tuple(SIZES), "position": tuple(POSITIONS)}.get(name, tuple(COLORS))
+    taken = (scene.color, scene.background, getattr(scene, name))
+    return scene.with_(**{name: rng.choice([o for o in options if o not in taken])})
 
 
 def _words(scene: Scene | None, missing: str) -> str:

@@ -49,11 +49,14 @@ class Lessons(Dataset[Lesson]):
         rng = random.Random(f"train-{self.role}-{self.seed}-{index}")
         if self.role == "planner":
             return planner_lesson(rng, PROMPTS)
-        if self.pool is not None and rng.random() < 0.65:
-            if rng.random() < 0.12:
-                return compare_lesson(self.pool.group(rng), PROMPTS)
+        chance = rng.random()
+        if self.pool is None or chance < 0.2:
+            return critic_lesson(rendered_case(rng), PROMPTS)
+        if chance < 0.28:
+            return compare_lesson(self.pool.group(rng), PROMPTS)
+        if chance < 0.5:
             return critic_lesson(self.pool.balanced_case(rng), PROMPTS)
-        return critic_lesson(rendered_case(rng), PROMPTS)
+        return critic_lesson(self.pool.restated_case(rng), PROMPTS)
 
 
 class Collator:

@@ -161,7 +161,7 @@ def test_an_agent_that_never_stops_is_bounded(comfy, chat):
     [
         ({"status": 401}, "key"),
         ({"status": 404}, "model"),
-        ({"delay": 5.0}, "(?i)time|answer"),
+        ({"delay": 5.0}, "nothing came|seconds| s"),
         ({"cut": True}, "cut off"),
     ],
 )
