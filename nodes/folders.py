@@ -70,12 +70,17 @@ def model_folder(name: str) -> Path:
     for kind in MODEL_FOLDERS:
         for root in folder_paths.get_folder_paths(kind):
             path = Path(root) / name
-            if path.is_dir() and folder_paths.is_within_directory(str(path), root):
+            if _is_below(name) and path.is_dir():
                 return path
     raise AgentError(
         f"There is no model folder {name!r}. Put the model's Hugging Face folder into models/VLM "
         "(or models/LLM) and refresh the node list."
     )
+
+
+def _is_below(name: str) -> bool:
+    """Whether a name stays below its root as written; a model folder may itself be a link to another disk."""
+    return not Path(name).is_absolute() and ".." not in Path(name).parts
 
 
 def pipeline_folders() -> list[str]:
@@ -90,7 +95,7 @@ def pipeline_folders() -> list[str]:
 def pipeline_folder(name: str) -> Path:
     for root in folder_paths.get_folder_paths("diffusers"):
         path = Path(root) / name
-        if (path / "model_index.json").is_file() and folder_paths.is_within_directory(str(path), root):
+        if _is_below(name) and (path / "model_index.json").is_file():
             return path
     raise ConfigError(
         f"There is no pipeline folder {name!r} in models/diffusers. Put the whole folder with its "

@@ -30,7 +30,7 @@ def new_comfy(tmp_path: Path) -> Iterator[Callable[..., Comfy]]:
 
     def start(*arguments: str) -> Comfy:
         base = tmp_path / f"comfy{len(begun)}"
-        base.mkdir()
+        base.mkdir(exist_ok=True)
         begun.append(Comfy(base, arguments).start())
         return begun[-1]
 

@@ -81,29 +81,30 @@ def test_a_clip_that_is_no_vision_model_is_refused_on_the_node(comfy):
         comfy.run(graph)
 
 
-@pytest.mark.parametrize(
-    ("files", "message"),
-    [
-        ({"config.json": '{"model_type": "llama"}'}, "is a 'llama' model"),
-        ({"config.json": "{"}, "not valid JSON"),
-        ({"config.json": '{"model_type": "qwen3_vl"}'}, "holds no .safetensors"),
-        (
-            {
-                "config.json": '{"model_type": "qwen3_vl"}',
-                "model.safetensors.index.json": '{"weight_map": {"a": "model-1.safetensors"}}',
-            },
-            "lacks 1 of 1 weight files",
-        ),
-    ],
-)
-def test_wrong_model_folders_are_refused_with_the_reason(new_comfy, tmp_path, files, message):
-    folder = tmp_path / "comfy0" / "models" / "VLM" / "broken"
-    folder.mkdir(parents=True)
-    for name, text in files.items():
-        (folder / name).write_text(text)
+BROKEN = {
+    "another kind": ({"config.json": '{"model_type": "llama"}'}, "is a 'llama' model"),
+    "no json": ({"config.json": "{"}, "not valid JSON"),
+    "no weights": ({"config.json": '{"model_type": "qwen3_vl"}'}, "holds no .safetensors"),
+    "half a download": (
+        {
+            "config.json": '{"model_type": "qwen3_vl"}',
+            "model.safetensors.index.json": '{"weight_map": {"a": "model-1.safetensors"}}',
+        },
+        "lacks 1 of 1 weight files",
+    ),
+}
+
+
+def test_wrong_model_folders_are_refused_with_the_reason(new_comfy, tmp_path):
+    for name, (files, _) in BROKEN.items():
+        folder = tmp_path / "comfy0" / "models" / "VLM" / name
+        folder.mkdir(parents=True)
+        for file, text in files.items():
+            (folder / file).write_text(text)
     server = new_comfy()
-    with pytest.raises(WorkflowError, match=message):
-        server.run(asking(ours("LoadAgent", model="broken", adapter="none", dtype="auto", **SAMPLING)))
+    for name, (_, message) in BROKEN.items():
+        with pytest.raises(WorkflowError, match=message):
+            server.run(asking(ours("LoadAgent", model=name, adapter="none", dtype="auto", **SAMPLING)))
 
 
 def test_a_missing_model_folder_is_refused_before_anything_runs(comfy):
