@@ -12,7 +12,6 @@ cache mode. Bounded in bytes: the pictures used longest ago go first. Every writ
 from __future__ import annotations
 
 import hashlib
-import io
 import json
 import os
 import struct
@@ -24,6 +23,7 @@ from typing import Any
 from PIL import Image
 
 from .errors import RunError
+from .png import encode_png
 from .trajectory import Judgment
 
 KEY_LENGTH = 24
@@ -31,7 +31,6 @@ DEFAULT_LIMIT = 8 * 1024**3
 """Bytes of pictures kept."""
 IN_MEMORY = 4
 """Pictures kept decoded: the reference and the attempt of the moment are asked for again at once."""
-_RUN_LENGTHS = 3
 RECORDS = ("attempts", "judgments", "comparisons")
 
 
@@ -60,13 +59,6 @@ def open_rgb(path: Path) -> Image.Image:
     except (SyntaxError, ValueError, Image.DecompressionBombError) as error:
         raise OSError(f"{path} is no sound picture: {error}") from error
     return image
-
-
-def encode_png(image: Image.Image) -> bytes:
-    """Lossless and quick: run lengths of filtered rows instead of a search for repeats."""
-    buffer = io.BytesIO()
-    image.save(buffer, "PNG", compress_level=1, compress_type=_RUN_LENGTHS)
-    return buffer.getvalue()
 
 
 def write_atomically(path: Path, data: bytes, *, durable: bool = False) -> None:
