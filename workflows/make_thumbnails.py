@@ -1,4 +1,4 @@
-"""Make the gallery's thumbnails: each workflow as the editor draws it; those that can run here, after a run.
+"""Make the gallery's thumbnails: the pictures of a real run where it can run here, else the graph in the editor.
 
     python workflows/make_thumbnails.py --url http://127.0.0.1:8188 [--run tiny_story]
 
@@ -15,6 +15,8 @@ from pathlib import Path
 
 from PIL import Image
 from playwright.sync_api import Page, sync_playwright
+
+from interleave_thinker.comfy_client import ComfyClient
 
 HERE = Path(__file__).resolve().parent
 SIZE = (960, 540)
@@ -33,17 +35,28 @@ FIT = """() => {
 }"""
 
 
-def photograph(page: Page, url: str, path: Path, run: bool) -> None:
+def strip_of_a_run(url: str, path: Path) -> None:
+    """Queue the API file and put the document's pictures side by side."""
+    prompt = json.loads((HERE / "api" / path.name).read_text(encoding="utf-8"))
+    outputs = ComfyClient(url).run(prompt)
+    documents = [d for output in outputs.values() for d in output.get("interleave_document", [])]
+    pictures = sorted(Path(documents[0]["path"]).parent.glob("image_*.png"))
+    edge, gap = 220, 16
+    strip = Image.new("RGB", (gap + (edge + gap) * len(pictures), edge + 2 * gap), "white")
+    for i, picture in enumerate(pictures):
+        with Image.open(picture) as image:
+            method = Image.Resampling.NEAREST if image.width <= 128 else Image.Resampling.LANCZOS
+            strip.paste(image.convert("RGB").resize((edge, edge), method), (gap + i * (edge + gap), gap))
+    strip.save(path.with_suffix(".jpg"), quality=85, optimize=True)
+    print(f"{path.with_suffix('.jpg').name}: {len(pictures)} pictures of a run")
+
+
+def photograph(page: Page, url: str, path: Path) -> None:
     page.goto(url)
     page.wait_for_function("() => window.app?.graph && window.app?.extensionManager", timeout=120_000)
     page.wait_for_timeout(2000)
     page.evaluate("graph => window.app.loadGraphData(graph)", json.loads(path.read_text(encoding="utf-8")))
     page.wait_for_timeout(1500)
-    if run:
-        page.evaluate("async () => await window.app.queuePrompt(0)")
-        done = "async () => Object.values(await (await fetch('/history')).json()).some(h => h.status?.completed)"
-        page.wait_for_function(done, timeout=300_000)
-        page.wait_for_timeout(1500)
     page.evaluate(FIT)
     page.wait_for_timeout(1000)
     canvas = page.query_selector("#graph-canvas") or page.query_selector("canvas")
@@ -57,14 +70,17 @@ def photograph(page: Page, url: str, path: Path, run: bool) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--url", default="http://127.0.0.1:8188")
-    parser.add_argument("--run", action="append", default=[], help="workflow to run first; repeatable")
+    parser.add_argument("--run", action="append", default=[], help="workflow that can run here; repeatable")
     options = parser.parse_args()
     chromium = next((found for name in NAMES if (found := shutil.which(name))), None)
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=chromium, args=ARGUMENTS)
         for path in sorted(HERE.glob("*.json")):
+            if path.stem in options.run:
+                strip_of_a_run(options.url, path)
+                continue
             page = browser.new_page(viewport={"width": 1920, "height": 1080})
-            photograph(page, options.url, path, path.stem in options.run)
+            photograph(page, options.url, path)
             page.close()
         browser.close()
 
