@@ -44,7 +44,7 @@ def _add_train(what: Any) -> None:
     train.add_argument("--seed", type=int, default=0)
     train.add_argument("--tokenizer", type=Path, help="generator: a CLIP tokenizer folder")
     train.add_argument("--attempts", type=Path, help="critic: folder written by `tinyworld attempts`")
-    train.add_argument("--start-from", type=Path, help="critic, planner: an agent folder to go on from")
+    train.add_argument("--start-from", type=Path, help="a trained folder to go on from")
     train.set_defaults(do=_train)
 
 
@@ -61,6 +61,7 @@ def _train(options: argparse.Namespace) -> None:
             options.batch or batch,
             options.learning_rate or rate,
             options.seed,
+            start_from=options.start_from,
         )
         if options.model == "vae":
             train_vae(chosen)

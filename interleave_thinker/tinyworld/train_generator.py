@@ -22,6 +22,7 @@ import torch.nn.functional as F
 from accelerate import Accelerator
 from diffusers import AutoencoderTiny, FlowMatchEulerDiscreteScheduler
 from diffusers.optimization import get_scheduler
+from safetensors.torch import load_file
 from torch import Tensor, nn
 from transformers import CLIPTokenizer
 
@@ -51,6 +52,8 @@ class TrainOptions:
     learning_rate: float = 1e-3
     seed: int = 1
     checkpoint_every: int = 500
+    start_from: Path | None = None
+    """A pipeline folder to go on from, with a new learning-rate schedule."""
 
 
 class _Nothing(nn.Module):
@@ -200,7 +203,7 @@ class LatentPool:
 def train_transformer(options: TrainOptions, clip_tokenizer: Path, pairs: int = 60_000) -> None:
     """Flow matching, half the steps from text alone and half edits; text is dropped in one of ten."""
     vae = AutoencoderTiny.from_pretrained(options.out / "vae", torch_dtype=torch.float32)
-    pool = LatentPool(vae, pairs, options.seed + 77, options.out / "latents.pt")
+    pool = LatentPool(vae, pairs, options.seed + 77, options.out / f"latents-{options.seed}-{pairs}.pt")
     tokenizer = CLIPTokenizer.from_pretrained(clip_tokenizer)
     vectors = TokenVectors.random()
     known: dict[str, Tensor] = {}
@@ -214,6 +217,9 @@ def train_transformer(options: TrainOptions, clip_tokenizer: Path, pairs: int = 
 
     torch.manual_seed(options.seed)
     model = new_transformer()
+    if options.start_from is not None:
+        trained = load_file(options.start_from / "transformer" / "diffusion_pytorch_model.safetensors")
+        model.load_state_dict({name: tensor.float() for name, tensor in trained.items()})
     run = _Run(options, model, "generator")
     losses = {True: 1.0, False: 1.0}
     for step in run.steps():
