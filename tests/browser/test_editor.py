@@ -41,11 +41,12 @@ def test_the_demo_runs_from_the_editor_and_its_document_reads_as_a_page(page, co
     open_editor(page, comfy)
     load(page, "tiny_story")
     page.evaluate("async () => await window.app.queuePrompt(0)")
-    page.wait_for_function(
-        "async () => Object.values(await (await fetch('/history')).json()).some(h => h.status?.completed)",
-        timeout=180_000,
-    )
-    history = comfy.get("/history")
+    history = {}
+    for _ in range(1800):
+        history = comfy.get("/history")
+        if any(h["status"]["completed"] for h in history.values()):
+            break
+        page.wait_for_timeout(100)
     entries = [d for h in history.values() for o in h["outputs"].values() for d in o.get("interleave_document", [])]
     page.goto(f"file://{entries[-1]['path']}")
     order = page.evaluate("() => [...document.querySelectorAll('p, img')].map(e => e.tagName)")

@@ -120,7 +120,7 @@ LAYERS = [
     ("plan", {"errors", "replies"}),
     ("trajectory", {"errors", "plan"}),
     ("loop", {"errors", "plan", "trajectory"}),
-    ("store", {"errors", "trajectory"}),
+    ("store", {"errors", "png", "trajectory"}),
     ("runs", {"errors", "store", "trajectory"}),
     ("document", {"errors", "trajectory"}),
     ("session", {"document", "errors", "loop", "runs", "store", "trajectory"}),

@@ -76,9 +76,12 @@ def test_an_interrupt_takes_effect_within_one_token(critic):
         seen.append(text)
         if len(seen) == 3:
             raise KeyboardInterrupt
+        return True
 
     with pytest.raises(KeyboardInterrupt):
-        critic.complete(asked(render(RED), render(RED), "want x\ngot x"), Sampling(300), interrupt)
+        critic.complete(
+            asked(render(RED), render(RED), "want a big red circle\ngot a red circle"), Sampling(300), interrupt
+        )
     assert len(seen) == 3
 
 
