@@ -117,6 +117,7 @@ def measure(attempts: int, size: int, arguments: tuple[str, ...]) -> dict[str, A
         "traffic_bytes_per_attempt": ran.received // max(1, len(meter.times)),
         "rss_after_20_mb": settled // 2**20,
         "rss_highest_after_20_mb": last // 2**20,
+        "rss_mb_every_20": [r // 2**20 for r in meter.resident[SETTLED - 1 :: 20]],
         "rss_growth_mb": (last - settled) // 2**20,
     }
 
