@@ -21,13 +21,13 @@ def to_pictures(image: torch.Tensor | None, what: str = "image") -> list[Image.I
     if not isinstance(image, torch.Tensor) or image.ndim != 4 or image.shape[-1] not in (1, 3, 4):
         shape = tuple(image.shape) if isinstance(image, torch.Tensor) else type(image).__name__
         raise ValueError(f"{what} is {shape}; a picture has the shape (batch, height, width, channels).")
-    if not bool(torch.isfinite(image).all()):
+    if not bool(torch.isfinite(image.sum(dtype=torch.float32))):  # one pass: NaN and infinity survive a sum
         raise ValueError(
             f"{what} holds NaN or infinite values. The sampler or the VAE failed; try another VAE, precision or seed."
         )
     if image.shape[-1] == 1:
         image = image.expand(*image.shape[:-1], 3)
-    pixels = image[..., :3].detach().float().cpu().clamp(0, 1).mul(255.0).round().to(torch.uint8).numpy()
+    pixels = image[..., :3].detach().float().cpu().mul(255.0).round_().clamp_(0, 255).to(torch.uint8).numpy()
     return [Image.fromarray(p, "RGB") for p in np.ascontiguousarray(pixels)]
 
 
