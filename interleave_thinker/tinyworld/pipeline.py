@@ -197,7 +197,9 @@ class TinyKontextPipeline(DiffusionPipeline):
     def save_pretrained(self, folder: str | Path, **kwargs: Any) -> None:
         folder = Path(folder)
         for name in ("transformer", "vae"):
-            getattr(self, name).half().save_pretrained(folder / name)
+            part = getattr(self, name).half()
+            part.register_to_config(_name_or_path="")  # a folder of the machine it was trained on
+            part.save_pretrained(folder / name)
         self.scheduler.save_pretrained(folder / "scheduler")
         self.tokenizer.save_pretrained(folder / "tokenizer")
         self.text_encoder.save(folder / "text_encoder")
