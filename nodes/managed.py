@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import comfy.model_management as memory
 import torch
@@ -49,7 +48,3 @@ def _dtype_for(dtype: str, target: torch.device) -> str:
     if dtype != "auto" or memory.is_device_cpu(target):
         return dtype
     return "bfloat16" if memory.should_use_bf16(target) else "float16"
-
-
-def patcher_of(agent: Any) -> ModelPatcher | None:
-    return getattr(agent, "patcher", None)

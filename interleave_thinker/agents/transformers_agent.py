@@ -18,7 +18,7 @@ from .base import Completion, Message, OnText, Sampling, TextStream, shrink
 if TYPE_CHECKING:
     import torch
 
-MODEL_TYPES = ("qwen3_vl", "qwen3_vl_moe")
+MODEL_TYPES = ("qwen3_vl",)
 
 
 @dataclass

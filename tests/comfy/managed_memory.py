@@ -1,7 +1,7 @@
 """Run inside ComfyUI's folder by test_agents.py: Load Agent's model obeys ComfyUI's memory manager.
 
-On a CPU the manager keeps no model "loaded", so the load device is declared to be another one ("meta"
-would lose the weights; the manager only compares names) as far as a CPU allows.
+Only as far as a CPU allows: whether the manager lists the model, drops it when asked for room, and takes it
+back for the next reply. That VRAM is really given back needs a GPU.
 """
 
 from __future__ import annotations
