@@ -430,7 +430,7 @@ def test_javascript() -> str:
 def test(place: Place, words: Sequence[str]) -> int:
     """Quick stages first, then one pytest for all Python; its closing line is the last on stdout."""
     results = {"lint": "ok" if lint() else "FAILED", "js": test_javascript(), "browser": "with pytest"}
-    suites = ("unit", "dev", "comfy", "browser")
+    suites = ("unit", "bench", "dev", "comfy", "browser")
     folders = [f"tests/{name}" for name in suites if files(name, "test_*.py")]
     if "tests/browser" not in folders:
         results["browser"] = "no tests"

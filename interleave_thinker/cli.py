@@ -4,6 +4,7 @@ interleave-thinker run --workflow workflows/api/tiny_story.json --request "..."
 interleave-thinker parse plan|judgment FILE
 interleave-thinker prompts import CLONE --to FOLDER
 interleave-thinker tinyworld install | train | attempts | eval
+interleave-thinker bench ueval | comm | wise | rise | viescore | tiny
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from __future__ import annotations
 import argparse
 import io
 import json
+import os
 import sys
 import time
 from collections.abc import Mapping, Sequence
@@ -27,9 +29,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     _add_run(commands)
     _add_parse(commands)
     _add_prompts(commands)
-    from .tinyworld.commands import add_commands
+    from .bench.commands import add_commands as add_bench
+    from .tinyworld.commands import add_commands as add_tinyworld
 
-    add_commands(commands)
+    add_tinyworld(commands)
+    add_bench(commands)
     options = parser.parse_args(arguments)
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
@@ -42,6 +46,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("Interrupted.", file=sys.stderr)
         return 130
+    except BrokenPipeError:  # the reader of our output (head, less) has gone
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 141
     return code or 0
 
 

@@ -65,6 +65,25 @@ class ComfyClient:
         """Put a picture into the server's input folder; returns its name there."""
         return asyncio.run(self._upload(path))
 
+    def fetch(self, place: Mapping[str, Any]) -> bytes:
+        """A file that a node reported (filename, subfolder, type).
+
+        Raises:
+            WorkflowError: the server does not give it.
+        """
+        return asyncio.run(self._fetch(place))
+
+    async def _fetch(self, place: Mapping[str, Any]) -> bytes:
+        import aiohttp
+
+        asked = {name: str(place.get(name, "")) for name in ("filename", "subfolder", "type")}
+        try:
+            async with aiohttp.ClientSession() as session, session.get(f"{self.url}/view", params=asked) as reply:
+                reply.raise_for_status()
+                return await reply.read()
+        except (aiohttp.ClientError, OSError) as error:
+            raise WorkflowError(f"Cannot fetch {asked['filename']} from {self.url}: {error}") from error
+
     async def _upload(self, path: Path) -> str:
         import aiohttp
 

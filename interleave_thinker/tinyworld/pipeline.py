@@ -75,7 +75,8 @@ class TokenVectors(torch.nn.Module):
 
     @property
     def dtype(self) -> torch.dtype:
-        return self.flat.dtype
+        """Of what `forward` gives; on disk the numbers are float16."""
+        return torch.float32
 
     def table(self) -> Tensor:
         """float16 (VOCABULARY, WIDTH), a view that overlaps itself."""

@@ -1,0 +1,193 @@
+"""Ask the judge, keep every reply, and never ask twice for the same.
+
+`judge.jsonl` holds one line a reply, synced as it comes: item, criterion, a fingerprint of everything that
+was asked (texts, pictures, judge, sampling) and the raw reply. A run that was killed goes on from it, and a
+picture that changed since is judged anew. Knows nothing of any benchmark.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import threading
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, TypeVar
+
+from PIL import Image
+
+from ..agents.base import Agent, Message, Part, Sampling
+from ..errors import AgentError
+from .base import BenchError, Benchmark, Item
+from .progress import Progress
+
+T = TypeVar("T")
+TRIES = 3
+
+
+@dataclass
+class ReplyLog:
+    """Replies by (item, criterion); the last line of a pair counts. A line cut off by a crash is passed over."""
+
+    path: Path
+    known: dict[tuple[str, str], dict[str, Any]] = field(default_factory=dict)
+    _lock: threading.Lock = field(default_factory=threading.Lock, repr=False)
+
+    def __post_init__(self) -> None:
+        whole = self.path.read_bytes() if self.path.is_file() else b""
+        for line in whole.split(b"\n"):
+            try:
+                entry = json.loads(line.decode("utf-8", "surrogatepass"))
+                self.known[str(entry["item"]), str(entry["criterion"])] = entry
+            except (ValueError, TypeError, KeyError, RecursionError):
+                continue
+        if whole and not whole.endswith(b"\n"):
+            self._write(b"\n")
+
+    def keep(self, entry: dict[str, Any]) -> None:
+        line = json.dumps(entry, ensure_ascii=False).encode("utf-8", "surrogatepass") + b"\n"
+        with self._lock:
+            self._write(line)
+            self.known[entry["item"], entry["criterion"]] = entry
+
+    def _write(self, data: bytes) -> None:
+        try:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            with self.path.open("ab") as file:
+                file.write(data)
+                file.flush()
+                os.fsync(file.fileno())
+        except OSError as error:
+            reason = error.strerror or error
+            raise BenchError(f"Cannot write {self.path}: {reason}. Finished replies are kept.") from error
+
+
+@dataclass
+class Judge:
+    """Asks `agent`; `calls`, `failed` and `unread` count what happened in this execution.
+
+    A reply that cannot be read is asked for again, up to TRIES, and then kept as it is: it has failed
+    for good. An agent that cannot be reached leaves nothing, so that the next execution tries again.
+    """
+
+    agent: Agent
+    log: ReplyLog
+    retry_failed: bool = False
+    calls: int = 0
+    recalled: int = 0
+    unread: int = 0
+    failed: int = 0
+    last_error: str = ""
+    _lock: threading.Lock = field(default_factory=threading.Lock, repr=False)
+
+    def about(self, item: Item) -> _Asker:
+        return _Asker(self, item)
+
+    def ask(
+        self,
+        item: str,
+        criterion: str,
+        parts: Sequence[Part],
+        parse: Callable[[str], T | None],
+        system: str | None,
+        sampling: Sampling,
+    ) -> T | None:
+        messages = [Message("system", (system,))] if system else []
+        messages.append(Message("user", tuple(parts)))
+        fingerprint = _fingerprint(self.agent.name, messages, sampling)
+        known = self.log.known.get((item, criterion))
+        if known is not None and known.get("fingerprint") == fingerprint:
+            read = parse(str(known.get("raw", "")))
+            if read is not None or not self.retry_failed:
+                self._count(recalled=1, unread=int(read is None))
+                return read
+        return self._ask(item, criterion, messages, parse, sampling, fingerprint)
+
+    def _ask(
+        self,
+        item: str,
+        criterion: str,
+        messages: list[Message],
+        parse: Callable[[str], T | None],
+        sampling: Sampling,
+        fingerprint: str,
+    ) -> T | None:
+        read, raw, tries = None, "", 0
+        while read is None and tries < TRIES:
+            try:
+                completion = self.agent.complete(messages, replace(sampling, seed=sampling.seed + tries))
+            except AgentError as error:
+                self._count(calls=1, failed=1)
+                self.last_error = str(error)
+                return None
+            tries += 1
+            self._count(calls=1)
+            raw = completion.text
+            read = parse(raw)
+        self._count(unread=int(read is None))
+        self.log.keep(
+            {
+                "item": item,
+                "criterion": criterion,
+                "fingerprint": fingerprint,
+                "judge": self.agent.name,
+                "tries": tries,
+                "read": read is not None,
+                "raw": raw,
+            }
+        )
+        return read
+
+    def _count(self, **more: int) -> None:
+        with self._lock:
+            for name, number in more.items():
+                setattr(self, name, getattr(self, name) + number)
+
+
+@dataclass(frozen=True)
+class _Asker:
+    """`base.Ask` for one item."""
+
+    judge: Judge
+    item: Item
+
+    def __call__(
+        self,
+        criterion: str,
+        parts: Sequence[Part],
+        parse: Callable[[str], T | None],
+        *,
+        system: str | None = None,
+        sampling: Sampling = Sampling(max_tokens=1024),  # noqa: B008 - frozen
+    ) -> T | None:
+        return self.judge.ask(self.item.id, criterion, parts, parse, system, sampling)
+
+
+def judge_all(
+    bench: Benchmark, outputs: Path, items: Sequence[Item], judge: Judge, concurrency: int, progress: Progress
+) -> dict[str, dict[str, Any]]:
+    """Every item's verdict, `concurrency` items at a time; the order of the answers changes nothing."""
+    verdicts: dict[str, dict[str, Any]] = {}
+    pool = ThreadPoolExecutor(max(1, concurrency))
+    try:
+        waiting = {pool.submit(bench.judge, outputs, i, judge.about(i)): i for i in items}
+        for done in as_completed(waiting):
+            verdicts[waiting[done].id] = done.result()
+            progress.advance()
+    finally:
+        pool.shutdown(wait=True, cancel_futures=True)
+    return {i.id: verdicts[i.id] for i in items}
+
+
+def _fingerprint(judge: str, messages: Sequence[Message], sampling: Sampling) -> str:
+    digest = hashlib.sha256(f"{judge}\0{sampling}\0".encode())
+    for message in messages:
+        for part in message.parts:
+            if isinstance(part, Image.Image):
+                digest.update(f"\0{part.mode}{part.size}\0".encode() + part.tobytes())
+            else:
+                digest.update(b"\0text\0" + part.encode("utf-8", "surrogatepass"))
+    return digest.hexdigest()[:32]

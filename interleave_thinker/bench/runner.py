@@ -1,0 +1,181 @@
+"""The stages that every benchmark goes through: generate, judge, score; each resumes where it was stopped.
+
+A run folder holds everything that repeats it:
+
+    run.json        benchmark, system, judge, data files with their SHA-256, settings, versions
+    outputs/        what the system made, in the benchmark's official layout
+    generated.jsonl one line an item: generator calls, seconds, or why it failed
+    work/           plans and attempts, so that a crash in the middle of an item loses one call at most
+    judge.jsonl     every raw reply of the judge
+    scores/         the benchmark's official score files
+    report.*        what `report.py` makes of them
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import platform
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+from ..agents.base import Agent
+from ..errors import InterleaveError
+from ..store import write_atomically
+from .base import BenchError, Benchmark, Item, dump, read_json
+from .judging import Judge, ReplyLog, judge_all
+from .progress import Progress
+from .systems import System, most_calls
+
+ASK_ABOVE = 500
+"""Calls, of generator or judge, above which a command wants `--yes`."""
+PACKAGES = ("interleave-thinker", "torch", "transformers", "diffusers", "openai", "pillow", "numpy")
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What a stage will take at most. `items` are those that are left."""
+
+    items: int
+    planner_calls: int = 0
+    generator_calls: int = 0
+    judge_calls: int = 0
+
+    def __str__(self) -> str:
+        parts = [f"{self.items} items"]
+        if self.planner_calls:
+            parts.append(f"{self.planner_calls} planner calls")
+        if self.generator_calls:
+            parts.append(f"at most {self.generator_calls} generator calls and as many pictures")
+        if self.judge_calls:
+            parts.append(f"{self.judge_calls} judge calls")
+        return ", ".join(parts)
+
+    def check(self, yes: bool) -> None:
+        """Raises BenchError if it is much and nobody said yes."""
+        if not yes and max(self.generator_calls, self.judge_calls) > ASK_ABOVE:
+            raise BenchError(f"This run takes {self}. Add --yes to start it, or --limit N for a part of it.")
+
+
+def generation_cost(bench: Benchmark, run: Path, items: Sequence[Item], system: System) -> Cost:
+    left = [i for i in items if not bench.has_output(run / "outputs", i)]
+    planned = len(left) if getattr(system, "planner", None) else 0
+    return Cost(len(left), planned, most_calls(system, left))
+
+
+def judge_cost(bench: Benchmark, run: Path, items: Sequence[Item]) -> Cost:
+    known = {item for item, _ in ReplyLog(run / "judge.jsonl").known}
+    left = [i for i in items if i.id not in known]
+    return Cost(len(left), judge_calls=sum(bench.judge_calls(i) for i in left))
+
+
+def generate(
+    bench: Benchmark, run: Path, items: Sequence[Item], system: System, *, concurrency: int = 1
+) -> dict[str, str]:
+    """Make every item that has no output yet. Returns why items failed, by id; they are tried again next time."""
+    outputs, work = run / "outputs", run / "work"
+    left = [i for i in items if not bench.has_output(outputs, i)]
+    failed: dict[str, str] = {}
+
+    def one(item: Item) -> None:
+        try:
+            made = system.make(item, work)
+            bench.save(outputs, item, made)
+            entry: dict[str, Any] = {"id": item.id, "generator_calls": made.generator_calls}
+            entry["seconds"] = round(made.seconds, 3)
+        except InterleaveError as error:
+            failed[item.id] = str(error)
+            entry = {"id": item.id, "error": str(error)}
+        _append(run / "generated.jsonl", entry)
+
+    pool = ThreadPoolExecutor(max(1, concurrency))
+    try:
+        with Progress("generate", len(left)) as progress:
+            for _ in pool.map(one, left):
+                progress.advance()
+    finally:
+        pool.shutdown(wait=True, cancel_futures=True)
+    bench.finish(outputs, items)
+    return failed
+
+
+def judge(
+    bench: Benchmark,
+    run: Path,
+    items: Sequence[Item],
+    agent: Agent,
+    *,
+    concurrency: int = 1,
+    retry_failed: bool = False,
+) -> tuple[Path, Judge]:
+    """Ask the judge whatever it was not asked yet and write the score files. Returns their path and the counts."""
+    asked = Judge(agent, ReplyLog(run / "judge.jsonl"), retry_failed)
+    with Progress("judge", len(items)) as progress:
+        verdicts = judge_all(bench, run / "outputs", items, asked, concurrency, progress)
+    scores = run / "scores"
+    scores.mkdir(parents=True, exist_ok=True)
+    return bench.write_scores(scores, verdicts, items), asked
+
+
+def describe(run: Path, stage: str, facts: Mapping[str, Any], files: Sequence[Path] = ()) -> None:
+    """Write down, in run.json, what a stage was run with.
+
+    Raises:
+        BenchError: the folder holds a run of another benchmark, data file or system.
+    """
+    path = run / "run.json"
+    known: dict[str, Any] = dict(read_json(path)) if path.is_file() else {}
+    entry = {**facts, "data": {f.name: _digest(f) for f in files}}
+    for name in ("bench", "system", "data"):
+        before = known.get(stage, {}).get(name)
+        if before is not None and name in entry and before != entry[name]:
+            raise BenchError(f"{run} holds a run with {name} {before!r}, not {entry[name]!r}. Choose another --out.")
+    known[stage] = entry
+    known["versions"] = {p: _version(p) for p in PACKAGES} | {"python": platform.python_version()}
+    write_atomically(path, dump(known))
+
+
+def generated(run: Path) -> dict[str, Any]:
+    """What generation took: items, generator calls, seconds, failures (the last line of an item counts)."""
+    entries: dict[str, Mapping[str, Any]] = {}
+    path = run / "generated.jsonl"
+    for line in path.read_bytes().split(b"\n") if path.is_file() else []:
+        try:
+            entry = json.loads(line)
+            entries[str(entry["id"])] = entry
+        except (ValueError, KeyError, TypeError):
+            continue
+    done = [e for e in entries.values() if "error" not in e]
+    return {
+        "items": len(done),
+        "generator_calls": sum(int(e["generator_calls"]) for e in done),
+        "seconds": round(sum(float(e["seconds"]) for e in done), 1),
+        "failed": {i: e["error"] for i, e in entries.items() if "error" in e},
+    }
+
+
+def _append(path: Path, entry: Mapping[str, Any]) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("ab") as file:
+        file.write(json.dumps(entry, ensure_ascii=False).encode("utf-8", "surrogatepass") + b"\n")
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def _digest(path: Path) -> str:
+    try:
+        return hashlib.sha256(path.read_bytes()).hexdigest()
+    except OSError as error:
+        raise BenchError(f"Cannot read {path}: {error.strerror}.") from None
+
+
+def _version(package: str) -> str | None:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return None

@@ -1,0 +1,186 @@
+"""Systems under test: the whole loop, the loop with a part missing, or the generator alone.
+
+    full        planner, generator, critic
+    no-critic   planner and generator: the first attempt of each step goes on
+    no-planner  the request as the only step, with the critic
+    raw         the request as the prompt, one generator call
+
+A plan that the planner cannot write is a failed item: nothing stands in for it. All of them drive the
+product's own `Session`. A ComfyUI workflow that has the loop in it is a system of its own (`WorkflowSystem`).
+ Knows nothing of benchmarks' files or of judges.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal, Protocol
+
+from PIL import Image
+
+from ..agents.base import Agent, Sampling
+from ..comfy_client import ComfyClient
+from ..comfy_workflow import prepare
+from ..document import Document
+from ..driver import Loop, drive
+from ..errors import GeneratorError
+from ..generators.base import GenerationRequest, Generator
+from ..loop import LoopSettings, begin
+from ..plan import Plan, PlanStep
+from ..planner import make_plan
+from ..runs import RunFolder
+from ..session import Session
+from ..store import AttemptStore, hash_of, write_atomically
+from .base import BenchError, Item, Made, Step, open_picture
+
+Kind = Literal["full", "no-critic", "no-planner", "raw"]
+KINDS: tuple[Kind, ...] = ("full", "no-critic", "no-planner", "raw")
+
+
+class System(Protocol):
+    @property
+    def name(self) -> str:
+        """What identifies it in records: kind, models and settings; no secrets, no paths."""
+        ...
+
+    def make(self, item: Item, work: Path) -> Made:
+        """What the system makes of an item; `work` keeps what is needed to go on after a crash.
+
+        Raises:
+            InterleaveError: it cannot; the message says why.
+        """
+        ...
+
+    def most_calls(self, item: Item) -> int:
+        """The most generator calls that an item can take."""
+        ...
+
+
+@dataclass
+class LoopSystem:
+    """Any generator, with planner and critic where `kind` has them."""
+
+    kind: Kind
+    generator: Generator | None
+    planner: Agent | None = None
+    critic: Agent | None = None
+    settings: LoopSettings = field(default_factory=LoopSettings)
+    max_steps: int = 10
+    size: tuple[int, int] | None = None
+    sampling: Sampling = field(default_factory=Sampling)
+
+    def __post_init__(self) -> None:
+        if self.kind in ("full", "no-critic") and self.planner is None:
+            raise BenchError(f"System {self.kind} needs --planner.")
+        if self.kind in ("full", "no-planner") and self.critic is None:
+            raise BenchError(f"System {self.kind} needs --critic.")
+
+    @property
+    def name(self) -> str:
+        parts = [self.kind, self.generator.name if self.generator else "no generator"]
+        if self.kind in ("full", "no-critic") and self.planner:
+            parts.append(f"planner {self.planner.name}")
+        if self.kind in ("full", "no-planner") and self.critic:
+            parts.append(f"critic {self.critic.name}, T_max {self.settings.t_max}, {self.settings.on_exhausted}")
+        return "; ".join([*parts, f"seed {self.settings.seed}"])
+
+    def most_calls(self, item: Item) -> int:
+        if item.mode == "text":
+            return 0
+        steps = self.max_steps if self.kind in ("full", "no-critic") else 1
+        return steps * (self.settings.t_max if self.kind in ("full", "no-planner") else 1)
+
+    def make(self, item: Item, work: Path) -> Made:
+        begun = time.monotonic()
+        if item.mode == "text" and self.kind in ("raw", "no-planner"):
+            return Made(())  # a generator writes no text
+        images = [open_picture(p) for p in item.images]
+        plan = self._plan(item, images, work)
+        store = AttemptStore(work / "store")
+        given = tuple(store.put_image(i) for i in images) if plan.image_steps else ()
+        critic = self.critic if self.kind in ("full", "no-planner") else None
+        generator = self.generator or _NoGenerator()
+        loop = Loop(generator, critic, self.sampling, self.size)
+        state = begin(plan, self.settings, given)
+        session = Session(state, store, RunFolder(work / "runs", run_name(item)), loop.body, loop.judge)
+        drive(session, loop)
+        return made_of(session.document(), session.image, time.monotonic() - begun)
+
+    def _plan(self, item: Item, images: list[Image.Image], work: Path) -> Plan:
+        """The item's plan; one that was made before is read back, so that no planner call is repeated."""
+        request = item.request.replace("<image>", "").strip()
+        if self.kind in ("raw", "no-planner"):
+            return Plan((PlanStep(1, "", None, request),), request=request)
+        assert self.planner is not None
+        pictures = [hash_of("picture", i.size, i.tobytes().hex()) for i in images]
+        key = hash_of("plan", self.planner.name, item.request, pictures, self.max_steps, str(self.sampling))
+        path = work / "plans" / f"{key}.json"
+        if path.is_file():
+            return Plan.from_dict(json.loads(path.read_text(encoding="utf-8")))
+        plan = make_plan(self.planner, item.request, images, max_steps=self.max_steps, sampling=self.sampling).plan
+        write_atomically(path, json.dumps(plan.to_dict(), ensure_ascii=False).encode("utf-8", "surrogatepass"))
+        return plan
+
+
+class _NoGenerator:
+    name = "none"
+
+    def generate(self, request: GenerationRequest) -> Image.Image:
+        raise GeneratorError("This plan makes pictures; give a generator (--generator).")
+
+
+@dataclass
+class WorkflowSystem:
+    """A ComfyUI workflow (API format) with Planner, loop and Save Document in it, queued on a server."""
+
+    client: ComfyClient
+    workflow: dict[str, object]
+    seed: int = 0
+    t_max: int | None = None
+    max_steps: int = 10
+
+    @property
+    def name(self) -> str:
+        return f"workflow {hash_of('workflow', self.workflow)[:12]}; seed {self.seed}; T_max {self.t_max or 'its own'}"
+
+    def most_calls(self, item: Item) -> int:
+        return self.max_steps * (self.t_max or 5)
+
+    def make(self, item: Item, work: Path) -> Made:
+        begun = time.monotonic()
+        names = [self.client.upload(p) for p in item.images]
+        prompt = prepare(self.workflow, request=item.request, images=names, seed=self.seed, t_max=self.t_max)
+        outputs = self.client.run(prompt)
+        for output in outputs.values():
+            for saved in output.get("interleave_document", []):
+                document = Document.from_dict(saved["document"])
+                pictures = dict(zip((i.image_key for i in document.images), output["images"], strict=False))
+                images = {key: self._fetch(place) for key, place in pictures.items()}
+                return made_of(document, images.__getitem__, time.monotonic() - begun)
+        raise BenchError("The workflow saved no document; add Interleave Save Document after Loop Close.")
+
+    def _fetch(self, place: dict[str, str]) -> Image.Image:
+        with Image.open(io.BytesIO(self.client.fetch(place))) as image:
+            picture: Image.Image = image.convert("RGB")
+            return picture
+
+
+def made_of(document: Document, image: Callable[[str], Image.Image], seconds: float) -> Made:
+    """A document's steps in order: text and picture of each."""
+    texts = {i.step: i.text for i in document.items if i.kind == "text"}
+    pictures = {i.step: image(i.image_key) for i in document.images}
+    numbers = sorted(texts.keys() | pictures.keys())
+    steps = tuple(Step(texts.get(n, ""), pictures.get(n)) for n in numbers)
+    return Made(steps, len(document.trajectory.attempts), seconds)
+
+
+def run_name(item: Item) -> str:
+    return f"{''.join(c if c.isalnum() else '-' for c in item.id)[:60]}-{hash_of('item', item.id)[:8]}"
+
+
+def most_calls(system: System, items: Sequence[Item]) -> int:
+    return sum(system.most_calls(i) for i in items)

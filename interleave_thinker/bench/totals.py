@@ -1,0 +1,138 @@
+"""Totals of published tables: a row's category numbers in, its last column out.
+
+Reads a CSV, a JSON list of rows, or a table of `published.json`. One function a benchmark; the arithmetic
+lies with the benchmark.
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+from collections.abc import Mapping, Sequence
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+from . import comm, rise, ueval, viescore, wise
+from .base import BenchError, number_in, read_json
+
+BENCHES = ("ueval", "comm", "wise", "rise", "viescore")
+NAME_COLUMNS = ("system", "model", "name", "method", "-", "")
+TOTAL_COLUMNS = ("overall", "average", "avg", "total", "final")
+
+
+@lru_cache(maxsize=1)
+def published() -> tuple[dict[str, Any], ...]:
+    """The tables that come with the package; each names its source."""
+    path = Path(__file__).with_name("published.json")
+    return tuple(json.loads(path.read_text(encoding="utf-8"))["tables"])
+
+
+def published_table(name: str) -> dict[str, Any]:
+    """Raises BenchError if there is no such table."""
+    for table in published():
+        if table["id"] == name:
+            return table
+    raise BenchError(f"There is no published table {name!r}; there are {', '.join(t['id'] for t in published())}.")
+
+
+def read_table(path: Path) -> list[dict[str, Any]]:
+    """Rows of a CSV or JSON table; numbers as numbers, "-" and blanks as None."""
+    if path.suffix in (".csv", ".tsv"):
+        try:
+            with path.open(encoding="utf-8-sig", newline="") as file:
+                rows: Any = list(csv.DictReader(file, delimiter="\t" if path.suffix == ".tsv" else ","))
+        except (OSError, UnicodeDecodeError) as error:
+            raise BenchError(f"Cannot read {path}: {error}.") from None
+    else:
+        rows = read_json(path)
+        if isinstance(rows, Mapping):
+            named: list[Any] = [{"system": k, **v} for k, v in rows.items() if isinstance(v, Mapping)]
+            rows = rows.get("rows", named or [rows])
+    if not isinstance(rows, list) or not all(isinstance(r, Mapping) for r in rows) or not rows:
+        raise BenchError(f"{path} is no table: it needs rows with named columns.")
+    return [{str(k).strip(): _cell(v) for k, v in r.items() if k is not None} for r in rows]
+
+
+def totals(
+    bench: str, rows: Sequence[Mapping[str, Any]], protocol: wise.Protocol | None = None
+) -> list[dict[str, Any]]:
+    """For each row: system, the total computed, the total printed (None if there is none).
+
+    RISE score tables (rows named "Temp-...", columns Score-Origin and Accuracy) and VIEScore tables of one
+    row a system (columns task, sc, pq, o) give one row for each total of the table instead.
+    """
+    if bench == "rise" and any("-" in _name(r) and _name(r).split("-")[0] in rise.PREFIX.values() for r in rows):
+        return _rise_score_table(rows)
+    if bench == "viescore" and any("task" in r for r in rows):
+        return _viescore_tasks(rows)
+    return [_row(bench, row, protocol) for row in rows]
+
+
+def _row(bench: str, row: Mapping[str, Any], protocol: wise.Protocol | None) -> dict[str, Any]:
+    numbers = {k.lower(): float(v) for k, v in row.items() if isinstance(v, (int, float)) and not isinstance(v, bool)}
+    printed = next((numbers[c] for c in TOTAL_COLUMNS if c in numbers), None)
+    parts = {k: v for k, v in numbers.items() if k not in TOTAL_COLUMNS}
+    computed: dict[str, float | None]
+    if bench == "ueval":
+        computed = {"task average": ueval.leaderboard_average(parts)}
+        if "text" in parts and "image" in parts:
+            computed = {"pooled average": (parts["text"] + parts["image"]) / 2}
+    elif bench == "wise":
+        wanted: Sequence[wise.Protocol] = (protocol,) if protocol else ("legacy", "verified")
+        computed = {p: wise.overall(parts, p) for p in wanted}
+    elif bench == "rise":
+        computed = {"accuracy": rise.overall_accuracy(parts)}
+    elif bench == "comm":
+        six = [v for k, v in parts.items() if k in comm.TABLE_COLUMNS]
+        computed = {"mean of six": sum(six) / 6 if len(six) == 6 else None}
+    elif bench == "viescore":
+        known = list(parts.values())
+        whole = len(known) == sum(1 for k in row if k.lower() not in (*NAME_COLUMNS, *TOTAL_COLUMNS, "backbone"))
+        computed = {"tanh(mean rho)": viescore.fisher_average(known) if known and whole else None}
+    else:
+        raise BenchError(f"There are no totals for {bench!r}; choose one of {', '.join(BENCHES)}.")
+    return {"system": _name(row), "printed": printed, "computed": computed}
+
+
+def _rise_score_table(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    out = []
+    for column in ("score_origin", "score_percentage", "accuracy"):
+        values = {_name(r): r[c] for r in rows for c in r if c.lower().replace("-", "_") == column and r[c] is not None}
+        for name, value in rise.table_from_subtasks(values).items():
+            out.append({"system": f"{name} {column}", "printed": values.get(name), "computed": {column: value}})
+    return out
+
+
+def _viescore_tasks(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    out = []
+    tasks = list(dict.fromkeys(str(r["task"]) for r in rows if r.get("task")))
+    for column in ("sc", "pq", "o"):
+        averages = []
+        for task in tasks:
+            found = [r.get(column) for r in rows if r.get("task") == task]
+            known = [float(v) for v in found if v is not None]
+            if len(known) == len(found) and known:
+                averages.append(viescore.fisher_average(known))
+                out.append(_average(f"{task} {column}", averages[-1]))
+        if averages and len(averages) == len(tasks):
+            out.append(_average(f"over {len(tasks)} tasks {column}", viescore.fisher_average(averages)))
+    return out
+
+
+def _average(name: str, value: float) -> dict[str, Any]:
+    return {"system": name, "printed": None, "computed": {"tanh(mean rho)": value}}
+
+
+def _name(row: Mapping[str, Any]) -> str:
+    return next((str(row[k]) for k in row if k.lower() in NAME_COLUMNS and row[k] is not None), "")
+
+
+def _cell(value: Any) -> Any:
+    if isinstance(value, str):
+        text = value.strip().strip("*").rstrip("%")
+        if text in ("", "-", "–", "—", "nan", "NaN"):
+            return None
+        number = number_in(text, -1e12, 1e12)
+        return value if number is None else number
+    return None if value != value else value

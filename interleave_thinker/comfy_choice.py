@@ -1,0 +1,133 @@
+"""Which node of a workflow is what: the positive prompt, the seed, the reference picture, the result.
+
+Works on API format, by following links, without knowing node packs: a sampler is a node with links
+`positive` and `model`, or one that a guider and noise come into. Candidates come best first; where
+there are several, a person chooses.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from .comfy_client import WorkflowError
+
+Place = tuple[str, str]
+"""Node id and input name."""
+
+TEXT_INPUTS = ("text", "prompt", "string", "value", "clip_l", "t5xxl")
+SEED_INPUTS = ("seed", "noise_seed")
+LOADERS = ("LoadImage",)
+SAVERS = ("SaveImage", "PreviewImage")
+
+
+@dataclass(frozen=True)
+class Places:
+    """`image` and `seed` are None where the workflow has no such place. `output`: the node that shows the result."""
+
+    prompt: Place
+    seed: Place | None
+    image: Place | None
+    output: str
+
+
+def find_places(
+    workflow: Mapping[str, Any],
+    *,
+    prompt: str | None = None,
+    seed: str | None = None,
+    image: str | None = None,
+    output: str | None = None,
+) -> Places:
+    """The four places; what is named ("NODE.input", or "NODE" for the output) is taken as it is.
+
+    Raises:
+        WorkflowError: a named place does not exist, or one that is not named is missing or not the only one.
+    """
+    outputs = [output] if output else [i for i, n in workflow.items() if n["class_type"] in SAVERS]
+    if any(o not in workflow for o in outputs):
+        raise WorkflowError(f"The workflow has no node {output}.")
+    if len(outputs) > 1:
+        saved = [o for o in outputs if workflow[o]["class_type"] == "SaveImage"]
+        outputs = saved or outputs
+    result = _only("picture output", outputs, "output NODE")
+    upstream = list(_upstream(workflow, result))
+    texts = [_place(workflow, prompt)] if prompt else prompt_candidates(workflow, upstream)
+    seeds = [_place(workflow, seed)] if seed else seed_candidates(workflow, upstream)
+    images = [_place(workflow, image)] if image else image_candidates(workflow, upstream)
+    return Places(
+        _only("positive prompt", texts, "prompt NODE.input"),
+        _only("seed", seeds, "seed NODE.input") if seeds else None,
+        _only("reference picture", images, "image NODE.input") if images else None,
+        result,
+    )
+
+
+def prompt_candidates(workflow: Mapping[str, Any], among: list[str]) -> list[Place]:
+    """Texts that a sampler's `positive` comes from, and not its `negative`."""
+    wanted: dict[Place, None] = {}
+    unwanted: set[Place] = set()
+    for node in among:
+        inputs = workflow[node]["inputs"]
+        for name, value in inputs.items():
+            if _is_link(value) and name in ("positive", "negative", "conditioning"):
+                found = [p for i in _upstream(workflow, str(value[0])) for p in _texts(workflow, i)]
+                if name == "negative":
+                    unwanted |= set(found)
+                else:
+                    wanted |= dict.fromkeys(found)
+    chosen = [p for p in wanted if p not in unwanted]
+    if chosen or wanted:
+        return chosen or list(wanted)
+    return [p for i in among for p in _texts(workflow, i)]
+
+
+def seed_candidates(workflow: Mapping[str, Any], among: list[str]) -> list[Place]:
+    places = [(i, n) for i in among for n in SEED_INPUTS if isinstance(workflow[i]["inputs"].get(n), int)]
+    return [p for p in places if not isinstance(workflow[p[0]]["inputs"][p[1]], bool)]
+
+
+def image_candidates(workflow: Mapping[str, Any], among: list[str]) -> list[Place]:
+    return [(i, "image") for i in among if workflow[i]["class_type"] in LOADERS]
+
+
+def _texts(workflow: Mapping[str, Any], node: str) -> list[Place]:
+    inputs = workflow[node]["inputs"]
+    return [(node, n) for n in TEXT_INPUTS if isinstance(inputs.get(n), str)][:1]
+
+
+def _upstream(workflow: Mapping[str, Any], node: str) -> Iterator[str]:
+    """The node and everything it depends on, nearest first."""
+    seen: set[str] = set()
+    waiting = [node]
+    while waiting:
+        current = waiting.pop(0)
+        if current in seen or current not in workflow:
+            continue
+        seen.add(current)
+        yield current
+        waiting += [str(v[0]) for v in workflow[current]["inputs"].values() if _is_link(v)]
+
+
+def _is_link(value: object) -> bool:
+    """A link in API format: [node id, output number]."""
+    if not isinstance(value, list) or len(value) != 2:
+        return False
+    return isinstance(value[0], (str, int)) and isinstance(value[1], int)
+
+
+def _place(workflow: Mapping[str, Any], text: str) -> Place:
+    node, _, name = text.rpartition(".")
+    if node not in workflow or name not in workflow[node]["inputs"]:
+        raise WorkflowError(f"The workflow has no input {text}; write it as NODE.input, for example 6.text.")
+    return node, name
+
+
+def _only(what: str, found: list[Any], option: str) -> Any:
+    if not found:
+        raise WorkflowError(f"The workflow has no {what} that could be found. Name it with --{option}.")
+    if len(found) > 1:
+        names = ", ".join(".".join(f) if isinstance(f, tuple) else f for f in found[:6])
+        raise WorkflowError(f"The workflow has more than one {what}: {names}. Name one with --{option}.")
+    return found[0]

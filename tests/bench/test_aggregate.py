@@ -1,0 +1,344 @@
+"""Official score files, ours and upstream's, into figures: the same arithmetic, and every failure counted."""
+
+from __future__ import annotations
+
+import csv
+import json
+import math
+import statistics
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from interleave_thinker.bench.base import BenchError
+from interleave_thinker.bench.comm import CoMM
+from interleave_thinker.bench.metric import Metric, difference, equal_weights, figure
+from interleave_thinker.bench.rise import Marks, Rise
+from interleave_thinker.bench.ueval import TASKS, UEval
+from interleave_thinker.bench.viescore import VIEScore
+from interleave_thinker.bench.wise import CATEGORIES, Wise, category_of, overall
+from interleave_thinker.cli import main
+
+
+def named(metrics: list[Metric]) -> dict[str, Metric]:
+    return {m.name: m for m in metrics}
+
+
+def write(path: Path, value: Any) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(value if isinstance(value, str) else json.dumps(value), encoding="utf-8")
+    return path
+
+
+# Metrics
+
+
+def test_a_weighted_figure_is_the_weighted_mean_of_groups_and_lies_in_its_interval() -> None:
+    values = {f"a{n}": n % 2 for n in range(40)} | {f"b{n}": 1.0 for n in range(10)}
+    metric = Metric("m", values, 60, {i: i[0] for i in values}, {"a": 0.25, "b": 0.75})
+    found = figure(metric)
+    assert found.value == pytest.approx(0.25 * 0.5 + 0.75)
+    assert metric.failed == 10 and found.items == 50
+    assert found.low is not None and found.high is not None and found.low < found.value < found.high
+
+
+def test_intervals_cover_the_truth_about_as_often_as_they_say() -> None:
+    rng = np.random.default_rng(1)
+    hits = 0
+    for _ in range(200):
+        drawn = rng.normal(5.0, 2.0, 60)
+        found = figure(Metric("m", {str(i): float(v) for i, v in enumerate(drawn)}, 60))
+        hits += found.low is not None and found.high is not None and found.low <= 5.0 <= found.high
+    assert 0.88 <= hits / 200 <= 1.0
+
+
+def test_a_paired_difference_is_narrower_than_the_systems_apart() -> None:
+    """Items differ much, systems little: that is why the same items are compared."""
+    rng = np.random.default_rng(2)
+    hard = rng.normal(0, 10, 100)
+    a = Metric("m", {str(i): float(h + 1 + rng.normal(0, 0.1)) for i, h in enumerate(hard)}, 100)
+    b = Metric("m", {str(i): float(h) for i, h in enumerate(hard)} | {"only here": 1e6}, 101)
+    apart = difference(a, b)
+    assert apart.value == pytest.approx(1.0, abs=0.1) and apart.items == 100
+    assert apart.low is not None and apart.low > 0.9
+    assert figure(a).low < figure(b).value  # type: ignore[operator]
+
+
+def test_an_empty_group_leaves_no_total_and_a_single_item_no_interval() -> None:
+    assert figure(Metric("m", {"a": 1.0}, 2, {"a": "x"}, equal_weights(["x", "y"]))).value is None
+    alone = figure(Metric("m", {"a": 1.0}, 1))
+    assert (alone.value, alone.low) == (1.0, None)
+    assert figure(Metric("m", {}, 5)).value is None
+
+
+# UEval
+
+
+def ueval_record(item: str, text: tuple[int, int] | None, image: tuple[int, int] | None, **more: Any) -> dict[str, Any]:
+    def score(of: tuple[int, int] | None) -> dict[str, Any]:
+        met, total = of or (0, 0)
+        return {"met": met, "total": total, "rate": met / total if total else None}
+
+    return {"id": item, "text_score": score(text), "image_score": score(image), **more}
+
+
+def test_ueval_has_both_totals(tmp_path: Path) -> None:
+    records = [ueval_record(f"{task}_{n}", (n, 4), (1, 2)) for n, task in enumerate(TASKS) if n < 5]
+    records += [ueval_record(f"{t}_9", (1, 1), (0, 3)) for t in TASKS[5:]]
+    path = write(tmp_path / "results.json", {"items": records, "summary": {}})
+    found = named(UEval().aggregate([path]))
+    texts = [0, 0.25, 0.5, 0.75, 1, 1, 1, 1]
+    images = [0.5] * 5 + [0.0] * 3
+    assert figure(found["text"]).value == pytest.approx(statistics.mean(texts))
+    assert figure(found["pooled average"]).value == pytest.approx((statistics.mean(texts) + statistics.mean(images)) / 2)
+    items = [(t + i) / 2 for t, i in zip(texts, images, strict=True)]
+    assert figure(found["task average"]).value == pytest.approx(statistics.mean(items))
+
+
+def test_ueval_takes_tasks_from_the_data_where_upstreams_result_has_none(tmp_path: Path) -> None:
+    records = [ueval_record(str(n), (n % 3, 2), (1, 2)) for n in range(16)]
+    data = [{"id": n, "prompt": "?", "task_type": TASKS[n % 8]} for n in range(16)]
+    path = write(tmp_path / "r.json", {"items": records})
+    assert "task average" not in named(UEval().aggregate([path]))
+    found = named(UEval(write(tmp_path / "data.json", data)).aggregate([path]))
+    assert figure(found["task average"]).value is not None
+
+
+def test_ueval_leaves_an_absent_modality_out_of_its_mean(tmp_path: Path) -> None:
+    path = write(tmp_path / "r.json", {"items": [ueval_record("1", (1, 1), None), ueval_record("2", (0, 1), (1, 1))]})
+    found = named(UEval().aggregate([path]))
+    assert figure(found["image"]).value == 1.0 and found["image"].expected == 1
+    assert figure(found["pooled average"]).value == pytest.approx((0.5 + 1.0) / 2)
+    assert figure(found["items"]).value == pytest.approx((1.0 + 0.5) / 2)
+
+
+def test_ueval_counts_an_item_whose_criteria_all_failed(tmp_path: Path) -> None:
+    lost = ueval_record("2", None, (1, 1)) | {"text_score": {"met": 0, "total": 0, "rate": None, "failed": 3}}
+    path = write(tmp_path / "r.json", {"items": [ueval_record("1", (1, 2), (1, 1)), lost]})
+    found = named(UEval().aggregate([path]))
+    assert found["text"].failed == 1 and figure(found["text"]).value == 0.5
+    assert found["items"].failed == 1, "an item is not scored by half of what was asked"
+
+
+@pytest.mark.parametrize("content", ["[]", "{}", '{"items": [1]}', "nonsense", '{"items": [{"id": 1}]}'])
+def test_ueval_refuses_what_is_no_result_file(tmp_path: Path, content: str) -> None:
+    with pytest.raises(BenchError, match=r"r\.json"):
+        UEval().aggregate([write(tmp_path / "r.json", content)])
+
+
+# WISE
+
+
+def wise_lines(rows: list[dict[str, Any]]) -> str:
+    return "\n".join(json.dumps(r) for r in rows)
+
+
+def test_wise_legacy_is_the_weighted_mean_of_wiscores(tmp_path: Path) -> None:
+    rows = [
+        {"prompt_id": i, "Subcategory": "x", "consistency": i % 3, "realism": (i // 3) % 3, "aesthetic_quality": 1}
+        for i in range(1, 1001)
+    ]
+    path = write(tmp_path / "scores.jsonl", wise_lines(rows))
+    found = named(Wise().aggregate([path]))
+    by_category: dict[str, list[float]] = {}
+    for r in rows:
+        value = (0.7 * r["consistency"] + 0.2 * r["realism"] + 0.1) / 2
+        by_category.setdefault(category_of(r["prompt_id"], "legacy"), []).append(value)
+    assert {c: len(v) for c, v in by_category.items()} == dict(
+        zip(CATEGORIES, (400, 167, 133, 100, 100, 100), strict=True)
+    )
+    means = {c: statistics.mean(v) for c, v in by_category.items()}
+    assert figure(found["overall"]).value == pytest.approx(overall(means, "legacy"))
+    assert found["overall"].failed == 0
+
+
+def test_wise_verified_is_the_share_of_right_pictures(tmp_path: Path) -> None:
+    rows = [{"prompt_id": i, "Subcategory": "x", "score": float(i % 7 == 0)} for i in range(1, 1001)]
+    found = named(Wise().aggregate([write(tmp_path / "s.jsonl", wise_lines(rows))]))
+    assert figure(found["overall"]).value == pytest.approx(len(range(7, 1001, 7)) / 1000)
+
+
+def test_wise_counts_upstreams_999_and_missing_prompts_as_failed(tmp_path: Path) -> None:
+    rows = [
+        {"prompt_id": i, "consistency": 2.0, "realism": 2.0, "aesthetic_quality": 2.0} for i in range(1, 1001) if i % 10
+    ]
+    rows[3] |= {"consistency": 999, "realism": 999, "aesthetic_quality": 999}
+    rows[4] |= {"realism": 9}
+    found = named(Wise().aggregate([write(tmp_path / "s.jsonl", wise_lines(rows))]))
+    assert figure(found["overall"]).value == pytest.approx(1.0)
+    assert found["overall"].failed == 100 + 2
+
+
+def test_wise_refuses_mixed_protocols_and_files_without_marks(tmp_path: Path) -> None:
+    mixed = [{"prompt_id": 1, "score": 1}, {"prompt_id": 2, "consistency": 1, "realism": 1, "aesthetic_quality": 1}]
+    with pytest.raises(BenchError, match="mix"):
+        Wise().aggregate([write(tmp_path / "a.jsonl", wise_lines(mixed))])
+    with pytest.raises(BenchError, match="prompt_id"):
+        Wise().aggregate([write(tmp_path / "b.jsonl", '{"id": 1, "score": 1}')])
+    with pytest.raises(BenchError, match="consistency"):
+        Wise().aggregate([write(tmp_path / "c.jsonl", '{"prompt_id": 1}')])
+
+
+# RISE
+
+
+def test_rise_scores_a_row_both_ways() -> None:
+    plain = Marks("temporal", 3, 4, 5)
+    assert plain.score() == pytest.approx(0.3 * 3 + 0.5 * 4 + 0.2 * 5)
+    assert plain.score(upstream=True) == pytest.approx(0.8 * 4 + 0.2 * 5)
+    assert Marks("causal", None, 4, 5, consistency_free=True).score() == pytest.approx(0.8 * 4 + 0.2 * 5)
+    assert Marks("logical", 5, 1).score() == pytest.approx(max(1.0, (0.3 * 5 + 0.7) / 2))
+    assert Marks("spatial", 5, 1, 5).score() == pytest.approx((0.3 * 5 + 0.5 + 0.2 * 5) / 2)
+    assert Marks("temporal", 1, 1, 1).score() == 1.0
+
+
+def judged(*marks: int | None) -> dict[str, Any]:
+    return {f"judge{n}": None if m is None else f"**Final Score:** **{m}**" for n, m in enumerate(marks, 1)}
+
+
+def test_rise_reads_upstreams_pickle_as_json(tmp_path: Path) -> None:
+    rows = {
+        "temporal_reasoning_1": judged(5, 5, 5),
+        "temporal_reasoning_2": judged(None, 5, 5),  # free of the consistency mark
+        "causal_reasoning_1": judged(5, 4, 5),
+        "spatial_reasoning_1": judged(5, 5, 5) | {"judge2": "Failed to obtain answer via API. "},
+        "logical_reasoning_1": judged(1, 1),
+        "logical_reasoning_2": judged(1, 0),
+    }
+    found = named(Rise().aggregate([write(tmp_path / "m.json", rows)]))
+    assert figure(found["accuracy"]).value == pytest.approx(3 / 5) and found["accuracy"].failed == 1
+    assert figure(found["accuracy, failed as wrong"]).value == pytest.approx(3 / 6)
+    assert figure(found["accuracy before 2026-04-13"]).value == pytest.approx(2 / 6)
+    assert found["consistency"].expected == 5 and found["plausibility"].expected == 4
+    whole = [5.0, 5.0, 0.3 * 5 + 0.5 * 4 + 0.2 * 5, 5.0, max(1.0, (0.3 * 5 + 0.7) / 2)]
+    assert figure(found["score"]).value == pytest.approx(statistics.mean(25 * (s - 1) for s in whole))
+
+
+@pytest.mark.parametrize("form", ["records", "columns", "csv"])
+def test_rise_reads_upstreams_per_item_table(tmp_path: Path, form: str) -> None:
+    nan = math.nan
+    rows = [
+        ("temporal_reasoning_1", "temporal_reasoning", "Life Progression", 5.0, 5.0, 5.0),
+        ("causal_reasoning_1", "causal_reasoning", "State Transition", 5.0, nan, 5.0),
+        ("causal_reasoning_2", "causal_reasoning", "State Transition", nan, nan, nan),
+        ("logical_reasoning_1", "logical_reasoning", "Puzzle Solving", 1.0, 5.0, nan),
+    ]
+    names = ("index", "category", "subtask", "Reasoning", "ApprConsistency", "VisualPlausibility")
+    records = [dict(zip(names, r, strict=True)) for r in rows]
+    path = tmp_path / ("t.csv" if form == "csv" else "t.json")
+    if form == "csv":
+        with path.open("w", newline="") as file:
+            writer = csv.DictWriter(file, names)
+            writer.writeheader()
+            writer.writerows({k: "" if v != v else v for k, v in r.items()} for r in records)
+    elif form == "records":
+        write(path, records)
+    else:
+        write(path, {n: {str(i): r[n] for i, r in enumerate(records)} for n in names})
+    found = named(Rise().aggregate([path]))
+    assert figure(found["accuracy"]).value == pytest.approx(2 / 3) and found["accuracy"].failed == 1
+    assert "accuracy by subtask" in found
+
+
+def test_rise_never_opens_a_pickle(tmp_path: Path) -> None:
+    (tmp_path / "m.pkl").write_bytes(b"\x80\x04")
+    with pytest.raises(BenchError, match="run code"):
+        Rise().aggregate([tmp_path / "m.pkl"])
+
+
+# CoMM
+
+
+def comm_sample(folder: Path, name: str, results: Any, file: str = "evaluation_results.json") -> None:
+    write(folder / name / file, results)
+
+
+def comm_results(mark: Any) -> dict[str, Any]:
+    names = ("style_consistency", "entity_consistency", "trend_consistency", "overall_consistency")
+    return {
+        "coherence_score": dict.fromkeys(names, mark),
+        "completeness": {"Score": mark, "Justification": "x"},
+        "Image_Quality": {"Score": mark},
+        "text fidelity to images": {"Score": mark},
+    }
+
+
+def test_comm_gives_upstreams_mean_and_the_honest_one(tmp_path: Path) -> None:
+    comm_sample(tmp_path, "a_task3", comm_results(8))
+    comm_sample(tmp_path, "b_task3", comm_results(6) | {"completeness": {"Score": "NA"}})
+    comm_sample(tmp_path, "c_task3", {"coherence_score": {}})  # upstream drops it
+    (tmp_path / "d_task3").mkdir()  # judged never
+    comm_sample(tmp_path, "e_task4", comm_results(9))
+    found = named(CoMM().aggregate([tmp_path]))
+    assert figure(found["task3 completeness (Comp)"]).value == 8.0 and found["task3 completeness (Comp)"].failed == 3
+    assert figure(found["task3 completeness, upstream"]).value == 4.0
+    assert figure(found["task3 style_consistency (Sty)"]).value == 7.0
+    assert figure(found["task4 text fidelity to images (IRS)"]).value == 9.0
+
+
+def test_comm_reads_task_1_and_2_in_their_own_forms(tmp_path: Path) -> None:
+    one = {"Completeness": {"Score": 7}, "Text Fidelity to Image": {"overall_score": 5}}
+    comm_sample(tmp_path, "a_task1", one, "completeness_and_text_fidelity.json")
+    two = comm_results(6)
+    two["image quality"] = two.pop("Image_Quality")
+    del two["completeness"]
+    comm_sample(tmp_path, "a_task2", two)
+    found = named(CoMM().aggregate([tmp_path]))
+    assert figure(found["task1 text fidelity to images"]).value == 5.0
+    assert figure(found["task2 image quality"]).value == 6.0 and "task2 completeness" not in found
+
+
+# VIEScore
+
+
+def test_viescore_takes_the_least_mark_and_counts_upstreams_guesses(tmp_path: Path) -> None:
+    sc = {
+        "a": {"score": [8, 6], "reasoning": ""},
+        "b": {"score": [10], "reasoning": ""},
+        "c": {"score": [3, 3], "reasoning": "guess_if_cannot_parse | hm"},
+        "d": {"score": ["x"], "reasoning": ""},
+        "only here": {"score": [1], "reasoning": ""},
+    }
+    pq = {u: {"score": [4.9, 12], "reasoning": ""} for u in "abcd"}
+    write(tmp_path / "t2i" / "SC.json", sc)
+    write(tmp_path / "t2i" / "PQ.json", pq)
+    found = named(VIEScore().aggregate([tmp_path]))
+    assert found["SC"].values == {"a": 0.6, "b": 1.0} and found["SC"].failed == 2
+    assert found["PQ"].values == {"a": 0.4, "b": 0.4, "d": 0.4}, "4.9 is cut to 4, 12 clipped, as the paper's tables"
+    assert found["O"].values["a"] == pytest.approx(math.sqrt(0.6 * 0.4))
+    assert "population std 0.2000" in found["SC"].note and "1 guessed" in found["SC"].note
+
+
+def test_viescore_correlates_with_the_mean_of_raters(tmp_path: Path) -> None:
+    uids = [f"s{n}" for n in range(6)]
+    for model, order in (("A", [1, 2, 3, 4, 5, 6]), ("B", [6, 5, 4, 3, 1, 2])):
+        for part in ("SC", "PQ"):
+            write(tmp_path / "runs" / model / f"{part}.json", {u: {"score": [m]} for u, m in zip(uids, order, strict=True)})
+    cells = ["[0,0]", "[0,0.5]", "[0.5,0.5]", "[0.5,1]", "[1,1]", "[1, 1]"]
+    ratings = "uid\tA\tB\n" + "".join(f"{u}\t{c}\t{c}\n" for u, c in zip(uids, cells, strict=True))
+    raters = [write(tmp_path / f"rater{n}.tsv", ratings) for n in (1, 2, 3)]
+    found = named(VIEScore(human=raters).aggregate([tmp_path / "runs"]))
+    a, b = (figure(found[f"rho SC {m}"]).value for m in "AB")
+    assert a is not None and b is not None and a > 0.9 and b < -0.8
+    assert figure(found["rho SC"]).value == pytest.approx(math.tanh((a + b) / 2))
+
+
+# The command
+
+
+def test_the_command_prints_the_table_and_writes_it(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    rows = [{"prompt_id": i, "score": i % 2} for i in range(1, 1001)]
+    path = write(tmp_path / "scores.jsonl", wise_lines(rows))
+    assert main(["bench", "wise", "aggregate", str(path), "--json", str(tmp_path / "out.json")]) == 0
+    assert "| overall | 50.0% |" in capsys.readouterr().out
+    assert json.loads((tmp_path / "out.json").read_text())["overall"]["value"] == pytest.approx(0.5)
+    assert main(["bench", "wise", "aggregate", str(tmp_path / "none.jsonl")]) == 1
+    assert "none.jsonl" in capsys.readouterr().err
+
+
+def test_totals_of_a_users_own_table(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = write(tmp_path / "t.csv", "Model,Cultural,Time,Space,Biology,Physics,Chemistry,Overall\nX,0.44,.6,.67,.32,.5,.27,0.47\n")
+    assert main(["bench", "wise", "totals", str(path), "--protocol", "legacy"]) == 0
+    assert "| X | 0.47 | legacy 0.47431 |" in capsys.readouterr().out
