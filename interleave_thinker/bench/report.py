@@ -143,21 +143,20 @@ def _plot(bench: str, systems: Mapping[str, Sequence[Metric]], path: Path) -> Pa
     shown = [(m, c) for m in first if (c := comparable(bench, m))]
     chosen = shown[0][0].name if shown else first[0].name
     title, rows, scale = shown[0][1] if shown else (chosen, [], 100.0 if first[0].unit == "share" else 1.0)
-    ours = []
+    bars: list[tuple[str, float, bool, tuple[float, float]]] = [(n, v, False, (0.0, 0.0)) for n, v in rows]
     for name, metrics in systems.items():
         found = next((figure(m) for m in metrics if m.name == chosen), None)
-        if found is not None and found.value is not None and found.low is not None and found.high is not None:
-            value = found.value * scale
-            ours.append((name, value, (value - found.low * scale, found.high * scale - value)))
-    if not ours:
+        if found is not None and found.value is not None:
+            ends = [scale * abs(found.value - (found.value if e is None else e)) for e in (found.low, found.high)]
+            bars.append((name, found.value * scale, True, (ends[0], ends[1])))
+    if not any(own for *_, own, _ in bars):
         return None
-    bars: list[tuple[str, float, tuple[float, float] | None]] = [(n, v, None) for n, v in rows]
-    bars = sorted([*bars, *ours], key=lambda b: b[1])
+    bars.sort(key=lambda b: b[1])
     chart, axes = plt.subplots(figsize=(8, 1.2 + 0.26 * len(bars)))
-    for place, (_name, value, spread) in enumerate(bars):
-        error = None if spread is None else [[spread[0]], [spread[1]]]
-        axes.barh(place, value, color="#c9c9c9" if spread is None else "#2f6fb0", xerr=error, capsize=3)
-        axes.text(value, place, f" {value:.4g}", va="center", fontsize=7)
+    for place, (_name, value, own, spread) in enumerate(bars):
+        error = [[spread[0]], [spread[1]]] if any(spread) else None
+        axes.barh(place, value, color="#2f6fb0" if own else "#c9c9c9", xerr=error, capsize=3)
+        axes.text(value + spread[1], place, f" {value:.4g}", va="center", fontsize=7)
     axes.set_yticks(range(len(bars)), [b[0][:60] for b in bars], fontsize=7)
     axes.set_title(f"{bench}: {chosen}\ngrey: {title}" if rows else f"{bench}: {chosen}", fontsize=8)
     for side in ("top", "right"):

@@ -195,21 +195,26 @@ class Wise(Benchmark):
         """From score files of either protocol; the marks in them say which. Prompts missing count as failed."""
         rows: dict[int, Mapping[str, Any]] = {}
         asked: set[int] = set()
+        protocols: set[Protocol] = set()
         for path in paths:
+            beside = path.parent / "asked.json"
+            ours = read_json(beside) if beside.is_file() else None
+            if ours is not None:
+                asked |= set(ours["asked"])
+                protocols.add(ours["protocol"])
+            if ours is not None and path.is_file() and not path.stat().st_size:
+                continue  # every judgment failed
             for number, row in enumerate(_rows(path), 1):
                 prompt_id = _prompt_id(row)
                 if prompt_id is None:
                     raise BenchError(f"{path}: line {number} has no prompt_id from 1 to 1000.")
                 rows[prompt_id] = row
-            beside = path.parent / "asked.json"
-            if beside.is_file():
-                asked |= set(read_json(beside)["asked"])
-        protocols = {protocol_of(row) for row in rows.values()} - {None}
+        protocols |= {p for row in rows.values() if (p := protocol_of(row))}
         if len(protocols) > 1:
             raise BenchError("These files mix the legacy marks with Verified scores; aggregate them apart.")
         if not protocols:
             raise BenchError("No line has consistency, realism and aesthetic_quality, or score.")
-        return _metrics(rows, protocols.pop() or "legacy", asked or set(range(1, 1001)))
+        return _metrics(rows, protocols.pop(), asked or set(range(1, 1001)))
 
 
 def protocol_of(row: Mapping[str, Any]) -> Protocol | None:
