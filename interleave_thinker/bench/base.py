@@ -91,10 +91,21 @@ class Benchmark(ABC):
     name: ClassVar[str]
     where: ClassVar[str]
     """Where the official files are to be had, for error messages and help."""
+    official: ClassVar[Mapping[str, int]] = {}
+    """Items of the full official set by group, or {"": n} where its groups are not known."""
 
     @abstractmethod
     def items(self) -> list[Item]:
         """The test cases in official order."""
+
+    def census(self, items: Sequence[Item]) -> str:
+        """How these items compare to the full official set: what is missing, by group; "" if nothing is."""
+        found: dict[str, int] = {}
+        for item in items:
+            group = item.group if "" not in self.official else ""
+            found[group] = found.get(group, 0) + 1
+        lacking = [f"{found.get(g, 0)} of {n} {g}".strip() for g, n in self.official.items() if found.get(g, 0) != n]
+        return f"not the full official set: {', '.join(lacking)} items" if lacking else ""
 
     @abstractmethod
     def judge_calls(self, item: Item) -> int:

@@ -170,6 +170,9 @@ def _items(bench: Benchmark, options: argparse.Namespace) -> list[Item]:
     if len(set(ids)) != len(ids):
         twice = next(i for i in ids if ids.count(i) > 1)
         raise ConfigError(f"The data has the id {twice!r} twice.")
+    census = bench.census(items)
+    if census:
+        print(f"The data is {census}.")
     return items[: options.limit] if options.limit else items
 
 

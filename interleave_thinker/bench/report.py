@@ -157,6 +157,7 @@ def _plot(bench: str, systems: Mapping[str, Sequence[Metric]], path: Path) -> Pa
         error = [[spread[0]], [spread[1]]] if any(spread) else None
         axes.barh(place, value, color="#2f6fb0" if own else "#c9c9c9", xerr=error, capsize=3)
         axes.text(value + spread[1], place, f" {value:.4g}", va="center", fontsize=7)
+    axes.margins(y=0.01)
     axes.set_yticks(range(len(bars)), [b[0][:60] for b in bars], fontsize=7)
     axes.set_title(f"{bench}: {chosen}\ngrey: {title}" if rows else f"{bench}: {chosen}", fontsize=8)
     for side in ("top", "right"):

@@ -215,6 +215,8 @@ class Rise(Benchmark):
     name = "rise"
     where = "https://huggingface.co/datasets/PhoenixZ/RISEBench (datav2_total_w_subtask.json and data.zip)"
 
+    official = COUNTS
+
     def __init__(self, data: Path | None = None, images: Path | None = None):
         self.data, self.images = data, images
 

@@ -19,7 +19,19 @@ from PIL import Image
 from ..agents.base import Part
 from ..replies import read_reply
 from ..store import write_atomically
-from .base import Ask, BenchError, Benchmark, Item, Made, dump, open_picture, plain_name, read_json, read_records
+from .base import (
+    Ask,
+    BenchError,
+    Benchmark,
+    Item,
+    Made,
+    dump,
+    number_in,
+    open_picture,
+    plain_name,
+    read_json,
+    read_records,
+)
 from .metric import Metric, equal_weights
 
 CLOSED = ("space", "textbook", "diagram", "paper")
@@ -99,7 +111,7 @@ class UEval(Benchmark):
 
     name = "ueval"
     where = "https://huggingface.co/datasets/zlab-princeton/UEval (split test, 1000 rows)"
-    official_items = 1000
+    official = {"": 1000}  # noqa: RUF012 - a ClassVar in the base
 
     def __init__(self, data: Path | None = None):
         self.data = data
@@ -211,9 +223,10 @@ def _metrics(records: Mapping[str, Mapping[str, Any]], tasks: Mapping[str, str])
     for item, record in records.items():
         for modality in rates:
             part = record.get(f"{modality}_score") or {}
-            if part.get("rate") is not None:
-                rates[modality][item] = float(part["rate"])
-            if part.get("rate") is not None or part.get("failed"):
+            rate = number_in(part.get("rate"), 0, 1)
+            if rate is not None:
+                rates[modality][item] = rate
+            if rate is not None or part.get("failed"):
                 wanted[modality].add(item)
     overall = {
         i: sum(rates[m][i] for m in rates if i in wanted[m]) / sum(i in wanted[m] for m in rates)
@@ -261,9 +274,20 @@ def _result_records(found: Any, path: Path) -> list[dict[str, Any]]:
     if not isinstance(records, list) or not records:
         raise BenchError(f"{path} has no list 'items'; it is no result file of UEval's evaluator.")
     for number, record in enumerate(records, 1):
-        if not isinstance(record, Mapping) or "id" not in record or "text_score" not in record:
-            raise BenchError(f"{path}: item {number} has no id or text_score; it is no UEval result.")
-    return [dict(r) for r in records]
+        if not isinstance(record, Mapping) or "id" not in record:
+            raise BenchError(f"{path}: item {number} has no id; it is no UEval result.")
+        if not {"text_score", "text_rate", "image_score", "image_rate"} & set(record):
+            raise BenchError(f"{path}: item {number} has neither text_score nor image_score; it is no UEval result.")
+    return [_with_scores(r) for r in records]
+
+
+def _with_scores(record: Mapping[str, Any]) -> dict[str, Any]:
+    """The form that upstream's code writes, also from the one that its README describes (text_rate, image_rate)."""
+    found = dict(record)
+    for modality in ("text", "image"):
+        if not isinstance(found.get(f"{modality}_score"), Mapping):
+            found[f"{modality}_score"] = {"rate": number_in(found.get(f"{modality}_rate"), 0, 1)}
+    return found
 
 
 def _answer(outputs: Path, item: str) -> dict[str, Any]:

@@ -103,7 +103,7 @@ def test_a_graph_that_cannot_do_a_step_says_so(comfy: Any) -> None:
         generator(comfy, draw=False).generate(GenerationRequest("a red circle"))
     broken = plain()
     broken["1"]["inputs"]["unet_name"] = "none.safetensors"
-    with pytest.raises(GeneratorError, match="none.safetensors"):
+    with pytest.raises(GeneratorError, match=r"none\.safetensors"):
         ComfyGenerator(ComfyClient(comfy.url), (broken, find_places(broken))).generate(GenerationRequest("a"))
 
 
