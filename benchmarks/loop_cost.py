@@ -6,13 +6,14 @@ Starts a real ComfyUI on the CPU and runs one plan of `attempts` steps (T_max 1 
 so every attempt is one copy of the body). The body is ten stock image nodes. Overhead is the time from one
 attempt to the next less the time in which body nodes run, both from the server's messages of the same
 run: what is left is all that the loop adds, storing the picture, the judgment and ComfyUI's own work
-for the loop's nodes included.
+for the loop's nodes included. The gap after every 20th attempt holds a garbage collection, for counting what lives.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import shutil
 import statistics
 import sys
 import tempfile
@@ -79,6 +80,9 @@ class Meter:
         self.times: list[float] = []
         self.bodies: list[float] = []
         self.resident: list[int] = []
+        self.live: list[dict[str, int]] = []
+        """Tensors, their bytes and all Python objects after every 20 attempts."""
+        self.server = server
         self._running, self._since, self._body = "", 0.0, 0.0
 
     def __call__(self, event: str, facts: dict[str, Any]) -> None:
@@ -92,11 +96,16 @@ class Meter:
             self.bodies.append(self._body)
             self._body = 0.0
             self.resident.append(self.process.memory_info().rss)
+            if len(self.times) % 20 == 0:
+                self.live.append(self.server.get("/memory_probe"))
 
 
 def measure(attempts: int, size: int, arguments: tuple[str, ...]) -> dict[str, Any]:
     with tempfile.TemporaryDirectory() as folder:
-        server = Comfy(Path(folder), arguments).start()
+        server = Comfy(Path(folder), arguments)
+        (server.base / "custom_nodes").mkdir(parents=True)
+        shutil.copy(Path(__file__).with_name("memory_probe.py"), server.base / "custom_nodes")
+        server.start()
         try:
             meter = Meter(server)
             ran: Ran = server.run(looped(attempts, size), meter)
@@ -119,6 +128,9 @@ def measure(attempts: int, size: int, arguments: tuple[str, ...]) -> dict[str, A
         "rss_highest_after_20_mb": last // 2**20,
         "rss_mb_every_20": [r // 2**20 for r in meter.resident[SETTLED - 1 :: 20]],
         "rss_growth_mb": (last - settled) // 2**20,
+        "live_tensors_every_20": [entry["tensors"] for entry in meter.live],
+        "live_tensor_mb_every_20": [round(entry["bytes"] / 2**20, 1) for entry in meter.live],
+        "python_objects_every_20": [entry["objects"] for entry in meter.live],
     }
 
 

@@ -47,3 +47,10 @@ def _forget_one(cache: Any, node_id: str) -> None:
         return
     for name in ("cache", "used_generation", "timestamps", "children"):
         getattr(holder, name, {}).pop(key, None)
+    # Signatures hold those of all ancestors, half a megabyte an attempt: in the keys of the node itself and
+    # in those of the cache made for the nodes that it placed. A node that is still running will store its
+    # outputs under the short key.
+    if node_id in getattr(keys, "keys", {}):
+        keys.keys[node_id] = ("forgotten", node_id)
+    if holder is cache and not hasattr(cache, "_get_cache_for"):  # a hierarchical cache needs them to find anything
+        getattr(holder, "subcaches", {}).pop(keys.get_subcache_key(node_id), None)
