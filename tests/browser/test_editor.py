@@ -6,6 +6,7 @@ import json
 
 import pytest
 from comfy_server import REPO
+from comfy_test_graphs import loop
 
 WORKFLOWS = sorted(p.stem for p in (REPO / "workflows").glob("*.json"))
 
@@ -55,4 +56,18 @@ def test_the_demo_runs_from_the_editor_and_its_document_reads_as_a_page(page, co
     shown = page.evaluate("() => [...document.images].map(i => i.complete && i.naturalWidth)")
     assert all(shown)
     page.screenshot(path=str(tmp_path / "document.png"), full_page=True)
+    assert page.problems == []
+
+
+def test_an_error_inside_the_loop_is_shown_with_its_place(page, comfy, tmp_path):
+    """ComfyUI reports it at Loop Close; the message beside it names step, attempt and the real node."""
+    open_editor(page, comfy)
+    graph = loop("1. 0.5\n2. nonsense", seed=7301, prompts_matter=True)
+    page.evaluate("graph => window.app.loadApiJson(graph, 'broken')", graph)
+    page.wait_for_timeout(800)
+    page.evaluate("async () => await window.app.queuePrompt(0)")
+    toast = page.locator(".p-toast-message", has_text="Step 2, attempt 1")
+    toast.wait_for(timeout=60_000)
+    assert "node 16" in toast.inner_text()
+    page.screenshot(path=str(tmp_path / "toast.png"))
     assert page.problems == []
