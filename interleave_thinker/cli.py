@@ -1,6 +1,8 @@
 """The command line.
 
 interleave-thinker run --workflow workflows/api/tiny_story.json --request "..."
+interleave-thinker wrap IN.json -o OUT.json
+interleave-thinker unwrap IN.json -o OUT.json
 interleave-thinker parse plan|judgment FILE
 interleave-thinker prompts import CLONE --to FOLDER
 interleave-thinker tinyworld install | train | attempts | eval
@@ -27,6 +29,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="interleave-thinker", description=(__doc__ or "").splitlines()[0])
     commands = parser.add_subparsers(dest="command", required=True)
     _add_run(commands)
+    _add_wrap(commands)
     _add_parse(commands)
     _add_prompts(commands)
     from .bench.commands import add_commands as add_bench
@@ -108,6 +111,61 @@ def _print_event(event: str, facts: Mapping[str, Any]) -> None:
     elif event == "done" and facts["status"] != "done":
         print(facts["reason"])
     sys.stdout.flush()
+
+
+def _add_wrap(commands: Any) -> None:
+    wrap = commands.add_parser("wrap", help="put a loop around a workflow of yours (API format)")
+    wrap.add_argument("workflow", type=Path)
+    wrap.add_argument("-o", "--to", type=Path, required=True, help="where the wrapped workflow goes")
+    wrap.add_argument("--prompt", metavar="NODE.input", help="the positive prompt, where it is not found")
+    wrap.add_argument("--image", metavar="NODE.input", help="the reference picture")
+    wrap.add_argument("--seed", metavar="NODE.input", help="the seed")
+    wrap.add_argument("--output", metavar="NODE", help="the node that shows the result")
+    wrap.add_argument(
+        "--agent", default="clip:qwen3vl_8b_fp8_scaled.safetensors", help="clip:FILE, folder:NAME, server:NAME"
+    )
+    wrap.add_argument("--critic", help="another agent for the critic")
+    wrap.add_argument("--t-max", type=int, default=3, help="generator calls a step may take")
+    wrap.set_defaults(do=_wrap)
+    unwrap = commands.add_parser("unwrap", help="take the loop off again")
+    unwrap.add_argument("workflow", type=Path)
+    unwrap.add_argument("-o", "--to", type=Path, required=True)
+    unwrap.set_defaults(do=_unwrap)
+
+
+def _wrap(options: argparse.Namespace) -> int:
+    from .comfy_choice import find_places
+    from .comfy_workflow import load_workflow
+    from .wrap import AgentChoice, wrap
+
+    workflow = load_workflow(options.workflow)
+    named = {name: getattr(options, name) for name in ("prompt", "image", "seed", "output")}
+    places = find_places(workflow, **named)
+    critic = AgentChoice.read(options.critic) if options.critic else None
+    wrapped = wrap(workflow, places, planner=AgentChoice.read(options.agent), critic=critic, t_max=options.t_max)
+    print(f"Prompt {'.'.join(places.prompt)}, seed {'.'.join(places.seed) if places.seed else 'none'}, ", end="")
+    print(
+        f"reference {'.'.join(places.image)}" if places.image else "no reference: each step is drawn from text", end=""
+    )
+    print(f", result of node {places.output}.")
+    _write_workflow(options.to, wrapped)
+    return 0
+
+
+def _unwrap(options: argparse.Namespace) -> int:
+    from .comfy_workflow import load_workflow
+    from .wrap import unwrap
+
+    _write_workflow(options.to, unwrap(load_workflow(options.workflow)))
+    return 0
+
+
+def _write_workflow(path: Path, workflow: Mapping[str, Any]) -> None:
+    try:
+        path.write_text(json.dumps(workflow, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+    except OSError as error:
+        raise ConfigError(f"Cannot write {path}: {error.strerror or error}.") from None
+    print(f"Wrote {path}")
 
 
 def _add_parse(commands: Any) -> None:

@@ -68,18 +68,18 @@ def prompt_candidates(workflow: Mapping[str, Any], among: list[str]) -> list[Pla
     """Texts that a sampler's `positive` comes from, and not its `negative`."""
     wanted: dict[Place, None] = {}
     unwanted: set[Place] = set()
+    sampled = False
     for node in among:
-        inputs = workflow[node]["inputs"]
-        for name, value in inputs.items():
-            if _is_link(value) and name in ("positive", "negative", "conditioning"):
+        for name, value in workflow[node]["inputs"].items():
+            if is_link(value) and name in ("positive", "negative", "conditioning"):
+                sampled = True
                 found = [p for i in _upstream(workflow, str(value[0])) for p in _texts(workflow, i)]
                 if name == "negative":
                     unwanted |= set(found)
                 else:
                     wanted |= dict.fromkeys(found)
-    chosen = [p for p in wanted if p not in unwanted]
-    if chosen or wanted:
-        return chosen or list(wanted)
+    if sampled:  # a negative that is made from the positive, as ConditioningZeroOut does, leaves nothing else
+        return [p for p in wanted if p not in unwanted] or list(wanted)
     return [p for i in among for p in _texts(workflow, i)]
 
 
@@ -107,10 +107,10 @@ def _upstream(workflow: Mapping[str, Any], node: str) -> Iterator[str]:
             continue
         seen.add(current)
         yield current
-        waiting += [str(v[0]) for v in workflow[current]["inputs"].values() if _is_link(v)]
+        waiting += [str(v[0]) for v in workflow[current]["inputs"].values() if is_link(v)]
 
 
-def _is_link(value: object) -> bool:
+def is_link(value: object) -> bool:
     """A link in API format: [node id, output number]."""
     if not isinstance(value, list) or len(value) != 2:
         return False

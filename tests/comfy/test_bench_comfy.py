@@ -19,6 +19,7 @@ from interleave_thinker.generators.base import GenerationRequest
 from interleave_thinker.generators.comfy_generator import ComfyGenerator
 from interleave_thinker.generators.diffusers_generator import load_generator
 from interleave_thinker.tinyworld.scene import Scene, render
+from interleave_thinker.wrap import AgentChoice, wrap
 
 RED = render(Scene("circle", "red", "big", "center", "white"))
 
@@ -139,3 +140,17 @@ def test_a_workflow_that_saves_no_document_says_so(comfy: Any, tmp_path: Path) -
     words = ["bench", "tiny", "generate", "--requests", "1", "--out", str(tmp_path / "run"), "--server", comfy.url]
     assert main([*words, "--system", "workflow", "--workflow", str(path)]) == 1
     assert "Save Document" in (tmp_path / "run" / "generated.jsonl").read_text()
+
+
+def test_a_wrapped_stock_workflow_loops_and_improves(comfy: Any, tmp_path: Path) -> None:
+    """A graph that knows nothing of loops, wrapped: the generator does not know "dye" or "azure", the critic does."""
+    graph = plain(edit=True)
+    graph["6"]["inputs"]["text"] = "Take this and dye the disc azure, then morph the ball into a pentagram."
+    RED.save(comfy.base / "input" / "example.png")
+    agents = AgentChoice("folder", "tiny-planner"), AgentChoice("folder", "tiny-critic")
+    wrapped = wrap(graph, find_places(graph), planner=agents[0], critic=agents[1], t_max=5)
+    ran = comfy.run(wrapped)
+    attempts = ran.document["trajectory"]["attempts"]
+    assert {a["step"] for a in attempts} == {1, 2}
+    rejected = [a for a in attempts if not a["judgment"]["accepted"]]
+    assert rejected and all(a["attempt"] == 1 or a["prompt"] != attempts[0]["prompt"] for a in attempts)

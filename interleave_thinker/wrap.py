@@ -1,0 +1,197 @@
+"""Put a loop around a working workflow (API format), and take it off again.
+
+The user's nodes stay as they are but for the three inputs that the loop feeds: the prompt's text becomes
+the Planner's request, the seed becomes Loop Open's, and what read the reference picture reads the loop's
+reference. Everything else is added beside them. `unwrap(wrap(w))` equals `w`.
+Which node is what: `comfy_choice.py`.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from .comfy_choice import Places, is_link
+from .comfy_client import WorkflowError
+
+OURS = "InterleaveThinker"
+OPEN, CLOSE, PLANNER = f"{OURS}LoopOpen", f"{OURS}LoopClose", f"{OURS}Planner"
+PROMPT, REFERENCE, INSTRUCTION, SEED = 1, 2, 4, 5
+"""Outputs of Loop Open."""
+
+Workflow = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class AgentChoice:
+    """How an agent is loaded. kind: "clip" (a file in text_encoders), "folder" (in models/VLM), "server" (endpoint)."""
+
+    kind: str = "clip"
+    name: str = "qwen3vl_8b_fp8_scaled.safetensors"
+
+    @staticmethod
+    def read(text: str) -> AgentChoice:
+        """`clip:FILE`, `folder:NAME` or `server:NAME`.
+
+        Raises:
+            WorkflowError: it is none of these.
+        """
+        kind, _, name = text.partition(":")
+        if kind not in ("clip", "folder", "server") or not name:
+            raise WorkflowError(f"{text!r} names no agent; write clip:FILE, folder:NAME or server:NAME.")
+        return AgentChoice(kind, name)
+
+    def nodes(self, prefix: str) -> tuple[Workflow, list[Any]]:
+        """The nodes that load it, and the link to the agent."""
+        common = {"max_tokens": 2048, "temperature": 0.0, "max_megapixels": 1.0, "prompts": ""}
+        agent = f"{prefix}agent"
+        if self.kind == "clip":
+            loader = {"clip_name": self.name, "type": "qwen_image", "device": "default"}
+            return {
+                f"{prefix}clip": _node("CLIPLoader", loader),
+                agent: _node(f"{OURS}AgentFromCLIP", {"clip": [f"{prefix}clip", 0], **common}),
+            }, [agent, 0]
+        if self.kind == "folder":
+            inputs = {"model": self.name, "adapter": "none", "dtype": "auto", **common}
+            return {agent: _node(f"{OURS}LoadAgent", inputs)}, [agent, 0]
+        return {agent: _node(f"{OURS}AgentFromServer", {"endpoint": self.name, **common})}, [agent, 0]
+
+
+def wrap(
+    workflow: Mapping[str, Any],
+    places: Places,
+    *,
+    planner: AgentChoice = AgentChoice(),
+    critic: AgentChoice | None = None,
+    t_max: int = 3,
+) -> Workflow:
+    """A copy with the loop around it. Without `places.image` every step is drawn from text alone.
+
+    Raises:
+        WorkflowError: there is a loop in it already, or the picture does not depend on the prompt.
+    """
+    if any(n["class_type"].startswith(OURS) for n in workflow.values()):
+        raise WorkflowError("This workflow has a loop already. Unwrap it first, or change the loop that is there.")
+    wrapped: Workflow = copy.deepcopy(dict(workflow))
+    prefix = "interleave_"
+    while any(i.startswith(prefix) for i in wrapped):
+        prefix += "_"
+    request = wrapped[places.prompt[0]]["inputs"][places.prompt[1]]
+    seed = _value(wrapped, places.seed, 0)
+    source = _source(wrapped, places.output)
+    open_id, close_id = f"{prefix}open", f"{prefix}close"
+    _set(wrapped, places.prompt, [open_id, PROMPT])
+    if places.seed:
+        _set(wrapped, places.seed, [open_id, SEED])
+    pictures: dict[str, Any] = {}
+    if places.image:
+        pictures = {"images.image_0": [places.image[0], 0]}
+        for node in wrapped.values():
+            for name, value in node["inputs"].items():
+                if is_link(value) and [str(value[0]), value[1]] == [places.image[0], 0]:
+                    node["inputs"][name] = [open_id, REFERENCE]
+    agents, planner_link = planner.nodes(f"{prefix}planner_" if critic else prefix)
+    critic_link = planner_link
+    if critic is not None:
+        more, critic_link = critic.nodes(f"{prefix}critic_")
+        agents |= more
+    planning = {"agent": planner_link, "request": request, "max_steps": 20, "seed": seed, "if_unreadable": "error"}
+    judging: dict[str, Any] = {
+        "agent": critic_link,
+        "after": source,
+        "instruction": [open_id, INSTRUCTION],
+        "prompt": [open_id, PROMPT],
+        "seed": 0,
+        "if_unreadable": "retry",
+    }
+    if places.image:
+        judging["before"] = [open_id, REFERENCE]
+    closing = {
+        "loop": [open_id, 0],
+        "image": source,
+        "judgment": [f"{prefix}critic", 0],
+        "t_max": t_max,
+        "on_exhausted": "last",
+        "reference_policy": "previous",
+        "gate": "off",
+        "run_name": "",
+        "accept_attempts": "",
+    }
+    return (
+        wrapped
+        | agents
+        | {
+            f"{prefix}planner": _node(PLANNER, planning | pictures),
+            open_id: _node(OPEN, {"plan": [f"{prefix}planner", 0], "seed": seed} | pictures),
+            f"{prefix}critic": _node(f"{OURS}CriticRefine", judging),
+            close_id: _node(CLOSE, closing),
+            f"{prefix}save": _node(f"{OURS}SaveDocument", {"document": [close_id, 0]}),
+        }
+    )
+
+
+def unwrap(workflow: Mapping[str, Any]) -> Workflow:
+    """The workflow without its loop: request, seed and picture go back to where the loop fed them.
+
+    Raises:
+        WorkflowError: there is no loop in it, or more than one, or the prompt did not come from a Planner.
+    """
+    opens = [i for i, n in workflow.items() if n["class_type"] == OPEN]
+    if len(opens) != 1:
+        raise WorkflowError(f"This workflow has {len(opens) or 'no'} loops; one can be taken off.")
+    open_inputs = workflow[opens[0]]["inputs"]
+    planner = workflow.get(str(open_inputs["plan"][0]), {}) if is_link(open_inputs.get("plan")) else {}
+    request = planner.get("inputs", {}).get("request")
+    if not isinstance(request, str):
+        raise WorkflowError("The loop's plan does not come from a Planner with a request in it.")
+    back: dict[int, Any] = {PROMPT: request, INSTRUCTION: request, SEED: open_inputs.get("seed", 0)}
+    picture = next((v for k, v in open_inputs.items() if k.startswith("images.")), None)
+    if picture is not None:
+        back[REFERENCE] = list(picture)
+    gone = {i for i, n in workflow.items() if n["class_type"].startswith(OURS)}
+    plain: Workflow = {}
+    for node_id, node in workflow.items():
+        if node_id in gone:
+            continue
+        kept = copy.deepcopy(node)
+        for name, value in list(kept["inputs"].items()):
+            if not is_link(value) or str(value[0]) not in gone:
+                continue
+            if str(value[0]) != opens[0] or value[1] not in back:
+                raise WorkflowError(
+                    f"{node_id}.{name} is connected to a node of the loop that has nothing to put there."
+                )
+            kept["inputs"][name] = copy.deepcopy(back[value[1]])
+        plain[node_id] = kept
+    return {i: n for i, n in plain.items() if not _served_only(workflow, plain, i, gone)}
+
+
+def _served_only(before: Mapping[str, Any], after: Mapping[str, Any], node_id: str, gone: set[str]) -> bool:
+    """Whether a node, such as the agent's loader, was there for nodes that are gone, and for no other."""
+    return bool(_readers(before, node_id) & gone) and not _readers(after, node_id)
+
+
+def _readers(workflow: Mapping[str, Any], node_id: str) -> set[str]:
+    return {i for i, n in workflow.items() if any(is_link(v) and str(v[0]) == node_id for v in n["inputs"].values())}
+
+
+def _source(workflow: Mapping[str, Any], output: str) -> list[Any]:
+    """The link that the output node shows."""
+    links = [v for n, v in workflow[output]["inputs"].items() if is_link(v) and n in ("images", "image")]
+    if not links:
+        raise WorkflowError(f"Node {output} shows no picture.")
+    return list(links[0])
+
+
+def _value(workflow: Mapping[str, Any], place: tuple[str, str] | None, otherwise: int) -> int:
+    return int(workflow[place[0]]["inputs"][place[1]]) if place else otherwise
+
+
+def _set(workflow: Workflow, place: tuple[str, str], value: object) -> None:
+    workflow[place[0]]["inputs"][place[1]] = value
+
+
+def _node(kind: str, inputs: Mapping[str, Any]) -> dict[str, Any]:
+    return {"class_type": kind, "inputs": dict(inputs)}

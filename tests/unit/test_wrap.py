@@ -1,0 +1,176 @@
+"""A loop around a workflow that knows nothing of it, and off again without a trace."""
+
+from __future__ import annotations
+
+import copy
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from interleave_thinker.cli import main
+from interleave_thinker.comfy_choice import Places, find_places
+from interleave_thinker.comfy_client import WorkflowError
+from interleave_thinker.wrap import AgentChoice, unwrap, wrap
+
+ROOT = Path(__file__).parents[2]
+
+
+def node(kind: str, **inputs: Any) -> dict[str, Any]:
+    return {"class_type": kind, "inputs": inputs}
+
+
+def sampler_graph() -> dict[str, Any]:
+    """Text to image, with a negative prompt of its own and a title, as the editor exports it."""
+    graph = {
+        "4": node("CheckpointLoaderSimple", ckpt_name="x.safetensors"),
+        "5": node("EmptyLatentImage", width=512, height=512, batch_size=1),
+        "6": node("CLIPTextEncode", clip=["4", 1], text="a red bicycle"),
+        "7": node("CLIPTextEncode", clip=["4", 1], text="watermark"),
+        "3": node("KSampler", model=["4", 0], seed=42, steps=20, positive=["6", 0], negative=["7", 0], latent_image=["5", 0]),
+        "8": node("VAEDecode", samples=["3", 0], vae=["4", 2]),
+        "9": node("SaveImage", images=["8", 0], filename_prefix="x"),
+    }
+    graph["6"]["_meta"] = {"title": "Positive"}
+    return graph
+
+
+def edit_graph() -> dict[str, Any]:
+    """Qwen-Image-Edit's shape: the picture goes into the text encoder, the size and the latent."""
+    return {
+        "1": node("UNETLoader", unet_name="x"),
+        "2": node("CLIPLoader", clip_name="x", type="qwen_image"),
+        "3": node("VAELoader", vae_name="x"),
+        "10": node("LoadImage", image="me.png"),
+        "11": node("FluxKontextImageScale", image=["10", 0]),
+        "12": node("TextEncodeQwenImageEditPlus", clip=["2", 0], vae=["3", 0], image1=["11", 0], prompt="make it night"),
+        "13": node("TextEncodeQwenImageEditPlus", clip=["2", 0], vae=["3", 0], image1=["11", 0], prompt=""),
+        "14": node("VAEEncode", pixels=["11", 0], vae=["3", 0]),
+        "15": node("KSampler", model=["1", 0], seed=7, positive=["12", 0], negative=["13", 0], latent_image=["14", 0]),
+        "16": node("VAEDecode", samples=["15", 0], vae=["3", 0]),
+        "17": node("SaveImage", images=["16", 0], filename_prefix="x"),
+        "18": node("PreviewImage", images=["10", 0]),
+    }
+
+
+def advanced_graph() -> dict[str, Any]:
+    """Flux's shape: guider and noise instead of a KSampler, and the prompt in a primitive."""
+    return {
+        "1": node("UNETLoader", unet_name="x"),
+        "2": node("DualCLIPLoader", clip_name1="a", clip_name2="b", type="flux"),
+        "5": node("PrimitiveStringMultiline", value="a house"),
+        "6": node("CLIPTextEncode", clip=["2", 0], text=["5", 0]),
+        "7": node("FluxGuidance", conditioning=["6", 0], guidance=3.5),
+        "8": node("BasicGuider", model=["1", 0], conditioning=["7", 0]),
+        "9": node("RandomNoise", noise_seed=11),
+        "10": node("KSamplerSelect", sampler_name="euler"),
+        "11": node("SamplerCustomAdvanced", noise=["9", 0], guider=["8", 0], sampler=["10", 0], latent_image=["12", 0]),
+        "12": node("EmptySD3LatentImage", width=64, height=64, batch_size=1),
+        "13": node("VAELoader", vae_name="x"),
+        "14": node("VAEDecode", samples=["11", 0], vae=["13", 0]),
+        "15": node("SaveImage", images=["14", 0], filename_prefix="x"),
+    }
+
+
+SHAPES = {
+    "text to image": (sampler_graph, Places(("6", "text"), ("3", "seed"), None, "9")),
+    "edit": (edit_graph, Places(("12", "prompt"), ("15", "seed"), ("10", "image"), "17")),
+    "guider": (advanced_graph, Places(("5", "value"), ("9", "noise_seed"), None, "15")),
+}
+
+
+@pytest.mark.parametrize("name", list(SHAPES))
+def test_the_places_are_found(name: str) -> None:
+    make, places = SHAPES[name]
+    assert find_places(make()) == places
+
+
+@pytest.mark.parametrize("name", list(SHAPES))
+def test_unwrapping_gives_the_workflow_back_exactly(name: str) -> None:
+    make, places = SHAPES[name]
+    before = make()
+    wrapped = wrap(before, places, critic=AgentChoice("server", "judge"))
+    assert before == make(), "the original was changed"
+    assert unwrap(wrapped) == before
+
+
+@pytest.mark.parametrize("name", list(SHAPES))
+def test_nothing_else_in_the_graph_changes(name: str) -> None:
+    make, places = SHAPES[name]
+    before, wrapped = make(), wrap(make(), places)
+    for node_id, was in before.items():
+        now = copy.deepcopy(wrapped[node_id])
+        for field, value in now["inputs"].items():
+            if value != was["inputs"][field]:
+                assert value[0] == "interleave_open"
+                now["inputs"][field] = was["inputs"][field]
+        assert now == was
+
+
+def test_the_loop_gets_what_the_graph_had() -> None:
+    wrapped = wrap(edit_graph(), find_places(edit_graph()), t_max=4)
+    assert wrapped["interleave_planner"]["inputs"]["request"] == "make it night"
+    assert wrapped["interleave_open"]["inputs"]["seed"] == 7
+    assert wrapped["interleave_open"]["inputs"]["images.image_0"] == ["10", 0]
+    assert wrapped["11"]["inputs"]["image"] == wrapped["18"]["inputs"]["images"] == ["interleave_open", 2]
+    assert wrapped["interleave_close"]["inputs"]["image"] == ["16", 0]
+    assert wrapped["interleave_close"]["inputs"]["t_max"] == 4
+    assert wrapped["interleave_critic"]["inputs"]["before"] == ["interleave_open", 2]
+
+
+def test_without_a_reference_the_critic_is_shown_no_picture_before() -> None:
+    """Each step is drawn anew: the last step's picture is not what this one started from."""
+    wrapped = wrap(sampler_graph(), find_places(sampler_graph()))
+    assert "before" not in wrapped["interleave_critic"]["inputs"]
+
+
+def test_wrapping_twice_is_refused() -> None:
+    wrapped = wrap(sampler_graph(), find_places(sampler_graph()))
+    with pytest.raises(WorkflowError, match="a loop already"):
+        wrap(wrapped, find_places(sampler_graph()))
+
+
+def test_a_node_id_that_is_taken_is_not_taken_again() -> None:
+    graph = sampler_graph() | {"interleave_open": node("Note", text="mine")}
+    wrapped = wrap(graph, find_places(graph))
+    assert wrapped["interleave_open"]["class_type"] == "Note" and unwrap(wrapped) == graph
+
+
+@pytest.mark.parametrize("name", ["tiny_story", "flux2_klein_story", "qwen_image_edit_2511_story", "nano_banana_pro_story"])
+def test_a_shipped_workflow_can_be_unwrapped_or_says_why_not(name: str) -> None:
+    """Ours use more of the loop (has_reference drives a switch): taking it off would lose what that decides."""
+    workflow = json.loads((ROOT / "workflows/api" / f"{name}.json").read_text())
+    try:
+        assert not any(n["class_type"].startswith("InterleaveThinker") for n in unwrap(workflow).values())
+    except WorkflowError as error:
+        assert "connected to a node of the loop" in str(error)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda g: g.pop("6"), "positive prompt"),
+        (lambda g: g.pop("9"), "picture output"),
+        (lambda g: g.__setitem__("19", node("SaveImage", images=["8", 0])), "more than one picture output: 9, 19"),
+    ],
+)
+def test_what_is_missing_or_not_clear_is_named(change: Any, message: str) -> None:
+    graph = sampler_graph()
+    change(graph)
+    with pytest.raises(WorkflowError, match=message):
+        find_places(graph)
+
+
+def test_the_commands(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    plain, looped, back = (tmp_path / f"{n}.json" for n in ("plain", "looped", "back"))
+    plain.write_text(json.dumps(edit_graph()))
+    assert main(["wrap", str(plain), "-o", str(looped), "--agent", "server:local"]) == 0
+    assert "Prompt 12.prompt, seed 15.seed, reference 10.image, result of node 17." in capsys.readouterr().out
+    assert json.loads(looped.read_text())["interleave_agent"]["inputs"]["endpoint"] == "local"
+    assert main(["unwrap", str(looped), "-o", str(back)]) == 0
+    assert json.loads(back.read_text()) == edit_graph()
+    assert main(["wrap", str(plain), "-o", str(looped), "--agent", "gpt"]) == 1
+    assert "clip:FILE" in capsys.readouterr().err
+    assert main(["unwrap", str(plain), "-o", str(back)]) == 1
+    assert "no loops" in capsys.readouterr().err
