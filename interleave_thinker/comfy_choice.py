@@ -16,7 +16,7 @@ from .comfy_client import WorkflowError
 Place = tuple[str, str]
 """Node id and input name."""
 
-TEXT_INPUTS = ("text", "prompt", "string", "value", "clip_l", "t5xxl")
+TEXT_INPUTS = ("text", "prompt", "string", "value", "t5xxl", "clip_l", "text_g", "text_l")
 SEED_INPUTS = ("seed", "noise_seed")
 LOADERS = ("LoadImage",)
 SAVERS = ("SaveImage", "PreviewImage")
@@ -24,12 +24,16 @@ SAVERS = ("SaveImage", "PreviewImage")
 
 @dataclass(frozen=True)
 class Places:
-    """`image` and `seed` are None where the workflow has no such place. `output`: the node that shows the result."""
+    """`image` and `seed` are None where the workflow has no such place. `output`: the node that shows the result.
+
+    also: further texts of the prompt's node that say the same (the two encoders of FLUX.1 and SDXL).
+    """
 
     prompt: Place
     seed: Place | None
     image: Place | None
     output: str
+    also: tuple[Place, ...] = ()
 
 
 def find_places(
@@ -51,17 +55,35 @@ def find_places(
     if len(outputs) > 1:
         saved = [o for o in outputs if workflow[o]["class_type"] == "SaveImage"]
         outputs = saved or outputs
-    result = _only("picture output", outputs, "output NODE")
+    result = _only("picture output", outputs, "NODE")
     upstream = list(_upstream(workflow, result))
     texts = [_place(workflow, prompt)] if prompt else prompt_candidates(workflow, upstream)
     seeds = [_place(workflow, seed)] if seed else seed_candidates(workflow, upstream)
     images = [_place(workflow, image)] if image else image_candidates(workflow, upstream)
+    chosen = _only("positive prompt", texts, "NODE.input")
     return Places(
-        _only("positive prompt", texts, "prompt NODE.input"),
-        _only("seed", seeds, "seed NODE.input") if seeds else None,
-        _only("reference picture", images, "image NODE.input") if images else None,
+        chosen,
+        _only("seed", seeds, "NODE.input") if seeds else None,
+        _only("reference picture", images, "NODE.input") if images else None,
         result,
+        _alike(workflow, chosen),
     )
+
+
+def _alike(workflow: Mapping[str, Any], place: Place) -> tuple[Place, ...]:
+    """The other texts of this place's node.
+
+    Raises:
+        WorkflowError: they say something else; one prompt cannot stand for both.
+    """
+    node, name = place
+    inputs = workflow[node]["inputs"]
+    others = [n for n in TEXT_INPUTS if n != name and isinstance(inputs.get(n), str)]
+    if any(inputs[n] != inputs[name] for n in others):
+        raise WorkflowError(
+            f"Node {node} has two prompts that differ, {name} and {others[0]}. Make them the same first."
+        )
+    return tuple((node, n) for n in others)
 
 
 def prompt_candidates(workflow: Mapping[str, Any], among: list[str]) -> list[Place]:
@@ -84,8 +106,19 @@ def prompt_candidates(workflow: Mapping[str, Any], among: list[str]) -> list[Pla
 
 
 def seed_candidates(workflow: Mapping[str, Any], among: list[str]) -> list[Place]:
-    places = [(i, n) for i in among for n in SEED_INPUTS if isinstance(workflow[i]["inputs"].get(n), int)]
-    return [p for p in places if not isinstance(workflow[p[0]]["inputs"][p[1]], bool)]
+    """Whole numbers that are seeds, or that a seed comes from."""
+    places: dict[Place, None] = {}
+    for node in among:
+        for name in SEED_INPUTS:
+            value = workflow[node]["inputs"].get(name)
+            place = (node, name)
+            if is_link(value) and str(value[0]) in workflow:
+                source = workflow[str(value[0])]["inputs"]
+                place = (str(value[0]), next((n for n in ("value", *SEED_INPUTS) if n in source), ""))
+                value = source.get(place[1])
+            if isinstance(value, int) and not isinstance(value, bool):
+                places[place] = None
+    return list(places)
 
 
 def image_candidates(workflow: Mapping[str, Any], among: list[str]) -> list[Place]:
@@ -124,10 +157,10 @@ def _place(workflow: Mapping[str, Any], text: str) -> Place:
     return node, name
 
 
-def _only(what: str, found: list[Any], option: str) -> Any:
+def _only(what: str, found: list[Any], form: str) -> Any:
     if not found:
-        raise WorkflowError(f"The workflow has no {what} that could be found. Name it with --{option}.")
+        raise WorkflowError(f"The workflow has no {what} that could be found. Name it, as {form}.")
     if len(found) > 1:
         names = ", ".join(".".join(f) if isinstance(f, tuple) else f for f in found[:6])
-        raise WorkflowError(f"The workflow has more than one {what}: {names}. Name one with --{option}.")
+        raise WorkflowError(f"The workflow has more than one {what}: {names}. Name one of them, as {form}.")
     return found[0]

@@ -82,7 +82,8 @@ def wrap(
     seed = _value(wrapped, places.seed, 0)
     source = _source(wrapped, places.output)
     open_id, close_id = f"{prefix}open", f"{prefix}close"
-    _set(wrapped, places.prompt, [open_id, PROMPT])
+    for place in (places.prompt, *places.also):
+        _set(wrapped, place, [open_id, PROMPT])
     if places.seed:
         _set(wrapped, places.seed, [open_id, SEED])
     pictures: dict[str, Any] = {}

@@ -7,7 +7,10 @@ systems nor models.
 
 from __future__ import annotations
 
+import csv
+import io
 import json
+import re
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -18,6 +21,7 @@ from PIL import Image
 
 from ..agents.base import Part, Sampling
 from ..errors import InterleaveError
+from ..replies import answer_part, read_reply
 from .metric import Metric
 
 T = TypeVar("T")
@@ -141,11 +145,7 @@ def read_json(path: Path) -> Any:
     Raises:
         BenchError: it is missing or is neither.
     """
-    try:
-        text = path.read_text(encoding="utf-8-sig")
-    except (OSError, UnicodeDecodeError) as error:
-        reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
-        raise BenchError(f"Cannot read {path}: {reason}.") from None
+    text = read_text(path)
     try:
         return json.loads(text)
     except (ValueError, RecursionError) as whole:
@@ -208,13 +208,62 @@ def open_picture(path: Path) -> Image.Image:
         raise BenchError(f"Cannot read picture {path}: {error}.") from None
 
 
+def read_text(path: Path) -> str:
+    """Raises BenchError if the file is missing or no UTF-8 text."""
+    try:
+        return path.read_text(encoding="utf-8-sig")
+    except (OSError, UnicodeDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
+        raise BenchError(f"Cannot read {path}: {reason}.") from None
+
+
+def read_rows(path: Path, delimiter: str = ",") -> list[dict[str, str]]:
+    """A CSV file's rows by its header."""
+    try:
+        rows = csv.DictReader(io.StringIO(read_text(path)), delimiter=delimiter)
+        return [{k: v for k, v in row.items() if k is not None and v is not None} for row in rows]
+    except csv.Error as error:
+        raise BenchError(f"{path} is no table: {error}.") from None
+
+
+def answered(raw: str) -> str:
+    """What a judge says after thinking; empty while it still thinks, for what is weighed there is no answer."""
+    return answer_part(raw)
+
+
+def answer_object(raw: str) -> dict[str, Any]:
+    """The object of a judge's answer as it was written: not one from its thinking, and not a repaired one."""
+    reply = read_reply(answered(raw))
+    return (reply.answer or {}) if reply.exact else {}
+
+
+_TAIL = re.compile(r"[ \t]*(?:(?:/|out of)[ \t]*(\d+))?(?P<rest>[^\n]*)", re.I)
+_GOES_ON = re.compile(r"[ \t]*(?:[\d\-–—~|/½¼¾]|[.,][ \t]*\d|(?:or|to|and|out|of)\b)", re.I)
+
+
+def whole_mark(text: str, start: int, low: int, high: int) -> int | None:
+    """The whole number at `start`, if it stands for itself: "4", "4.", "4/5" and "4 out of 5" of a scale to 5.
+
+    None for anything else: "4.5", "1-5", "0 or 1", "4/10", "4 1/2", a number out of range.
+    """
+    found = re.compile(r"\d+").match(text, start)
+    if found is None or len(found.group()) > 9:
+        return None
+    tail = _TAIL.match(text, found.end())
+    assert tail is not None
+    if (tail.group(1) is not None and tail.group(1) != str(high)) or _GOES_ON.match(tail.group("rest")):
+        return None
+    value = int(found.group())
+    return value if low <= value <= high else None
+
+
 def number_in(value: object, low: float, high: float) -> float | None:
     """A number of the range, also one written as text; None for anything else (True is no number)."""
-    if isinstance(value, bool) or not isinstance(value, (int, float, str)):
+    if isinstance(value, bool) or not isinstance(value, (int, float, str)) or "_" in str(value)[:400]:
         return None
     try:
         number = float(value)
-    except ValueError:
+    except (ValueError, OverflowError):
         return None
     return number if low <= number <= high else None
 

@@ -11,6 +11,7 @@ gives upstream's convention beside ours.
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -19,9 +20,21 @@ from typing import Any
 from PIL import Image
 
 from ..agents.base import Part, Sampling
-from ..replies import read_reply
 from ..store import write_atomically
-from .base import Ask, BenchError, Benchmark, Item, Made, Step, dump, number_in, open_picture, plain_name, read_json
+from .base import (
+    Ask,
+    BenchError,
+    Benchmark,
+    Item,
+    Made,
+    Step,
+    answer_object,
+    dump,
+    number_in,
+    open_picture,
+    plain_name,
+    read_json,
+)
 from .metric import Metric
 
 MAX_IMAGES = 10
@@ -86,20 +99,30 @@ class CoMM(Benchmark):
         if bad:
             raise BenchError(f"CoMM has tasks 1 to 4, not {bad[0]}.")
         self.data, self.images, self.tasks = data, images, tuple(tasks)
+        self.left_out = ""
 
     def items(self) -> list[Item]:
         if self.data is None:
             raise BenchError(f"CoMM needs its data: --data FILE, from {self.where}.")
         folder = self.images or self.data.parent
         items = []
-        for row in _documents(self.data):
+        rows = _documents(self.data)
+        for row in rows:
             for task in self.tasks:
                 item = _item(row, task, folder)
                 if item is not None:
                     items.append(item)
+        left_out = len(rows) * len(self.tasks) - len(items)
+        self.left_out = f"{left_out} of {len(rows) * len(self.tasks)} (document, task) pairs cannot be used: no title, "
+        self.left_out += f"fewer than two steps, {MAX_IMAGES} pictures or more given, or pictures missing in {folder}"
         if not items:
-            raise BenchError(f"{self.data} has no document that tasks {self.tasks} can use.")
+            raise BenchError(f"{self.data}: {self.left_out}.")
+        if not left_out:
+            self.left_out = ""
         return items
+
+    def census(self, items: Sequence[Item]) -> str:
+        return self.left_out
 
     def judge_calls(self, item: Item) -> int:
         return 1 if item.group == "task1" else 3
@@ -139,7 +162,7 @@ class CoMM(Benchmark):
         if not self.has_output(outputs, item):
             return {}
         folder = outputs / item.id
-        results = read_json(folder / "results.json")
+        results = _results(folder / "results.json")
         given = _steps(str(results["model_input"]), _load(folder / "origin", results["input_image_list"]))
         made = _steps(str(results["model_output"]), _load(folder, results["prediction_image_list"]))
         if item.group == "task1":
@@ -173,7 +196,12 @@ class CoMM(Benchmark):
 
     def aggregate(self, paths: Sequence[Path]) -> list[Metric]:
         """From folders of sample folders; one set of metrics a task."""
-        samples = {f.name: f for path in paths for f in _sample_folders(path)}
+        samples: dict[str, Path] = {}
+        for folder in (f for path in paths for f in _sample_folders(path)):
+            if samples.setdefault(folder.name, folder) != folder:
+                raise BenchError(
+                    f"{folder.name} is in {samples[folder.name]} and in {folder}; give one system's folder."
+                )
         metrics: list[Metric] = []
         for task in ("task1", "task2", "task3", "task4"):
             mine = {n: _sample(f) for n, f in samples.items() if n.endswith(f"_{task}")}
@@ -198,9 +226,10 @@ def parse_upstream(results: Mapping[str, Any]) -> dict[str, float] | None:
                 scores |= {name: value[name] for name in COHERENCE}
             else:
                 scores[_KEYS[key]] = value["Score"] if "Score" in value else value["overall_score"]
-        return {k: 0.0 if v is None or v == "NA" else float(v) for k, v in scores.items()}
-    except (KeyError, TypeError, ValueError, AttributeError):
+        marks = {k: 0.0 if v is None or v == "NA" else float(v) for k, v in scores.items()}
+    except (KeyError, TypeError, ValueError, AttributeError, OverflowError):
         return None
+    return marks if all(math.isfinite(v) for v in marks.values()) else None
 
 
 def parse_strict(results: Mapping[str, Any]) -> dict[str, float]:
@@ -253,6 +282,15 @@ def _sample(folder: Path) -> dict[str, Any] | None:
     return None
 
 
+def _results(path: Path) -> dict[str, Any]:
+    found = read_json(path)
+    texts, lists = ("model_input", "model_output"), ("input_image_list", "prediction_image_list")
+    whole = isinstance(found, Mapping) and all(isinstance(found.get(n), str) for n in texts)
+    if not whole or not all(isinstance(found.get(n), list) for n in lists):
+        raise BenchError(f"{path} lacks one of {', '.join((*texts, *lists))}.")
+    return dict(found)
+
+
 def _record(task: str, marks: Mapping[str, float] | None, fidelity: float | None) -> dict[str, Any]:
     record: dict[str, Any] = {"coherence_score": {n: marks[n] if marks else None for n in COHERENCE}}
     if task != "task2":
@@ -280,17 +318,17 @@ def _document_marks(raw: str) -> dict[str, float] | None:
 
 
 def _marks(raw: str, names: Sequence[str]) -> dict[str, float] | None:
-    answer = read_reply(raw).answer or {}
+    answer = answer_object(raw)
     found = {n: number_in(answer.get(n), 0, 10) for n in names}
     return {n: v for n, v in found.items() if v is not None} if None not in found.values() else None
 
 
 def _overall(raw: str) -> float | None:
-    return number_in((read_reply(raw).answer or {}).get("overall_score"), 0, 10)
+    return number_in(answer_object(raw).get("overall_score"), 0, 10)
 
 
 def _descriptions(raw: str) -> list[str] | None:
-    found = (read_reply(raw).answer or {}).get("pictures")
+    found = answer_object(raw).get("pictures")
     if not isinstance(found, list) or not all(isinstance(t, str) for t in found):
         return None
     return [t[:2000] for t in found[:MAX_IMAGES]]
@@ -358,7 +396,8 @@ def _item(row: Mapping[str, Any], task: int, folder: Path) -> Item | None:
     """The document as an item of this task, or None if the task cannot use it."""
     name = f"{plain_name(row['data_id'], 'data_id')}_task{task}"
     title = str(row.get("title") or "").strip()
-    steps = [_content(s, folder) for s in row.get("step_info") or []]
+    listed = row.get("step_info")
+    steps = [_content(s, folder) for s in listed] if isinstance(listed, list) else []
     steps = [s for s in steps if s[0] or s[1]]
     pictures = [p for _, ps in steps for p in ps]
     about = f" about {title}" if title else ""

@@ -68,7 +68,7 @@ def _add_common(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--concurrency", type=int, default=1, help="items at a time (servers: more; local models: 1)")
     parser.add_argument("--endpoints", type=Path, help="file of chat endpoints (docs/agents-server.md)")
     parser.add_argument("--device", help="cuda or cpu for local models")
-    parser.add_argument("--yes", action="store_true", help="start also where it takes many calls")
+    parser.add_argument("--yes", action="store_true", help="start also where it takes more than 500 calls")
     parser.add_argument("--dry-run", action="store_true", help="only say what it would take")
 
 
@@ -154,7 +154,7 @@ def _bench(options: argparse.Namespace) -> Benchmark:
     if name == "wise":
         from .wise import Wise
 
-        return Wise(options.data, options.protocol or "legacy")
+        return Wise(options.data, options.protocol)
     if name == "rise":
         from .rise import Rise
 
@@ -172,8 +172,10 @@ def _items(bench: Benchmark, options: argparse.Namespace) -> list[Item]:
         raise ConfigError(f"The data has the id {twice!r} twice.")
     census = bench.census(items)
     if census:
-        print(f"The data is {census}.")
-    return items[: options.limit] if options.limit else items
+        print(f"Note: {census}.")
+    if options.limit is not None and options.limit < 1:
+        raise ConfigError(f"--limit is {options.limit}; it must be 1 or more.")
+    return items[: options.limit]
 
 
 def _generate(options: argparse.Namespace) -> int:
@@ -181,14 +183,14 @@ def _generate(options: argparse.Namespace) -> int:
 
     bench = _bench(options)
     items = _items(bench, options)
-    system = _system(options)
-    cost = runner.generation_cost(bench, options.out, items, system)
-    print(f"{options.bench} generate, {system.name}: {cost}.", flush=True)
+    cost = runner.generation_cost(bench, options.out, items, options.system, options.t_max, options.max_steps)
+    print(f"{options.bench} generate, {options.system}: {cost}.", flush=True)
     if options.dry_run:
         return 0
     cost.check(options.yes)
+    system = _system(options)
     facts = {"bench": options.bench, "system": system.name, "limit": options.limit, "items": len(items)}
-    runner.describe(options.out, "generate", facts | _settings(options), getattr(options, "data", []))
+    runner.describe(options.out, "generate", facts | _settings(options), _data(options))
     failed = runner.generate(bench, options.out, items, system, concurrency=options.concurrency)
     done = sum(bench.has_output(options.out / "outputs", i) for i in items)
     print(f"{done} of {len(items)} items have an output in {options.out / 'outputs'}.")
@@ -204,14 +206,14 @@ def _judge(options: argparse.Namespace) -> int:
 
     bench = _bench(options)
     items = _items(bench, options)
-    cost = runner.judge_cost(bench, options.out, items)
-    print(f"{options.bench} judge: {cost}.", flush=True)
+    agent = _judge_agent(options)
+    cost = runner.judge_cost(bench, options.out, items, agent.name)
+    print(f"{options.bench} judge, {agent.name}: {cost}.", flush=True)
     if options.dry_run:
         return 0
     cost.check(options.yes)
-    agent = _judge_agent(options)
     facts = {"bench": options.bench, "judge": agent.name, "limit": options.limit, "items": len(items)}
-    runner.describe(options.out, "judge", facts | _settings(options), getattr(options, "data", []))
+    runner.describe(options.out, "judge", facts | _settings(options), _data(options))
     scores, asked = runner.judge(
         bench, options.out, items, agent, concurrency=options.concurrency, retry_failed=options.retry_failed
     )
@@ -221,6 +223,8 @@ def _judge(options: argparse.Namespace) -> int:
     )
     if asked.failed:
         print(f"The same command asks for those {asked.failed} again. Last reason: {asked.last_error}")
+    for item, reason in list(asked.broken.items())[:5]:
+        print(f"  {item} could not be judged: {reason}")
     print(_table(bench.aggregate([scores])))
     return 0
 
@@ -295,9 +299,20 @@ def _table(metrics: Sequence[Metric]) -> str:
 
 
 def _settings(options: argparse.Namespace) -> dict[str, Any]:
-    kept = ("planner", "critic", "generator", "t_max", "on_exhausted", "max_steps", "seed", "size", "judge")
-    found = {n: getattr(options, n) for n in kept if getattr(options, n, None) is not None}
-    return {"settings": found}
+    """For run.json. `options` must be the same in every stage of a run; `settings` are for the record."""
+    fixed = ("tasks", "protocol", "requests", "request_seed")
+    agents = ("planner", "critic", "generator", "judge", "workflow", "edit_workflow")
+    kept = (*agents, "t_max", "on_exhausted", "max_steps", "seed", "size", "images")
+    given = {n: getattr(options, n) for n in (*fixed, *kept) if getattr(options, n, None) is not None}
+    plain = {n: v.name if isinstance(v, Path) else v for n, v in given.items()}
+    return {
+        "options": {n: v for n, v in plain.items() if n in fixed},
+        "settings": {n: v for n, v in plain.items() if n in kept},
+    }
+
+
+def _data(options: argparse.Namespace) -> list[Path]:
+    return list(getattr(options, "data", []))
 
 
 def _judge_agent(options: argparse.Namespace) -> Agent:
@@ -319,7 +334,7 @@ def _system(options: argparse.Namespace) -> System:
         if options.workflow is None:
             raise ConfigError("--system workflow needs --workflow FILE, a workflow with the loop in it.")
         client = ComfyClient(options.server.rstrip("/"))
-        return WorkflowSystem(client, load_workflow(options.workflow), options.seed, options.t_max, options.max_steps)
+        return WorkflowSystem(client, load_workflow(options.workflow), options.seed, options.t_max)
     tiny = options.bench == "tiny"
     planner = options.planner or ("tiny" if tiny else None)
     critic = options.critic or ("tiny" if tiny else None)
@@ -363,6 +378,8 @@ def _generator(options: argparse.Namespace) -> Generator | None:
             "image": options.image_input,
             "output": options.output_node,
         }
+        if options.size:
+            raise ConfigError("--size is the workflow's own with --generator comfyui; set it there.")
         draw = load_workflow(options.workflow)
         edit = load_workflow(options.edit_workflow) if options.edit_workflow else None
         return ComfyGenerator(

@@ -30,10 +30,10 @@ TRIES = 3
 
 @dataclass
 class ReplyLog:
-    """Replies by (item, criterion); the last line of a pair counts. A line cut off by a crash is passed over."""
+    """Replies by (item, criterion, fingerprint); of several, the last. A line cut off by a crash is passed over."""
 
     path: Path
-    known: dict[tuple[str, str], dict[str, Any]] = field(default_factory=dict)
+    known: dict[tuple[str, str, str], dict[str, Any]] = field(default_factory=dict)
     _lock: threading.Lock = field(default_factory=threading.Lock, repr=False)
 
     def __post_init__(self) -> None:
@@ -41,7 +41,7 @@ class ReplyLog:
         for line in whole.split(b"\n"):
             try:
                 entry = json.loads(line.decode("utf-8", "surrogatepass"))
-                self.known[str(entry["item"]), str(entry["criterion"])] = entry
+                self.known[str(entry["item"]), str(entry["criterion"]), str(entry["fingerprint"])] = entry
             except (ValueError, TypeError, KeyError, RecursionError):
                 continue
         if whole and not whole.endswith(b"\n"):
@@ -51,7 +51,15 @@ class ReplyLog:
         line = json.dumps(entry, ensure_ascii=False).encode("utf-8", "surrogatepass") + b"\n"
         with self._lock:
             self._write(line)
-            self.known[entry["item"], entry["criterion"]] = entry
+            self.known[entry["item"], entry["criterion"], entry["fingerprint"]] = entry
+
+    def asked(self, judge: str) -> dict[str, set[str]]:
+        """Criteria that this judge was asked about, by item."""
+        found: dict[str, set[str]] = {}
+        for (item, criterion, _), entry in self.known.items():
+            if entry.get("judge") == judge:
+                found.setdefault(item, set()).add(criterion)
+        return found
 
     def _write(self, data: bytes) -> None:
         try:
@@ -81,6 +89,7 @@ class Judge:
     unread: int = 0
     failed: int = 0
     last_error: str = ""
+    broken: dict[str, str] = field(default_factory=dict)
     _lock: threading.Lock = field(default_factory=threading.Lock, repr=False)
 
     def about(self, item: Item) -> _Asker:
@@ -98,8 +107,8 @@ class Judge:
         messages = [Message("system", (system,))] if system else []
         messages.append(Message("user", tuple(parts)))
         fingerprint = _fingerprint(self.agent.name, messages, sampling)
-        known = self.log.known.get((item, criterion))
-        if known is not None and known.get("fingerprint") == fingerprint:
+        known = self.log.known.get((item, criterion, fingerprint))
+        if known is not None:
             read = parse(str(known.get("raw", "")))
             if read is not None or not self.retry_failed:
                 self._count(recalled=1, unread=int(read is None))
@@ -169,17 +178,25 @@ class _Asker:
 def judge_all(
     bench: Benchmark, outputs: Path, items: Sequence[Item], judge: Judge, concurrency: int, progress: Progress
 ) -> dict[str, dict[str, Any]]:
-    """Every item's verdict, `concurrency` items at a time; the order of the answers changes nothing."""
+    """Every item's verdict, `concurrency` items at a time; the order of the answers changes nothing.
+
+    An item that cannot be judged at all, by a picture that cannot be read for example, has no verdict;
+    `judge.broken` says why.
+    """
     verdicts: dict[str, dict[str, Any]] = {}
     pool = ThreadPoolExecutor(max(1, concurrency))
     try:
         waiting = {pool.submit(bench.judge, outputs, i, judge.about(i)): i for i in items}
         for done in as_completed(waiting):
-            verdicts[waiting[done].id] = done.result()
+            item = waiting[done]
+            try:
+                verdicts[item.id] = done.result()
+            except BenchError as error:
+                judge.broken[item.id] = str(error)
             progress.advance()
     finally:
         pool.shutdown(wait=True, cancel_futures=True)
-    return {i.id: verdicts[i.id] for i in items}
+    return {i.id: verdicts[i.id] for i in items if i.id in verdicts}
 
 
 def _fingerprint(judge: str, messages: Sequence[Message], sampling: Sampling) -> str:

@@ -27,6 +27,9 @@ class Metric:
     weights: group -> weight of its mean in the figure; None: every item counts the same. A weighted
         figure needs a value in every weighted group.
     unit: what the values are printed as, "share" (0 to 1, as percent) or "points".
+    parts: for a mean of parts (text and picture rates), each part's values by item; `values` then follow.
+    interval: given where the figure is no mean of items (a correlation); `values` then hold the figure.
+    detail: whether tables show the groups.
     """
 
     name: str
@@ -36,6 +39,9 @@ class Metric:
     weights: Mapping[str, float] | None = None
     unit: str = "points"
     note: str = ""
+    parts: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
+    interval: tuple[float, float] | None = None
+    detail: bool = False
 
     @property
     def failed(self) -> int:
@@ -72,6 +78,9 @@ def weighted(means: Mapping[str, float], weights: Mapping[str, float]) -> float 
 
 def figure(metric: Metric) -> Figure:
     """The metric over all its items."""
+    if metric.interval is not None:
+        value = next(iter(metric.values.values()), None)
+        return Figure(value, *metric.interval, metric.expected)
     return _figure(metric.values, metric.groups, metric.weights)
 
 
@@ -85,8 +94,23 @@ def group_figures(metric: Metric) -> dict[str, Figure]:
 
 def difference(a: Metric, b: Metric) -> Figure:
     """`a` minus `b` on the items that both have, with the interval of the paired difference."""
-    common = {i: a.values[i] - b.values[i] for i in a.values if i in b.values}
+    if a.interval is not None:
+        return NOTHING
+    common = _apart(a.values, b.values)
+    if a.parts:
+        common = mean_of_parts({name: _apart(a.parts[name], b.parts.get(name, {})) for name in a.parts})
     return _figure(common, a.groups, a.weights)
+
+
+def mean_of_parts(parts: Mapping[str, Mapping[str, float]]) -> dict[str, float]:
+    """Per-item values whose mean is the mean of the parts' means, whichever item lacks which part."""
+    known = [p for p in parts.values() if p]
+    items = list(dict.fromkeys(i for p in known for i in p))
+    return {i: sum(p[i] * len(items) / len(p) for p in known if i in p) / len(known) for i in items}
+
+
+def _apart(a: Mapping[str, float], b: Mapping[str, float]) -> dict[str, float]:
+    return {i: v - b[i] for i, v in a.items() if i in b}
 
 
 def _figure(values: Mapping[str, float], groups: Mapping[str, str], weights: Mapping[str, float] | None) -> Figure:

@@ -38,7 +38,7 @@ def to_markdown(metrics: Sequence[Metric]) -> str:
         judged = f"{len(metric.values)} of {metric.expected}"
         lines.append(_line(metric.name, figure(metric), metric, judged, metric.note))
         groups = group_figures(metric)
-        if (len(groups) > 1 and metric.weights is not None) or metric.name.startswith("accuracy by"):
+        if len(groups) > 1 and (metric.weights is not None or metric.detail):
             lines += [_line(f"&nbsp;&nbsp;{g}", f, metric, str(f.items), "") for g, f in groups.items()]
     return "\n".join(lines)
 

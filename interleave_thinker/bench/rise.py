@@ -21,7 +21,6 @@ from pathlib import Path
 from typing import Any
 
 from ..agents.base import Part, Sampling
-from ..replies import answer_part
 from ..store import write_atomically
 from .base import (
     Ask,
@@ -29,12 +28,15 @@ from .base import (
     Benchmark,
     Item,
     Made,
+    answered,
     dump,
     number_in,
     open_picture,
     plain_name,
     read_json,
     read_records,
+    read_rows,
+    whole_mark,
 )
 from .metric import Metric
 
@@ -102,20 +104,17 @@ Is the answer in the edited picture right? 1 yes, 0 no.
 Explain briefly, then end with this line, 0 or 1 in place of n:
 Final Score: n"""
 
-_FINAL = re.compile(r"final\s+scores?[\s*]*[:：]?[\s*]*", re.I)
-_VALUE = re.compile(r"\(?\s*(\d+)(?![\d]|\.\d|\s*[-–,]\s*\d)\s*(?:/\s*(\d+)|out of (\d+))?", re.I)
+_FINAL = re.compile(r"final\s+scores?\s*[:：]?\s*\(?(?=\s*\d)", re.I)
+_FINAL_ANY = re.compile(r"final\s+scores?", re.I)
 
 
 def read_final_score(raw: str, low: int = 1, high: int = 5) -> int | None:
     """The whole number after the last "Final Score", or None. "4/5" is 4; "4.5", "1-5" and "7" are none."""
-    text = answer_part(raw) or raw
-    places = list(_FINAL.finditer(text))
-    found = _VALUE.match(text, places[-1].end()) if places else None
-    if found is None:
+    text = answered(raw).replace("*", "")
+    named, places = list(_FINAL_ANY.finditer(text)), list(_FINAL.finditer(text))
+    if not places or places[-1].start() != named[-1].start():
         return None
-    of = found.group(2) or found.group(3)
-    value = int(found.group(1)[:9])
-    return value if low <= value <= high and (of is None or int(of[:9]) == high) else None
+    return whole_mark(text, places[-1].end(), low, high)
 
 
 def read_upstream(raw: str) -> list[int]:
@@ -189,7 +188,7 @@ def table_from_subtasks(rows: Mapping[str, float]) -> dict[str, float]:
     found: dict[str, float] = {}
     total = 0.0
     for category, names in SUBTASKS.items():
-        values = [rows.get(f"{PREFIX[category]}-{n}") for n in names]
+        values = [number_in(rows.get(f"{PREFIX[category]}-{n}"), -1e9, 1e9) for n in names]
         if all(v is not None for v in values):
             counts = SUBTASK_COUNTS[category]
             whole = sum((v or 0.0) * n for v, n in zip(values, counts, strict=True))
@@ -203,7 +202,8 @@ def table_from_subtasks(rows: Mapping[str, float]) -> dict[str, float]:
         "Quality": "Overall_VisualPlausibility_total",
     }
     for name, counts in DIMENSION_COUNTS.items():
-        parts = [(rows.get(f"{c.capitalize()}_{name}"), n) for c, n in zip(CATEGORIES, counts, strict=True) if n]
+        cells = [rows.get(f"{c.capitalize()}_{name}") for c in CATEGORIES]
+        parts = [(number_in(v, -1e9, 1e9), n) for v, n in zip(cells, counts, strict=True) if n]
         if all(v is not None for v, _ in parts):
             found[overall[name]] = sum((v or 0.0) * n for v, n in parts) / sum(n for _, n in parts)
     return found
@@ -320,43 +320,85 @@ class Rise(Benchmark):
     def aggregate(self, paths: Sequence[Path]) -> list[Metric]:
         """From judge files (.json of upstream's pickle, raw replies) or per-item tables (.csv, .json, .xlsx)."""
         marks: dict[str, Marks] = {}
+        upstream: dict[str, float] = {}
         subtasks: dict[str, str] = {}
         for path in paths:
+            rows = _entries(path)
+            if isinstance(rows, list):
+                return _table_metrics(rows)
             known = self._known(path)
-            for index, row in _entries(path).items():
+            for index in dict.fromkeys((*rows, *known)):
+                row = rows.get(index, {})
                 about = known.get(index, {}) | {k: v for k, v in row.items() if k in ("category", "subtask")}
                 group = category_of(about | {"index": index})
                 if group is None:
                     raise BenchError(f"{path}: {index!r} has no category; give the records with --data.")
+                told = index in known or "consistency_free" in row
                 free = _has(about, "consistency_free") or _has(row, "consistency_free")
-                marks[index] = marks_of(row, group, free)
-                subtasks[index] = str(about.get("subtask") or "")
-        return _metrics(marks, subtasks)
+                found = marks_of(row, group, free if told else None)
+                if marks.setdefault(index, found) != found:
+                    raise BenchError(f"{index} is judged twice, differently; compare runs with `report`.")
+                subtasks[index] = str(about["subtask"]) if _has(about, "subtask") else ""
+                if "judge2" in row:
+                    theirs = marks_upstream(row, group)
+                    upstream[index] = float(theirs is not None and theirs.passed)
+        return _metrics(marks, subtasks, upstream)
 
     def _known(self, path: Path) -> dict[str, dict[str, Any]]:
         beside = path.parent / "asked.json"
-        known: dict[str, dict[str, Any]] = dict(read_json(beside)) if beside.is_file() else {}
+        told = read_json(beside) if beside.is_file() else {}
+        known: dict[str, dict[str, Any]] = {}
+        if isinstance(told, Mapping) and all(isinstance(v, Mapping) and "category" in v for v in told.values()):
+            known = {str(k): dict(v) for k, v in told.items()}
         if self.data is not None:
             known |= {str(r["index"]): r for r in read_records(self.data, ("index", "category"), "RISE")}
         return known
 
 
-def marks_of(row: Mapping[str, Any], category: str, consistency_free: bool) -> Marks:
-    """Marks from raw replies (judge1, judge2, judge3) or from a per-item table's columns."""
+def marks_of(row: Mapping[str, Any], category: str, consistency_free: bool | None) -> Marks:
+    """Marks from raw replies (judge1, judge2, judge3) or from a per-item table's columns.
+
+    consistency_free None: nothing is known of the item but this row; then an empty consistency cell says so,
+    as upstream writes it, where the other marks are there.
+    """
     logical = category == "logical"
     if any(name in row for name in ("Reasoning", "ApprConsistency")):
-        whole = {n: number_in(row.get(n), 1, 5) for n in ("ApprConsistency", "Reasoning", "VisualPlausibility")}
-        c, r, v = (int(x) if x is not None and x == int(x) else None for x in whole.values())
-        free = consistency_free or (not logical and c is None and r is not None and v is not None)
-        return Marks(category, None if free else c, r, v, free)
-    free = consistency_free or ("judge1" in row and row["judge1"] is None and not logical and "judge2" in row)
-    read: Callable[[object], int | None] = lambda raw: (  # noqa: E731
-        read_final_score(raw, 0 if logical else 1, 1 if logical else 5) if isinstance(raw, str) else None
-    )
-    c, r, v = (read(row.get(f"judge{n}")) for n in (1, 2, 3))
-    if logical:
-        c, r, v = (None if x is None else 4 * x + 1 for x in (c, r, None))
+        columns = ("ApprConsistency", "Reasoning", "VisualPlausibility")
+        c, r, v = (_whole(row.get(n), 1, 5) for n in columns)
+        empty = not _has(row, "ApprConsistency") and r is not None and v is not None
+    else:
+        c, r, v = (_mark(row.get(f"judge{n}"), logical) for n in (1, 2, 3))
+        empty = "judge1" in row and not _has(row, "judge1") and _has(row, "judge2")
+        if logical:
+            c, r, v = (None if x is None else 4 * x + 1 for x in (c, r, None))
+    free = (empty and not logical) if consistency_free is None else consistency_free
     return Marks(category, None if free else c, r, v, free)
+
+
+def marks_upstream(row: Mapping[str, Any], category: str) -> Marks | None:
+    """What upstream's code makes of raw replies; None: it fails, or would die of a wrong number of marks."""
+    asked = [row.get(f"judge{n}") for n in (1, 2, 3) if f"judge{n}" in row]
+    read = [None if raw is None else read_upstream(str(raw)) for raw in asked]
+    if any(r == [] for r in read):
+        return None
+    marks: list[int | None] = [m for r in read for m in ([None] if r is None else r)]
+    if len(marks) == 3:
+        return Marks(category, marks[0], marks[1], marks[2], marks[0] is None)
+    if len(marks) == 2 and None not in marks:
+        first, second = (4 * min(m or 0, 1) + 1 for m in marks)
+        return Marks(category, first, second)
+    return None
+
+
+def _whole(value: object, low: int, high: int) -> int | None:
+    number = number_in(value, low, high)
+    return int(number) if number is not None and number == int(number) else None
+
+
+def _mark(raw: object, logical: bool) -> int | None:
+    if not isinstance(raw, str):
+        return None
+    return read_final_score(raw, 0 if logical else 1, 1 if logical else 5)
 
 
 def score_table(marks: Mapping[str, Marks], subtasks: Mapping[str, str]) -> str:
@@ -399,13 +441,26 @@ def score_table(marks: Mapping[str, Marks], subtasks: Mapping[str, str]) -> str:
     return out.getvalue()
 
 
-def _metrics(marks: Mapping[str, Marks], subtasks: Mapping[str, str]) -> list[Metric]:
+def _table_metrics(rows: Sequence[Mapping[str, Any]]) -> list[Metric]:
+    """Upstream's summary table: its rows as they are, beside those that its subtask rows give."""
+    metrics = []
+    for column in ("Score-Percentage", "Accuracy"):
+        values = {str(r.get("-")): v for r in rows if (v := number_in(r.get(column), -1e9, 1e9)) is not None}
+        computed = table_from_subtasks(values)
+        for name, value in values.items():
+            note = f"from its subtask rows: {computed[name]:.6g}" if name in computed else ""
+            unit = "share" if column == "Accuracy" else "points"
+            metrics.append(Metric(f"{name} {column}", {"printed": value}, 1, unit=unit, note=note))
+    return metrics
+
+
+def _metrics(marks: Mapping[str, Marks], subtasks: Mapping[str, str], upstream: Mapping[str, float]) -> list[Metric]:
     groups = {i: m.category for i, m in marks.items()}
     done = {i: m for i, m in marks.items() if m.complete}
     finer = {i: f"{PREFIX[m.category]}-{subtasks[i]}" for i, m in marks.items() if subtasks.get(i)}
     count = len(marks)
     metrics = [
-        Metric("accuracy", {i: float(m.passed) for i, m in done.items()}, count, groups, unit="share"),
+        Metric("accuracy", {i: float(m.passed) for i, m in done.items()}, count, groups, unit="share", detail=True),
         Metric(
             "accuracy, failed as wrong",
             {i: float(m.passed) for i, m in marks.items()},
@@ -422,7 +477,14 @@ def _metrics(marks: Mapping[str, Marks], subtasks: Mapping[str, str]) -> list[Me
             unit="share",
             note="upstream's until then: items free of the consistency mark cannot pass",
         ),
-        Metric("score", {i: percent(m.score()) for i, m in done.items()}, count, groups, note="0 to 100, as described"),
+        Metric(
+            "score",
+            {i: percent(m.score()) for i, m in done.items()},
+            count,
+            groups,
+            note="0 to 100, as described",
+            detail=True,
+        ),
         Metric(
             "score upstream",
             {i: percent(m.score(upstream=True)) for i, m in done.items()},
@@ -441,7 +503,11 @@ def _metrics(marks: Mapping[str, Marks], subtasks: Mapping[str, str]) -> list[Me
         metrics.append(Metric(name, values, len(found), groups, note="0 to 100"))
     if finer:
         values = {i: float(m.passed) for i, m in done.items() if i in finer}
-        metrics.append(Metric("accuracy by subtask", values, len(finer), finer, unit="share"))
+        metrics.append(Metric("accuracy by subtask", values, len(finer), finer, unit="share", detail=True))
+    if upstream:
+        other = sum(upstream[i] != float(marks[i].passed) for i in upstream)
+        note = f"upstream's: failures are wrong, and replies as its code reads them ({other} items come out otherwise)"
+        metrics.append(Metric("accuracy, upstream's reading", upstream, count, groups, unit="share", note=note))
     return metrics
 
 
@@ -477,27 +543,48 @@ def _inside(folder: Path, name: object) -> Path:
     return path
 
 
-def _entries(path: Path) -> dict[str, Mapping[str, Any]]:
-    """Rows by index: of {index: {judge1, ...}}, of a list of records, or of a table."""
+def _entries(path: Path) -> dict[str, Mapping[str, Any]] | list[dict[str, Any]]:
+    """Rows by index, of any form in which upstream's pickle or table is saved; or its summary table as a list.
+
+    Raises:
+        BenchError: it is a pickle, cannot be read, or has no rows with an index.
+    """
+    if path.suffix in (".pkl", ".pickle"):
+        raise BenchError(f"{path.name} is a pickle, which can run code when opened. Save it as JSON first.")
+    rows: Any
     if path.suffix == ".csv":
-        with path.open(encoding="utf-8-sig", newline="") as file:
-            rows: Any = list(csv.DictReader(file))
+        rows = read_rows(path)
     elif path.suffix == ".xlsx":
         rows = _read_xlsx(path)
-    elif path.suffix in (".pkl", ".pickle"):
-        raise BenchError(f"{path.name} is a pickle, which can run code when opened. Save it as JSON first.")
     else:
-        rows = read_json(path)
-    if isinstance(rows, Mapping):
-        columns = {str(k): v for k, v in rows.items()}
-        if "index" in columns and isinstance(columns["index"], Mapping):  # a table saved column by column
-            rows = [{c: of.get(n) for c, of in columns.items()} for n in columns["index"]]
-        else:
-            return {k: v for k, v in columns.items() if isinstance(v, Mapping)}
-    entries = {str(r["index"]): r for r in rows if isinstance(r, Mapping) and r.get("index")}
-    if not entries:
+        rows = _records(read_json(path))
+    if isinstance(rows, list) and rows and isinstance(rows[0], Mapping) and {"-", "Accuracy"} <= set(rows[0]):
+        return [dict(r) for r in rows if isinstance(r, Mapping)]
+    if isinstance(rows, list):
+        rows = {str(r["index"]): r for r in rows if isinstance(r, Mapping) and r.get("index")}
+    if not isinstance(rows, Mapping) or not rows:
         raise BenchError(f"{path} has no rows with an index; it is no RISE judge file.")
-    return entries
+    return {str(k): v for k, v in rows.items()}
+
+
+def _records(found: Any) -> Any:
+    """JSON of a table in any of pandas' orientations, or of upstream's {index: replies}, as rows."""
+    if not isinstance(found, Mapping):
+        return found if isinstance(found, list) else []
+    if {"columns", "data"} <= set(found) and isinstance(found["data"], list):  # split
+        return [dict(zip(map(str, found["columns"]), row, strict=False)) for row in found["data"]]
+    columns = {str(k): v for k, v in found.items()}
+    index = columns.get("index")
+    if isinstance(index, list):  # a list a column
+        lists = {c: v for c, v in columns.items() if isinstance(v, list)}
+        return [{c: v[n] for c, v in lists.items() if n < len(v)} for n in range(len(index))]
+    tables = {c: v for c, v in columns.items() if isinstance(v, Mapping)}
+    if isinstance(index, Mapping):  # a mapping a column
+        return [{c: v.get(n) for c, v in tables.items()} for n in index]
+    if tables and set(tables) <= {"judge1", "judge2", "judge3"}:  # the same, of the pickle
+        indices = dict.fromkeys(n for v in tables.values() for n in v)
+        return {n: {c: v[n] for c, v in tables.items() if n in v} for n in indices}
+    return {str(row.get("index") or key): row for key, row in tables.items()}
 
 
 def _read_xlsx(path: Path) -> list[dict[str, Any]]:

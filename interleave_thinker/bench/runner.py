@@ -44,6 +44,7 @@ class Cost:
     items: int
     planner_calls: int = 0
     generator_calls: int = 0
+    critic_calls: int = 0
     judge_calls: int = 0
 
     def __str__(self) -> str:
@@ -52,26 +53,32 @@ class Cost:
             parts.append(f"{self.planner_calls} planner calls")
         if self.generator_calls:
             parts.append(f"at most {self.generator_calls} generator calls and as many pictures")
+        if self.critic_calls:
+            parts.append(f"at most {self.critic_calls} critic calls")
         if self.judge_calls:
             parts.append(f"{self.judge_calls} judge calls")
         return ", ".join(parts)
 
     def check(self, yes: bool) -> None:
         """Raises BenchError if it is much and nobody said yes."""
-        if not yes and max(self.generator_calls, self.judge_calls) > ASK_ABOVE:
+        if not yes and max(self.planner_calls, self.generator_calls, self.judge_calls) > ASK_ABOVE:
             raise BenchError(f"This run takes {self}. Add --yes to start it, or --limit N for a part of it.")
 
 
-def generation_cost(bench: Benchmark, run: Path, items: Sequence[Item], system: System) -> Cost:
+def generation_cost(bench: Benchmark, run: Path, items: Sequence[Item], kind: str, t_max: int, max_steps: int) -> Cost:
+    """Of the items that have no output yet. Known before any model is loaded."""
     left = [i for i in items if not bench.has_output(run / "outputs", i)]
-    planned = len(left) if getattr(system, "planner", None) else 0
-    return Cost(len(left), planned, most_calls(system, left))
+    pictures = sum(most_calls(kind, i, t_max, max_steps) for i in left)
+    judged = kind in ("full", "no-planner", "workflow") and t_max > 1
+    planned = len(left) if kind in ("full", "no-critic", "workflow") else 0
+    return Cost(len(left), planned, pictures, pictures if judged else 0)
 
 
-def judge_cost(bench: Benchmark, run: Path, items: Sequence[Item]) -> Cost:
-    known = {item for item, _ in ReplyLog(run / "judge.jsonl").known}
-    left = [i for i in items if i.id not in known]
-    return Cost(len(left), judge_calls=sum(bench.judge_calls(i) for i in left))
+def judge_cost(bench: Benchmark, run: Path, items: Sequence[Item], judge: str) -> Cost:
+    """Criteria that this judge was not asked about yet."""
+    asked = ReplyLog(run / "judge.jsonl").asked(judge)
+    left = [max(0, bench.judge_calls(i) - len(asked.get(i.id, ()))) for i in items]
+    return Cost(sum(n > 0 for n in left), judge_calls=sum(left))
 
 
 def generate(
@@ -88,9 +95,10 @@ def generate(
             bench.save(outputs, item, made)
             entry: dict[str, Any] = {"id": item.id, "generator_calls": made.generator_calls}
             entry["seconds"] = round(made.seconds, 3)
-        except InterleaveError as error:
-            failed[item.id] = str(error)
-            entry = {"id": item.id, "error": str(error)}
+        except Exception as error:  # one item's trouble must not cost the others; it is counted and tried again
+            named = str(error) if isinstance(error, InterleaveError) else f"{type(error).__name__}: {error}"
+            failed[item.id] = " ".join(named.split())[:1000]
+            entry = {"id": item.id, "error": failed[item.id]}
         _append(run / "generated.jsonl", entry)
 
     pool = ThreadPoolExecutor(max(1, concurrency))
@@ -129,12 +137,17 @@ def describe(run: Path, stage: str, facts: Mapping[str, Any], files: Sequence[Pa
         BenchError: the folder holds a run of another benchmark, data file or system.
     """
     path = run / "run.json"
-    known: dict[str, Any] = dict(read_json(path)) if path.is_file() else {}
+    told = read_json(path) if path.is_file() else {}
+    known: dict[str, Any] = dict(told) if isinstance(told, Mapping) else {}
     entry = {**facts, "data": {f.name: _digest(f) for f in files}}
-    for name in ("bench", "system", "data"):
-        before = known.get(stage, {}).get(name)
-        if before is not None and name in entry and before != entry[name]:
-            raise BenchError(f"{run} holds a run with {name} {before!r}, not {entry[name]!r}. Choose another --out.")
+    for other, before in known.items():
+        if not isinstance(before, Mapping):
+            continue
+        for name in ("bench", "data", "options", *(("system",) if other == stage else ())):
+            if name in before and name in entry and before[name] != entry[name]:
+                raise BenchError(
+                    f"{run} holds a run with {name} {before[name]!r}, not {entry[name]!r}. Choose another --out."
+                )
     known[stage] = entry
     known["versions"] = {p: _version(p) for p in PACKAGES} | {"python": platform.python_version()}
     write_atomically(path, dump(known))

@@ -15,7 +15,7 @@ from __future__ import annotations
 import io
 import json
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal, Protocol
@@ -55,10 +55,6 @@ class System(Protocol):
         """
         ...
 
-    def most_calls(self, item: Item) -> int:
-        """The most generator calls that an item can take."""
-        ...
-
 
 @dataclass
 class LoopSystem:
@@ -86,13 +82,8 @@ class LoopSystem:
             parts.append(f"planner {self.planner.name}")
         if self.kind in ("full", "no-planner") and self.critic:
             parts.append(f"critic {self.critic.name}, T_max {self.settings.t_max}, {self.settings.on_exhausted}")
-        return "; ".join([*parts, f"seed {self.settings.seed}"])
-
-    def most_calls(self, item: Item) -> int:
-        if item.mode == "text":
-            return 0
-        steps = self.max_steps if self.kind in ("full", "no-critic") else 1
-        return steps * (self.settings.t_max if self.kind in ("full", "no-planner") else 1)
+        size = f", {self.size[0]}x{self.size[1]}" if self.size else ""
+        return "; ".join([*parts, f"at most {self.max_steps} steps, seed {self.settings.seed}{size}"])
 
     def make(self, item: Item, work: Path) -> Made:
         begun = time.monotonic()
@@ -141,14 +132,10 @@ class WorkflowSystem:
     workflow: dict[str, object]
     seed: int = 0
     t_max: int | None = None
-    max_steps: int = 10
 
     @property
     def name(self) -> str:
         return f"workflow {hash_of('workflow', self.workflow)[:12]}; seed {self.seed}; T_max {self.t_max or 'its own'}"
-
-    def most_calls(self, item: Item) -> int:
-        return self.max_steps * (self.t_max or 5)
 
     def make(self, item: Item, work: Path) -> Made:
         begun = time.monotonic()
@@ -182,5 +169,9 @@ def run_name(item: Item) -> str:
     return f"{''.join(c if c.isalnum() else '-' for c in item.id)[:60]}-{hash_of('item', item.id)[:8]}"
 
 
-def most_calls(system: System, items: Sequence[Item]) -> int:
-    return sum(system.most_calls(i) for i in items)
+def most_calls(kind: str, item: Item, t_max: int, max_steps: int) -> int:
+    """The most generator calls that a system of this kind can need for an item."""
+    if item.mode == "text":
+        return 0
+    steps = 1 if kind in ("raw", "no-planner") else max_steps
+    return steps * (t_max if kind in ("full", "no-planner", "workflow") else 1)

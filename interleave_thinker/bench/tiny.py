@@ -40,7 +40,7 @@ class TinyBench(UEval):
     def records(self) -> list[dict[str, Any]]:
         return [
             {
-                "id": f"{TASKS[n % len(TASKS)]}_{n + 1}",
+                "id": f"{TASKS[n % len(TASKS)]}_{self.seed}_{n + 1}",
                 "prompt": request.text,
                 "task": TASKS[n % len(TASKS)],
                 "text_rubrics": [_text_rubric(request)],

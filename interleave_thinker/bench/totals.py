@@ -6,7 +6,6 @@ lies with the benchmark.
 
 from __future__ import annotations
 
-import csv
 import json
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
@@ -14,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from . import comm, rise, ueval, viescore, wise
-from .base import BenchError, number_in, read_json
+from .base import BenchError, number_in, read_json, read_rows
 
 BENCHES = ("ueval", "comm", "wise", "rise", "viescore")
 NAME_COLUMNS = ("system", "model", "name", "method", "-", "")
@@ -39,11 +38,7 @@ def published_table(name: str) -> dict[str, Any]:
 def read_table(path: Path) -> list[dict[str, Any]]:
     """Rows of a CSV or JSON table; numbers as numbers, "-" and blanks as None."""
     if path.suffix in (".csv", ".tsv"):
-        try:
-            with path.open(encoding="utf-8-sig", newline="") as file:
-                rows: Any = list(csv.DictReader(file, delimiter="\t" if path.suffix == ".tsv" else ","))
-        except (OSError, UnicodeDecodeError) as error:
-            raise BenchError(f"Cannot read {path}: {error}.") from None
+        rows: Any = read_rows(path, "\t" if path.suffix == ".tsv" else ",")
     else:
         rows = read_json(path)
         if isinstance(rows, Mapping):
@@ -98,7 +93,8 @@ def _row(bench: str, row: Mapping[str, Any], protocol: wise.Protocol | None) -> 
 def _rise_score_table(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
     out = []
     for column in ("score_origin", "score_percentage", "accuracy"):
-        values = {_name(r): r[c] for r in rows for c in r if c.lower().replace("-", "_") == column and r[c] is not None}
+        cells = {(_name(r), c): number_in(r[c], -1e9, 1e9) for r in rows for c in r}
+        values = {n: v for (n, c), v in cells.items() if c.lower().replace("-", "_") == column and v is not None}
         for name, value in rise.table_from_subtasks(values).items():
             out.append({"system": f"{name} {column}", "printed": values.get(name), "computed": {column: value}})
     return out
@@ -111,7 +107,7 @@ def _viescore_tasks(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
         averages = []
         for task in tasks:
             found = [r.get(column) for r in rows if r.get("task") == task]
-            known = [float(v) for v in found if v is not None]
+            known = [v for v in (number_in(v, -1, 1) for v in found) if v is not None]
             if len(known) == len(found) and known:
                 averages.append(viescore.fisher_average(known))
                 out.append(_average(f"{task} {column}", averages[-1]))

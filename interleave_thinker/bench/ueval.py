@@ -10,6 +10,7 @@ counts as failed. An item that a system has no output for is judged as an empty 
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,6 @@ from typing import Any
 from PIL import Image
 
 from ..agents.base import Part
-from ..replies import read_reply
 from ..store import write_atomically
 from .base import (
     Ask,
@@ -25,6 +25,8 @@ from .base import (
     Benchmark,
     Item,
     Made,
+    answer_object,
+    answered,
     dump,
     number_in,
     open_picture,
@@ -32,7 +34,7 @@ from .base import (
     read_json,
     read_records,
 )
-from .metric import Metric, equal_weights
+from .metric import Metric, equal_weights, mean_of_parts
 
 CLOSED = ("space", "textbook", "diagram", "paper")
 OPEN = ("art", "life", "tech", "exercise")
@@ -40,6 +42,7 @@ TASKS = (*CLOSED, *OPEN)
 BOTH = " both visually and textually"
 """A phrase of the questions that the InterleaveThinker runner takes out before it plans."""
 
+_CUT_OFF = re.compile(r"\{\s*[\"']criteria_met[\"']\s*:\s*(true|false)\s*,[^{}]*\Z", re.I)
 _MET, _NOT = {"true", "yes", "y", "1"}, {"false", "no", "n", "0", "not sure", "unsure", "unknown"}
 
 _TEXT = """Question asked of a model:
@@ -80,11 +83,13 @@ def read_verdict(raw: str) -> bool | None:
     As upstream: "yes", "y", "1" and true count as met, "not sure" as not met. Unlike upstream: any other
     word, or no `criteria_met` at all, is no verdict.
     """
-    reply = read_reply(raw)
-    value = (reply.answer or {}).get("criteria_met")
+    value = answer_object(raw).get("criteria_met")
+    if value is None:  # an object that was cut off after the verdict
+        cut = _CUT_OFF.search(answered(raw))
+        return cut.group(1).lower() == "true" if cut else None
     if isinstance(value, bool):
         return value
-    if isinstance(value, (int, float)) and reply.exact:
+    if isinstance(value, (int, float)):
         return bool(value) if value in (0, 1) else None
     word = value.strip().lower() if isinstance(value, str) else ""
     return True if word in _MET else False if word in _NOT else None
@@ -194,10 +199,14 @@ class UEval(Benchmark):
         for path in paths:
             found = read_json(path)
             for record in _result_records(found, path):
-                records[str(record["id"])] = record
-        tasks = {i: task_of(r) for i, r in records.items()}
+                before = records.setdefault(str(record["id"]), record)
+                if before is not record and before != record:
+                    raise BenchError(f"Item {record['id']} is judged twice, differently; compare runs with `report`.")
         if self.data is not None:
-            tasks |= {str(r["id"]): task_of(r) for r in self.records() if str(r["id"]) in records}
+            for record in self.records():
+                mine = records.setdefault(str(record["id"]), _unjudged(record))
+                mine["task"] = task_of(record) or mine.get("task")
+        tasks = {i: task_of(r) for i, r in records.items()}
         return _metrics(records, {i: t for i, t in tasks.items() if t})
 
 
@@ -235,13 +244,13 @@ def _metrics(records: Mapping[str, Mapping[str, Any]], tasks: Mapping[str, str])
     }
     asked = len(wanted["text"] | wanted["image"])
     metrics = [
-        Metric("text", rates["text"], len(wanted["text"]), tasks, unit="share"),
-        Metric("image", rates["image"], len(wanted["image"]), tasks, unit="share"),
+        *(Metric(m, rates[m], len(wanted[m]), tasks, unit="share", note=_lost(records, m)) for m in rates),
         Metric(
             "pooled average",
-            _pooled(rates),
+            mean_of_parts(rates),
             asked,
             unit="share",
+            parts=rates,
             note="(mean text rate + mean image rate) / 2, the total of InterleaveThinker's tables",
         ),
     ]
@@ -258,11 +267,21 @@ def _metrics(records: Mapping[str, Mapping[str, Any]], tasks: Mapping[str, str])
     return metrics
 
 
-def _pooled(rates: Mapping[str, Mapping[str, float]]) -> dict[str, float]:
-    """Per-item values whose mean is (mean of text rates + mean of image rates) / 2, whoever lacks which."""
-    both = [r for r in rates.values() if r]
-    items = list(dict.fromkeys(i for r in both for i in r))
-    return {i: sum(r[i] * len(items) / len(r) for r in both if i in r) / len(both) for i in items}
+def _unjudged(record: Mapping[str, Any]) -> dict[str, Any]:
+    """A result of a record that the score file lacks: everything that was to be judged has failed."""
+    scores = {
+        f"{m}_score": {"met": 0, "total": 0, "rate": None, "failed": len(criteria(record.get(f"{m}_rubrics")))}
+        for m in ("text", "image")
+    }
+    return {"id": record["id"], **scores}
+
+
+def _lost(records: Mapping[str, Mapping[str, Any]], modality: str) -> str:
+    """How many criteria had no readable verdict, within items that have a rate from the others."""
+    scores = [r.get(f"{modality}_score") or {} for r in records.values()]
+    failed = sum(int(number_in(s.get("failed"), 0, 1e6) or 0) for s in scores)
+    asked = failed + sum(int(number_in(s.get("total"), 0, 1e6) or 0) for s in scores)
+    return f"{failed} of {asked} criteria without a verdict" if failed else ""
 
 
 def _result(criterion: str, met: bool | None) -> dict[str, Any]:
@@ -303,12 +322,17 @@ def _answer(outputs: Path, item: str) -> dict[str, Any]:
 
 
 def _pictures(outputs: Path, names: object) -> tuple[list[Image.Image], list[str]]:
-    listed = names if isinstance(names, list) else [names] if names else []
+    """Pictures by their paths, from the outputs' folder or, as upstream does, from the current one.
+
+    Raises:
+        BenchError: one is missing, or lies elsewhere.
+    """
+    listed = [str(n) for n in (names if isinstance(names, list) else [names]) if n]
     found: list[Image.Image] = []
-    paths: list[str] = []
     for name in listed:
-        path = outputs / str(name)
-        if outputs.resolve() in path.resolve().parents and path.is_file():
-            found.append(open_picture(path))
-            paths.append(str(name))
-    return found, paths
+        places = [(base, base / name) for base in (outputs, Path.cwd())]
+        inside = [p for base, p in places if base.resolve() in p.resolve().parents and p.is_file()]
+        if not inside:
+            raise BenchError(f"Picture {name[:120]!r} is neither below {outputs} nor below the current folder.")
+        found.append(open_picture(inside[0]))
+    return found, listed

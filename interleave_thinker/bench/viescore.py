@@ -12,7 +12,6 @@ counts as failed.
 from __future__ import annotations
 
 import ast
-import csv
 import math
 import re
 from collections.abc import Mapping, Sequence
@@ -21,10 +20,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from scipy.stats import spearmanr
+from scipy.stats import rankdata
 
 from ..agents.base import Part, Sampling
-from ..replies import read_reply
 from ..store import write_atomically
 from .base import (
     Ask,
@@ -32,15 +30,19 @@ from .base import (
     Benchmark,
     Item,
     Made,
+    answer_object,
+    answered,
     dump,
     number_in,
     open_picture,
     plain_name,
     read_json,
     read_records,
+    read_rows,
 )
-from .metric import Metric
+from .metric import Figure, Metric
 
+RHO_RESAMPLES = 500
 GUESS = "guess_if_cannot_parse"
 _FENCE = "||V^=^V||"
 SAMPLING = Sampling(max_tokens=1400)
@@ -65,11 +67,12 @@ _PQ = (
 
 def read_scores(raw: str, count: int) -> list[float] | None:
     """`count` marks of 0 to 10 from a judge's reply, or None. A single mark may stand without brackets."""
-    parts = raw.split(_FENCE)
-    body = parts[1] if len(parts) == 3 else raw
-    reply = read_reply(body)
-    found = (reply.answer or {}).get("score")
-    if found is None and not reply.answer:
+    text = answered(raw)
+    parts = text.split(_FENCE)
+    body = parts[1] if len(parts) == 3 else text
+    answer = answer_object(body)
+    found = answer.get("score")
+    if found is None and not answer:
         bare = re.fullmatch(r"\s*\[([\d.,\s]+)\]\s*", body)
         found = bare.group(1).split(",") if bare else None
     marks = found if isinstance(found, (list, tuple)) else [found]
@@ -140,13 +143,16 @@ class VIEScore(Benchmark):
     def aggregate(self, paths: Sequence[Path]) -> list[Metric]:
         """From folders that hold SC.json and PQ.json (or either file): SC, PQ and O of each, in [0, 1]."""
         metrics: list[Metric] = []
-        pairs = [pair for path in paths for pair in find_pairs(path)]
+        folders = dict.fromkeys(f for path in paths for f in find_folders(path))
+        pairs = [read_pair(folder) for folder in folders]
         for pair in pairs:
             about = f"{pair.name} " if len(pairs) > 1 else ""
-            note = f"population std {{:.4f}}; {len(pair.guessed)} guessed by upstream, not counted"
-            for name, values in (("SC", pair.sc), ("PQ", pair.pq), ("O", pair.overall)):
-                spread = float(np.std(list(values.values()))) if values else 0.0
-                metrics.append(Metric(f"{about}{name}", values, len(pair.uids), note=note.format(spread)))
+            for name, values in pair.values.items():
+                metrics.append(_metric(f"{about}{name}", values, pair))
+            if pair.guessed:
+                for name, values in pair.with_guesses.items():
+                    note = f"; with the {len(pair.guessed)} replies that upstream guessed"
+                    metrics.append(_metric(f"{about}{name}, upstream", values, pair, note))
         if self.human:
             metrics += _correlations(pairs, read_ratings(self.human))
         return metrics
@@ -154,20 +160,43 @@ class VIEScore(Benchmark):
 
 @dataclass(frozen=True)
 class Pair:
-    """SC.json and PQ.json of one system: values in [0, 1] of the items that both have and that can be read."""
+    """SC.json and PQ.json of one system: marks in [0, 1] by uid, of the uids that both have.
 
-    name: str
+    guessed: (file, uid) whose mark upstream guessed; `sc` and `pq` have none of them.
+    """
+
+    folder: Path
     uids: tuple[str, ...]
-    sc: Mapping[str, float]
-    pq: Mapping[str, float]
-    guessed: frozenset[str] = frozenset()
+    marks: Mapping[str, Mapping[str, float]]
+    guessed: frozenset[tuple[str, str]] = frozenset()
 
     @property
-    def overall(self) -> dict[str, float]:
-        return {u: math.sqrt(self.sc[u] * self.pq[u]) for u in self.sc if u in self.pq}
+    def name(self) -> str:
+        """Task and model, the last two folders."""
+        return "/".join(self.folder.resolve().parts[-2:])
+
+    @property
+    def values(self) -> dict[str, dict[str, float]]:
+        """SC, PQ and O without guesses."""
+        kept = {p: {u: v for u, v in of.items() if (p, u) not in self.guessed} for p, of in self.marks.items()}
+        return _with_overall(kept)
+
+    @property
+    def with_guesses(self) -> dict[str, dict[str, float]]:
+        return _with_overall({p: dict(of) for p, of in self.marks.items()})
 
 
-def find_pairs(path: Path) -> list[Pair]:
+def _with_overall(parts: dict[str, dict[str, float]]) -> dict[str, dict[str, float]]:
+    sc, pq = parts["SC"], parts["PQ"]
+    return parts | {"O": {u: math.sqrt(sc[u] * pq[u]) for u in sc if u in pq}}
+
+
+def _metric(name: str, values: Mapping[str, float], pair: Pair, more: str = "") -> Metric:
+    spread = float(np.std(list(values.values()))) if values else 0.0
+    return Metric(name, values, len(pair.uids), note=f"population std {spread:.4f}{more}")
+
+
+def find_folders(path: Path) -> list[Path]:
     """Every folder at or below `path` that holds both files, by name.
 
     Raises:
@@ -177,60 +206,67 @@ def find_pairs(path: Path) -> list[Pair]:
     folders = sorted({p.parent for p in top.rglob("SC.json")} & {p.parent for p in top.rglob("PQ.json")})
     if not folders:
         raise BenchError(f"{path} holds no folder with SC.json and PQ.json.")
-    return [_pair(f, f.relative_to(top).as_posix() if f != top else f.name) for f in folders]
+    return folders
 
 
-def _pair(folder: Path, name: str) -> Pair:
+def read_pair(folder: Path) -> Pair:
     entries = {n: read_json(folder / f"{n}.json") for n in ("SC", "PQ")}
     for part, found in entries.items():
         if not isinstance(found, Mapping):
             raise BenchError(f"{folder / part}.json must hold one object with a record for each uid.")
     uids = tuple(u for u in entries["SC"] if u in entries["PQ"])
-    guessed = {u for e in entries.values() for u in uids if GUESS in str((e[u] or {}).get("reasoning", ""))}
-    values = {
-        part: {u: v for u in uids if u not in guessed and (v := least(of[u])) is not None}
+    guessed = {
+        (part, u)
         for part, of in entries.items()
+        for u in uids
+        if isinstance(of[u], Mapping) and GUESS in str(of[u].get("reasoning", ""))
     }
-    return Pair(name, uids, values["SC"], values["PQ"], frozenset(guessed))
+    marks = {part: {u: v for u in uids if (v := least(of[u])) is not None} for part, of in entries.items()}
+    return Pair(folder, uids, marks, frozenset(guessed))
 
 
 def least(record: object) -> float | None:
-    """The least mark of a record / 10, clipped to [0, 1]; fractions are cut off, as the paper's tables do."""
+    """The least mark of a record / 10, clipped to [0, 1]; in lists, fractions are cut off, as the paper's tables do."""
     marks = record.get("score") if isinstance(record, Mapping) else None
-    listed = marks if isinstance(marks, list) else [marks]
-    numbers = [number_in(m, -1e9, 1e9) for m in listed]
+    if not isinstance(marks, list):
+        alone = number_in(marks, -1e9, 1e9)
+        return None if alone is None else min(1.0, max(0.0, alone / 10))
+    numbers = [number_in(m, -1e9, 1e9) for m in marks]
     if not numbers or any(n is None for n in numbers):
         return None
     return min(1.0, max(0.0, min(int(n) for n in numbers if n is not None) / 10))
 
 
-def read_ratings(paths: Sequence[Path]) -> dict[str, dict[str, tuple[float, float, float]]]:
-    """Human ratings, model -> uid -> (SC, PQ, O), each the mean over raters; one .tsv a rater.
+Ratings = dict[str, dict[str, dict[str, tuple[float, float, float]]]]
+"""Task -> model -> uid -> (SC, PQ, O)."""
+
+
+def read_ratings(paths: Sequence[Path]) -> Ratings:
+    """Human ratings, each the mean over raters; one .tsv a rater, in a folder named by its task.
 
     A cell is "[SC,PQ]" with values in {0, 0.5, 1}; O is the mean of the raters' sqrt(SC * PQ).
     """
-    cells: dict[str, dict[str, list[tuple[float, float]]]] = {}
+    cells: dict[str, dict[str, dict[str, list[tuple[float, float]]]]] = {}
     for path in paths:
-        with path.open(encoding="utf-8-sig", newline="") as file:
-            for row in csv.DictReader(file, delimiter="\t"):
-                uid = row.pop("uid", None)
-                for model, cell in row.items():
-                    rating = _rating(cell)
-                    if uid and model and rating:
-                        cells.setdefault(model, {}).setdefault(uid, []).append(rating)
-    if not cells:
+        of_task = cells.setdefault(path.resolve().parent.name, {})
+        for row in read_rows(path, "\t"):
+            uid = row.pop("uid", None)
+            for model, cell in row.items():
+                rating = _rating(cell)
+                if uid and model and rating:
+                    of_task.setdefault(model, {}).setdefault(uid, []).append(rating)
+    if not any(cells.values()):
         raise BenchError("The human ratings have no column 'uid' with cells such as [0.5,1].")
     return {
-        model: {
-            uid: (
-                sum(a for a, _ in r) / len(r),
-                sum(b for _, b in r) / len(r),
-                sum(math.sqrt(a * b) for a, b in r) / len(r),
-            )
-            for uid, r in by_uid.items()
-        }
-        for model, by_uid in cells.items()
+        task: {model: {uid: _mean_rating(r) for uid, r in by_uid.items()} for model, by_uid in models.items()}
+        for task, models in cells.items()
     }
+
+
+def _mean_rating(ratings: Sequence[tuple[float, float]]) -> tuple[float, float, float]:
+    count = len(ratings)
+    overall = sum(math.sqrt(a * b) for a, b in ratings) / count
+    return sum(a for a, _ in ratings) / count, sum(b for _, b in ratings) / count, overall
 
 
 def _rating(cell: object) -> tuple[float, float] | None:
@@ -244,13 +280,24 @@ def _rating(cell: object) -> tuple[float, float] | None:
     return numbers[0], numbers[1]
 
 
-def correlation(a: Mapping[str, float], b: Mapping[str, float]) -> float | None:
-    """Spearman's rho on the items of both; None where one of them does not vary."""
+def correlation(a: Mapping[str, float], b: Mapping[str, float]) -> Figure | None:
+    """Spearman's rho on the items of both, with its bootstrap interval; None where one of them does not vary."""
     common = sorted(set(a) & set(b))
-    if len(common) < 3:
+    x, y = (np.asarray([of[u] for u in common]) for of in (a, b))
+    if len(common) < 3 or np.ptp(x) == 0 or np.ptp(y) == 0:
         return None
-    rho = float(spearmanr([a[u] for u in common], [b[u] for u in common]).statistic)
-    return None if math.isnan(rho) else rho
+    rng = np.random.default_rng(0)
+    draws = []
+    for _ in range(RHO_RESAMPLES):
+        chosen = rng.integers(len(common), size=len(common))
+        if np.ptp(x[chosen]) and np.ptp(y[chosen]):
+            draws.append(_pearson(rankdata(x[chosen]), rankdata(y[chosen])))
+    low, high = np.quantile(draws, [0.025, 0.975])
+    return Figure(_pearson(rankdata(x), rankdata(y)), float(low), float(high), len(common))
+
+
+def _pearson(x: Any, y: Any) -> float:
+    return float(np.corrcoef(x, y)[0, 1])
 
 
 def fisher_average(correlations: Sequence[float]) -> float:
@@ -258,23 +305,38 @@ def fisher_average(correlations: Sequence[float]) -> float:
     return math.tanh(sum(correlations) / len(correlations))
 
 
-def _correlations(
-    pairs: Sequence[Pair], ratings: Mapping[str, Mapping[str, tuple[float, float, float]]]
-) -> list[Metric]:
+def _correlations(pairs: Sequence[Pair], ratings: Ratings) -> list[Metric]:
+    """Of each system, of each task (tanh of the mean over its systems), and over tasks (the same again).
+
+    Raises:
+        BenchError: no system is rated.
+    """
     metrics = []
     for number, name in enumerate(("SC", "PQ", "O")):
-        found: dict[str, float] = {}
+        by_task: dict[str, list[float]] = {}
         for pair in pairs:
-            model = pair.name.rsplit("/", 1)[-1]
-            values = (pair.sc, pair.pq, pair.overall)[number]
-            human = {u: r[number] for u, r in ratings.get(model, {}).items()}
-            rho = correlation(values, human)
-            if rho is not None:
-                found[pair.name] = rho
+            task = _task_of(pair, ratings)
+            human = {u: r[number] for u, r in ratings.get(task, {}).get(pair.folder.resolve().name, {}).items()}
+            found = correlation(pair.values[name], human)
+            if found is not None and None not in (found.value, found.low, found.high):
+                by_task.setdefault(task, []).append(found.value or 0.0)
+                spread = (found.low or 0.0, found.high or 0.0)
                 note = "Spearman with human raters"
-                metrics.append(Metric(f"rho {name} {pair.name}", {pair.name: rho}, 1, note=note))
-        if found:
-            average = fisher_average(list(found.values()))
-            note = f"tanh(mean rho) over {len(found)} systems"
-            metrics.append(Metric(f"rho {name}", {"average": average}, 1, note=note))
+                values = {pair.name: found.value or 0.0}
+                metrics.append(Metric(f"rho {name} {pair.name}", values, found.items, note=note, interval=spread))
+        averages = {task: fisher_average(rhos) for task, rhos in by_task.items()}
+        for task, average in averages.items():
+            note = f"tanh(mean rho) over {len(by_task[task])} systems"
+            metrics.append(Metric(f"rho {name} {task}", {task: average}, 1, note=note))
+        if averages:
+            note = f"tanh(mean rho) over {len(averages)} tasks"
+            metrics.append(Metric(f"rho {name}", {"": fisher_average(list(averages.values()))}, 1, note=note))
+    if not metrics:
+        raise BenchError("No system here is a column of the human ratings; folders must be TASK/MODEL, as upstream's.")
     return metrics
+
+
+def _task_of(pair: Pair, ratings: Ratings) -> str:
+    """The task whose folder the system lies in; the only one there is, if none is."""
+    parts = pair.folder.resolve().parts
+    return next((t for t in ratings if t in parts), next(iter(ratings)) if len(ratings) == 1 else "")

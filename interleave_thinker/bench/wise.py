@@ -17,7 +17,6 @@ from pathlib import Path
 from typing import Any, Literal
 
 from ..agents.base import Sampling
-from ..replies import answer_part
 from ..store import write_atomically
 from .base import (
     Ask,
@@ -25,11 +24,13 @@ from .base import (
     Benchmark,
     Item,
     Made,
+    answered,
     dump,
     number_in,
     open_picture,
     read_json,
     read_records,
+    whole_mark,
 )
 from .metric import Metric, weighted
 
@@ -73,11 +74,9 @@ otherwise does not matter. Reply with exactly this line, 0 or 1 in place of n:
 Score: n"""
 
 _MARK = re.compile(
-    r"(?<![A-Za-z])(consistency|realism|aesthetic quality)\s*(?:\(\s*0\s*[-–]\s*2\s*\))?\**\s*[:：=]?\s*\**\s*"
-    r"([0-2])(?!\d|[.,]\d)(\s*/\s*\d+)?",
-    re.I,
+    r"(?<![A-Za-z])(consistency|realism|aesthetic quality)\s*(?:\(\s*0\s*[-–]\s*2\s*\))?\s*[:：=]?\s*(?=\d)", re.I
 )
-_SCORE = re.compile(r"(?<![A-Za-z])score\**\s*[:：=]?\s*\**\s*([01])(?!\d|[.,]\d|\s*/)", re.I)
+_SCORE = re.compile(r"(?<![A-Za-z])score\s*[:：=]?\s*(?=\d)", re.I)
 
 
 def read_marks(raw: str) -> dict[str, int] | None:
@@ -85,11 +84,12 @@ def read_marks(raw: str) -> dict[str, int] | None:
 
     Upstream reads "Consistency: 9" as 9 and does not read "**Consistency:** 2"; here it is the other way round.
     """
-    text = answer_part(raw) or raw
+    text = answered(raw).replace("*", "")
     found: dict[str, int] = {}
-    for name, digit, of in _MARK.findall(text):
-        key = name.lower().replace(" ", "_")
-        if found.setdefault(key, int(digit)) != int(digit) or (of and not of.strip().endswith("2")):
+    for place in _MARK.finditer(text):
+        name = place.group(1).lower().replace(" ", "_")
+        mark = whole_mark(text, place.end(), 0, 2)
+        if mark is None or found.setdefault(name, mark) != mark:
             return None
     if not found:
         lines = [line.strip() for line in text.splitlines() if line.strip()]
@@ -100,8 +100,8 @@ def read_marks(raw: str) -> dict[str, int] | None:
 
 def read_score(raw: str) -> int | None:
     """0 or 1 of a Verified reply, or None: none is given, or both are."""
-    text = answer_part(raw) or raw
-    found = {int(digit) for digit in _SCORE.findall(text)}
+    text = answered(raw).replace("*", "")
+    found = {whole_mark(text, place.end(), 0, 1) for place in _SCORE.finditer(text)}
     if not found:
         lines = [line.strip() for line in text.splitlines() if line.strip()]
         found = {int(line) for line in lines if line in ("0", "1")} if len(lines) == 1 else set()
@@ -138,8 +138,9 @@ class Wise(Benchmark):
 
     official = {"": 1000}  # noqa: RUF012 - a ClassVar in the base
 
-    def __init__(self, data: Sequence[Path] = (), protocol: Protocol = "legacy"):
-        self.data, self.protocol = data, protocol
+    def __init__(self, data: Sequence[Path] = (), protocol: Protocol | None = None):
+        self.data, self.asked_protocol = data, protocol
+        self.protocol: Protocol = protocol or "legacy"
 
     def items(self) -> list[Item]:
         if not self.data:
@@ -151,6 +152,12 @@ class Wise(Benchmark):
             if number is None:
                 raise BenchError(f"prompt_id {row['prompt_id']!r} is no number from 1 to 1000.")
             group = category_of(number, self.protocol)
+            named = str(row.get("Category") or "").upper()
+            if named in CATEGORIES and named != group:
+                other = "verified" if self.protocol == "legacy" else "legacy"
+                raise BenchError(f"prompt_id {number} is {named} here, not {group}: add --protocol {other}.")
+            if number in items:
+                raise BenchError(f"The data has prompt_id {number} twice.")
             items[number] = Item(str(number), group, str(row["Prompt"]), record=row, mode="picture")
         return [items[n] for n in sorted(items)]
 
@@ -187,7 +194,8 @@ class Wise(Benchmark):
     def write_scores(self, folder: Path, verdicts: Mapping[str, dict[str, Any]], items: Sequence[Item]) -> Path:
         """scores.jsonl in upstream's form; failed ones are left out, as upstream's aggregator expects."""
         judged = [verdicts[i.id] for i in items if i.id in verdicts]
-        lines = [json.dumps(v, ensure_ascii=False) for v in judged if None not in v.values()]
+        marked = [v for v in judged if all(v[n] is not None for n in (MARKS if "score" not in v else ("score",)))]
+        lines = [json.dumps(v, ensure_ascii=False) for v in marked]
         write_atomically(folder / "scores.jsonl", "".join(line + "\n" for line in lines).encode())
         asked = {"protocol": self.protocol, "asked": [int(i.id) for i in items]}
         write_atomically(folder / "asked.json", dump(asked))
@@ -198,9 +206,13 @@ class Wise(Benchmark):
         rows: dict[int, Mapping[str, Any]] = {}
         asked: set[int] = set()
         protocols: set[Protocol] = set()
+        source: dict[int, Path] = {}
+        twice = 0
         for path in paths:
             beside = path.parent / "asked.json"
             ours = read_json(beside) if beside.is_file() else None
+            if not isinstance(ours, Mapping) or not {"asked", "protocol"} <= set(ours):
+                ours = None  # another benchmark's
             if ours is not None:
                 asked |= set(ours["asked"])
                 protocols.add(ours["protocol"])
@@ -210,13 +222,22 @@ class Wise(Benchmark):
                 prompt_id = _prompt_id(row)
                 if prompt_id is None:
                     raise BenchError(f"{path}: line {number} has no prompt_id from 1 to 1000.")
-                rows[prompt_id] = row
+                if rows.get(prompt_id, row) != row and source.get(prompt_id) != path:
+                    raise BenchError(f"prompt_id {prompt_id} is in two files, differently; compare runs with `report`.")
+                twice += prompt_id in rows
+                rows[prompt_id], source[prompt_id] = row, path
         protocols |= {p for row in rows.values() if (p := protocol_of(row))}
         if len(protocols) > 1:
             raise BenchError("These files mix the legacy marks with Verified scores; aggregate them apart.")
         if not protocols:
             raise BenchError("No line has consistency, realism and aesthetic_quality, or score.")
-        return _metrics(rows, protocols.pop(), asked or set(range(1, 1001)))
+        protocol = protocols.pop()
+        if self.asked_protocol not in (None, protocol):
+            raise BenchError(f"These are {protocol} scores, not {self.asked_protocol} ones.")
+        if self.data:
+            asked |= {int(i.id) for i in self.items()}
+        note = f"; {twice} prompts have several lines, the last counts" if twice else ""
+        return _metrics(rows, protocol, asked or set(range(1, 1001)), note)
 
 
 def protocol_of(row: Mapping[str, Any]) -> Protocol | None:
@@ -225,13 +246,13 @@ def protocol_of(row: Mapping[str, Any]) -> Protocol | None:
     return "verified" if "score" in row else None
 
 
-def _metrics(rows: Mapping[int, Mapping[str, Any]], protocol: Protocol, asked: set[int]) -> list[Metric]:
+def _metrics(rows: Mapping[int, Mapping[str, Any]], protocol: Protocol, asked: set[int], more: str) -> list[Metric]:
     groups = {str(i): category_of(i, protocol) for i in sorted(asked | set(rows))}
     expected = len(groups)
     weights = WEIGHTS[protocol]
     if protocol == "verified":
         scores = {str(i): s for i, r in rows.items() if (s := number_in(r.get("score"), 0, 1)) in (0.0, 1.0)}
-        return [Metric("overall", scores, expected, groups, weights, "share", "WISE Verified weights")]
+        return [Metric("overall", scores, expected, groups, weights, "share", f"WISE Verified weights{more}")]
     marks: dict[str, dict[str, float]] = {name: {} for name in MARKS}
     for number, row in rows.items():
         values = {name: number_in(row.get(name), 0, 2) for name in MARKS}
@@ -240,7 +261,7 @@ def _metrics(rows: Mapping[int, Mapping[str, Any]], protocol: Protocol, asked: s
                 marks[name][str(number)] = value or 0.0
     scores = {i: wiscore({name: marks[name][i] for name in MARKS}) for i in marks["consistency"]}
     parts = [Metric(name, {i: v / 2 for i, v in of.items()}, expected, groups, weights) for name, of in marks.items()]
-    note = "legacy weights, as in InterleaveThinker's Table 3"
+    note = f"legacy weights, as in InterleaveThinker's Table 3{more}"
     return [Metric("overall", scores, expected, groups, weights, "points", note), *parts]
 
 

@@ -37,7 +37,8 @@ class ComfyGenerator:
     def generate(self, request: GenerationRequest) -> Image.Image:
         workflow, places = self._choose(request)
         prompt = copy.deepcopy(workflow)
-        _set(prompt, places.prompt, request.prompt)
+        for place in (places.prompt, *places.also):
+            _set(prompt, place, request.prompt)
         if places.seed:
             _set(prompt, places.seed, request.seed)
         try:
@@ -52,6 +53,8 @@ class ComfyGenerator:
                 return picture
         except WorkflowError as error:
             raise GeneratorError(str(error)) from error
+        except OSError as error:  # what came is no picture
+            raise GeneratorError(f"Node {places.output} of the workflow gave no picture: {error}") from error
 
     def _choose(self, request: GenerationRequest) -> tuple[dict[str, Any], Places]:
         if request.references:

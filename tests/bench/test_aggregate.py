@@ -11,13 +11,14 @@ from typing import Any
 
 import numpy as np
 import pytest
+from scipy.stats import spearmanr
 
 from interleave_thinker.bench.base import BenchError
 from interleave_thinker.bench.comm import CoMM
 from interleave_thinker.bench.metric import Metric, difference, equal_weights, figure
 from interleave_thinker.bench.rise import Marks, Rise
 from interleave_thinker.bench.ueval import TASKS, UEval
-from interleave_thinker.bench.viescore import VIEScore
+from interleave_thinker.bench.viescore import VIEScore, correlation
 from interleave_thinker.bench.wise import CATEGORIES, Wise, category_of, overall
 from interleave_thinker.cli import main
 
@@ -306,23 +307,52 @@ def test_viescore_takes_the_least_mark_and_counts_upstreams_guesses(tmp_path: Pa
     write(tmp_path / "t2i" / "PQ.json", pq)
     found = named(VIEScore().aggregate([tmp_path]))
     assert found["SC"].values == {"a": 0.6, "b": 1.0} and found["SC"].failed == 2
-    assert found["PQ"].values == {"a": 0.4, "b": 0.4, "d": 0.4}, "4.9 is cut to 4, 12 clipped, as the paper's tables"
+    assert found["SC, upstream"].values == {"a": 0.6, "b": 1.0, "c": 0.3}
+    assert found["PQ"].values == dict.fromkeys("abcd", 0.4), "4.9 is cut to 4, 12 clipped, as the paper's tables"
     assert found["O"].values["a"] == pytest.approx(math.sqrt(0.6 * 0.4))
-    assert "population std 0.2000" in found["SC"].note and "1 guessed" in found["SC"].note
+    assert "population std 0.2000" in found["SC"].note and "the 1 replies" in found["SC, upstream"].note
 
 
 def test_viescore_correlates_with_the_mean_of_raters(tmp_path: Path) -> None:
     uids = [f"s{n}" for n in range(6)]
     for model, order in (("A", [1, 2, 3, 4, 5, 6]), ("B", [6, 5, 4, 3, 1, 2])):
         for part in ("SC", "PQ"):
-            write(tmp_path / "runs" / model / f"{part}.json", {u: {"score": [m]} for u, m in zip(uids, order, strict=True)})
+            write(tmp_path / "runs" / "T" / model / f"{part}.json", {u: {"score": [m]} for u, m in zip(uids, order, strict=True)})
     cells = ["[0,0]", "[0,0.5]", "[0.5,0.5]", "[0.5,1]", "[1,1]", "[1, 1]"]
     ratings = "uid\tA\tB\n" + "".join(f"{u}\t{c}\t{c}\n" for u, c in zip(uids, cells, strict=True))
-    raters = [write(tmp_path / f"rater{n}.tsv", ratings) for n in (1, 2, 3)]
+    raters = [write(tmp_path / "T" / f"rater{n}.tsv", ratings) for n in (1, 2, 3)]
     found = named(VIEScore(human=raters).aggregate([tmp_path / "runs"]))
-    a, b = (figure(found[f"rho SC {m}"]).value for m in "AB")
-    assert a is not None and b is not None and a > 0.9 and b < -0.8
-    assert figure(found["rho SC"]).value == pytest.approx(math.tanh((a + b) / 2))
+    a, b = (figure(found[f"rho SC T/{m}"]) for m in "AB")
+    assert a.value is not None and b.value is not None and a.value > 0.9 and b.value < -0.8
+    assert a.low is not None and a.low <= a.value and a.items == 6
+    task = figure(found["rho SC T"]).value
+    assert task == pytest.approx(math.tanh((a.value + b.value) / 2))
+    assert figure(found["rho SC"]).value == pytest.approx(math.tanh(task))
+
+
+def test_viescores_correlation_is_spearmans_rho() -> None:
+    rng = np.random.default_rng(5)
+    x = {str(n): float(v) for n, v in enumerate(rng.integers(0, 5, 60))}
+    y = {k: v + rng.normal() for k, v in x.items()}
+    rho = float(spearmanr(list(x.values()), list(y.values())).statistic)
+    found = correlation(x, y)
+    assert found is not None and found.value == pytest.approx(rho)
+
+
+def test_the_same_model_name_in_two_tasks_is_two_systems(tmp_path: Path) -> None:
+    uids = [f"s{n}" for n in range(6)]
+    cells = ["[0,0]", "[0,0.5]", "[0.5,0.5]", "[0.5,1]", "[1,1]", "[1,1]"]
+    raters = []
+    for task, order in (("T1", 1), ("T2", -1)):
+        for part in ("SC", "PQ"):
+            write(tmp_path / task / "M" / f"{part}.json", {u: {"score": [n]} for n, u in enumerate(uids)})
+        ratings = "uid\tM\n" + "".join(f"{u}\t{c}\n" for u, c in zip(uids, cells[::order], strict=True))
+        raters.append(write(tmp_path / "human" / task / "rater1.tsv", ratings))
+    found = named(VIEScore(human=raters).aggregate([tmp_path / "T1", tmp_path / "T2"]))
+    assert figure(found["rho SC T1/M"]).value > 0.9 and figure(found["rho SC T2/M"]).value < -0.9  # type: ignore[operator]
+    other = write(tmp_path / "human" / "T1" / "r.tsv", "uid\tOther\ns0\t[1,1]\ns1\t[0,0]\n")
+    with pytest.raises(BenchError, match="TASK/MODEL"):
+        VIEScore(human=[other]).aggregate([tmp_path / "T1"])
 
 
 # The command

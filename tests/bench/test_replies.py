@@ -33,6 +33,10 @@ UEVAL = [
     ('<think>{"criteria_met": true}?</think>{"criteria_met": false}', False, "what is weighed while thinking is none"),
     ('{"criteria_met": tr', None, "cut off"),
     ("", None, "empty"),
+    ('<think>{"criteria_met": true}? hmm', None, "it still thinks (cut off)"),
+    ('<think>{"criteria_met": true}?</think> I cannot decide.', None, "nothing after thinking"),
+    ('{"criteria_met": true, "explanation": "the pic', True, "cut off after the verdict"),
+    ('{"criteria_met": true or false', None, "the form is repeated, cut off"),
     ("null", None, "JSON, but no object"),
     ('{"criteria_met": ' + "[" * 5000, None, "nested without end"),
 ]
@@ -58,6 +62,9 @@ WISE_LEGACY = [
     ("<think>Consistency: 0</think>Consistency: 2\nRealism: 2\nAesthetic Quality: 2", (2, 2, 2), "thinking is no answer"),
     ("Inconsistency: 2\nRealism: 1\nAesthetic Quality: 1", None, "another word that ends alike"),
     ("I cannot judge this.", None, "refused"),
+    ("Consistency: 0-2\nRealism: 0-2\nAesthetic Quality: 0-2", None, "the form is repeated"),
+    ("Consistency: 2 out of 5\nRealism: 1\nAesthetic Quality: 1", None, "another scale, in words"),
+    ("<think>Consistency: 2\nRealism: 1\nAesthetic Quality: 1", None, "it still thinks (cut off)"),
     ("", None, "empty"),
 ]
 
@@ -73,6 +80,12 @@ WISE_VERIFIED = [
     ("Score: 1/2", None, "another scale"),
     ("<think>Score: 0?</think>\nScore: 1", 1, "thinking is no answer"),
     ("0\n1", None, "two lines"),
+    ("Score: 0-1", None, "the form is repeated"),
+    ("Score: 0 or 1", None, "the form is repeated"),
+    ("Score: 0|1", None, "the form is repeated"),
+    ("Score: 1 out of 10", None, "another scale, in words"),
+    ("Score: 1.", 1, "a full stop"),
+    ("<think>If it shows mooncakes then Score: 1, let me check", None, "it still thinks (cut off)"),
     ("yes", None, "a word"),
     ("", None, "empty"),
 ]
@@ -92,6 +105,16 @@ RISE = [
     ("Final Score: 5\n\n2. Also, the sky", 5, "a list goes on below (upstream: 5 and 2, and it dies)"),
     ("Final Scores: 4, 3", None, "two marks for one question (upstream: both)"),
     ("Final Score: four", None, "a word"),
+    ("**Final Score:** **4**/10", None, "another scale, stars between"),
+    ("**Final Score:** **4** out of **10**", None, "another scale, stars between"),
+    ("**Final Score:** **4**/**5**", 4, "of the full mark, stars between"),
+    ("Final Score: 3 or 4", None, "two answers"),
+    ("Final Score: 3 to 4", None, "a range"),
+    ("Final Score: 3~4", None, "a range"),
+    ("Final Score: **1**-**5**", None, "the form is repeated, stars between"),
+    ("Final Score: 4 1/2", None, "four and a half"),
+    ("Final Score: 5\nBut the Final Score depends.", None, "the last one has no number"),
+    ("<think>maybe Final Score: 5 but wait", None, "it still thinks (cut off)"),
     ("<think>Final Score: 1</think>Final Score: 5", 5, "thinking is no answer"),
     ("Failed to obtain answer via API. ", None, "upstream's mark of a failed call"),
     ("", None, "empty"),
@@ -114,6 +137,12 @@ VIESCORE = [
     ("About 7 I would say", None, "no form (upstream: a random number from the second try on)"),
     ("", None, "empty"),
     ("7", None, "one number for two marks"),
+    ('{"score": [7 8]}', None, "broken: not to be guessed"),
+    ('{"score": ["1_0", 5]}', None, "Python's own way to write 10"),
+    ('{"score": [1' + "0" * 400 + ", 5]}", None, "a number that no float holds"),
+    ('<think>{"score": [9, 9]}</think>cannot', None, "nothing after thinking"),
+    ("NaN", None, "no number"),
+    ('{"score": [NaN, 5]}', None, "not a number"),
 ]
 
 COMM = [
@@ -123,6 +152,9 @@ COMM = [
     ('{"overall_score": null}', None, "no mark (upstream: 0)"),
     ('{"overall_score": 12}', None, "out of range (upstream: 12)"),
     ('{"overall_score": [7]}', None, "a list"),
+    ('{"overall_score": 7 8}', None, "broken: not to be guessed"),
+    ('{"overall_score": 7 out of 20}', None, "broken: no scale of ours"),
+    ("{'overall_score': 7}", 7, "a Python literal"),
     ("7", None, "no object"),
     ("", None, "empty"),
 ]
@@ -137,6 +169,27 @@ def two_marks(raw: str) -> list[float] | None:
     return viescore.read_scores(raw, 2)
 
 
+DOCUMENT = '{"style_consistency": 8, "entity_consistency": 7, "trend_consistency": 9, "overall_consistency": 8, %s}'
+COMM_DOCUMENT = [
+    (DOCUMENT % '"completeness": 6, "image_quality": 9', 6, "the plain form"),
+    (DOCUMENT % '"completeness": 6', None, "one mark is missing"),
+    (DOCUMENT % '"completeness": "NA", "image_quality": 9', None, "one is no mark"),
+    ("{}", None, "nothing"),
+]
+COMM_DESCRIPTIONS = [
+    ('{"pictures": ["a", "b"]}', ["a", "b"], "the plain form"),
+    ('{"pictures": []}', [], "a document without pictures"),
+    ('{"pictures": ["a", 2]}', None, "not a text"),
+    ('{"pictures": "a"}', None, "no list"),
+    ("a, b", None, "no object"),
+]
+
+
+def completeness(raw: str) -> float | None:
+    found = comm._document_marks(raw)
+    return found["completeness"] if found else None
+
+
 CASES: list[tuple[str, Callable[[str], Any], list[tuple[str, Any, str]]]] = [
     ("ueval", ueval.read_verdict, UEVAL),
     ("wise-legacy", marks, WISE_LEGACY),
@@ -144,6 +197,8 @@ CASES: list[tuple[str, Callable[[str], Any], list[tuple[str, Any, str]]]] = [
     ("rise", rise.read_final_score, RISE),
     ("viescore", two_marks, VIESCORE),
     ("comm", comm._overall, COMM),
+    ("comm document", completeness, COMM_DOCUMENT),
+    ("comm descriptions", comm._descriptions, COMM_DESCRIPTIONS),
 ]
 ROWS = [(name, parse, *row) for name, parse, rows in CASES for row in rows]
 

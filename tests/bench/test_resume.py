@@ -18,6 +18,7 @@ from typing import Any
 import pytest
 from PIL import Image
 
+from interleave_thinker.bench.rise import Rise
 from interleave_thinker.cli import main
 
 COUNT = 30
@@ -124,6 +125,68 @@ def test_a_judge_that_fails_one_call_in_five_leaves_the_rest_as_it_is(
     judge_server.answer, before = whole, len(judge_server.asked)
     assert main([*words, *judge_server.options, *(["--retry-failed"] if kind == "babbles" else [])]) == 0
     assert len(judge_server.asked) - before == len(lost) and wise_marks(run) == right
+
+
+def test_a_rise_item_whose_consistency_call_failed_is_not_passed(tmp_path: Path, judge_server: Any) -> None:
+    """One call in five fails: accuracy is that of the items judged whole, and the others are counted."""
+    folder = tmp_path / "run" / "outputs" / "images" / "causal_reasoning"
+    folder.mkdir(parents=True)
+    rows = []
+    for n in range(10):
+        Image.new("RGB", (8, 8), (n, 0, 0)).save(folder / f"causal_reasoning_{n}.png")
+        Image.new("RGB", (8, 8), (0, n, 0)).save(tmp_path / f"{n}.png")
+        row = {"index": f"causal_reasoning_{n}", "category": "causal_reasoning", "instruction": f"thing {n}"}
+        rows.append(row | {"image": f"{n}.png", "reference": "x"})
+    data = tmp_path / "rise.json"
+    data.write_text(json.dumps(rows), encoding="utf-8")
+
+    def answer(text: str) -> str | None:
+        lost = "has stayed as it was" in text and int(re.search(r"thing (\d+)", text).group(1)) % 5 == 0  # type: ignore[union-attr]
+        return None if lost else "Final Score: 5"
+
+    judge_server.answer = answer
+    words = ["bench", "rise", "judge", "--data", str(data), "--out", str(tmp_path / "run"), *judge_server.options]
+    assert main(words) == 0
+    accuracy = next(m for m in Rise(data).aggregate([tmp_path / "run/scores/judge.json"]) if m.name == "accuracy")
+    assert len(accuracy.values) == 8 and accuracy.failed == 2
+
+
+def test_a_second_judge_is_asked_everything_and_the_first_nothing_again(
+    tmp_path: Path, judge_server: Any, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words, _ = wise_run(tmp_path)
+    known = json.loads(judge_server.endpoints.read_text())
+    judge_server.endpoints.write_text(json.dumps(known | {"other": known["judge"] | {"model": "other"}}))
+    other = ["--judge", "endpoint:other", "--endpoints", str(judge_server.endpoints)]
+    counts = []
+    for options in (judge_server.options, other, judge_server.options, other):
+        before = len(judge_server.asked)
+        capsys.readouterr()
+        assert main([*words, *options]) == 0
+        counts.append(len(judge_server.asked) - before)
+        assert f"{counts[-1]} judge calls" in (said := capsys.readouterr().out) or counts[-1] == 0, said
+    assert counts == [COUNT, COUNT, 0, 0]
+
+
+def test_a_picture_that_cannot_be_read_costs_its_own_item_only(
+    tmp_path: Path, judge_server: Any, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words, run = wise_run(tmp_path)
+    (run / "outputs" / "34.png").write_bytes(b"no picture")
+    assert main([*words, *judge_server.options]) == 0
+    said = capsys.readouterr().out
+    assert "34 could not be judged: Cannot read picture" in said and f"| {COUNT - 1} of {COUNT} |" in said
+
+
+def test_a_run_goes_on_only_with_what_it_was_begun_with(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    words = ["bench", "tiny", "generate", "--requests", "1", "--system", "raw", "--out", str(tmp_path / "run")]
+    assert main(words) == 0
+    for other in (["--request-seed", "2"], ["--size", "128x128"], ["--system", "no-critic"]):
+        capsys.readouterr()
+        assert main([*words, *other]) == 1
+        assert "Choose another --out" in capsys.readouterr().err
+    assert main(["bench", "tiny", "judge", "--requests", "2", "--out", str(tmp_path / "run")]) == 1
+    assert main([*words, "--limit", "0"]) == 1
 
 
 def test_an_unreadable_reply_is_asked_for_three_times_and_then_kept(tmp_path: Path, judge_server: Any) -> None:
