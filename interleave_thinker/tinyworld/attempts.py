@@ -26,6 +26,8 @@ from .scene import Scene, random_scene
 
 WALKERS = 64
 STEPS_OF_A_WALK = 5
+TRIES = (2, 5)
+"""Attempts at one step: two, for many different steps, or five, for comparing as many as T_max allows."""
 
 
 def make_attempts(pipeline: TinyKontextPipeline, out: Path, count: int, seed: int = 0) -> int:
@@ -37,7 +39,7 @@ def make_attempts(pipeline: TinyKontextPipeline, out: Path, count: int, seed: in
     while have < count:
         walkers = [_Walker(rng, have + i) for i in range(WALKERS)]
         for _ in range(STEPS_OF_A_WALK):
-            for again in range(2):
+            for again in range(rng.choice(TRIES)):
                 have = _attempt_all(pipeline, walkers, again, rng, out, have)
             for walker in walkers:
                 walker.go_on(rng)

@@ -43,7 +43,7 @@ def _add_train(what: Any) -> None:
     train.add_argument("--learning-rate", type=float)
     train.add_argument("--seed", type=int, default=0)
     train.add_argument("--tokenizer", type=Path, help="generator: a CLIP tokenizer folder")
-    train.add_argument("--attempts", type=Path, help="critic: folder written by `tinyworld attempts`")
+    train.add_argument("--attempts", type=Path, nargs="+", default=[], help="critic: folders of `tinyworld attempts`")
     train.add_argument("--start-from", type=Path, help="a trained folder to go on from")
     train.set_defaults(do=_train)
 
@@ -70,7 +70,7 @@ def _train(options: argparse.Namespace) -> None:
         return
     from .sft import train_agent
 
-    if options.model == "critic" and options.attempts is None:
+    if options.model == "critic" and not options.attempts:
         raise ConfigError("The critic learns from real attempts: give --attempts (see `tinyworld attempts`).")
     steps, batch, rate = (1500, 48, 1e-3) if options.model == "critic" else (1200, 32, 8e-4)
     train_agent(

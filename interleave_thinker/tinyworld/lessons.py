@@ -14,7 +14,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 from PIL import Image
 
 from ..critic import white_canvas
@@ -163,23 +165,26 @@ def _wrong(before: Scene | None, wanted: Scene, rng: random.Random) -> Scene:
 class AttemptPool:
     """Attempts that the generator really made (`attempts.py`), as cases labelled by the checker."""
 
-    def __init__(self, folder: Path):
-        self.folder = folder
-        lines = (folder / "attempts.jsonl").read_text(encoding="utf-8").splitlines()
-        self.records = [json.loads(line) for line in lines]
-        self.groups: dict[str, list[int]] = {}
+    def __init__(self, folders: Sequence[Path]):
+        self.records: list[dict[str, Any]] = []
+        for folder in folders:
+            for line in (folder / "attempts.jsonl").read_text(encoding="utf-8").splitlines():
+                self.records.append(json.loads(line) | {"folder": folder})
+        self.groups: dict[tuple[Path, str], list[int]] = {}
         self.right: list[int] = []
         self.wrong: list[int] = []
         self.drawn = [i for i, r in enumerate(self.records) if not r["before"]]
         self.edited = [i for i, r in enumerate(self.records) if r["before"]]
         for i, record in enumerate(self.records):
-            self.groups.setdefault(record["group"], []).append(i)
+            self.groups.setdefault((record["folder"], record["group"]), []).append(i)
             (self.right if self.case(i).right else self.wrong).append(i)
         self.several = [g for g in self.groups.values() if len(g) > 1]
 
     @lru_cache(maxsize=100_000)  # noqa: B019
-    def _image(self, name: str) -> Image.Image:
-        return Image.open(self.folder / name).convert("RGB")
+    def _image(self, path: Path) -> Image.Image:
+        with Image.open(path) as image:
+            picture: Image.Image = image.convert("RGB")
+            return picture
 
     def case(self, index: int) -> Case:
         r = self.records[index]
@@ -188,12 +193,12 @@ class AttemptPool:
             Scene(**r["after"]) if r["after"] else None,
             r["prompt"],
             r["used"],
-            self._image(r["before_image"]) if r["before_image"] else None,
-            self._image(r["after_image"]),
+            self._image(r["folder"] / r["before_image"]) if r["before_image"] else None,
+            self._image(r["folder"] / r["after_image"]),
         )
 
     def balanced_case(self, rng: random.Random) -> Case:
-        return self.case(rng.choice(self.right if rng.random() < 0.5 else self.wrong))
+        return varied(self.case(rng.choice(self.right if rng.random() < 0.5 else self.wrong)), rng)
 
     def restated_case(self, rng: random.Random) -> Case:
         """A real attempt under other words: what was wanted is invented to fit it, or to miss by little.
@@ -202,7 +207,7 @@ class AttemptPool:
         a critic learns to read instead of to look.
         """
         drawn = rng.random() < 0.5
-        case = self.case(rng.choice(self.drawn if drawn else self.edited))
+        case = varied(self.case(rng.choice(self.drawn if drawn else self.edited)), rng)
         if case.after is None:
             return case
         voice = Voice(rng, RICHNESS)
@@ -219,9 +224,22 @@ class AttemptPool:
         return replace(case, prompt=prompt, used=used)
 
     def group(self, rng: random.Random) -> list[Case]:
+        """Two to five attempts at one step, in any order."""
         chosen = list(rng.choice(self.several))
         rng.shuffle(chosen)
-        return [self.case(i) for i in chosen[:5]]
+        return [varied(self.case(i), rng) for i in chosen[: rng.randint(2, 5)]]
+
+
+def varied(case: Case, rng: random.Random) -> Case:
+    """The same case a pixel aside and a shade lighter or darker, so that pictures are not learned by heart."""
+    x, y, light = rng.randint(-1, 1), rng.randint(-1, 1), rng.uniform(0.97, 1.03)
+
+    def vary(image: Image.Image) -> Image.Image:
+        pixels = np.roll(np.pad(np.asarray(image), ((1, 1), (1, 1), (0, 0)), "edge"), (y, x), (0, 1))[1:-1, 1:-1]
+        return Image.fromarray(np.clip(pixels * light, 0, 255).astype(np.uint8), "RGB")
+
+    before = vary(case.before_image) if case.before_image is not None else None
+    return replace(case, before_image=before, after_image=vary(case.after_image))
 
 
 def _one_off(scene: Scene, rng: random.Random) -> Scene:

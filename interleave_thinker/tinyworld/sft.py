@@ -50,11 +50,11 @@ class Lessons(Dataset[Lesson]):
         if self.role == "planner":
             return planner_lesson(rng, PROMPTS)
         chance = rng.random()
-        if self.pool is None or chance < 0.2:
+        if self.pool is None or chance < 0.15:
             return critic_lesson(rendered_case(rng), PROMPTS)
-        if chance < 0.28:
+        if chance < 0.3:
             return compare_lesson(self.pool.group(rng), PROMPTS)
-        if chance < 0.5:
+        if chance < 0.6:
             return critic_lesson(self.pool.balanced_case(rng), PROMPTS)
         return critic_lesson(self.pool.restated_case(rng), PROMPTS)
 
@@ -98,7 +98,7 @@ def train_agent(
     batch: int = 48,
     learning_rate: float = 1e-3,
     seed: int = 0,
-    attempts: Path | None = None,
+    attempts: Sequence[Path] = (),
     start_from: Path | None = None,
 ) -> None:
     """Train `role` ("critic" or "planner") and save it as a folder `out / role`."""
