@@ -14,6 +14,9 @@ from comfy_api.latest import ComfyExtension, io
 
 from . import agents, critic, diffusers, document, internal, loop_close, loop_open, planner
 from .folders import add_model_folders
+from .routes import add_routes
+
+add_routes()
 
 
 class InterleaveThinker(ComfyExtension):

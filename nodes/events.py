@@ -24,15 +24,15 @@ check_interrupt = comfy.model_management.throw_exception_if_processing_interrupt
 
 
 def send(event: str, node_id: str, facts: Mapping[str, Any]) -> None:
-    """Tell the client that queued the prompt; nothing is sent where there is none."""
+    """Tell every open page and client: a second tab, or one that was reloaded under another id, shows the run too."""
     server = PromptServer.instance
-    if server is None or server.client_id is None:
+    if server is None:
         return
     context = get_executing_context()
     message = {"event": event, "node": node_id, **facts}
     if context is not None:
         message["prompt_id"] = context.prompt_id
-    server.send_sync(EVENT, message, server.client_id)
+    server.send_sync(EVENT, message)
 
 
 def show_text(text: str, node_id: str) -> None:

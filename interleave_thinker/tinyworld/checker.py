@@ -108,6 +108,8 @@ def _cover(pixels: NDArray[Any], background: int) -> tuple[NDArray[Any], int]:
         return np.zeros((SIDE, SIDE), dtype=np.float32), background
     votes = np.bincount(_nearest(pixels[strong]), minlength=len(_NAMES))
     votes[background] = 0
+    if not votes.any():  # blurred background, and no colour of its own
+        return np.zeros((SIDE, SIDE), dtype=np.float32), background
     color = int(votes.argmax())
     line = _PALETTE[color] - _PALETTE[background]
     cover = ((pixels - _PALETTE[background]) @ line) / float(line @ line)

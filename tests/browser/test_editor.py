@@ -71,3 +71,92 @@ def test_an_error_inside_the_loop_is_shown_with_its_place(page, comfy, tmp_path)
     assert "node 16" in toast.inner_text()
     page.screenshot(path=str(tmp_path / "toast.png"))
     assert page.problems == []
+
+
+def strip(page):
+    """Per step of the live view on Loop Close: the labels of its attempts."""
+    return page.evaluate(
+        "() => [...document.querySelectorAll('.itk')].map(view => [...view.querySelectorAll('.itk-step')].map("
+        "step => [...step.querySelectorAll('button')].map(b => b.getAttribute('aria-label'))))"
+    )
+
+
+def open_sidebar(page):
+    page.keyboard.press("Escape")
+    page.locator(".side-bar-button", has_text="Interleave").first.click()
+    page.wait_for_timeout(500)
+
+
+def wait_until(page, condition, seconds=180):
+    for _ in range(seconds * 5):
+        if condition():
+            return
+        page.wait_for_timeout(200)
+    raise AssertionError("waited in vain")
+
+
+def finished(comfy):
+    return [h for h in comfy.get("/history").values() if h["status"]["completed"]]
+
+
+def test_the_live_view_shows_attempts_and_survives_a_reload_and_a_second_tab(page, comfy, tmp_path):
+    open_editor(page, comfy)
+    graph = json.loads((REPO / "workflows" / "tiny_story.json").read_text())
+    close = next(n for n in graph["nodes"] if n["type"] == "InterleaveThinkerLoopClose")
+    for node in graph["nodes"]:
+        if node["type"] == "InterleaveThinkerLoopOpen":
+            node["widgets_values"][0] = 4711  # another seed than other tests: nothing is recalled
+    before = len(finished(comfy))
+    page.evaluate("graph => window.app.loadGraphData(graph)", graph)
+    other = page.context.browser.new_page(viewport={"width": 1600, "height": 950})
+    open_editor(other, comfy)
+    other.evaluate("graph => window.app.loadGraphData(graph)", graph)
+    page.evaluate("async () => await window.app.queuePrompt(0)")
+    wait_until(page, lambda: any(any(step) for view in strip(page) for step in view))
+    page.reload()
+    page.wait_for_function("() => window.app?.graph && window.app?.extensionManager", timeout=120_000)
+    wait_until(page, lambda: len(finished(comfy)) > before)
+    page.wait_for_timeout(1000)
+    # What the reloaded page missed is in the run's folder; the other tab heard everything.
+    folder = max((comfy.output / "interleave").iterdir(), key=lambda p: p.stat().st_mtime)
+    attempts = [json.loads(line) for line in (folder / "trajectory.jsonl").read_text().splitlines()]
+    heard = strip(other)[0]
+    assert sum(map(len, heard)) == len(attempts) and len(heard) == 4
+    assert any("rejected" in label for step in heard for label in step)
+    shown = other.evaluate("() => [...document.querySelectorAll('.itk img')].map(i => i.naturalWidth)")
+    assert len(shown) == len(attempts)
+    open_sidebar(other)
+    other.locator(".itk-side .itk-thumb").nth(1).click()
+    assert other.locator(".itk-side .itk-details").count() == 1
+    other.screenshot(path=str(tmp_path / "live.png"))
+    title = other.evaluate("id => window.app.graph.getNodeById(id).title", close["id"])
+    assert title
+    assert page.problems == []
+
+
+def test_model_text_in_the_live_view_is_text(page, comfy):
+    """Markup, script addresses, right-to-left text and a very long reply are shown, not run."""
+    open_editor(page, comfy)
+    load(page, "tiny_story")
+    hostile = '<img src=x onerror="window.hit=1"><script>window.hit=1</script> [a](javascript:window.hit=1) \u202eشكرا 🙂 '
+    plan = {"execution_plan": [{"step_number": 1, "prompt": hostile, "auxiliary_text": hostile}]}
+    facts = {"step": 1, "attempt": 1, "t_max": 2, "prompt": hostile * 2, "seed": 1, "seconds": 1, "file": "x/attempts/none.png"}
+    judgment = {"accepted": False, "parsed": True, "refined_prompt": hostile, "reasoning": hostile * 900}
+    page.evaluate(
+        "events => { for (const detail of events) window.app.api.dispatchCustomEvent('interleave_thinker', detail) }",
+        [
+            {"event": "plan", "node": "31", "run": hostile, "plan": plan},
+            {"event": "attempt", "node": "31", **facts},
+            {"event": "judgment", "node": "31", "judgment": judgment, **facts},
+        ],
+    )
+    page.wait_for_timeout(1500)
+    open_sidebar(page)
+    page.locator(".itk-side .itk-thumb").first.click()
+    page.wait_for_timeout(300)
+    assert page.evaluate("() => window.hit") is None
+    assert "<script>" in page.locator(".itk-side").inner_text()
+    inside = page.evaluate("() => document.querySelectorAll('.itk script, .itk a, .itk iframe').length")
+    assert inside == 0
+    wide = "() => { const view = document.querySelector('.itk-side .itk'); return view.scrollWidth - view.clientWidth }"
+    assert page.evaluate(wide) <= 2, "long words are broken, not pushed out of sight"

@@ -1,0 +1,139 @@
+/**
+ * What a loop has done so far, as the pack's events and a run's saved files tell it.
+ * Pure: knows nothing of the page or of the network.
+ */
+
+/** A loop of which nothing is known yet. */
+export function emptyRun() {
+  return { run: "", node: "", steps: [], current: null, status: "", reason: "", tMax: 0, speech: "" };
+}
+
+/** The run after one event of the pack ("plan", "trying", "attempt", "judgment", "chosen", "done"). */
+export function reduce(run, facts) {
+  const next = { ...run, node: String(facts.node ?? run.node), tMax: facts.t_max ?? run.tMax };
+  switch (facts.event) {
+    case "plan":
+      return { ...emptyRun(), run: String(facts.run ?? ""), node: next.node, steps: planSteps(facts.plan), status: "running" };
+    case "trying":
+      return { ...next, current: [facts.step, facts.attempt], speech: "", status: "running" };
+    case "attempt":
+      return withAttempt({ ...next, current: [facts.step, facts.attempt], run: runOf(facts.file) || next.run }, facts, {
+        file: String(facts.file ?? ""),
+        prompt: String(facts.prompt ?? ""),
+        seed: facts.seed,
+        seconds: facts.seconds,
+        recalled: Boolean(facts.recalled),
+      });
+    case "judgment":
+      return { ...withAttempt(next, facts, { judgment: facts.judgment ?? null }), speech: "" };
+    case "chosen":
+      return { ...next, steps: next.steps.map((s) => (s.step === facts.step ? { ...s, chosen: facts.chosen, accepted: facts.accepted } : s)) };
+    case "done":
+      return { ...next, current: null, speech: "", status: String(facts.status ?? "done"), reason: String(facts.reason ?? "") };
+    default:
+      return next;
+  }
+}
+
+/** A run as run.json and the lines of trajectory.jsonl have it; lines that cannot be read are passed over. */
+export function fromFiles(name, state, lines) {
+  const saved = state?.trajectory ?? {};
+  let run = { ...emptyRun(), run: name, steps: planSteps(saved.plan), status: String(saved.status ?? ""), title: String(state?.title ?? "") };
+  for (const line of lines) {
+    let record;
+    try {
+      record = JSON.parse(line);
+    } catch {
+      continue;
+    }
+    if (!record || typeof record !== "object" || !record.step) continue;
+    run = withAttempt(run, record, {
+      file: `${name}/${record.file ?? ""}`,
+      prompt: String(record.prompt ?? ""),
+      seed: record.seed,
+      seconds: record.seconds,
+      recalled: false,
+      judgment: record.judgment ?? null,
+      overridden: Boolean(record.overridden),
+    });
+  }
+  for (const result of saved.results ?? []) {
+    run = { ...run, steps: run.steps.map((s) => (s.step === result.step ? { ...s, chosen: result.chosen, accepted: result.accepted } : s)) };
+  }
+  return run;
+}
+
+/** The words of `after`, each with whether `before` lacks it there (longest common subsequence). */
+export function changedWords(before, after) {
+  const a = words(before);
+  const b = words(after);
+  if (a.length * b.length > 250_000) return b.map((word) => ({ word, isNew: false }));
+  const common = Array.from({ length: a.length + 1 }, () => new Uint16Array(b.length + 1));
+  for (let i = a.length - 1; i >= 0; i--) {
+    for (let j = b.length - 1; j >= 0; j--) {
+      common[i][j] = a[i] === b[j] ? common[i + 1][j + 1] + 1 : Math.max(common[i + 1][j], common[i][j + 1]);
+    }
+  }
+  const out = [];
+  let i = 0;
+  for (let j = 0; j < b.length; ) {
+    if (i < a.length && a[i] === b[j]) {
+      out.push({ word: b[j++], isNew: false });
+      i++;
+    } else if (i < a.length && common[i + 1][j] >= common[i][j + 1]) {
+      i++;
+    } else {
+      out.push({ word: b[j++], isNew: true });
+    }
+  }
+  return out;
+}
+
+/** "accepted", "rejected", "unread", "picked" or "" (not judged yet, or not at all). */
+export function verdictOf(attempt) {
+  if (attempt?.overridden) return "picked";
+  if (!attempt?.judgment) return "";
+  if (!attempt.judgment.parsed) return "unread";
+  return attempt.judgment.accepted ? "accepted" : "rejected";
+}
+
+/** Folder and name, below the output folder, of a picture that an event names. */
+export function pictureOf(file) {
+  const parts = String(file).split("/");
+  return { filename: parts.pop() ?? "", subfolder: ["interleave", ...parts].join("/"), type: "output" };
+}
+
+function planSteps(plan) {
+  const steps = Array.isArray(plan?.execution_plan) ? plan.execution_plan : [];
+  return steps.map((step, index) => ({
+    step: index + 1,
+    number: step?.step_number ?? index + 1,
+    text: String(step?.auxiliary_text || step?.instruction || ""),
+    prompt: step?.prompt ?? null,
+    attempts: [],
+    chosen: 0,
+    accepted: true,
+  }));
+}
+
+function withAttempt(run, place, more) {
+  const known = run.steps.some((s) => s.step === place.step);
+  const steps = known ? run.steps : [...run.steps, { step: place.step, number: place.step, text: "", prompt: "", attempts: [], chosen: 0, accepted: true }];
+  return {
+    ...run,
+    steps: steps.map((s) => {
+      if (s.step !== place.step) return s;
+      const others = s.attempts.filter((a) => a.attempt !== place.attempt);
+      const mine = s.attempts.find((a) => a.attempt === place.attempt) ?? { attempt: place.attempt };
+      return { ...s, attempts: [...others, { ...mine, ...more }].sort((a, b) => a.attempt - b.attempt) };
+    }),
+  };
+}
+
+function runOf(file) {
+  return String(file ?? "").split("/")[0];
+}
+
+function words(text) {
+  return String(text ?? "").split(/(\s+)/).filter((w) => w.trim());
+}
