@@ -46,6 +46,7 @@ class _Tally:
     shares: list[float] = field(default_factory=list)
     attempts: list[int] = field(default_factory=list)
     verdicts: dict[str, tuple[bool, bool]] = field(default_factory=dict)
+    undecided: int = 0
 
 
 def evaluate(weights: Path, count: int, seed: int, limits: Sequence[int]) -> dict[str, Any]:
@@ -81,6 +82,8 @@ def evaluate(weights: Path, count: int, seed: int, limits: Sequence[int]) -> dic
         "plan_right": statistics.mean(right),
         "critic_balanced_accuracy": balanced_accuracy(list(verdicts.values())),
         "critic_verdicts": len(verdicts),
+        "critic_recall": recalls(list(verdicts.values())),
+        "undecided": sum(row.undecided for row in rows.values()),
         "step_success": {name: _interval(row.shares, seed) for name, row in rows.items()},
         "gain": {
             f"{last}-{first}": _interval(_difference(rows[last], rows[first]), seed),
@@ -92,12 +95,18 @@ def evaluate(weights: Path, count: int, seed: int, limits: Sequence[int]) -> dic
 
 def balanced_accuracy(verdicts: Sequence[tuple[bool, bool]]) -> float:
     """Mean of the shares of right and of wrong attempts that were judged so; (judged, truth) pairs."""
-    sides = []
-    for truth in (True, False):
+    sides = list(recalls(verdicts).values())
+    return statistics.mean(sides) if sides else 0.0
+
+
+def recalls(verdicts: Sequence[tuple[bool, bool]]) -> dict[str, float]:
+    """Share of the right attempts that were accepted, and of the wrong ones that were rejected."""
+    sides = {}
+    for truth, name in ((True, "right_accepted"), (False, "wrong_rejected")):
         judged = [j == t for j, t in verdicts if t is truth]
         if judged:
-            sides.append(statistics.mean(judged))
-    return statistics.mean(sides) if sides else 0.0
+            sides[name] = statistics.mean(judged)
+    return sides
 
 
 def table(figures: dict[str, Any]) -> str:
@@ -111,6 +120,8 @@ def table(figures: dict[str, Any]) -> str:
         f"| plan right | {figures['plan_right']:.1%} |",
         f"| critic, balanced accuracy ({figures['critic_verdicts']} verdicts) | "
         f"{figures['critic_balanced_accuracy']:.1%} |",
+        *(f"| of that, {name.replace('_', ' ')} | {share:.1%} |" for name, share in figures["critic_recall"].items()),
+        f"| attempts after a picture that shows nothing of this world, left out of it | {figures['undecided']} |",
         "",
         "| row | step success | 95% interval | attempts per step |",
         "|---|---|---|---|",
@@ -179,6 +190,9 @@ def _count(tally: _Tally, session: Session, request: Request) -> None:
         if attempt.judgment is not None and attempt.judgment.parsed:
             before = session.image(attempt.reference_key) if attempt.reference_key else None
             step: PlanStep = session.state.plan.steps[attempt.step - 1]
+            if before is not None and checker.read(before).scene is None:
+                tally.undecided += 1  # nobody can say what the edit of such a picture should show
+                continue
             truth = checker.step_succeeded(step.prompt or "", before, session.image(attempt.image_key))
             tally.verdicts[f"{attempt.key} {step.prompt}"] = (attempt.judgment.accepted, truth)
     for step_result in session.state.results:

@@ -11,7 +11,7 @@ from __future__ import annotations
 import json
 import random
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -20,6 +20,7 @@ import numpy as np
 from PIL import Image
 
 from ..critic import white_canvas
+from . import checker
 from .language import Edit, Voice, picture_after, random_edit, read_caption, read_edit
 from .requests import RICHNESS, draw_request
 from .scene import ATTRIBUTES, COLORS, POSITIONS, SHAPES, SIDE, SIZES, Jitter, Scene, random_scene, render
@@ -78,7 +79,10 @@ def critic_lesson(case: Case, prompts: dict[str, str]) -> Lesson:
 
 
 def compare_lesson(cases: Sequence[Case], prompts: dict[str, str]) -> Lesson:
-    """Several attempts at the same step; the right answer is the first with the most right attributes."""
+    """Several attempts at the same step; the right answer is the last of those with the most right attributes.
+
+    The last, because prompts get better from attempt to attempt: it is the one to keep where nothing else tells.
+    """
     first = cases[0]
     text = prompts["compare"].replace("{original_instruction}", first.prompt)
     scores = [_compared(first.wanted, c.after).count("ok") for c in cases]
@@ -86,7 +90,7 @@ def compare_lesson(cases: Sequence[Case], prompts: dict[str, str]) -> Lesson:
         f"{i} {_words(c.after, UNCLEAR)} {s} ok" for i, (c, s) in enumerate(zip(cases, scores, strict=True), 1)
     )
     before = first.before_image or white_canvas((SIDE, SIDE))
-    best = scores.index(max(scores)) + 1
+    best = max(i for i, s in enumerate(scores, 1) if s == max(scores))
     think = f"before {_words(first.before, 'sheet')} wanted {_words(first.wanted, '')} ; {told}"
     return Lesson(
         (before, *(c.after_image for c in cases), text),
@@ -170,6 +174,9 @@ class AttemptPool:
         for folder in folders:
             for line in (folder / "attempts.jsonl").read_text(encoding="utf-8").splitlines():
                 self.records.append(json.loads(line) | {"folder": folder})
+        for record in self.records:  # as the checker is now, not as it was when they were made
+            after = checker.read(self._image(record["folder"] / record["after_image"])).scene
+            record["after"] = asdict(after) if after else None
         self.groups: dict[tuple[Path, str], list[int]] = {}
         self.right: list[int] = []
         self.wrong: list[int] = []

@@ -15,7 +15,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.utils.data import Dataset
+from torch.utils.data import Dataset, SequentialSampler
 from transformers import (
     Qwen3VLForConditionalGeneration,
     Qwen3VLProcessor,
@@ -35,12 +35,15 @@ from .lessons import (
     rendered_case,
 )
 
+COMPARE_EVERY = 7
+"""One batch of so many teaches to compare attempts; apart, because its turns are three times as long."""
+
 
 class Lessons(Dataset[Lesson]):
     """Lesson number i is drawn from the seed and i alone, so a resumed training sees the same ones."""
 
-    def __init__(self, role: str, count: int, seed: int, pool: AttemptPool | None = None):
-        self.role, self.count, self.seed, self.pool = role, count, seed, pool
+    def __init__(self, role: str, count: int, seed: int, batch: int, pool: AttemptPool | None = None):
+        self.role, self.count, self.seed, self.batch, self.pool = role, count, seed, batch, pool
 
     def __len__(self) -> int:
         return self.count
@@ -50,11 +53,13 @@ class Lessons(Dataset[Lesson]):
         if self.role == "planner":
             return planner_lesson(rng, PROMPTS)
         chance = rng.random()
-        if self.pool is None or chance < 0.15:
+        if self.pool is None:
             return critic_lesson(rendered_case(rng), PROMPTS)
-        if chance < 0.3:
+        if index // self.batch % COMPARE_EVERY == COMPARE_EVERY - 1:
             return compare_lesson(self.pool.group(rng), PROMPTS)
-        if chance < 0.6:
+        if chance < 0.17:
+            return critic_lesson(rendered_case(rng), PROMPTS)
+        if chance < 0.52:
             return critic_lesson(self.pool.balanced_case(rng), PROMPTS)
         return critic_lesson(self.pool.restated_case(rng), PROMPTS)
 
@@ -88,6 +93,13 @@ class Collator:
             row[:at] = -100
         labels[batch["attention_mask"] == 0] = -100
         return {**batch, "labels": labels}
+
+
+class _InOrder(Trainer):
+    """Lessons come as they are numbered: they are drawn at random already, and batches are meant as they are."""
+
+    def _get_train_sampler(self, train_dataset: Any = None) -> SequentialSampler:
+        return SequentialSampler(train_dataset if train_dataset is not None else self.train_dataset)
 
 
 def train_agent(
@@ -131,10 +143,10 @@ def train_agent(
         disable_tqdm=True,
         dataloader_pin_memory=False,
     )
-    trainer = Trainer(
+    trainer = _InOrder(
         model=model,
         args=arguments,
-        train_dataset=Lessons(role, steps * batch, seed, pool),
+        train_dataset=Lessons(role, steps * batch, seed, batch, pool),
         data_collator=Collator(processor),
     )
     trainer.train(resume_from_checkpoint=get_last_checkpoint(str(work)) if work.is_dir() else None)

@@ -134,6 +134,29 @@ def test_the_live_view_shows_attempts_and_survives_a_reload_and_a_second_tab(pag
     assert page.problems == []
 
 
+def test_a_rejected_attempt_can_be_accepted_and_the_document_read(page, comfy):
+    """The button fills in the node's own widget and queues an ordinary prompt; nothing is made twice."""
+    open_editor(page, comfy)
+    graph = loop("1. one\n2. two", accept="b > 1", seed=7702)
+    page.evaluate("graph => window.app.loadApiJson(graph, 'steered')", graph)
+    page.wait_for_timeout(800)
+    before = len(finished(comfy))
+    page.evaluate("async () => await window.app.queuePrompt(0)")
+    wait_until(page, lambda: len(finished(comfy)) > before)
+    open_sidebar(page)
+    page.locator(".itk-side .itk-thumb").first.click()
+    page.locator(".itk-side button", has_text="Accept this attempt").click()
+    wait_until(page, lambda: len(finished(comfy)) > before + 1)
+    assert page.evaluate("() => window.app.graph.getNodeById(30).widgets.find(w => w.name === 'accept_attempts').value") == "1:1"
+    page.wait_for_timeout(500)
+    page.locator(".itk-side button", has_text="Document").click()
+    assert page.locator(".itk-side .itk-large").count() == 2
+    page.locator(".itk-side select").focus()
+    page.wait_for_timeout(500)
+    assert page.locator(".itk-side option").count() >= 2
+    assert page.problems == []
+
+
 def test_model_text_in_the_live_view_is_text(page, comfy):
     """Markup, script addresses, right-to-left text and a very long reply are shown, not run."""
     open_editor(page, comfy)
