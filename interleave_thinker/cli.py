@@ -12,6 +12,7 @@ interleave-thinker bench ueval | comm | wise | rise | viescore | tiny
 from __future__ import annotations
 
 import argparse
+import contextlib
 import io
 import json
 import os
@@ -32,11 +33,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     _add_wrap(commands)
     _add_parse(commands)
     _add_prompts(commands)
-    from .bench.commands import add_commands as add_bench
     from .tinyworld.commands import add_commands as add_tinyworld
 
     add_tinyworld(commands)
-    add_bench(commands)
+    with contextlib.suppress(ModuleNotFoundError):  # the registry's archive leaves the benchmarks out
+        from .bench.commands import add_commands as add_bench
+
+        add_bench(commands)
     options = parser.parse_args(arguments)
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):

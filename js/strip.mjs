@@ -181,6 +181,7 @@ export const STYLE = `
   height: 100%; min-height: 0; overflow: auto; padding: 6px 8px; box-sizing: border-box; overflow-wrap: anywhere; unicode-bidi: plaintext; }
 .itk-head { display: flex; gap: 8px; justify-content: space-between; margin-bottom: 4px; }
 .itk-state, .itk-facts, .itk-text { color: var(--descrip-text, #aaa); }
+.itk-state { white-space: nowrap; }
 .itk-step { border-top: 1px solid var(--border-color, #444); padding: 5px 0; }
 .itk-title { font-weight: 600; }
 .itk-row { display: flex; flex-wrap: wrap; gap: 6px; margin-top: 4px; }

@@ -13,7 +13,7 @@ LISTED = 200
 
 def add_routes() -> None:
     """GET /interleave_thinker/runs: [{name, title, status}], the latest first. It takes no parameters."""
-    server = PromptServer.instance
+    server = getattr(PromptServer, "instance", None)  # there is none where only the nodes are imported
     if server is not None:
         server.routes.get("/interleave_thinker/runs")(_runs)
 
