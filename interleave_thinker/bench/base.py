@@ -194,6 +194,20 @@ def dump(value: object) -> bytes:
     return (json.dumps(value, ensure_ascii=False, indent=2) + "\n").encode("utf-8", "surrogatepass")
 
 
+def save_last_picture(made: Made, item: Item, path: Path) -> None:
+    """Put the last picture of what was made at `path`, whole or not at all.
+
+    Raises:
+        BenchError: nothing was made.
+    """
+    if not made.images:
+        raise BenchError(f"Item {item.id}: the system made no picture.")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    writing = path.with_name(f".{path.name}")
+    made.images[-1].save(writing)
+    writing.replace(path)
+
+
 def open_picture(path: Path) -> Image.Image:
     """A picture file as RGB, fully read.
 

@@ -12,7 +12,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from . import comm, rise, ueval, viescore, wise
+from . import comm, rise_scores, ueval, viescore, wise
 from .base import BenchError, number_in, read_json, read_rows
 
 BENCHES = ("ueval", "comm", "wise", "rise", "viescore")
@@ -57,7 +57,7 @@ def totals(
     RISE score tables (rows named "Temp-...", columns Score-Origin and Accuracy) and VIEScore tables of one
     row a system (columns task, sc, pq, o) give one row for each total of the table instead.
     """
-    if bench == "rise" and any("-" in _name(r) and _name(r).split("-")[0] in rise.PREFIX.values() for r in rows):
+    if bench == "rise" and any("-" in _name(r) and _name(r).split("-")[0] in rise_scores.PREFIX.values() for r in rows):
         return _rise_score_table(rows)
     if bench == "viescore" and any("task" in r for r in rows):
         return _viescore_tasks(rows)
@@ -77,7 +77,7 @@ def _row(bench: str, row: Mapping[str, Any], protocol: wise.Protocol | None) -> 
         wanted: Sequence[wise.Protocol] = (protocol,) if protocol else ("legacy", "verified")
         computed = {p: wise.overall(parts, p) for p in wanted}
     elif bench == "rise":
-        computed = {"accuracy": rise.overall_accuracy(parts)}
+        computed = {"accuracy": rise_scores.overall_accuracy(parts)}
     elif bench == "comm":
         six = [v for k, v in parts.items() if k in comm.TABLE_COLUMNS]
         computed = {"mean of six": sum(six) / 6 if len(six) == 6 else None}
@@ -95,7 +95,7 @@ def _rise_score_table(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]
     for column in ("score_origin", "score_percentage", "accuracy"):
         cells = {(_name(r), c): number_in(r[c], -1e9, 1e9) for r in rows for c in r}
         values = {n: v for (n, c), v in cells.items() if c.lower().replace("-", "_") == column and v is not None}
-        for name, value in rise.table_from_subtasks(values).items():
+        for name, value in rise_scores.table_from_subtasks(values).items():
             out.append({"system": f"{name} {column}", "printed": values.get(name), "computed": {column: value}})
     return out
 

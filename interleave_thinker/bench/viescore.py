@@ -39,6 +39,7 @@ from .base import (
     read_json,
     read_records,
     read_rows,
+    save_last_picture,
 )
 from .metric import Figure, Metric
 
@@ -110,12 +111,7 @@ class VIEScore(Benchmark):
         return 2
 
     def save(self, outputs: Path, item: Item, made: Made) -> None:
-        if not made.images:
-            raise BenchError(f"Item {item.id}: the system made no picture.")
-        outputs.mkdir(parents=True, exist_ok=True)
-        writing = outputs / f".{item.id}.png"
-        made.images[-1].save(writing)
-        writing.replace(outputs / f"{item.id}.png")
+        save_last_picture(made, item, outputs / f"{item.id}.png")
 
     def has_output(self, outputs: Path, item: Item) -> bool:
         return (outputs / f"{item.id}.png").is_file()

@@ -30,6 +30,7 @@ from .base import (
     open_picture,
     read_json,
     read_records,
+    save_last_picture,
     whole_mark,
 )
 from .metric import Metric, weighted
@@ -165,12 +166,7 @@ class Wise(Benchmark):
         return 1
 
     def save(self, outputs: Path, item: Item, made: Made) -> None:
-        if not made.images:
-            raise BenchError(f"Item {item.id}: the system made no picture.")
-        outputs.mkdir(parents=True, exist_ok=True)
-        writing = outputs / f".{item.id}.png"
-        made.images[-1].save(writing)
-        writing.replace(outputs / f"{item.id}.png")
+        save_last_picture(made, item, outputs / f"{item.id}.png")
 
     def has_output(self, outputs: Path, item: Item) -> bool:
         return (outputs / f"{item.id}.png").is_file()

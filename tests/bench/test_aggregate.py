@@ -16,7 +16,8 @@ from scipy.stats import spearmanr
 from interleave_thinker.bench.base import BenchError
 from interleave_thinker.bench.comm import CoMM
 from interleave_thinker.bench.metric import Metric, difference, equal_weights, figure
-from interleave_thinker.bench.rise import Marks, Rise
+from interleave_thinker.bench.rise import Rise
+from interleave_thinker.bench.rise_scores import Marks
 from interleave_thinker.bench.ueval import TASKS, UEval
 from interleave_thinker.bench.viescore import VIEScore, correlation
 from interleave_thinker.bench.wise import CATEGORIES, Wise, category_of, overall

@@ -11,7 +11,8 @@ from typing import Any
 
 import pytest
 
-from interleave_thinker.bench import rise, viescore, wise
+from interleave_thinker.bench import rise_scores as rise
+from interleave_thinker.bench import viescore, wise
 from interleave_thinker.bench.totals import published, published_table, totals
 
 PRINTED_OTHERWISE = {
