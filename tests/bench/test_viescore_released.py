@@ -1,0 +1,44 @@
+"""Judged answers that VIEScore released, through our aggregator, give the means that its notebook prints.
+
+The files hold the scores of TIGER-AI-Lab/VIEScore `_answers/results_gemini_0shot` (MIT licence) without the
+judge's words, but for upstream's mark of a guessed score; its tables count guesses.
+"""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+from interleave_thinker.bench.metric import figure
+from interleave_thinker.bench.totals import published_table
+from interleave_thinker.bench.viescore import VIEScore, find_folders
+
+RELEASED = Path(__file__).parent / "viescore_gemini_0shot"
+ROWS = {f"{r['task']}/{r['system']}": r for r in published_table("viescore-means")["rows"]}
+
+
+@pytest.mark.parametrize("folder", find_folders(RELEASED), ids=lambda f: f.name)
+def test_released_scores_give_the_printed_row(folder: Path) -> None:
+    printed = ROWS["/".join(folder.parts[-2:])]
+    metrics = {m.name: m for m in VIEScore().aggregate([folder])}
+    assert metrics["SC"].expected == printed["n"]
+    for part in ("SC", "PQ", "O"):
+        metric = metrics.get(f"{part}, upstream", metrics[part])
+        spread = re.search(r"population std ([\d.]+)", metric.note)
+        assert figure(metric).value == pytest.approx(printed[f"{part.lower()}_mean"], abs=0.00006)
+        assert spread and float(spread.group(1)) == pytest.approx(printed[f"{part.lower()}_std"], abs=0.00011)
+
+
+def test_released_ratings_give_the_printed_correlations() -> None:
+    """Spearman's rho with the mean of the three raters. O has ties that differ by rounding alone: 0.003 of play."""
+    raters = sorted((RELEASED / "human").rglob("*.tsv"))
+    folder = RELEASED / "ImagenHub_Text-Guided_IG" / "OpenJourney"
+    metrics = {m.name: m for m in VIEScore(human=raters).aggregate([folder])}
+    rows = published_table("viescore-rho")["rows"]
+    (printed,) = [r for r in rows if f"{r['task']}/{r['system']}" == "ImagenHub_Text-Guided_IG/OpenJourney"]
+    for part, play in (("SC", 0.00006), ("PQ", 0.00006), ("O", 0.003)):
+        found = figure(metrics[f"rho {part} ImagenHub_Text-Guided_IG/OpenJourney"])
+        assert found.value == pytest.approx(printed[part.lower()], abs=play)
+        assert found.low is not None and found.high is not None and found.low < found.value < found.high
