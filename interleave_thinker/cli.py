@@ -12,7 +12,6 @@ interleave-thinker bench ueval | comm | wise | rise | viescore | tiny
 from __future__ import annotations
 
 import argparse
-import contextlib
 import io
 import json
 import os
@@ -36,9 +35,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     from .tinyworld.commands import add_commands as add_tinyworld
 
     add_tinyworld(commands)
-    with contextlib.suppress(ModuleNotFoundError):  # the registry's archive leaves the benchmarks out
+    try:
         from .bench.commands import add_commands as add_bench
-
+    except ModuleNotFoundError as error:  # the registry's archive leaves the benchmarks out
+        if not str(error.name).endswith(".bench"):
+            raise
+    else:
         add_bench(commands)
     options = parser.parse_args(arguments)
     for stream in (sys.stdout, sys.stderr):

@@ -10,7 +10,7 @@ const CLOSE = "InterleaveThinkerLoopClose";
 /** Runs by the node that shows them; "" is the last one, for the sidebar. */
 const runs = new Map();
 const places = new Set();
-let asked = new Set();
+const asked = new Set();
 
 function pictureUrl(place) {
   return api.apiURL(`/view?${new URLSearchParams(place)}`);

@@ -13,7 +13,7 @@ from typing import Any
 
 from ..store import write_atomically
 from .base import BenchError, dump
-from .metric import Figure, Metric, difference, figure, group_figures
+from .metric import NOTHING, Figure, Metric, difference, figure, group_figures
 from .totals import published
 
 
@@ -56,7 +56,7 @@ def compare(systems: Mapping[str, Sequence[Metric]]) -> str:
             mine = by_name[name].get(metric.name)
             if mine is None:
                 continue
-            apart = difference(mine, metric) if name != names[0] else Figure(None, None, None, 0)
+            apart = difference(mine, metric) if name != names[0] else NOTHING
             one, own = figure(mine), f"{len(mine.values)} of {mine.expected}"
             cells = [name, _value(one.value, metric), _interval(one, metric), own]
             cells += [_value(apart.value, metric, "+"), _interval(apart, metric, "+")]
