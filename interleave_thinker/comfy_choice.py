@@ -1,13 +1,13 @@
 """Which node of a workflow is what: the positive prompt, the seed, the reference picture, the result.
 
-Works on API format, by following links, without knowing node packs: a sampler is a node with links
-`positive` and `model`, or one that a guider and noise come into. Candidates come best first; where
-there are several, a person chooses.
+Works on API format, by following links, without knowing node packs: a sampler or guider is a node that a
+`model` and a `positive` (or `conditioning`, `cond1`) come into. The editor asks the same functions through
+the server, so that there is one choice. Where several are possible, a person chooses.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,16 +17,27 @@ Place = tuple[str, str]
 """Node id and input name."""
 
 TEXT_INPUTS = ("text", "prompt", "string", "value", "t5xxl", "clip_l", "text_g", "text_l")
-SEED_INPUTS = ("seed", "noise_seed")
-LOADERS = ("LoadImage",)
-SAVERS = ("SaveImage", "PreviewImage")
+SEED_INPUTS = ("noise_seed", "seed")
+POSITIVE = ("positive", "conditioning", "cond1")
+NEGATIVE = ("negative", "negative_conditioning", "uncond")
+PICTURES = ("images", "image")
+
+_NOT_WORDS = frozenset({"model", "clip", "vae", "latent", "latent_image", "samples", "noise", "sigmas", "control_net"})
+"""Inputs through which no word of the prompt comes."""
+_JOINED = (*TEXT_INPUTS, "string_a", "string_b", "replace", "find", "regex_pattern")
+"""A link into one of these says that the node puts texts together: what is typed beside it is dressing."""
+_INSTRUCTIONS = ("you are a", "<|")
+"""How texts begin that tell a language model its task, beside which the prompt stands."""
+_ONLY_A_GUIDE = ("control_net", "model_patch", "clip_vision", "clip_vision_output", "style_model")
+"""A node with one of these takes from a picture its edges, pose or style; it does not edit it."""
+_TRACED = ("canny", "depth", "pose", "lineart", "scribble", "preprocessor", "getimagesize")
 
 
 @dataclass(frozen=True)
 class Places:
     """`image` and `seed` are None where the workflow has no such place. `output`: the node that shows the result.
 
-    also: further texts of the prompt's node that say the same (the two encoders of FLUX.1 and SDXL).
+    also: further texts that are the same prompt (a second encoder, a refiner).
     """
 
     prompt: Place
@@ -34,6 +45,19 @@ class Places:
     image: Place | None
     output: str
     also: tuple[Place, ...] = ()
+
+
+@dataclass(frozen=True)
+class Candidates:
+    """What each place could be, best first. prompts: each with the further texts that are the same prompt.
+
+    With more than one output the rest is empty: it depends on which of them is meant.
+    """
+
+    outputs: tuple[str, ...]
+    prompts: tuple[tuple[Place, ...], ...] = ()
+    seed: Place | None = None
+    images: tuple[Place, ...] = ()
 
 
 def find_places(
@@ -49,98 +73,49 @@ def find_places(
     Raises:
         WorkflowError: a named place does not exist, or one that is not named is missing or not the only one.
     """
-    outputs = [output] if output else [i for i, n in workflow.items() if n["class_type"] in SAVERS]
-    if any(o not in workflow for o in outputs):
-        raise WorkflowError(f"The workflow has no node {output}.")
-    if len(outputs) > 1:
-        saved = [o for o in outputs if workflow[o]["class_type"] == "SaveImage"]
-        outputs = saved or outputs
-    result = _only("picture output", outputs, "NODE")
-    upstream = list(_upstream(workflow, result))
-    texts = [_place(workflow, prompt)] if prompt else prompt_candidates(workflow, upstream)
-    seeds = [_place(workflow, seed)] if seed else seed_candidates(workflow, upstream)
-    images = [_place(workflow, image)] if image else image_candidates(workflow, upstream)
-    chosen = _only("positive prompt", texts, "NODE.input")
+    found = candidates(workflow, output=output)
+    result = _only("picture output", list(found.outputs), "NODE")
+    named = _place(workflow, prompt) if prompt else None
+    prompts = [(named, *_beside(workflow, named))] if named else list(found.prompts)
+    first, *also = _only("positive prompt", prompts, "NODE.input")
+    images = [_place(workflow, image)] if image else list(found.images)
     return Places(
-        chosen,
-        _only("seed", seeds, "NODE.input") if seeds else None,
+        first,
+        _place(workflow, seed) if seed else found.seed,
         _only("reference picture", images, "NODE.input") if images else None,
         result,
-        _alike(workflow, chosen),
+        tuple(also),
     )
 
 
-def _alike(workflow: Mapping[str, Any], place: Place) -> tuple[Place, ...]:
-    """The other texts of this place's node.
+def candidates(
+    workflow: Mapping[str, Any], *, output: str | None = None, among: Collection[str] | None = None
+) -> Candidates:
+    """What the places could be; with `among` (node ids; a subgraph's stands for all inside) only there.
 
     Raises:
-        WorkflowError: they say something else; one prompt cannot stand for both.
+        WorkflowError: `output` does not exist.
     """
-    node, name = place
-    inputs = workflow[node]["inputs"]
-    others = [n for n in TEXT_INPUTS if n != name and isinstance(inputs.get(n), str)]
-    if any(inputs[n] != inputs[name] for n in others):
-        raise WorkflowError(
-            f"Node {node} has two prompts that differ, {name} and {others[0]}. Make them the same first."
-        )
-    return tuple((node, n) for n in others)
+    if output is not None and output not in workflow:
+        raise WorkflowError(f"The workflow has no node {output}.")
+    outputs = [output] if output is not None else _outputs(workflow, among)
+    if len(outputs) != 1:
+        return Candidates(tuple(outputs))
+    upstream = list(_upstream(workflow, outputs[0]))
+    prompts = [g for g in _prompts(workflow, upstream) if _chosen(g[0][0], among)]
+    images = [i for i in _edited_pictures(workflow, outputs[0]) if _chosen(i, among)]
+    seeds = [s for s in _seeds(workflow, upstream) if _chosen(s[0], among)]
+    return Candidates(tuple(outputs), tuple(prompts), seeds[-1] if seeds else None, tuple((i, "image") for i in images))
 
 
-def prompt_candidates(workflow: Mapping[str, Any], among: list[str]) -> list[Place]:
-    """Texts that a sampler's `positive` comes from, and not its `negative`."""
-    wanted: dict[Place, None] = {}
-    unwanted: set[Place] = set()
-    sampled = False
-    for node in among:
-        for name, value in workflow[node]["inputs"].items():
-            if is_link(value) and name in ("positive", "negative", "conditioning"):
-                sampled = True
-                found = [p for i in _upstream(workflow, str(value[0])) for p in _texts(workflow, i)]
-                if name == "negative":
-                    unwanted |= set(found)
-                else:
-                    wanted |= dict.fromkeys(found)
-    if sampled:  # a negative that is made from the positive, as ConditioningZeroOut does, leaves nothing else
-        return [p for p in wanted if p not in unwanted] or list(wanted)
-    return [p for i in among for p in _texts(workflow, i)]
+def picture_link(workflow: Mapping[str, Any], output: str) -> list[Any] | None:
+    """The link whose picture the output node shows; None where it shows none."""
+    return next((list(v) for n, v in workflow[output]["inputs"].items() if is_link(v) and n in PICTURES), None)
 
 
-def seed_candidates(workflow: Mapping[str, Any], among: list[str]) -> list[Place]:
-    """Whole numbers that are seeds, or that a seed comes from."""
-    places: dict[Place, None] = {}
-    for node in among:
-        for name in SEED_INPUTS:
-            value = workflow[node]["inputs"].get(name)
-            place = (node, name)
-            if is_link(value) and str(value[0]) in workflow:
-                source = workflow[str(value[0])]["inputs"]
-                place = (str(value[0]), next((n for n in ("value", *SEED_INPUTS) if n in source), ""))
-                value = source.get(place[1])
-            if isinstance(value, int) and not isinstance(value, bool):
-                places[place] = None
-    return list(places)
-
-
-def image_candidates(workflow: Mapping[str, Any], among: list[str]) -> list[Place]:
-    return [(i, "image") for i in among if workflow[i]["class_type"] in LOADERS]
-
-
-def _texts(workflow: Mapping[str, Any], node: str) -> list[Place]:
-    inputs = workflow[node]["inputs"]
-    return [(node, n) for n in TEXT_INPUTS if isinstance(inputs.get(n), str)][:1]
-
-
-def _upstream(workflow: Mapping[str, Any], node: str) -> Iterator[str]:
-    """The node and everything it depends on, nearest first."""
-    seen: set[str] = set()
-    waiting = [node]
-    while waiting:
-        current = waiting.pop(0)
-        if current in seen or current not in workflow:
-            continue
-        seen.add(current)
-        yield current
-        waiting += [str(v[0]) for v in workflow[current]["inputs"].values() if is_link(v)]
+def body_of(workflow: Mapping[str, Any], output: str) -> set[str]:
+    """The nodes that the result depends on, the output node left out."""
+    return set(_upstream(workflow, output)) - {output}
 
 
 def is_link(value: object) -> bool:
@@ -150,17 +125,185 @@ def is_link(value: object) -> bool:
     return isinstance(value[0], (str, int)) and isinstance(value[1], int)
 
 
+def _outputs(workflow: Mapping[str, Any], among: Collection[str] | None) -> list[str]:
+    """Nodes that show a picture: saved ones before previews, no picture twice, no stage on the way to another."""
+    shown: dict[str, list[Any]] = {}
+    for node_id, node in workflow.items():
+        kind = str(node["class_type"]).lower()
+        link = picture_link(workflow, node_id)
+        if link is None or "image" not in kind or not any(word in kind for word in ("save", "preview")):
+            continue
+        if _chosen(node_id, among) or _chosen(str(link[0]), among):
+            shown[node_id] = link
+    saved = {i: v for i, v in shown.items() if "save" in str(workflow[i]["class_type"]).lower()}
+    shown = saved or shown
+    last = {i: v for n, (i, v) in enumerate(shown.items()) if v not in list(shown.values())[:n]}
+    on_the_way = {i for i in last for j in last if i != j and str(last[i][0]) in body_of(workflow, str(last[j][0]))}
+    return [i for i in last if i not in on_the_way]
+
+
+def _prompts(workflow: Mapping[str, Any], among: list[str]) -> list[tuple[Place, ...]]:
+    """Texts that a sampler's positive comes from; several samplers in a row have one prompt."""
+    stages: list[list[Place]] = []
+    for node_id in among:
+        inputs = workflow[node_id]["inputs"]
+        name = next((n for n in POSITIVE if is_link(inputs.get(n))), None)
+        if name is None or not is_link(inputs.get("model")):
+            continue
+        unwanted = {p for n in NEGATIVE if n in inputs for p, _ in _words(workflow, inputs[n], negative=True)}
+        found = _words(workflow, inputs[name])
+        direct = [p for p, generated in found if not generated] or [p for p, _ in found]
+        # A negative that is made from the positive, as ConditioningZeroOut does, leaves nothing else.
+        stages.append(_likely(workflow, [p for p in direct if p not in unwanted] or direct))
+    if not stages:
+        texts = [p for i in among for p in _texts(workflow, i)]
+        return _grouped(workflow, _likely(workflow, texts))
+    stages = [s for s in stages if s]
+    alone = {s[0] for s in stages if len(s) == 1}
+    if stages and len(alone) == len({tuple(s) for s in stages}):
+        places = list(dict.fromkeys(s[0] for s in reversed(stages)))
+        return [tuple(dict.fromkeys(q for p in places for q in (p, *_beside(workflow, p))))]
+    return _grouped(workflow, list(dict.fromkeys(p for s in stages for p in s)))
+
+
+def _words(workflow: Mapping[str, Any], link: object, *, negative: bool = False) -> list[tuple[Place, bool]]:
+    """The typed texts that come in through a conditioning link, nearest first; True: a language model rewrites it."""
+    found: dict[Place, bool] = {}
+    seen: set[tuple[str, bool]] = set()
+    waiting = [(link, False)]
+    while waiting:
+        current, generated = waiting.pop(0)
+        node_id = str(current[0]) if isinstance(current, list) and is_link(current) else ""
+        if node_id not in workflow or (node_id, generated) in seen:
+            continue
+        seen.add((node_id, generated))
+        inputs = workflow[node_id]["inputs"]
+        for place in _texts(workflow, node_id):
+            found[place] = found.get(place, True) and generated
+        writes = "textgenerate" in str(workflow[node_id]["class_type"]).lower() or "max_tokens" in inputs
+        both = any(n in inputs for n in NEGATIVE) and "positive" in inputs
+        for name, value in inputs.items():
+            other_side = both and name in (("positive",) if negative else NEGATIVE)
+            if is_link(value) and name not in _NOT_WORDS and not other_side:
+                waiting.append((value, generated or writes))
+    return list(found.items())
+
+
+def _texts(workflow: Mapping[str, Any], node_id: str) -> list[Place]:
+    """The node's first typed text, unless it only joins or changes what others say."""
+    inputs = workflow[node_id]["inputs"]
+    if any(is_link(inputs.get(n)) for n in _JOINED):
+        return []
+    return [(node_id, n) for n in TEXT_INPUTS if isinstance(inputs.get(n), str)][:1]
+
+
+def _likely(workflow: Mapping[str, Any], places: list[Place]) -> list[Place]:
+    """Without what is empty, and without what tells a language model its task, where anything else is left."""
+    said = [p for p in places if _value(workflow, p).strip()] or places
+    return [p for p in said if not _value(workflow, p).strip().lower().startswith(_INSTRUCTIONS)] or said
+
+
+def _grouped(workflow: Mapping[str, Any], places: list[Place]) -> list[tuple[Place, ...]]:
+    """Places that say the same are one prompt."""
+    groups: dict[str, list[Place]] = {}
+    for place in places:
+        groups.setdefault(_value(workflow, place), []).append(place)
+    return [tuple(dict.fromkeys(q for p in g for q in (p, *_beside(workflow, p)))) for g in groups.values()]
+
+
+def _beside(workflow: Mapping[str, Any], place: Place) -> list[Place]:
+    """The other texts of the node: for the second encoder of FLUX.1 and SDXL."""
+    inputs = workflow[place[0]]["inputs"]
+    return [(place[0], n) for n in TEXT_INPUTS if n != place[1] and isinstance(inputs.get(n), str)]
+
+
+def _seeds(workflow: Mapping[str, Any], among: list[str]) -> list[Place]:
+    """Whole numbers that are a sampler's seed, or that it comes from; the last is the first stage's."""
+    places: dict[Place, None] = {}
+    for node_id in among:
+        inputs = workflow[node_id]["inputs"]
+        if (
+            inputs.get("add_noise") in (False, "disable")
+            or "textgenerate" in str(workflow[node_id]["class_type"]).lower()
+        ):
+            continue
+        for name in SEED_INPUTS:
+            value, place = inputs.get(name), (node_id, name)
+            while isinstance(value, list) and is_link(value) and str(value[0]) in workflow:
+                source = workflow[str(value[0])]["inputs"]
+                place = (str(value[0]), next((n for n in ("value", *SEED_INPUTS) if n in source), ""))
+                value = source.get(place[1])
+            if isinstance(value, int) and not isinstance(value, bool):
+                places[place] = None
+    return list(places)
+
+
+def _edited_pictures(workflow: Mapping[str, Any], output: str) -> list[str]:
+    """Loaders whose picture reaches the result other than as edges, style or size, nearest first."""
+    found: dict[str, None] = {}
+    seen: set[str] = set()
+    waiting = [output]
+    while waiting:
+        current = waiting.pop(0)
+        if current in seen or current not in workflow:
+            continue
+        seen.add(current)
+        inputs, kind = workflow[current]["inputs"], str(workflow[current]["class_type"]).lower()
+        traced = any(n in inputs for n in _ONLY_A_GUIDE) or any(word in kind for word in _TRACED)
+        for name, value in inputs.items():
+            if not is_link(value) or (traced and (name in PICTURES or name in _ONLY_A_GUIDE)):
+                continue
+            if name == "latent_image" and inputs.get("denoise") == 1:  # all noise: of the picture only its size is left
+                continue
+            source = str(value[0])
+            loads = str(workflow.get(source, {}).get("class_type", "")).startswith("LoadImage")
+            if loads and value[1] == 0 and isinstance(workflow[source]["inputs"].get("image"), str):
+                found[source] = None
+            waiting.append(source)
+    return list(found)
+
+
+def _upstream(workflow: Mapping[str, Any], node_id: str) -> Iterator[str]:
+    """The node and everything it depends on, nearest first."""
+    seen: set[str] = set()
+    waiting = [node_id]
+    while waiting:
+        current = waiting.pop(0)
+        if current in seen or current not in workflow:
+            continue
+        seen.add(current)
+        yield current
+        waiting += [str(v[0]) for v in workflow[current]["inputs"].values() if is_link(v)]
+
+
+def _chosen(node_id: str, among: Collection[str] | None) -> bool:
+    """Whether the node, or a subgraph that it is in, is among those."""
+    parts = node_id.split(":")
+    return among is None or any(":".join(parts[: n + 1]) in among for n in range(len(parts)))
+
+
+def _value(workflow: Mapping[str, Any], place: Place) -> str:
+    return str(workflow[place[0]]["inputs"][place[1]])
+
+
 def _place(workflow: Mapping[str, Any], text: str) -> Place:
-    node, _, name = text.rpartition(".")
-    if node not in workflow or name not in workflow[node]["inputs"]:
+    node_id, _, name = text.rpartition(".")
+    if node_id not in workflow or name not in workflow[node_id]["inputs"]:
         raise WorkflowError(f"The workflow has no input {text}; write it as NODE.input, for example 6.text.")
-    return node, name
+    return node_id, name
 
 
 def _only(what: str, found: list[Any], form: str) -> Any:
+    """The one that there is. A prompt is a group of places, named by the first."""
     if not found:
         raise WorkflowError(f"The workflow has no {what} that could be found. Name it, as {form}.")
     if len(found) > 1:
-        names = ", ".join(".".join(f) if isinstance(f, tuple) else f for f in found[:6])
+        names = ", ".join(_name(f) for f in found[:6])
         raise WorkflowError(f"The workflow has more than one {what}: {names}. Name one of them, as {form}.")
     return found[0]
+
+
+def _name(found: Any) -> str:
+    if isinstance(found, str):
+        return found
+    return ".".join(found[0] if isinstance(found[0], tuple) else found)

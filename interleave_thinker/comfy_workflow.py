@@ -25,10 +25,20 @@ def load_workflow(path: Path) -> dict[str, Any]:
         raise WorkflowError(f"Cannot read {path}: {error.strerror}.") from None
     except ValueError as error:
         raise WorkflowError(f"{path} is not valid JSON: {error}.") from None
+    return checked_workflow(workflow, str(path))
+
+
+def checked_workflow(workflow: object, name: str) -> dict[str, Any]:
+    """`workflow`, if it is in API format: {node id: {class_type, inputs}}.
+
+    Raises:
+        WorkflowError: it is in the editor's own format, or anything else.
+    """
     if not isinstance(workflow, dict) or "nodes" in workflow:
-        raise WorkflowError(f"{path} is in the editor's format. Export it with Workflow > Export (API).")
-    if not all(isinstance(n, Mapping) and "class_type" in n and "inputs" in n for n in workflow.values()):
-        raise WorkflowError(f"{path} is not a workflow in API format.")
+        raise WorkflowError(f"{name} is in the editor's format. Export it with Workflow > Export (API).")
+    for node in workflow.values():
+        if not isinstance(node, Mapping) or "class_type" not in node or not isinstance(node.get("inputs"), Mapping):
+            raise WorkflowError(f"{name} is not a workflow in API format.")
     return workflow
 
 

@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from .comfy_choice import Places, is_link
+from .comfy_choice import Places, body_of, is_link, picture_link
 from .comfy_client import WorkflowError
 
 OURS = "InterleaveThinker"
@@ -83,16 +83,18 @@ def wrap(
     source = _source(wrapped, places.output)
     open_id, close_id = f"{prefix}open", f"{prefix}close"
     for place in (places.prompt, *places.also):
+        if wrapped[place[0]]["inputs"][place[1]] != request:
+            _remember(wrapped[place[0]], place[1])
         _set(wrapped, place, [open_id, PROMPT])
     if places.seed:
         _set(wrapped, places.seed, [open_id, SEED])
     pictures: dict[str, Any] = {}
     if places.image:
         pictures = {"images.image_0": [places.image[0], 0]}
-        for node in wrapped.values():
-            for name, value in node["inputs"].items():
+        for node_id in body_of(workflow, places.output):
+            for name, value in workflow[node_id]["inputs"].items():
                 if is_link(value) and [str(value[0]), value[1]] == [places.image[0], 0]:
-                    node["inputs"][name] = [open_id, REFERENCE]
+                    _set(wrapped, (node_id, name), [open_id, REFERENCE])
     agents, planner_link = planner.nodes(f"{prefix}planner_" if critic else prefix)
     critic_link = planner_link
     if critic is not None:
@@ -157,6 +159,7 @@ def unwrap(workflow: Mapping[str, Any]) -> Workflow:
         if node_id in gone:
             continue
         kept = copy.deepcopy(node)
+        remembered = _recall(kept)
         for name, value in list(kept["inputs"].items()):
             if not is_link(value) or str(value[0]) not in gone:
                 continue
@@ -164,7 +167,7 @@ def unwrap(workflow: Mapping[str, Any]) -> Workflow:
                 raise WorkflowError(
                     f"{node_id}.{name} is connected to a node of the loop that has nothing to put there."
                 )
-            kept["inputs"][name] = copy.deepcopy(back[value[1]])
+            kept["inputs"][name] = copy.deepcopy(remembered.get(name, back[value[1]]))
         plain[node_id] = kept
     return {i: n for i, n in plain.items() if not _served_only(workflow, plain, i, gone)}
 
@@ -178,12 +181,25 @@ def _readers(workflow: Mapping[str, Any], node_id: str) -> set[str]:
     return {i for i, n in workflow.items() if any(is_link(v) and str(v[0]) == node_id for v in n["inputs"].values())}
 
 
+def _remember(node: dict[str, Any], name: str) -> None:
+    """A second encoder's own words, which the loop replaces by the prompt, beside the node's title."""
+    node.setdefault("_meta", {}).setdefault(OURS, {})[name] = node["inputs"][name]
+
+
+def _recall(node: dict[str, Any]) -> dict[str, Any]:
+    meta = node.get("_meta") or {}
+    remembered = dict(meta.pop(OURS, {}))
+    if remembered and not meta:
+        del node["_meta"]
+    return remembered
+
+
 def _source(workflow: Mapping[str, Any], output: str) -> list[Any]:
     """The link that the output node shows."""
-    links = [v for n, v in workflow[output]["inputs"].items() if is_link(v) and n in ("images", "image")]
-    if not links:
+    link = picture_link(workflow, output)
+    if link is None:
         raise WorkflowError(f"Node {output} shows no picture.")
-    return list(links[0])
+    return link
 
 
 def _value(workflow: Mapping[str, Any], place: tuple[str, str] | None, otherwise: int) -> int:

@@ -73,7 +73,9 @@ def judge_server(tmp_path: Path) -> Iterator[JudgeServer]:
         def do_POST(self) -> None:
             self.close_connection = True
             body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-            parts = [p for m in body["messages"] for p in ([m["content"]] if isinstance(m["content"], str) else m["content"])]
+            parts = [
+                p for m in body["messages"] for p in ([m["content"]] if isinstance(m["content"], str) else m["content"])
+            ]
             text = "\n".join(p if isinstance(p, str) else p.get("text", "") for p in parts)
             state.asked.append(text)
             state.pictures.append(sum(isinstance(p, dict) and p["type"] == "image_url" for p in parts))

@@ -94,7 +94,9 @@ def test_ueval_has_both_totals(tmp_path: Path) -> None:
     texts = [0, 0.25, 0.5, 0.75, 1, 1, 1, 1]
     images = [0.5] * 5 + [0.0] * 3
     assert figure(found["text"]).value == pytest.approx(statistics.mean(texts))
-    assert figure(found["pooled average"]).value == pytest.approx((statistics.mean(texts) + statistics.mean(images)) / 2)
+    assert figure(found["pooled average"]).value == pytest.approx(
+        (statistics.mean(texts) + statistics.mean(images)) / 2
+    )
     items = [(t + i) / 2 for t, i in zip(texts, images, strict=True)]
     assert figure(found["task average"]).value == pytest.approx(statistics.mean(items))
 
@@ -318,7 +320,10 @@ def test_viescore_correlates_with_the_mean_of_raters(tmp_path: Path) -> None:
     uids = [f"s{n}" for n in range(6)]
     for model, order in (("A", [1, 2, 3, 4, 5, 6]), ("B", [6, 5, 4, 3, 1, 2])):
         for part in ("SC", "PQ"):
-            write(tmp_path / "runs" / "T" / model / f"{part}.json", {u: {"score": [m]} for u, m in zip(uids, order, strict=True)})
+            write(
+                tmp_path / "runs" / "T" / model / f"{part}.json",
+                {u: {"score": [m]} for u, m in zip(uids, order, strict=True)},
+            )
     cells = ["[0,0]", "[0,0.5]", "[0.5,0.5]", "[0.5,1]", "[1,1]", "[1, 1]"]
     ratings = "uid\tA\tB\n" + "".join(f"{u}\t{c}\t{c}\n" for u, c in zip(uids, cells, strict=True))
     raters = [write(tmp_path / "T" / f"rater{n}.tsv", ratings) for n in (1, 2, 3)]
@@ -370,6 +375,9 @@ def test_the_command_prints_the_table_and_writes_it(tmp_path: Path, capsys: pyte
 
 
 def test_totals_of_a_users_own_table(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    path = write(tmp_path / "t.csv", "Model,Cultural,Time,Space,Biology,Physics,Chemistry,Overall\nX,0.44,.6,.67,.32,.5,.27,0.47\n")
+    path = write(
+        tmp_path / "t.csv",
+        "Model,Cultural,Time,Space,Biology,Physics,Chemistry,Overall\nX,0.44,.6,.67,.32,.5,.27,0.47\n",
+    )
     assert main(["bench", "wise", "totals", str(path), "--protocol", "legacy"]) == 0
     assert "| X | 0.47 | legacy 0.47431 |" in capsys.readouterr().out

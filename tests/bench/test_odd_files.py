@@ -75,7 +75,10 @@ def test_rise_reads_a_pickle_in_every_form_that_pandas_writes(tmp_path: Path, fo
 def test_rise_reads_upstreams_summary_and_its_workbook(tmp_path: Path) -> None:
     rows = published_table("rise-bagel")["rows"]
     lines = ["-,Score-Origin,Score-Percentage,Accuracy"]
-    lines += [f"{r['system']},{r['score_origin']},{r['score_percentage']},{'' if r['accuracy'] is None else r['accuracy']}" for r in rows]
+    lines += [
+        f"{r['system']},{r['score_origin']},{r['score_percentage']},{'' if r['accuracy'] is None else r['accuracy']}"
+        for r in rows
+    ]
     found = named(Rise().aggregate([write(tmp_path / "M_judge.csv", "\n".join(lines))]))
     assert figure(found["Overall Accuracy"]).value == pytest.approx(0.061111)
     assert "from its subtask rows: 0.0611" in found["Overall Accuracy"].note

@@ -44,7 +44,11 @@ UEVAL = [
 
 WISE_LEGACY = [
     ("Consistency: 2\nRealism: 1\nAesthetic Quality: 0", (2, 1, 0), "the plain form"),
-    ("**Consistency:** 2\n**Realism:** 1\n**Aesthetic Quality:** 2", (2, 1, 2), "bold with the colon inside (upstream: unread)"),
+    (
+        "**Consistency:** 2\n**Realism:** 1\n**Aesthetic Quality:** 2",
+        (2, 1, 2),
+        "bold with the colon inside (upstream: unread)",
+    ),
     ("**Consistency**: 1\n**Realism**: 1\n**Aesthetic Quality**: 1", (1, 1, 1), "bold"),
     ("Consistency: **2**\nRealism: **0**\nAesthetic Quality: **1**", (2, 0, 1), "bold digits"),
     ("consistency 2 realism 1 aesthetic quality 1", (2, 1, 1), "one line, no colons, small letters"),
@@ -60,7 +64,11 @@ WISE_LEGACY = [
     ("2\n1\n0", (2, 1, 0), "three bare lines, as upstream"),
     ("2\n1", None, "two bare lines"),
     ("2\n1\n3", None, "three lines, one out of range"),
-    ("<think>Consistency: 0</think>Consistency: 2\nRealism: 2\nAesthetic Quality: 2", (2, 2, 2), "thinking is no answer"),
+    (
+        "<think>Consistency: 0</think>Consistency: 2\nRealism: 2\nAesthetic Quality: 2",
+        (2, 2, 2),
+        "thinking is no answer",
+    ),
     ("Inconsistency: 2\nRealism: 1\nAesthetic Quality: 1", None, "another word that ends alike"),
     ("I cannot judge this.", None, "refused"),
     ("Consistency: 0-2\nRealism: 0-2\nAesthetic Quality: 0-2", None, "the form is repeated"),
@@ -228,7 +236,13 @@ def test_single_mark_of_viescore_needs_its_form(raw: str) -> None:
 
 
 def test_logical_items_of_rise_are_marked_0_or_1() -> None:
-    assert [rise.read_final_score(f"Final Score: {n}", 0, 1) for n in ("0", "1", "2", "1/1", "1/5")] == [0, 1, None, 1, None]
+    assert [rise.read_final_score(f"Final Score: {n}", 0, 1) for n in ("0", "1", "2", "1/1", "1/5")] == [
+        0,
+        1,
+        None,
+        1,
+        None,
+    ]
 
 
 def test_upstreams_reading_of_rise_is_known() -> None:

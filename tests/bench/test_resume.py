@@ -245,7 +245,10 @@ def test_a_costly_run_says_what_it_takes_and_waits_for_yes(
         (["ueval", "generate", "--data", "PATH", "--system", "raw", "--generator", "tiny"], "plain ids"),
         (["comm", "generate", "--data", "DATA", "--tasks", "3,9"], "tasks 1 to 4"),
         (["ueval", "generate", "--data", "DATA", "--system", "workflow"], "--workflow"),
-        (["ueval", "generate", "--data", "DATA", "--system", "raw", "--generator", "tiny", "--size", "big"], "1024x1024"),
+        (
+            ["ueval", "generate", "--data", "DATA", "--system", "raw", "--generator", "tiny", "--size", "big"],
+            "1024x1024",
+        ),
     ],
 )
 def test_bad_input_gets_one_line_that_names_it(
@@ -269,7 +272,19 @@ def test_a_run_folder_of_another_benchmark_is_not_continued(tmp_path: Path, judg
     words, run = wise_run(tmp_path)
     (run / "run.json").write_text(json.dumps({"generate": {"bench": "rise", "system": "raw", "data": {}}}))
     data = words[4]
-    generate = ["bench", "wise", "generate", "--data", data, "--out", str(run), "--system", "raw", "--generator", "tiny"]
+    generate = [
+        "bench",
+        "wise",
+        "generate",
+        "--data",
+        data,
+        "--out",
+        str(run),
+        "--system",
+        "raw",
+        "--generator",
+        "tiny",
+    ]
     assert main(generate) == 1
 
 

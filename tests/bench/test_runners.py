@@ -60,7 +60,12 @@ def rise_data(folder: Path) -> list[str]:
         image = f"{category}_images/{n}.png"
         (folder / image).parent.mkdir(exist_ok=True)
         request.images()[0].save(folder / image)
-        row: dict[str, Any] = {"index": f"{category}_{n}", "category": category, "instruction": request.text, "image": image}
+        row: dict[str, Any] = {
+            "index": f"{category}_{n}",
+            "category": category,
+            "instruction": request.text,
+            "image": image,
+        }
         second = n >= 4
         if category == "logical_reasoning":
             row |= {"reference_img": image} if second else {"reference_txt": "a circle"}
@@ -84,7 +89,9 @@ def comm_data(folder: Path) -> list[str]:
             name = f"{n}_{k}.jpg"
             render(scene, Jitter()).save(folder / name)
             steps.append([{"type": "text", "content": "a step"}, {"type": "image", "url": "", "image_path": name}])
-        rows.append({"data_id": f"doc{n}", "dataset_type": "x", "title": request.text, "step_info": steps, "summary_info": []})
+        rows.append(
+            {"data_id": f"doc{n}", "dataset_type": "x", "title": request.text, "step_info": steps, "summary_info": []}
+        )
     return ["--data", str(write(folder / "comm.json", rows)), "--tasks", "3,4"]
 
 
@@ -184,7 +191,9 @@ def check_comm(run: Path, server: Any) -> None:
         ]  # fmt: skip
         assert results["model_output"].count("<IMAGE>") == len(results["prediction_image_list"])
         assert all((folder / name).is_file() for name in results["prediction_image_list"])
-        assert all((folder / "origin" / n).is_file() for n in results["input_image_list"] + results["output_gt_image_list"])
+        assert all(
+            (folder / "origin" / n).is_file() for n in results["input_image_list"] + results["output_gt_image_list"]
+        )
     third_name = next(n for n in samples if n.endswith("task3"))
     third = json.loads((run / "outputs" / third_name / "results.json").read_text())
     given = len(third["input_image_list"])

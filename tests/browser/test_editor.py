@@ -147,7 +147,10 @@ def test_a_rejected_attempt_can_be_accepted_and_the_document_read(page, comfy):
     page.locator(".itk-side .itk-thumb").first.click()
     page.locator(".itk-side button", has_text="Accept this attempt").click()
     wait_until(page, lambda: len(finished(comfy)) > before + 1)
-    assert page.evaluate("() => window.app.graph.getNodeById(30).widgets.find(w => w.name === 'accept_attempts').value") == "1:1"
+    assert (
+        page.evaluate("() => window.app.graph.getNodeById(30).widgets.find(w => w.name === 'accept_attempts').value")
+        == "1:1"
+    )
     page.wait_for_timeout(500)
     page.locator(".itk-side button", has_text="Document").click()
     assert page.locator(".itk-side .itk-large").count() == 2
@@ -161,9 +164,19 @@ def test_model_text_in_the_live_view_is_text(page, comfy):
     """Markup, script addresses, right-to-left text and a very long reply are shown, not run."""
     open_editor(page, comfy)
     load(page, "tiny_story")
-    hostile = '<img src=x onerror="window.hit=1"><script>window.hit=1</script> [a](javascript:window.hit=1) \u202eشكرا 🙂 '
+    hostile = (
+        '<img src=x onerror="window.hit=1"><script>window.hit=1</script> [a](javascript:window.hit=1) \u202eشكرا 🙂 '
+    )
     plan = {"execution_plan": [{"step_number": 1, "prompt": hostile, "auxiliary_text": hostile}]}
-    facts = {"step": 1, "attempt": 1, "t_max": 2, "prompt": hostile * 2, "seed": 1, "seconds": 1, "file": "x/attempts/none.png"}
+    facts = {
+        "step": 1,
+        "attempt": 1,
+        "t_max": 2,
+        "prompt": hostile * 2,
+        "seed": 1,
+        "seconds": 1,
+        "file": "x/attempts/none.png",
+    }
     judgment = {"accepted": False, "parsed": True, "refined_prompt": hostile, "reasoning": hostile * 900}
     page.evaluate(
         "events => { for (const detail of events) window.app.api.dispatchCustomEvent('interleave_thinker', detail) }",

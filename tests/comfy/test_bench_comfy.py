@@ -66,7 +66,12 @@ def generator(comfy: Any, *, draw: bool = True, edit: bool = True) -> ComfyGener
 
 def test_the_places_of_a_plain_graph_are_found() -> None:
     found = find_places(plain(edit=True))
-    assert (found.prompt, found.seed, found.image, found.output) == (("6", "text"), ("9", "seed"), ("20", "image"), "11")
+    assert (found.prompt, found.seed, found.image, found.output) == (
+        ("6", "text"),
+        ("9", "seed"),
+        ("20", "image"),
+        "11",
+    )
     assert find_places(plain()).image is None
 
 

@@ -1,0 +1,159 @@
+/** "Wrap in Interleave Loop" and "Unwrap": commands, menus and key binding. */
+import { app } from "../../scripts/app.js";
+import { api } from "../../scripts/api.js";
+import { ask } from "./ask.mjs";
+import { OURS, WrapError, unwrap, wrap } from "./wrap.mjs";
+
+const WRAP = `${OURS}.Wrap`;
+const UNWRAP = `${OURS}.Unwrap`;
+const FALLBACK = "qwen3vl_8b_fp8_scaled.safetensors";
+
+function tell(severity, detail) {
+  app.extensionManager?.toast?.add({ severity, summary: "Interleave loop", detail, life: severity === "error" ? 15000 : 8000 });
+}
+
+function openGraph() {
+  return app.canvas?.graph ?? app.graph;
+}
+
+function rootGraph() {
+  return app.rootGraph ?? app.graph?.rootGraph ?? app.graph;
+}
+
+/** What each place could be, as the core finds it. */
+async function candidates(workflow, output, among) {
+  const reply = await api.fetchApi("/interleave_thinker/choose", {
+    method: "POST",
+    headers: { "Content-Type": "application/json" },
+    body: JSON.stringify({ workflow, output, among }),
+  });
+  const found = await reply.json();
+  if (!reply.ok) throw new WrapError(String(found.error ?? "The server could not read the workflow."));
+  return found;
+}
+
+/** Ids of the selected nodes as the queued prompt has them, or null where none is selected. */
+function selection(above) {
+  const chosen = Object.values(app.canvas?.selected_nodes ?? {});
+  return chosen.length > 1 ? chosen.map((node) => [...above, node.id].join(":")) : null;
+}
+
+function label(prompt, id, detail) {
+  const title = prompt[id]?._meta?.title ?? prompt[id]?.class_type ?? "node";
+  return { title: `${title} (node ${id})`, detail: String(detail ?? "") };
+}
+
+/** The places, asked of the person where there are several; null where the person cancelled. */
+async function choose(prompt, among) {
+  let found = await candidates(prompt, null, among);
+  if (found.outputs.length > 1) {
+    const options = found.outputs.map((id) => ({ value: id, ...label(prompt, id, prompt[id].class_type) }));
+    const picked = await ask("Which picture does the loop make?", [{ name: "output", legend: "Result", options }]);
+    if (!picked) return null;
+    found = await candidates(prompt, picked.output, among);
+  }
+  if (!found.outputs.length) throw new WrapError("No node of this workflow saves or shows a picture. Add Save Image or Preview Image.");
+  if (!found.prompts.length) throw new WrapError("No text of this workflow reaches the picture. Connect a prompt first, or un-bypass its nodes.");
+  const questions = [];
+  if (found.prompts.length > 1) {
+    const options = found.prompts.map((places, at) => ({ value: String(at), ...label(prompt, places[0][0], prompt[places[0][0]].inputs[places[0][1]]) }));
+    questions.push({ name: "prompt", legend: "The text that says what to make", options });
+  }
+  if (found.images.length > 1) {
+    const options = found.images.map((place, at) => ({ value: String(at), ...label(prompt, place[0], prompt[place[0]].inputs.image) }));
+    questions.push({ name: "image", legend: "The picture that each step edits; the others stay as they are", options });
+  }
+  const picked = questions.length ? await ask("Which of these is it?", questions) : {};
+  if (!picked) return null;
+  const [first, ...also] = found.prompts[Number(picked.prompt ?? 0)];
+  return { prompt: first, also, seed: found.seed, image: found.images[Number(picked.image ?? 0)] ?? null, output: found.outputs[0] };
+}
+
+/** The agents that this ComfyUI has: a Qwen3-VL text encoder, else folders, else the name of the usual file. */
+async function agentsHere() {
+  const wanted = app.extensionManager?.setting?.get?.(`${OURS}.Agent`);
+  const tMax = Number(app.extensionManager?.setting?.get?.(`${OURS}.TMax`)) || 3;
+  const gate = app.extensionManager?.setting?.get?.(`${OURS}.Gate`) || "off";
+  const common = { tMax, gate };
+  if (typeof wanted === "string" && /^(clip|folder|server):./.test(wanted)) {
+    const [kind, ...rest] = wanted.split(":");
+    return { planner: { kind, name: rest.join(":") }, critic: null, ...common };
+  }
+  const files = await options("CLIPLoader", "clip_name");
+  const clip = files.find((file) => /qwen3_?vl/i.test(file));
+  if (clip) return { planner: { kind: "clip", name: clip }, critic: null, ...common };
+  const folders = await options(`${OURS}LoadAgent`, "model");
+  const named = (word) => folders.find((folder) => folder.toLowerCase().includes(word));
+  const planner = named("planner") ?? folders[0];
+  if (!planner) return { planner: { kind: "clip", name: FALLBACK }, critic: null, ...common };
+  const critic = named("critic") ?? planner;
+  return { planner: { kind: "folder", name: planner }, critic: critic === planner ? null : { kind: "folder", name: critic }, ...common };
+}
+
+/** What a combo input of a node offers here. */
+async function options(kind, input) {
+  const reply = await api.fetchApi(`/object_info/${kind}`);
+  const info = reply.ok ? (await reply.json())[kind] : null;
+  const given = info?.input?.required?.[input];
+  const list = Array.isArray(given?.[0]) ? given[0] : (given?.[1]?.options ?? []);
+  return list.filter((name) => typeof name === "string" && name && !/^(none|no .*|<.*>)$/i.test(name));
+}
+
+async function changing(work) {
+  const canvas = app.canvas;
+  canvas?.emitBeforeChange?.();
+  try {
+    return work();
+  } finally {
+    canvas?.emitAfterChange?.();
+    openGraph()?.setDirtyCanvas?.(true, true);
+  }
+}
+
+async function wrapOpenGraph() {
+  try {
+    const scope = openGraph();
+    const root = rootGraph();
+    const { output: prompt } = await app.graphToPrompt();
+    if (Object.values(prompt).some((node) => node.class_type.startsWith(OURS))) {
+      throw new WrapError("This workflow has a loop already. Unwrap it first, or change the loop that is there.");
+    }
+    const { pathTo } = await import("./wrap.mjs");
+    const places = await choose(prompt, selection(pathTo(root, scope) ?? []));
+    if (!places) return;
+    const agents = await agentsHere();
+    await changing(() => wrap(root, scope, prompt, places, agents, (kind) => window.LiteGraph.createNode(kind)));
+    const reference = places.image
+      ? `Each step edits the picture of ${label(prompt, places.image[0]).title}, then the last accepted one.`
+      : "No picture is edited here: each step is drawn from its text.";
+    tell("success", `Prompt: ${label(prompt, places.prompt[0]).title}. ${reference}`);
+  } catch (error) {
+    tell("error", error instanceof WrapError ? error.message : `Could not wrap this graph: ${error.message}`);
+    if (!(error instanceof WrapError)) throw error;
+  }
+}
+
+async function unwrapOpenGraph() {
+  try {
+    await changing(() => unwrap(openGraph()));
+    tell("success", "The loop is off; prompt, seed and pictures are as they were.");
+  } catch (error) {
+    tell("error", error.message);
+    if (!(error instanceof WrapError)) throw error;
+  }
+}
+
+app.registerExtension({
+  name: `${OURS}.wrap`,
+  commands: [
+    { id: WRAP, label: "Wrap in Interleave Loop", icon: "pi pi-sync", function: wrapOpenGraph },
+    { id: UNWRAP, label: "Unwrap Interleave Loop", icon: "pi pi-undo", function: unwrapOpenGraph },
+  ],
+  keybindings: [{ commandId: WRAP, combo: { key: "i", alt: true, shift: true } }],
+  menuCommands: [{ path: ["Extensions", "Interleave"], commands: [WRAP, UNWRAP] }],
+  getCanvasMenuItems: () => [
+    { content: "Wrap in Interleave Loop", callback: () => wrapOpenGraph() },
+    { content: "Unwrap Interleave Loop", callback: () => unwrapOpenGraph() },
+  ],
+  getSelectionToolboxCommands: () => ((app.canvas?.selectedItems?.size ?? 0) > 1 ? [WRAP] : []),
+});

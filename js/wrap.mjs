@@ -1,0 +1,324 @@
+/**
+ * Put a loop around the graph that is open in the editor, and take it off again.
+ * Works on LiteGraph's own objects; which node is what was chosen before (nodes/routes.py asks the core).
+ * What is changed is written down in Loop Open's properties, so that unwrapping gives the graph back.
+ */
+
+export const OURS = "InterleaveThinker";
+export const RECORD = "interleave_wrap";
+const INPUT_NODE = -10; // LiteGraph's id of a subgraph's own inputs
+const OPEN = { loop: 0, prompt: 1, reference: 2, instruction: 4, seed: 5 };
+
+/** Something that the person has to change first. */
+export class WrapError extends Error {}
+
+/** Ids of the subgraph nodes, from the root, that lead to `scope`; [] for the root itself, null where it is not in it. */
+export function pathTo(root, scope) {
+  if (root === scope) return [];
+  for (const node of root.nodes) {
+    if (!node.subgraph) continue;
+    const inner = pathTo(node.subgraph, scope);
+    if (inner) return [String(node.id), ...inner];
+  }
+  return null;
+}
+
+/**
+ * Wrap `scope`, the graph that is open.
+ * @param places {prompt: ["57:27", "text"], also: [[...]], seed, image, output: "9"} by ids of the queued prompt
+ * @param prompt the queued prompt (API format) that the places were chosen from
+ * @param agents how agents are loaded: {planner: {kind, name}, critic: {kind, name} or null}
+ * @param make makes a node by its type
+ * @returns the Loop Open node
+ */
+export function wrap(root, scope, prompt, places, agents, make) {
+  const above = pathTo(root, scope);
+  if (above === null) throw new WrapError("The open graph is not part of this workflow.");
+  if (Object.values(prompt).some((node) => node.class_type.startsWith(OURS))) {
+    throw new WrapError("This workflow has a loop already. Unwrap it first, or change the loop that is there.");
+  }
+  const record = { added: [], fed: [], exposed: [], chosen: places };
+  const request = String(prompt[places.prompt[0]].inputs[places.prompt[1]]);
+  const seed = places.seed ? prompt[places.seed[0]].inputs[places.seed[1]] : 0;
+
+  const words = [places.prompt, ...places.also].map((place) => lift(scope, above, place, "The prompt", record));
+  const noise = places.seed ? lift(scope, above, places.seed, "The seed", record) : null;
+  const readers = places.image ? readersOf(scope, above, prompt, places) : [];
+  const result = resultOf(scope, above, prompt, places.output);
+
+  const added = [];
+  const add = (kind, values = {}) => {
+    const node = make(kind);
+    if (!node) throw new WrapError(`This ComfyUI has no node ${kind}. Update ComfyUI or the pack.`);
+    scope.add(node);
+    for (const [name, value] of Object.entries(values)) setWidget(node, name, value);
+    added.push(node);
+    return node;
+  };
+  const plannerAgent = addAgent(add, agents.planner);
+  const criticAgent = agents.critic ? addAgent(add, agents.critic) : plannerAgent;
+  const planner = add(`${OURS}Planner`, { request, max_steps: 20, seed });
+  const open = add(`${OURS}LoopOpen`, { seed });
+  const critic = add(`${OURS}CriticRefine`);
+  const close = add(`${OURS}LoopClose`, { t_max: agents.tMax ?? 3, gate: agents.gate ?? "off" });
+  const save = add(`${OURS}SaveDocument`);
+
+  connect(plannerAgent, 0, planner, "agent");
+  connect(criticAgent, 0, critic, "agent");
+  connect(planner, 0, open, "plan");
+  if (readers.length) {
+    const picture = originOf(scope, readers[0]);
+    for (const taker of [planner, open]) link(scope, picture, taker, slotOf(taker, "images.image_0"));
+    for (const reader of readers) feed(scope, record, open, OPEN.reference, reader);
+    connect(open, OPEN.reference, critic, "before");
+  }
+  for (const place of words) feed(scope, record, open, OPEN.prompt, place);
+  if (noise) feed(scope, record, open, OPEN.seed, noise);
+  link(scope, result, critic, slotOf(critic, "after"));
+  connect(open, OPEN.instruction, critic, "instruction");
+  connect(open, OPEN.prompt, critic, "prompt");
+  connect(open, OPEN.loop, close, "loop");
+  link(scope, result, close, slotOf(close, "image"));
+  connect(critic, 0, close, "judgment");
+  connect(close, 0, save, "document");
+
+  arrange(scope, added, { left: [added.filter((n) => ![planner, open, critic, close, save].includes(n)), [planner], [open]], right: [[critic], [close], [save]] });
+  record.added = added.map((node) => node.id);
+  record.request = request;
+  open.properties[RECORD] = record;
+  return open;
+}
+
+/** Take the loop off `scope`, as its record says. A request that was changed since is kept as the prompt. */
+export function unwrap(scope) {
+  const opens = scope.nodes.filter((node) => node.type === `${OURS}LoopOpen`);
+  if (!opens.length) throw new WrapError("There is no loop in this graph.");
+  const open = opens.find((node) => node.properties?.[RECORD]);
+  if (!open) throw new WrapError("This loop was not made by Wrap; there is nothing written down to go back to.");
+  const record = open.properties[RECORD];
+  const added = record.added.map((id) => scope.getNodeById(id)).filter(Boolean);
+  const planner = added.find((node) => node.type === `${OURS}Planner`);
+  const request = planner?.widgets?.find((w) => w.name === "request")?.value ?? record.request;
+  for (const [at, place] of record.fed.entries()) {
+    const node = scope.getNodeById(place.node);
+    const slot = node ? slotOf(node, place.input) : -1;
+    if (slot < 0) continue;
+    node.disconnectInput(slot);
+    if (place.from) link(scope, place.from, node, slot);
+    else if ("value" in place) setWidget(node, place.input, at === record.main && request !== record.request ? request : place.value);
+  }
+  for (const node of added) {
+    const elsewhere = (node.outputs ?? []).some((output) => (output.links ?? []).some((id) => !added.includes(scope.getNodeById(scope.getLink(id)?.target_id))));
+    if (!elsewhere) scope.remove(node);
+  }
+  for (const { path, name } of record.exposed) {
+    const holder = nodeAt(scope, path);
+    const slot = holder?.subgraph?.inputs.find((input) => input.name === name);
+    if (slot) holder.subgraph.removeInput(slot);
+  }
+  return added.length;
+}
+
+/** {node, slot} in `scope` for an input that may lie deeper, through subgraphs' own inputs (made where missing). */
+function lift(scope, above, [id, input], what, record) {
+  const path = inside(above, id, what);
+  let holder = nodeAt(scope, path);
+  let slot = slotOf(holder, input);
+  if (slot < 0) throw new WrapError(`${what} is the widget "${input}" of ${titleOf(holder)}, which has no socket.`);
+  for (let depth = path.length - 1; depth > 0; depth--) {
+    const parent = nodeAt(scope, path.slice(0, depth));
+    const inner = parent.subgraph;
+    const from = inner.getLink(holder.inputs[slot].link);
+    let index = from && from.origin_id === INPUT_NODE ? from.origin_slot : -1;
+    if (index < 0) {
+      const name = freeName(inner, holder.inputs[slot].name);
+      inner.addInput(name, String(holder.inputs[slot].type)).connect(holder.inputs[slot], holder);
+      index = inner.inputs.findIndex((i) => i.name === name);
+      record.exposed.push({ path: path.slice(0, depth), name });
+    }
+    holder = parent;
+    slot = index;
+  }
+  return { node: holder, slot };
+}
+
+/** The inputs in `scope` through which the body reads the picture. */
+function readersOf(scope, above, prompt, places) {
+  const found = new Map();
+  for (const id of bodyOf(prompt, places.output)) {
+    for (const [input, value] of Object.entries(prompt[id].inputs)) {
+      if (!isLink(value) || String(value[0]) !== places.image[0] || value[1] !== 0) continue;
+      const path = inside(above, id, "A reader of the picture");
+      let holder = nodeAt(scope, path);
+      let slot = slotOf(holder, input);
+      for (let depth = path.length - 1; depth > 0; depth--) {
+        const parent = nodeAt(scope, path.slice(0, depth));
+        const from = parent.subgraph.getLink(holder.inputs[slot]?.link);
+        if (!from || from.origin_id !== INPUT_NODE) {
+          throw new WrapError(`The picture is loaded inside ${titleOf(parent)}. Open that subgraph and wrap there.`);
+        }
+        holder = parent;
+        slot = from.origin_slot;
+      }
+      if (holder.inputs[slot]?.link != null) found.set(`${holder.id}.${slot}`, { node: holder, slot });
+    }
+  }
+  if (!found.size) throw new WrapError("Nothing in this graph reads the picture.");
+  return [...found.values()];
+}
+
+/** [origin id, slot] in `scope` of the picture that the output node shows. */
+function resultOf(scope, above, prompt, output) {
+  const [name, value] = Object.entries(prompt[output].inputs).find(([n, v]) => isLink(v) && (n === "images" || n === "image")) ?? [];
+  if (!value) throw new WrapError(`Node ${output} shows no picture.`);
+  const shown = output.split(":");
+  if (shown.length === above.length + 1 && above.every((id, at) => shown[at] === id)) {
+    const saver = scope.getNodeById(asId(scope, shown.at(-1)));
+    return originOf(scope, { node: saver, slot: slotOf(saver, name) });
+  }
+  const path = inside(above, String(value[0]), "The result");
+  let id = path.at(-1);
+  let slot = value[1];
+  for (let depth = path.length - 1; depth > 0; depth--) {
+    const parent = nodeAt(scope, path.slice(0, depth));
+    const inner = parent.subgraph;
+    const at = inner.outputs.findIndex((out) => out.linkIds?.some((l) => fromNode(inner.getLink(l), id, slot)));
+    if (at < 0) throw new WrapError(`The result does not leave ${titleOf(parent)}. Open that subgraph and wrap there.`);
+    id = path[depth - 1];
+    slot = at;
+  }
+  return [asId(scope, id), slot];
+}
+
+function fromNode(from, id, slot) {
+  return from && String(from.origin_id) === String(id) && from.origin_slot === slot;
+}
+
+function inside(above, id, what) {
+  const path = String(id).split(":");
+  if (path.length <= above.length || !above.every((part, at) => path[at] === part)) {
+    throw new WrapError(`${what} (node ${id}) lies outside this subgraph. Go up one level and wrap there.`);
+  }
+  return path.slice(above.length);
+}
+
+function nodeAt(graph, path) {
+  let node = null;
+  let inner = graph;
+  for (const id of path) {
+    node = inner?.getNodeById(asId(inner, id));
+    if (!node) throw new WrapError(`The workflow has no node ${path.join(":")}.`);
+    inner = node.subgraph;
+  }
+  return node;
+}
+
+/** Node ids are numbers in most graphs and texts in some. */
+function asId(graph, id) {
+  return graph.getNodeById(Number(id)) ? Number(id) : id;
+}
+
+function slotOf(node, name) {
+  return (node.inputs ?? []).findIndex((input) => input.name === name || input.widget?.name === name);
+}
+
+function originOf(scope, { node, slot }) {
+  const from = scope.getLink(node.inputs[slot].link);
+  if (!from) throw new WrapError(`${titleOf(node)} has nothing connected to ${node.inputs[slot].name}.`);
+  return [from.origin_id, from.origin_slot];
+}
+
+/** Connect an origin, which may be the subgraph's own input, to a socket. */
+function link(scope, [origin, slot], node, at) {
+  if (at < 0) throw new WrapError(`${titleOf(node)} lacks the socket that the loop needs. Update the pack.`);
+  if (origin === INPUT_NODE) scope.inputs[slot].connect(node.inputs[at], node);
+  else scope.getNodeById(origin).connect(slot, node, at);
+}
+
+function connect(from, slot, to, name) {
+  from.connect(slot, to, slotOf(to, name));
+}
+
+/** Let Loop Open feed a socket, and write down what was there. */
+function feed(scope, record, open, output, { node, slot }) {
+  const input = node.inputs[slot];
+  const was = { node: node.id, input: input.name };
+  const from = scope.getLink(input.link);
+  const widget = node.widgets?.find((w) => w.name === (input.widget?.name ?? input.name));
+  if (from) was.from = [from.origin_id, from.origin_slot];
+  else if (widget) was.value = widget.value;
+  if (output === OPEN.prompt && record.main === undefined) record.main = record.fed.length;
+  record.fed.push(was);
+  open.connect(output, node, slot);
+}
+
+function setWidget(node, name, value) {
+  const widget = node.widgets?.find((w) => w.name === name);
+  if (!widget) return;
+  widget.value = value;
+  widget.callback?.(value);
+}
+
+function addAgent(add, { kind, name }) {
+  if (kind === "folder") return add(`${OURS}LoadAgent`, { model: name });
+  if (kind === "server") return add(`${OURS}AgentFromServer`, { endpoint: name });
+  const clip = add("CLIPLoader", { clip_name: name, type: "qwen_image" });
+  const agent = add(`${OURS}AgentFromCLIP`);
+  connect(clip, 0, agent, "clip");
+  return agent;
+}
+
+/** Columns of new nodes left and right of what is there. */
+function arrange(scope, added, { left, right }) {
+  const old = scope.nodes.filter((node) => !added.includes(node));
+  const edge = (pick, by) => Math.round(pick(...old.map(by)));
+  const top = edge(Math.min, (n) => n.pos[1]);
+  const gap = 60;
+  let x = edge(Math.min, (n) => n.pos[0]) - gap;
+  for (const column of [...left].reverse()) {
+    x -= Math.max(...column.map((n) => n.size[0]));
+    stack(column, x, top);
+    x -= gap;
+  }
+  x = edge(Math.max, (n) => n.pos[0] + n.size[0]) + gap;
+  for (const column of right) {
+    stack(column, x, top);
+    x += Math.max(...column.map((n) => n.size[0])) + gap;
+  }
+}
+
+function stack(nodes, x, top) {
+  let y = top;
+  for (const node of nodes) {
+    node.pos = [x, y];
+    y += node.size[1] + 60;
+  }
+}
+
+function freeName(subgraph, name) {
+  let free = name;
+  for (let n = 2; subgraph.inputs.some((input) => input.name === free); n++) free = `${name}_${n}`;
+  return free;
+}
+
+/** The nodes that the output depends on, the output left out. */
+function bodyOf(prompt, output) {
+  const seen = new Set();
+  const waiting = [output];
+  while (waiting.length) {
+    const id = waiting.pop();
+    if (seen.has(id) || !prompt[id]) continue;
+    seen.add(id);
+    waiting.push(...Object.values(prompt[id].inputs).filter(isLink).map((value) => String(value[0])));
+  }
+  seen.delete(output);
+  return seen;
+}
+
+function isLink(value) {
+  return Array.isArray(value) && value.length === 2 && Number.isInteger(value[1]);
+}
+
+function titleOf(node) {
+  return `${node.title || node.type} (node ${node.id})`;
+}
