@@ -226,6 +226,17 @@ def plan_from_text(text: str) -> Plan:
     return _listed(stripped)
 
 
+def plan_as_typed(text: str, max_steps: int) -> Plan:
+    """`plan_from_text`, checked; its own first number is kept (Task B continues after the user's pictures).
+
+    Raises:
+        PlanError: no plan can be read, or it cannot be executed.
+    """
+    plan = plan_from_text(text)
+    first = plan.steps[0].step_number if plan.steps else 1
+    return checked(plan, max_steps=max_steps, first_number=max(1, first))
+
+
 def _listed(text: str) -> Plan:
     """Numbered lines start a step, or else bulleted ones; other lines continue it, and lines before the
     first are an introduction. Without marks each line is a step.

@@ -113,6 +113,11 @@ class RunFolder:
         data = json.dumps(state, ensure_ascii=False, indent=1).encode("utf-8", "surrogatepass")
         write_atomically(self.path / "run.json", data)
 
+    def write_workflow(self, workflow: dict[str, Any]) -> None:
+        """workflow.json: the graph that makes this run, in the editor's format."""
+        data = json.dumps(workflow, ensure_ascii=False).encode("utf-8", "surrogatepass")
+        write_atomically(self.path / "workflow.json", data)
+
     def read_state(self) -> dict[str, Any] | None:
         return read_state(self.path)
 

@@ -209,6 +209,8 @@ export const STYLE = `
 .itk-tab[aria-pressed="true"] { background: #2f6fb0; color: #fff; }
 .itk-tab:focus-visible { outline: 2px solid #6cf; }
 .itk-said { white-space: pre-wrap; margin: 8px 0 4px; font-size: 13px; }
+.itk-outline { margin: 4px 0 0; padding: 0; list-style: none; }
+.itk-outline li { padding: 1px 0; border-top: 1px solid var(--border-color, #444); }
 .itk-runs { display: flex; gap: 6px; margin-bottom: 6px; }
 .itk-runs select { flex: 1; min-width: 0; }
 `;

@@ -2,22 +2,17 @@
 import { app } from "../../scripts/app.js";
 import { api } from "../../scripts/api.js";
 import { ask } from "./ask.mjs";
+import { changing, pathTo, rootOf, tell as tellIn } from "./graph.mjs";
 import { OURS, WrapError, unwrap, wrap } from "./wrap.mjs";
 
 const WRAP = `${OURS}.Wrap`;
 const UNWRAP = `${OURS}.Unwrap`;
 const FALLBACK = "qwen3vl_8b_fp8_scaled.safetensors";
 
-function tell(severity, detail) {
-  app.extensionManager?.toast?.add({ severity, summary: "Interleave loop", detail, life: severity === "error" ? 15000 : 8000 });
-}
+const tell = (severity, detail) => tellIn(app, severity, detail, 8000);
 
 function openGraph() {
   return app.canvas?.graph ?? app.graph;
-}
-
-function rootGraph() {
-  return app.rootGraph ?? app.graph?.rootGraph ?? app.graph;
 }
 
 /** What each place could be, as the core finds it. */
@@ -99,30 +94,18 @@ async function options(kind, input) {
   return list.filter((name) => typeof name === "string" && name && !/^(none|no .*|<.*>)$/i.test(name));
 }
 
-async function changing(work) {
-  const canvas = app.canvas;
-  canvas?.emitBeforeChange?.();
-  try {
-    return work();
-  } finally {
-    canvas?.emitAfterChange?.();
-    openGraph()?.setDirtyCanvas?.(true, true);
-  }
-}
-
 async function wrapOpenGraph() {
   try {
     const scope = openGraph();
-    const root = rootGraph();
+    const root = rootOf(app);
     const { output: prompt } = await app.graphToPrompt();
     if (Object.values(prompt).some((node) => node.class_type.startsWith(OURS))) {
       throw new WrapError("This workflow has a loop already. Unwrap it first, or change the loop that is there.");
     }
-    const { pathTo } = await import("./wrap.mjs");
     const places = await choose(prompt, selection(pathTo(root, scope) ?? []));
     if (!places) return;
     const agents = await agentsHere();
-    await changing(() => wrap(root, scope, prompt, places, agents, (kind) => window.LiteGraph.createNode(kind)));
+    await changing(app, () => wrap(root, scope, prompt, places, agents, (kind) => window.LiteGraph.createNode(kind)));
     const reference = places.image
       ? `Each step edits the picture of ${label(prompt, places.image[0]).title}, then the last accepted one.`
       : "No picture is edited here: each step is drawn from its text.";
@@ -135,7 +118,7 @@ async function wrapOpenGraph() {
 
 async function unwrapOpenGraph() {
   try {
-    await changing(() => unwrap(openGraph()));
+    await changing(app, () => unwrap(openGraph()));
     tell("success", "The loop is off; prompt, seed and pictures are as they were.");
   } catch (error) {
     tell("error", error.message);

@@ -4,24 +4,16 @@
  * What is changed is written down in Loop Open's properties, so that unwrapping gives the graph back.
  */
 
+import { pathTo, setWidget } from "./graph.mjs";
+
 export const OURS = "InterleaveThinker";
 export const RECORD = "interleave_wrap";
-const INPUT_NODE = -10; // LiteGraph's id of a subgraph's own inputs
+const INPUT_NODE = -10; // LiteGraph's id of a subgraph's own inputs, a number or a text
+const BYPASSED = 4; // LiteGraph's mode
 const OPEN = { loop: 0, prompt: 1, reference: 2, instruction: 4, seed: 5 };
 
 /** Something that the person has to change first. */
 export class WrapError extends Error {}
-
-/** Ids of the subgraph nodes, from the root, that lead to `scope`; [] for the root itself, null where it is not in it. */
-export function pathTo(root, scope) {
-  if (root === scope) return [];
-  for (const node of root.nodes) {
-    if (!node.subgraph) continue;
-    const inner = pathTo(node.subgraph, scope);
-    if (inner) return [String(node.id), ...inner];
-  }
-  return null;
-}
 
 /**
  * Wrap `scope`, the graph that is open.
@@ -103,9 +95,12 @@ export function unwrap(scope) {
     const node = scope.getNodeById(place.node);
     const slot = node ? slotOf(node, place.input) : -1;
     if (slot < 0) continue;
+    if (place.from) {
+      link(scope, place.from, node, slot); // takes the place of the loop's link; a growing input would shrink in between
+      continue;
+    }
     node.disconnectInput(slot);
-    if (place.from) link(scope, place.from, node, slot);
-    else if ("value" in place) setWidget(node, place.input, at === record.main && request !== record.request ? request : place.value);
+    if ("value" in place) setWidget(node, place.input, at === record.main && request !== record.request ? request : place.value);
   }
   for (const node of added) {
     const elsewhere = (node.outputs ?? []).some((output) => (output.links ?? []).some((id) => !added.includes(scope.getNodeById(scope.getLink(id)?.target_id))));
@@ -128,8 +123,7 @@ function lift(scope, above, [id, input], what, record) {
   for (let depth = path.length - 1; depth > 0; depth--) {
     const parent = nodeAt(scope, path.slice(0, depth));
     const inner = parent.subgraph;
-    const from = inner.getLink(holder.inputs[slot].link);
-    let index = from && from.origin_id === INPUT_NODE ? from.origin_slot : -1;
+    let index = ownInput(inner, holder.inputs[slot]);
     if (index < 0) {
       const name = freeName(inner, holder.inputs[slot].name);
       inner.addInput(name, String(holder.inputs[slot].type)).connect(holder.inputs[slot], holder);
@@ -140,6 +134,18 @@ function lift(scope, above, [id, input], what, record) {
     slot = index;
   }
   return { node: holder, slot };
+}
+
+/** Which of the subgraph's own inputs comes into a socket, directly or through bypassed nodes and reroutes; -1: none. */
+function ownInput(inner, socket, depth = 0) {
+  const from = socket?.link == null ? null : inner.getLink(socket.link);
+  if (!from || depth > 20) return -1;
+  if (Number(from.origin_id) === INPUT_NODE) return from.origin_slot;
+  const node = inner.getNodeById(from.origin_id);
+  const passes = node && (node.mode === BYPASSED || node.isVirtualNode);
+  if (!passes) return -1;
+  const alike = node.inputs.filter((input) => input.type === from.type || input.type === "*" || node.isVirtualNode);
+  return alike.map((input) => ownInput(inner, input, depth + 1)).find((slot) => slot >= 0) ?? -1;
 }
 
 /** The inputs in `scope` through which the body reads the picture. */
@@ -153,12 +159,9 @@ function readersOf(scope, above, prompt, places) {
       let slot = slotOf(holder, input);
       for (let depth = path.length - 1; depth > 0; depth--) {
         const parent = nodeAt(scope, path.slice(0, depth));
-        const from = parent.subgraph.getLink(holder.inputs[slot]?.link);
-        if (!from || from.origin_id !== INPUT_NODE) {
-          throw new WrapError(`The picture is loaded inside ${titleOf(parent)}. Open that subgraph and wrap there.`);
-        }
+        slot = ownInput(parent.subgraph, holder.inputs[slot]);
+        if (slot < 0) throw new WrapError(`The picture is loaded inside ${titleOf(parent)}. Open that subgraph and wrap there.`);
         holder = parent;
-        slot = from.origin_slot;
       }
       if (holder.inputs[slot]?.link != null) found.set(`${holder.id}.${slot}`, { node: holder, slot });
     }
@@ -231,8 +234,8 @@ function originOf(scope, { node, slot }) {
 /** Connect an origin, which may be the subgraph's own input, to a socket. */
 function link(scope, [origin, slot], node, at) {
   if (at < 0) throw new WrapError(`${titleOf(node)} lacks the socket that the loop needs. Update the pack.`);
-  if (origin === INPUT_NODE) scope.inputs[slot].connect(node.inputs[at], node);
-  else scope.getNodeById(origin).connect(slot, node, at);
+  if (Number(origin) === INPUT_NODE) scope.inputs[slot].connect(node.inputs[at], node);
+  else scope.getNodeById(asId(scope, origin)).connect(slot, node, at);
 }
 
 function connect(from, slot, to, name) {
@@ -250,13 +253,6 @@ function feed(scope, record, open, output, { node, slot }) {
   if (output === OPEN.prompt && record.main === undefined) record.main = record.fed.length;
   record.fed.push(was);
   open.connect(output, node, slot);
-}
-
-function setWidget(node, name, value) {
-  const widget = node.widgets?.find((w) => w.name === name);
-  if (!widget) return;
-  widget.value = value;
-  widget.callback?.(value);
 }
 
 function addAgent(add, { kind, name }) {

@@ -40,7 +40,7 @@ class LoopClose(io.ComfyNode):
             enable_expand=True,
             is_input_list=True,
             has_intermediate_output=True,
-            hidden=[io.Hidden.dynprompt, io.Hidden.unique_id],
+            hidden=[io.Hidden.dynprompt, io.Hidden.unique_id, io.Hidden.extra_pnginfo],
             inputs=[
                 LOOP.Input("loop", tooltip="From Loop Open."),
                 io.Image.Input(
@@ -179,9 +179,17 @@ class LoopClose(io.ComfyNode):
         )
         session.notify = lambda event, facts: send(event, live.display_id, facts)
         session.start()
+        _keep_workflow(session, cls.hidden.extra_pnginfo)
         remember(live)
         live.caches = find_caches()
         return go_on(live)
+
+
+def _keep_workflow(session: Session, extra: Any) -> None:
+    """The editor's graph, beside the run that it made, so that it can be opened again."""
+    workflow = extra.get("workflow") if isinstance(extra, dict) else None
+    if isinstance(workflow, dict):
+        session.folder.write_workflow(workflow)
 
 
 class _Signatures:

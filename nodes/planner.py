@@ -7,8 +7,8 @@ from typing import Any
 
 from comfy_api.latest import io
 
-from ..interleave_thinker.errors import InterleaveError
-from ..interleave_thinker.plan import MAX_STEPS, Plan, checked, plan_from_text
+from ..interleave_thinker.errors import ConfigError, InterleaveError
+from ..interleave_thinker.plan import MAX_STEPS, Plan, plan_as_typed
 from ..interleave_thinker.planner import make_plan
 from .agents import AgentValue
 from .events import send, show_text, watcher
@@ -25,9 +25,17 @@ def _plan_outputs() -> list[io.Output]:
 
 
 def _handed_out(plan: Plan, node_id: str) -> io.NodeOutput:
-    show_text(outline(plan), node_id)
+    show_text(f"{len(plan.steps)} steps planned", node_id)
     send("planned", node_id, {"plan": plan.to_dict()})
     return io.NodeOutput(plan, plan.to_json(), len(plan.steps), ui={"text": [outline(plan)]})
+
+
+def _refusal(text: str, max_steps: int) -> bool | str:
+    try:
+        plan_as_typed(text, max_steps)
+    except InterleaveError as error:
+        return str(error)
+    return True
 
 
 def outline(plan: Plan) -> str:
@@ -49,7 +57,11 @@ class Planner(io.ComfyNode):
             has_intermediate_output=True,
             hidden=[io.Hidden.unique_id],
             inputs=[
-                AGENT.Input("agent", tooltip="A Qwen3-VL; the paper's planner is a fine-tuned 8B."),
+                AGENT.Input(
+                    "agent",
+                    lazy=True,
+                    tooltip="A Qwen3-VL; the paper's planner is a fine-tuned 8B. Not loaded for a plan that you edited.",
+                ),
                 io.String.Input(
                     "request",
                     multiline=True,
@@ -74,21 +86,48 @@ class Planner(io.ComfyNode):
                     advanced=True,
                     tooltip="When two replies are no plan: stop, or use the request as the only step.",
                 ),
+                io.String.Input(
+                    "edited_plan",
+                    default="",
+                    multiline=True,
+                    optional=True,
+                    advanced=True,
+                    tooltip="The plan as you edited it, as JSON or one prompt a line. Empty: the agent plans.",
+                ),
                 user_images("Pictures the request is about. They may differ in size."),
             ],
             outputs=_plan_outputs(),
         )
 
     @classmethod
+    def validate_inputs(
+        cls, edited_plan: str | None = "", max_steps: int | None = None, images: Any = None
+    ) -> bool | str:
+        """An edited plan is refused before anything runs. (ComfyUI hands over growing inputs unasked.)"""
+        if not (edited_plan or "").strip():
+            return True
+        return _refusal(str(edited_plan), max_steps or MAX_STEPS)
+
+    @classmethod
+    def check_lazy_status(cls, agent: AgentValue | None = None, edited_plan: str = "", **_: Any) -> list[str]:
+        return ["agent"] if agent is None and not edited_plan.strip() else []
+
+    @classmethod
     def execute(
         cls,
-        agent: AgentValue,
         request: str,
         max_steps: int,
         seed: int,
+        agent: AgentValue | None = None,
         if_unreadable: str = "error",
+        edited_plan: str = "",
         images: dict[str, Any] | None = None,
     ) -> io.NodeOutput:
+        if edited_plan.strip():
+            plan = replace(plan_as_typed(edited_plan, max_steps), request=request.strip())
+            return _handed_out(plan, cls.hidden.unique_id)
+        if agent is None:
+            raise ConfigError("The Planner has no agent. Connect one of the agent nodes, or write the plan yourself.")
         planned = make_plan(
             agent.agent,
             request,
@@ -143,17 +182,9 @@ class PlanFromText(io.ComfyNode):
     @classmethod
     def validate_inputs(cls, text: str | None = None, max_steps: int = MAX_STEPS) -> bool | str:
         """A plan that is typed into the node is refused before anything runs."""
-        if text is None:
-            return True
-        try:
-            checked(plan_from_text(text), max_steps=max_steps)
-        except InterleaveError as error:
-            return str(error)
-        return True
+        return True if text is None else _refusal(text, max_steps)
 
     @classmethod
     def execute(cls, text: str, max_steps: int = MAX_STEPS, title: str = "") -> io.NodeOutput:
-        plan = plan_from_text(text)
-        first = plan.steps[0].step_number if plan.steps else 1
-        plan = checked(plan, max_steps=max_steps, first_number=max(1, first))
+        plan = plan_as_typed(text, max_steps)
         return _handed_out(replace(plan, request=title or plan.request), cls.hidden.unique_id)
