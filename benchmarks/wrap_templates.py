@@ -30,7 +30,7 @@ from PIL import Image
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests" / "comfy"))
 
-from comfy_server import Comfy  # noqa: E402
+from comfy_server import Comfy
 
 TAGS = {"Text to Image", "Image Edit"}
 CHROMIUM = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome")
@@ -184,7 +184,9 @@ def try_one(editor: Editor, name: str, graph: dict[str, Any]) -> dict[str, Any]:
 def is_missing_model(prompt: dict[str, Any], error: tuple[str, str, str]) -> bool:
     node, name, kind = error
     value = prompt.get(node, {}).get("inputs", {}).get(name)
-    return kind == "value_not_in_list" and (not isinstance(value, str) or "." in value or "loader" in prompt[node]["class_type"].lower())
+    return kind == "value_not_in_list" and (
+        not isinstance(value, str) or "." in value or "loader" in prompt[node]["class_type"].lower()
+    )
 
 
 def pictures(server: Comfy, prompt: dict[str, Any]) -> None:
@@ -239,7 +241,9 @@ def line(result: dict[str, Any]) -> str:
     if result["chosen"] is None:
         return f"{result['name']}: refused: {result['said']}"
     wrong = [str(e) for e in result["errors"]] + [k for k in ("undone", "unwrapped") if not result[k]]
-    return f"{result['name']}: wrapped, {result['questions']} questions{'; WRONG: ' + ', '.join(wrong) if wrong else ''}"
+    return (
+        f"{result['name']}: wrapped, {result['questions']} questions{'; WRONG: ' + ', '.join(wrong) if wrong else ''}"
+    )
 
 
 def summary(results: list[dict[str, Any]], left_out: Counter[str], problems: list[str]) -> dict[str, Any]:

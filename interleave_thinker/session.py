@@ -50,6 +50,8 @@ class Session:
     body: Signature
     judge: Signature | None
     title: str = ""
+    origin: Mapping[str, str] = field(default_factory=dict)
+    """Who runs it, for whoever finds the folder: in ComfyUI the Loop Close's id and the workflow's."""
     notify: Notify | None = None
     attempts: list[Attempt] = field(default_factory=list)
     pending: Attempt | None = None
@@ -175,7 +177,12 @@ class Session:
     def write(self) -> None:
         """Bring run.json up to date."""
         self.folder.write_state(
-            {"title": self.title, "state": self.state.to_dict(), "trajectory": self.trajectory().to_dict()}
+            {
+                "title": self.title,
+                "origin": dict(self.origin),
+                "state": self.state.to_dict(),
+                "trajectory": self.trajectory().to_dict(),
+            }
         )
 
     def _judgment_key(self) -> str:

@@ -28,9 +28,19 @@ export function idOf(root, node) {
   return path ? [...path, node.id].join(":") : String(node.id);
 }
 
+/** The link that comes into a node's input number, or null. (`input.link` is on its way out of the editor.) */
+export function linkInto(node, slot) {
+  if (!node?.inputs?.[slot]) return null;
+  return (node.getInputLink ? node.getInputLink(slot) : node.graph?.getLink?.(node.inputs[slot].link)) ?? null;
+}
+
+export function slotOf(node, name) {
+  return (node?.inputs ?? []).findIndex((input) => input.name === name || input.widget?.name === name);
+}
+
 /** The node that is connected to an input, through reroutes; null where there is none in this graph. */
 export function sourceOf(node, name) {
-  const link = node.graph?.getLink?.(node.inputs?.find((input) => input.name === name)?.link);
+  const link = linkInto(node, slotOf(node, name));
   const found = link ? node.graph.getNodeById(link.origin_id) : null;
   if (found?.isVirtualNode && found.inputs?.length === 1) return sourceOf(found, found.inputs[0].name);
   return found ?? null;

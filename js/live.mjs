@@ -5,7 +5,7 @@
 
 /** A loop of which nothing is known yet. */
 export function emptyRun() {
-  return { run: "", node: "", steps: [], current: null, status: "", reason: "", tMax: 0, speech: "" };
+  return { run: "", node: "", steps: [], current: null, status: "", reason: "", tMax: 0, speech: "", plan: null };
 }
 
 /** The run after one event of the pack ("plan", "trying", "attempt", "judgment", "chosen", "done"). */
@@ -13,7 +13,7 @@ export function reduce(run, facts) {
   const next = { ...run, node: String(facts.node ?? run.node), tMax: facts.t_max ?? run.tMax };
   switch (facts.event) {
     case "plan":
-      return { ...emptyRun(), run: String(facts.run ?? ""), node: next.node, steps: planSteps(facts.plan), status: "running" };
+      return { ...emptyRun(), run: String(facts.run ?? ""), node: next.node, steps: planSteps(facts.plan), plan: facts.plan ?? null, status: "running" };
     case "trying":
       return { ...next, current: [facts.step, facts.attempt], speech: "", status: "running" };
     case "attempt":
@@ -30,6 +30,8 @@ export function reduce(run, facts) {
       return { ...next, steps: next.steps.map((s) => (s.step === facts.step ? { ...s, chosen: facts.chosen, accepted: facts.accepted } : s)) };
     case "done":
       return { ...next, current: null, speech: "", status: String(facts.status ?? "done"), reason: String(facts.reason ?? "") };
+    case "ended": // of ComfyUI, not of the pack: interrupted or failed
+      return run.current || run.status === "running" ? { ...next, current: null, speech: "", status: String(facts.status) } : run;
     default:
       return next;
   }
@@ -38,7 +40,7 @@ export function reduce(run, facts) {
 /** A run as run.json and the lines of trajectory.jsonl have it; lines that cannot be read are passed over. */
 export function fromFiles(name, state, lines) {
   const saved = state?.trajectory ?? {};
-  let run = { ...emptyRun(), run: name, steps: planSteps(saved.plan), status: String(saved.status ?? ""), title: String(state?.title ?? "") };
+  let run = { ...emptyRun(), run: name, origin: state?.origin ?? null, steps: planSteps(saved.plan), plan: saved.plan ?? null, status: String(saved.status ?? ""), title: String(state?.title ?? "") };
   for (const line of lines) {
     let record;
     try {

@@ -1,4 +1,5 @@
 /** The plan editor: a modal dialog with a card for each step. Texts are set as values, never as markup. */
+import { button, element } from "./page.mjs";
 import { changed, emptyCard, inserted, moved, removed, toText } from "./plan.mjs";
 
 const WAIT = 250; // ms after the last key before the plan is checked
@@ -9,18 +10,17 @@ const WAIT = 250; // ms after the last key before the plan is checked
  */
 export function editPlan(cards, first, check, doc = document) {
   let current = cards.length ? cards : [emptyCard()];
-  const dialog = make(doc, "dialog", "itk-plan");
-  const style = make(doc, "style");
+  const dialog = element(doc, "dialog", "itk-plan");
+  const style = element(doc, "style");
   style.textContent = STYLE;
-  const heading = make(doc, "h3", "", "Plan");
+  const heading = element(doc, "h3", "", "Plan");
   heading.id = "itk-plan-title";
   dialog.setAttribute("aria-labelledby", heading.id);
-  const list = make(doc, "div", "itk-cards");
-  const problem = make(doc, "p", "itk-problem");
+  const list = element(doc, "div", "itk-cards");
+  const problem = element(doc, "p", "itk-problem");
   problem.setAttribute("role", "alert");
-  const save = button(doc, "Use this plan", () => close("save"));
-  save.classList.add("itk-main");
-  const bottom = make(doc, "div", "itk-plan-buttons");
+  const save = button(doc, "Use this plan", () => close("save"), "itk-main");
+  const bottom = element(doc, "div", "itk-plan-buttons");
   const add = button(doc, "Add a step", () => change(inserted(current, current.length), current.length - 1));
   bottom.append(add, problem, save, button(doc, "Cancel", () => close("")));
   dialog.append(style, heading, list, bottom);
@@ -55,10 +55,10 @@ export function editPlan(cards, first, check, doc = document) {
   }
 
   function drawCard(card, at) {
-    const box = make(doc, "section", "itk-card");
+    const box = element(doc, "section", "itk-card");
     box.setAttribute("aria-label", `Step ${first + at}`);
-    const head = make(doc, "div", "itk-card-head");
-    head.append(make(doc, "strong", "", `Step ${first + at}`));
+    const head = element(doc, "div", "itk-card-head");
+    head.append(element(doc, "strong", "", `Step ${first + at}`));
     const tools = [
       ["↑", "Move up", () => change(moved(current, at, -1), at - 1), at === 0],
       ["↓", "Move down", () => change(moved(current, at, 1), at + 1), at === current.length - 1],
@@ -75,8 +75,8 @@ export function editPlan(cards, first, check, doc = document) {
     const prompt = field(doc, "Prompt for the generator", card.prompt, 2, (value) => typed(at, { prompt: value }));
     const area = prompt.querySelector("textarea");
     area.disabled = card.textOnly;
-    const only = make(doc, "label", "itk-only");
-    const tick = make(doc, "input");
+    const only = element(doc, "label", "itk-only");
+    const tick = element(doc, "input");
     tick.type = "checkbox";
     tick.checked = card.textOnly;
     tick.addEventListener("change", () => {
@@ -84,9 +84,9 @@ export function editPlan(cards, first, check, doc = document) {
       typed(at, { textOnly: tick.checked });
     });
     only.append(tick, doc.createTextNode("Text only, no picture"));
-    const more = make(doc, "details");
+    const more = element(doc, "details");
     more.append(
-      make(doc, "summary", "", "Instruction for the critic"),
+      element(doc, "summary", "", "Instruction for the critic"),
       field(doc, "What this step is to do, in words", card.instruction, 2, (value) => typed(at, { instruction: value })),
     );
     box.append(head, prompt, only, field(doc, "Text beside the picture", card.text, 2, (value) => typed(at, { text: value })), more);
@@ -111,28 +111,14 @@ export function editPlan(cards, first, check, doc = document) {
 }
 
 function field(doc, label, value, rows, typed) {
-  const box = make(doc, "label", "itk-field");
-  const area = make(doc, "textarea");
+  const box = element(doc, "label", "itk-field");
+  const area = element(doc, "textarea");
   area.rows = rows;
   area.value = value;
   area.dir = "auto";
   area.addEventListener("input", () => typed(area.value));
-  box.append(make(doc, "span", "", label), area);
+  box.append(element(doc, "span", "", label), area);
   return box;
-}
-
-function button(doc, text, act) {
-  const made = make(doc, "button", "", text);
-  made.type = "button";
-  made.addEventListener("click", act);
-  return made;
-}
-
-function make(doc, kind, className = "", text) {
-  const made = doc.createElement(kind);
-  if (className) made.className = className;
-  if (text !== undefined) made.textContent = text;
-  return made;
 }
 
 const STYLE = `

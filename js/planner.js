@@ -1,85 +1,11 @@
-/** The plan on Planner and Plan from Text: read it, edit it as cards, make it alone. */
+/** The plan, shown on Planner and Plan from Text. */
 import { app } from "../../scripts/app.js";
 import { api } from "../../scripts/api.js";
-import { changing, idOf, nodeById, rootOf, setWidget, tell, widgetOf } from "./graph.mjs";
-import { firstNumber, outline, toCards, toText } from "./plan.mjs";
-import { editPlan } from "./plan_dialog.mjs";
+import { nodeById, rootOf, widgetOf } from "./graph.mjs";
+import { firstNumber, outline, toCards } from "./plan.mjs";
+import { HOLDS, PLANNER, edit, onPlan, planOnly, planned, read, setPlan } from "./plan_nodes.mjs";
 
-/** The widget that holds a plan's text, by node. */
-const HOLDS = { InterleaveThinkerPlanner: "edited_plan", InterleaveThinkerPlanFromText: "text" };
-const PLANNER = "InterleaveThinkerPlanner";
-
-/** The last plan that each Planner wrote in this page, by node. */
-const planned = new WeakMap();
 const shown = new WeakMap();
-
-/** {plan, error} of a plan's text, as the server reads it. */
-async function read(text, maxSteps) {
-  const reply = await api.fetchApi("/interleave_thinker/plan", {
-    method: "POST",
-    headers: { "Content-Type": "application/json" },
-    body: JSON.stringify({ text, max_steps: maxSteps }),
-  });
-  return reply.ok ? reply.json() : { plan: null, error: "The server cannot check the plan." };
-}
-
-async function planOf(node) {
-  const typed = String(widgetOf(node, HOLDS[node.type])?.value ?? "");
-  if (typed.trim()) return (await read(typed)).plan;
-  return planned.get(node) ?? null;
-}
-
-/** Open the editor on a node's plan. `change` may prepare the cards. Resolves to whether a plan was taken. */
-export async function edit(node, change = (cards) => cards) {
-  const name = HOLDS[node.type];
-  if (node.inputs?.find((input) => input.name === name && input.link != null)) {
-    tell(app, "warn", "The plan's text comes from another node; edit it there.");
-    return false;
-  }
-  const plan = await planOf(node);
-  if (!plan && node.type === PLANNER) tell(app, "info", "There is no plan yet: Plan only asks the agent for one. You can also write your own.");
-  const limit = Number(widgetOf(node, "max_steps")?.value) || undefined;
-  const text = await editPlan(change(toCards(plan)), firstNumber(plan), async (t) => (await read(t, limit)).error);
-  if (text === null) return false;
-  await setPlan(node, text);
-  return true;
-}
-
-/** Change a node's plan without the dialog. Raises what the server says against it. */
-export async function rewrite(node, change) {
-  const plan = await planOf(node);
-  if (!plan) throw new Error("The plan is not known here. Open the workflow that made this run.");
-  const text = toText(change(toCards(plan)), firstNumber(plan));
-  const { error } = await read(text, Number(widgetOf(node, "max_steps")?.value) || undefined);
-  if (error) throw new Error(error);
-  await setPlan(node, text);
-}
-
-async function setPlan(node, text) {
-  await changing(app, () => setWidget(node, HOLDS[node.type], text));
-  await draw(node);
-}
-
-/** Queue only what the plan needs, so that it can be read before any picture is made. */
-async function planOnly(node) {
-  const { output, workflow } = await app.graphToPrompt();
-  const id = idOf(rootOf(app), node);
-  const kept = {};
-  const waiting = [id];
-  while (waiting.length) {
-    const next = waiting.pop();
-    if (kept[next] || !output[next]) continue;
-    kept[next] = output[next];
-    for (const value of Object.values(output[next].inputs)) if (Array.isArray(value) && output[value[0]]) waiting.push(String(value[0]));
-  }
-  kept.interleave_plan = { class_type: "PreviewAny", inputs: { source: [id, 1] }, _meta: { title: "Plan only" } };
-  try {
-    await api.queuePrompt(0, { output: kept, workflow });
-    tell(app, "info", "The plan is being made; no picture is.");
-  } catch (error) {
-    tell(app, "error", `The plan could not be queued: ${error?.response?.error?.message ?? error.message}`);
-  }
-}
 
 async function draw(node) {
   const place = shown.get(node);
@@ -103,7 +29,7 @@ async function draw(node) {
 
 function addPlace(node) {
   const root = document.createElement("div");
-  root.className = "itk itk-planview";
+  root.className = "itk itk-in-node itk-planview";
   const bar = document.createElement("div");
   bar.className = "itk-tabs";
   const note = document.createElement("div");
@@ -132,6 +58,7 @@ function addPlace(node) {
 app.registerExtension({
   name: "InterleaveThinker.plan",
   setup() {
+    onPlan(draw);
     api.addEventListener("interleave_thinker", ({ detail }) => {
       if (detail?.event !== "planned") return;
       const node = nodeById(rootOf(app), detail.node);

@@ -1,8 +1,12 @@
 /** The live view: on each Loop Close, and in the sidebar tab "Interleave" for the last run or a saved one. */
 import { app } from "../../scripts/app.js";
 import { api } from "../../scripts/api.js";
+import { changing, idOf, nodeById, rootOf, setWidget, tell as tellIn, widgetOf } from "./graph.mjs";
 import { emptyRun, fromFiles, pictureOf, reduce } from "./live.mjs";
-import { STYLE, drawRun } from "./strip.mjs";
+import { edit, planNodeOf, rewrite } from "./plan_nodes.mjs";
+import { changed } from "./plan.mjs";
+import { drawRun } from "./strip.mjs";
+import { STYLE } from "./style.mjs";
 
 const EVENT = "interleave_thinker";
 const CLOSE = "InterleaveThinkerLoopClose";
@@ -26,10 +30,18 @@ async function savedFile(run, filename) {
 async function savedRun(name) {
   const [state, lines] = await Promise.all([savedFile(name, "run.json"), savedFile(name, "trajectory.jsonl")]);
   try {
-    return state ? fromFiles(name, JSON.parse(state), lines.split("\n")) : null;
+    if (!state) return null;
+    const run = fromFiles(name, JSON.parse(state), lines.split("\n"));
+    return run.status === "running" && !(await isBusy()) ? { ...run, status: "interrupted" } : run;
   } catch {
     return null;
   }
+}
+
+/** Whether anything runs on the server: a run that a crash ended still says "running" in its folder. */
+async function isBusy() {
+  const reply = await api.fetchApi("/queue", { cache: "no-store" });
+  return reply.ok && (await reply.json()).queue_running.length > 0;
 }
 
 function show(node, run) {
@@ -45,15 +57,78 @@ function redraw() {
   }
 }
 
+const tell = (severity, detail) => tellIn(app, severity, detail);
+
+/** The Loop Close that a run belongs to, if it is in the open workflow. */
+function closeOf(run) {
+  const node = run.node ? nodeById(rootOf(app), run.node) : null;
+  return node?.type === CLOSE ? node : null;
+}
+
+/** Verdicts of the person on steps before `step` stay; later ones were about pictures that are made anew. */
+function picksBefore(node, step) {
+  const picks = String(widgetOf(node, "accept_attempts")?.value ?? "").split(",").map((pick) => pick.trim());
+  return picks.filter((pick) => pick && Number(pick.split(":")[0]) < step);
+}
+
 /** Take an attempt against the critic: written down in the node's own widget, and the prompt is queued again. */
-function accept(run, step, attempt) {
-  const node = app.graph?.getNodeById?.(Number(run.node)) ?? app.graph?.getNodeById?.(run.node);
-  const widget = node?.widgets?.find((w) => w.name === "accept_attempts");
-  if (!widget) return tell("warn", "The node of this run is not in the open workflow.");
-  const others = String(widget.value ?? "").split(",").map((p) => p.trim()).filter((p) => p && !p.startsWith(`${step}:`));
-  widget.value = [...others, `${step}:${attempt}`].join(", ");
-  app.graph.setDirtyCanvas?.(true, true);
+async function accept(run, step, attempt) {
+  const node = closeOf(run);
+  if (!node) return tell("warn", "The node of this run is not in the open workflow. Open its workflow first.");
+  await changing(app, () => setWidget(node, "accept_attempts", [...picksBefore(node, step), `${step}:${attempt}`].join(", ")));
   app.queuePrompt(0);
+}
+
+/** Change the plan of a run and go on: steps that did not change are recalled. */
+async function replan(run, step, change) {
+  const node = closeOf(run);
+  const holder = planNodeOf(node);
+  if (!holder) return tell("warn", "The plan of this run does not come from a Planner or Plan from Text beside its loop.");
+  try {
+    await rewrite(holder, change, run.plan);
+    setWidget(node, "accept_attempts", picksBefore(node, step).join(", "));
+    app.queuePrompt(0);
+  } catch (error) {
+    tell("error", error.message);
+  }
+}
+
+function retry(run, step, prompt) {
+  if (!prompt.trim()) return tell("warn", "Write a prompt first.");
+  return replan(run, step, (cards) => changed(cards, step - 1, { prompt, textOnly: false }));
+}
+
+async function editRest(run) {
+  const holder = planNodeOf(closeOf(run));
+  if (!holder) return tell("warn", "The plan of this run does not come from a Planner or Plan from Text beside its loop.");
+  if (await edit(holder, run.plan)) app.queuePrompt(0);
+}
+
+async function openWorkflow(run) {
+  try {
+    const text = await savedFile(run.run, "workflow.json");
+    if (!text) return tell("warn", "This run has no workflow with it: it was queued without the editor.");
+    await app.loadGraphData(JSON.parse(text), true, true, run.run);
+  } catch (error) {
+    tell("error", `The workflow of this run cannot be opened: ${error.message}`);
+  }
+}
+
+/** What can be done with a run now, as [label, act]. Each that goes on queues the workflow as it is. */
+function controls(run) {
+  const here = Boolean(closeOf(run));
+  const list = [];
+  const busy = Boolean(run.current) || run.status === "running";
+  const finished = run.steps.filter((step) => step.chosen || step.prompt === null).length;
+  if (here && busy) list.push(["Stop here", () => api.interrupt()]);
+  if (here && !busy && run.steps.length && run.status !== "done") {
+    list.push(["Go on", () => app.queuePrompt(0)]);
+    list.push(["Edit the rest of the plan…", () => editRest(run)]);
+    if (finished > 0) list.push(["End with these steps", () => replan(run, finished + 1, (cards) => cards.slice(0, finished))]);
+  }
+  if (here && run.status === "done") list.push(["Edit the plan…", () => editRest(run)]);
+  if (run.run && !busy) list.push(["Open its workflow", () => openWorkflow(run)]);
+  return list;
 }
 
 async function copy(text) {
@@ -65,11 +140,28 @@ async function copy(text) {
   }
 }
 
-function tell(severity, detail) {
-  app.extensionManager?.toast?.add({ severity, summary: "Interleave", detail, life: 5000 });
+/** Print a copy of an element alone, from a frame without scripts of its own. */
+function print(page) {
+  const frame = document.createElement("iframe");
+  frame.style.cssText = "position: fixed; width: 0; height: 0; border: 0";
+  frame.title = "Document to print";
+  document.body.append(frame);
+  const doc = frame.contentDocument;
+  const style = doc.createElement("style");
+  style.textContent = "body { font: 12pt/1.5 serif; } img { max-width: 100%; page-break-inside: avoid; } details { display: none; }";
+  doc.head.append(style);
+  doc.body.append(doc.importNode(page, true));
+  const pictures = [...doc.images].map((image) => {
+    image.loading = "eager";
+    return image.complete ? null : new Promise((ready) => image.addEventListener("load", ready, { once: true }));
+  });
+  Promise.all(pictures).then(() => {
+    frame.contentWindow.print();
+    setTimeout(() => frame.remove(), 60_000);
+  });
 }
 
-const tools = { pictureUrl, accept, copy };
+const tools = { pictureUrl, accept, retry, controls, copy, print };
 
 function addPlace(node) {
   const root = document.createElement("div");
@@ -110,7 +202,7 @@ function drawSidebar(element) {
   list.addEventListener("change", async () => {
     const found = list.value && (await savedRun(list.value));
     if (found) {
-      runs.set("", { ...found, node: nodeOf(list.value) });
+      runs.set("", { ...found, node: nodeOf(found) });
       redraw();
     }
   });
@@ -124,17 +216,35 @@ function drawSidebar(element) {
   return () => places.delete(place);
 }
 
-/** The node that a run was heard from in this tab, so that it can be steered; "" for one from the disk alone. */
-function nodeOf(name) {
-  return [...runs.values()].find((run) => run.run === name && run.node)?.node ?? "";
+/** The node that a run can be steered through: the one that it was heard from, or that the open workflow has. */
+function nodeOf(run) {
+  const heard = [...runs.values()].find((other) => other.run === run.run && other.node)?.node;
+  const mine = run.origin?.workflow && run.origin.workflow === rootOf(app)?.id ? run.origin.node : "";
+  return heard ?? mine ?? "";
+}
+
+/** The last run of the workflow that was opened, as its folder has it: a page that was reloaded goes on with it. */
+async function showLast() {
+  const id = rootOf(app)?.id;
+  if (!id) return;
+  const entry = (await listRuns()).find((saved) => saved.origin?.workflow === id);
+  const found = entry && !runs.has(entry.origin.node) ? await savedRun(entry.name) : null;
+  if (found && !runs.has(entry.origin.node)) show(entry.origin.node, { ...found, node: entry.origin.node });
+}
+
+async function listRuns() {
+  const reply = await api.fetchApi("/interleave_thinker/runs", { cache: "no-store" });
+  return reply.ok ? reply.json() : [];
 }
 
 async function fillRuns(list) {
-  const reply = await api.fetchApi("/interleave_thinker/runs", { cache: "no-store" });
-  const names = reply.ok ? await reply.json() : [];
+  const names = await listRuns();
   const first = new Option(names.length ? "Saved runs…" : "No saved runs", "");
   list.replaceChildren(first, ...names.map((entry) => new Option(entry.title ? `${entry.title.slice(0, 60)} — ${entry.name}` : entry.name, entry.name)));
 }
+
+// Not in setup(): a page that is opened while a loop runs is told of it before.
+api.addEventListener(EVENT, (event) => hear(event.detail ?? {}));
 
 let leaveSidebar = () => {};
 
@@ -144,7 +254,12 @@ app.registerExtension({
     const style = document.createElement("style");
     style.textContent = STYLE;
     document.head.append(style);
-    api.addEventListener(EVENT, (event) => hear(event.detail ?? {}));
+    for (const [kind, status] of [["execution_interrupted", "interrupted"], ["execution_error", "failed"]]) {
+      api.addEventListener(kind, () => {
+        for (const [node, run] of runs) runs.set(node, reduce(run, { event: "ended", status }));
+        redraw();
+      });
+    }
     api.addEventListener("progress_text", (event) => hearText(event.detail));
     app.extensionManager?.registerSidebarTab?.({
       id: "interleave-thinker",
@@ -159,11 +274,15 @@ app.registerExtension({
       destroy: () => leaveSidebar(),
     });
   },
+  afterConfigureGraph() {
+    showLast();
+  },
   nodeCreated(node) {
     if (node.comfyClass !== CLOSE) return;
     const place = addPlace("");
     // A node gets its id after it was created, and another one when a workflow is loaded.
-    Object.defineProperty(place, "node", { get: () => String(node.id) });
+    Object.defineProperty(place, "node", { get: () => idOf(rootOf(app), node) });
+    place.root.classList.add("itk-in-node");
     node.addDOMWidget("live", "interleave_live", place.root, {
       serialize: false,
       hideOnZoom: true,

@@ -69,7 +69,8 @@ async function agentsHere() {
   const wanted = app.extensionManager?.setting?.get?.(`${OURS}.Agent`);
   const tMax = Number(app.extensionManager?.setting?.get?.(`${OURS}.TMax`)) || 3;
   const gate = app.extensionManager?.setting?.get?.(`${OURS}.Gate`) || "off";
-  const common = { tMax, gate };
+  const megapixels = Number(app.extensionManager?.setting?.get?.(`${OURS}.MaxMegapixels`)) || 1;
+  const common = { tMax, gate, megapixels };
   if (typeof wanted === "string" && /^(clip|folder|server):./.test(wanted)) {
     const [kind, ...rest] = wanted.split(":");
     return { planner: { kind, name: rest.join(":") }, critic: null, ...common };
@@ -128,6 +129,12 @@ async function unwrapOpenGraph() {
 
 app.registerExtension({
   name: `${OURS}.wrap`,
+  settings: [
+    { id: `${OURS}.Agent`, name: "Agent for wrapped workflows", type: "text", defaultValue: "", tooltip: "clip:FILE, folder:NAME or server:NAME. Empty: a Qwen3-VL text encoder that is installed, else a model folder." },
+    { id: `${OURS}.TMax`, name: "T_max of wrapped workflows", type: "number", defaultValue: 3, attrs: { min: 1, max: 50 }, tooltip: "How often the generator may try one step." },
+    { id: `${OURS}.Gate`, name: "Gate of wrapped workflows", type: "combo", options: ["off", "stop_after_step", "stop_on_reject"], defaultValue: "off", tooltip: "End the run after each new step or rejection; queue again to go on." },
+    { id: `${OURS}.MaxMegapixels`, name: "Pixel budget of agents in wrapped workflows", type: "number", defaultValue: 1, attrs: { min: 0.1, max: 16, step: 0.1 }, tooltip: "Megapixels of each picture that an agent is shown." },
+  ],
   commands: [
     { id: WRAP, label: "Wrap in Interleave Loop", icon: "pi pi-sync", function: wrapOpenGraph },
     { id: UNWRAP, label: "Unwrap Interleave Loop", icon: "pi pi-undo", function: unwrapOpenGraph },

@@ -4,7 +4,7 @@
  * What is changed is written down in Loop Open's properties, so that unwrapping gives the graph back.
  */
 
-import { pathTo, setWidget } from "./graph.mjs";
+import { linkInto, pathTo, setWidget, slotOf } from "./graph.mjs";
 
 export const OURS = "InterleaveThinker";
 export const RECORD = "interleave_wrap";
@@ -47,8 +47,8 @@ export function wrap(root, scope, prompt, places, agents, make) {
     added.push(node);
     return node;
   };
-  const plannerAgent = addAgent(add, agents.planner);
-  const criticAgent = agents.critic ? addAgent(add, agents.critic) : plannerAgent;
+  const plannerAgent = addAgent(add, agents.planner, agents.megapixels);
+  const criticAgent = agents.critic ? addAgent(add, agents.critic, agents.megapixels) : plannerAgent;
   const planner = add(`${OURS}Planner`, { request, max_steps: 20, seed });
   const open = add(`${OURS}LoopOpen`, { seed });
   const critic = add(`${OURS}CriticRefine`);
@@ -123,7 +123,7 @@ function lift(scope, above, [id, input], what, record) {
   for (let depth = path.length - 1; depth > 0; depth--) {
     const parent = nodeAt(scope, path.slice(0, depth));
     const inner = parent.subgraph;
-    let index = ownInput(inner, holder.inputs[slot]);
+    let index = ownInput(inner, holder, slot);
     if (index < 0) {
       const name = freeName(inner, holder.inputs[slot].name);
       inner.addInput(name, String(holder.inputs[slot].type)).connect(holder.inputs[slot], holder);
@@ -137,15 +137,15 @@ function lift(scope, above, [id, input], what, record) {
 }
 
 /** Which of the subgraph's own inputs comes into a socket, directly or through bypassed nodes and reroutes; -1: none. */
-function ownInput(inner, socket, depth = 0) {
-  const from = socket?.link == null ? null : inner.getLink(socket.link);
+function ownInput(inner, holder, at, depth = 0) {
+  const from = linkInto(holder, at);
   if (!from || depth > 20) return -1;
   if (Number(from.origin_id) === INPUT_NODE) return from.origin_slot;
   const node = inner.getNodeById(from.origin_id);
   const passes = node && (node.mode === BYPASSED || node.isVirtualNode);
   if (!passes) return -1;
-  const alike = node.inputs.filter((input) => input.type === from.type || input.type === "*" || node.isVirtualNode);
-  return alike.map((input) => ownInput(inner, input, depth + 1)).find((slot) => slot >= 0) ?? -1;
+  const slots = node.inputs.map((input, slot) => (input.type === from.type || input.type === "*" || node.isVirtualNode ? slot : -1));
+  return slots.filter((slot) => slot >= 0).map((slot) => ownInput(inner, node, slot, depth + 1)).find((slot) => slot >= 0) ?? -1;
 }
 
 /** The inputs in `scope` through which the body reads the picture. */
@@ -159,11 +159,11 @@ function readersOf(scope, above, prompt, places) {
       let slot = slotOf(holder, input);
       for (let depth = path.length - 1; depth > 0; depth--) {
         const parent = nodeAt(scope, path.slice(0, depth));
-        slot = ownInput(parent.subgraph, holder.inputs[slot]);
+        slot = ownInput(parent.subgraph, holder, slot);
         if (slot < 0) throw new WrapError(`The picture is loaded inside ${titleOf(parent)}. Open that subgraph and wrap there.`);
         holder = parent;
       }
-      if (holder.inputs[slot]?.link != null) found.set(`${holder.id}.${slot}`, { node: holder, slot });
+      if (linkInto(holder, slot)) found.set(`${holder.id}.${slot}`, { node: holder, slot });
     }
   }
   if (!found.size) throw new WrapError("Nothing in this graph reads the picture.");
@@ -221,12 +221,8 @@ function asId(graph, id) {
   return graph.getNodeById(Number(id)) ? Number(id) : id;
 }
 
-function slotOf(node, name) {
-  return (node.inputs ?? []).findIndex((input) => input.name === name || input.widget?.name === name);
-}
-
 function originOf(scope, { node, slot }) {
-  const from = scope.getLink(node.inputs[slot].link);
+  const from = linkInto(node, slot);
   if (!from) throw new WrapError(`${titleOf(node)} has nothing connected to ${node.inputs[slot].name}.`);
   return [from.origin_id, from.origin_slot];
 }
@@ -246,7 +242,7 @@ function connect(from, slot, to, name) {
 function feed(scope, record, open, output, { node, slot }) {
   const input = node.inputs[slot];
   const was = { node: node.id, input: input.name };
-  const from = scope.getLink(input.link);
+  const from = linkInto(node, slot);
   const widget = node.widgets?.find((w) => w.name === (input.widget?.name ?? input.name));
   if (from) was.from = [from.origin_id, from.origin_slot];
   else if (widget) was.value = widget.value;
@@ -255,11 +251,12 @@ function feed(scope, record, open, output, { node, slot }) {
   open.connect(output, node, slot);
 }
 
-function addAgent(add, { kind, name }) {
-  if (kind === "folder") return add(`${OURS}LoadAgent`, { model: name });
-  if (kind === "server") return add(`${OURS}AgentFromServer`, { endpoint: name });
+function addAgent(add, { kind, name }, megapixels = 1) {
+  const common = { max_megapixels: megapixels };
+  if (kind === "folder") return add(`${OURS}LoadAgent`, { model: name, ...common });
+  if (kind === "server") return add(`${OURS}AgentFromServer`, { endpoint: name, ...common });
   const clip = add("CLIPLoader", { clip_name: name, type: "qwen_image" });
-  const agent = add(`${OURS}AgentFromCLIP`);
+  const agent = add(`${OURS}AgentFromCLIP`, common);
   connect(clip, 0, agent, "clip");
   return agent;
 }

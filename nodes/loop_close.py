@@ -169,6 +169,7 @@ class LoopClose(io.ComfyNode):
             made_by,
             signed.of(body, body.judgment_link, body.image_link) if body.judgment_link else None,
             title=context.plan.request,
+            origin=_origin(cls.hidden.extra_pnginfo, dynprompt.get_display_node_id(close_id)),
         )
         live = LiveLoop(
             session,
@@ -185,10 +186,20 @@ class LoopClose(io.ComfyNode):
         return go_on(live)
 
 
-def _keep_workflow(session: Session, extra: Any) -> None:
-    """The editor's graph, beside the run that it made, so that it can be opened again."""
+def _workflow(extra: Any) -> dict[str, Any] | None:
+    """The editor's graph, which it sends along; API clients may send none."""
     workflow = extra.get("workflow") if isinstance(extra, dict) else None
-    if isinstance(workflow, dict):
+    return workflow if isinstance(workflow, dict) else None
+
+
+def _origin(extra: Any, node_id: str) -> dict[str, str]:
+    return {"node": str(node_id), "workflow": str((_workflow(extra) or {}).get("id", ""))[:100]}
+
+
+def _keep_workflow(session: Session, extra: Any) -> None:
+    """Beside the run that it made, so that it can be opened again."""
+    workflow = _workflow(extra)
+    if workflow is not None:
         session.folder.write_workflow(workflow)
 
 

@@ -60,7 +60,7 @@ class Planner(io.ComfyNode):
                 AGENT.Input(
                     "agent",
                     lazy=True,
-                    tooltip="A Qwen3-VL; the paper's planner is a fine-tuned 8B. Not loaded for a plan that you edited.",
+                    tooltip="A Qwen3-VL; the paper's planner is a fine-tuned 8B. Not loaded if you edited the plan.",
                 ),
                 io.String.Input(
                     "request",

@@ -21,7 +21,7 @@ LISTED = 200
 
 
 def add_routes() -> None:
-    """GET /interleave_thinker/runs: [{name, title, status}], the latest first. It takes no parameters.
+    """GET /interleave_thinker/runs: [{name, title, status, origin}], the latest first. It takes no parameters.
 
     POST /interleave_thinker/choose: a workflow in API format, as {workflow, output?, among?} -> what the prompt,
     seed, reference and result could be (`comfy_choice.Candidates`).
@@ -42,7 +42,9 @@ async def _runs(request: web.Request) -> web.Response:
     for folder in folders[:LISTED]:
         state = read_state(folder) or {}
         status = (state.get("trajectory") or {}).get("status", "")
-        listed.append({"name": folder.name, "title": str(state.get("title") or "")[:200], "status": str(status)})
+        origin = {k: str(v)[:100] for k, v in (state.get("origin") or {}).items() if k in ("node", "workflow")}
+        title = str(state.get("title") or "")[:200]
+        listed.append({"name": folder.name, "title": title, "status": str(status), "origin": origin})
     return web.json_response(listed)
 
 

@@ -9,10 +9,13 @@ from pathlib import Path
 
 import pytest
 
-sys.path.insert(0, str(Path(__file__).parents[1] / "comfy"))
+sys.path[:0] = [str(Path(__file__).parents[1] / "comfy"), str(Path(__file__).parent)]
 
-from comfy_server import Comfy
+from comfy_server import REPO, Comfy
+from editor_page import open_editor
 
+NEWER = REPO / ".dev" / "frontend" / "comfyui_frontend_package" / "static"
+"""The second editor, which `dev.py test` fetches."""
 NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome")
 QUIET = [
     "--no-sandbox",
@@ -33,6 +36,24 @@ def comfy(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Comfy]:
 
 
 @pytest.fixture(scope="session")
+def newer_comfy(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Comfy]:
+    if not NEWER.is_dir():
+        pytest.skip("no second editor; `dev.py test` fetches it")
+    server = Comfy(tmp_path_factory.mktemp("newer"), ("--front-end-root", str(NEWER))).start()
+    yield server
+    server.stop()
+
+
+@pytest.fixture(params=["1.47 canvas", "1.47 nodes 2.0", "1.58 canvas", "1.58 nodes 2.0"])
+def editor(request: pytest.FixtureRequest, page):
+    """(page, server) with the editor open: each editor that we support, each way of drawing nodes."""
+    server = request.getfixturevalue("comfy" if request.param.startswith("1.47") else "newer_comfy")
+    open_editor(page, server, nodes2=request.param.endswith("2.0"))
+    assert page.evaluate("() => window.__COMFYUI_FRONTEND_VERSION__").startswith(request.param[:4])
+    return page, server
+
+
+@pytest.fixture(scope="session")
 def chromium():
     path = next((found for name in NAMES if (found := shutil.which(name))), None)
     if path is None:
@@ -45,11 +66,18 @@ def chromium():
         browser.close()
 
 
+def is_ours(said) -> bool:
+    """An error or a warning that one of our files wrote, or that is about one."""
+    ours = "interleave" in f"{said.location.get('url', '')} {said.text}".lower()
+    return said.type in ("error", "warning") and ours
+
+
 @pytest.fixture
 def page(chromium):
     """A page that remembers what went wrong in it: `page.problems`."""
     opened = chromium.new_page(viewport={"width": 1600, "height": 950})
     opened.problems = []
     opened.on("pageerror", lambda error: opened.problems.append(str(error)))
+    opened.on("console", lambda said: opened.problems.append(said.text) if is_ours(said) else None)
     yield opened
     opened.close()

@@ -7,21 +7,9 @@ import json
 import pytest
 from comfy_server import REPO
 from comfy_test_graphs import loop
+from editor_page import finished, load, open_editor, open_sidebar, strip, wait_until
 
 WORKFLOWS = sorted(p.stem for p in (REPO / "workflows").glob("*.json"))
-
-
-def open_editor(page, comfy):
-    page.goto(comfy.url)
-    page.wait_for_function("() => window.app?.graph && window.app?.extensionManager", timeout=120_000)
-    page.wait_for_timeout(1500)
-
-
-def load(page, name):
-    graph = json.loads((REPO / "workflows" / f"{name}.json").read_text())
-    page.evaluate("graph => window.app.loadGraphData(graph)", graph)
-    page.wait_for_timeout(800)
-    return graph
 
 
 @pytest.mark.parametrize("name", WORKFLOWS)
@@ -71,32 +59,6 @@ def test_an_error_inside_the_loop_is_shown_with_its_place(page, comfy, tmp_path)
     assert "node 16" in toast.inner_text()
     page.screenshot(path=str(tmp_path / "toast.png"))
     assert page.problems == []
-
-
-def strip(page):
-    """Per step of the live view on Loop Close: the labels of its attempts."""
-    return page.evaluate(
-        "() => [...document.querySelectorAll('.itk')].map(view => [...view.querySelectorAll('.itk-step')].map("
-        "step => [...step.querySelectorAll('button')].map(b => b.getAttribute('aria-label'))))"
-    )
-
-
-def open_sidebar(page):
-    page.keyboard.press("Escape")
-    page.locator(".side-bar-button", has_text="Interleave").first.click()
-    page.wait_for_timeout(500)
-
-
-def wait_until(page, condition, seconds=180):
-    for _ in range(seconds * 5):
-        if condition():
-            return
-        page.wait_for_timeout(200)
-    raise AssertionError("waited in vain")
-
-
-def finished(comfy):
-    return [h for h in comfy.get("/history").values() if h["status"]["completed"]]
 
 
 def test_the_live_view_shows_attempts_and_survives_a_reload_and_a_second_tab(page, comfy, tmp_path):

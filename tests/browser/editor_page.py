@@ -1,0 +1,106 @@
+"""What the browser tests do in the editor, as a person would."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from comfy_server import REPO
+
+
+def open_editor(page: Any, comfy: Any, *, nodes2: bool = False) -> None:
+    page.goto(comfy.url)
+    ready(page)
+    set_nodes2(page, nodes2)
+
+
+def ready(page: Any) -> None:
+    page.wait_for_function("() => window.app?.graph && window.app?.extensionManager", timeout=120_000)
+    page.wait_for_timeout(1500)
+    page.keyboard.press("Escape")  # the gallery, which a new profile is shown
+
+
+def set_nodes2(page: Any, on: bool) -> None:
+    """Nodes 2.0 draws nodes as elements of the page, not on the canvas."""
+    page.evaluate("on => window.app.extensionManager.setting.set('Comfy.VueNodes.Enabled', on)", on)
+    page.wait_for_timeout(500)
+
+
+def load(page: Any, name: str) -> dict[str, Any]:
+    graph: dict[str, Any] = json.loads((REPO / "workflows" / f"{name}.json").read_text())
+    show(page, graph)
+    return graph
+
+
+def show(page: Any, graph: dict[str, Any]) -> None:
+    page.evaluate("graph => window.app.loadGraphData(graph)", graph)
+    page.wait_for_timeout(800)
+
+
+def show_api(page: Any, graph: dict[str, Any], name: str) -> None:
+    """A workflow in API format, as dragging its file onto the page does."""
+    page.evaluate("([graph, name]) => window.app.loadApiJson(graph, name)", [graph, name])
+    page.wait_for_timeout(800)
+
+
+def queue(page: Any) -> None:
+    page.evaluate("async () => { await window.app.queuePrompt(0) }")
+
+
+def command(page: Any, name: str) -> None:
+    page.evaluate("name => { window.app.extensionManager.command.execute(name) }", name)
+
+
+def prompt(page: Any) -> dict[str, Any]:
+    return dict(page.evaluate("async () => (await window.app.graphToPrompt()).output"))
+
+
+def set_value(page: Any, node: int, widget: str, value: Any) -> None:
+    page.evaluate(
+        "([id, name, value]) => { const w = window.app.graph.getNodeById(id).widgets.find(w => w.name === name);"
+        " w.value = value; w.callback?.(value) }",
+        [node, widget, value],
+    )
+
+
+def value(page: Any, node: int, widget: str) -> Any:
+    return page.evaluate(
+        "([id, name]) => window.app.graph.getNodeById(id).widgets.find(w => w.name === name).value", [node, widget]
+    )
+
+
+def look_at(page: Any, node: int) -> None:
+    page.evaluate(
+        "id => { const canvas = window.app.canvas; canvas.ds.scale = 1;"
+        " canvas.centerOnNode(window.app.graph.getNodeById(id)); canvas.setDirty(true, true) }",
+        node,
+    )
+    page.wait_for_timeout(600)
+
+
+def strip(page: Any) -> list[list[list[str]]]:
+    """Per view and step: the labels of the attempts."""
+    found: list[list[list[str]]] = page.evaluate(
+        "() => [...document.querySelectorAll('.itk')].map(view => [...view.querySelectorAll('.itk-step')].map("
+        "step => [...step.querySelectorAll('button.itk-thumb')].map(b => b.getAttribute('aria-label'))))"
+        ".filter(view => view.length)"
+    )
+    return found
+
+
+def open_sidebar(page: Any) -> None:
+    page.keyboard.press("Escape")
+    page.locator(".side-bar-button", has_text="Interleave").first.click()
+    page.wait_for_timeout(500)
+
+
+def wait_until(page: Any, condition: Any, seconds: int = 180) -> None:
+    for _ in range(seconds * 5):
+        if condition():
+            return
+        page.wait_for_timeout(200)
+    raise AssertionError("waited in vain")
+
+
+def finished(comfy: Any) -> list[dict[str, Any]]:
+    return [h for h in comfy.get("/history").values() if h["status"]["completed"]]

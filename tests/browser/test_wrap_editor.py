@@ -1,0 +1,221 @@
+"""Wrap puts the loop around a graph that knows nothing of it, and takes it off again."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from comfy_test_graphs import node
+from editor_page import command, finished, look_at, prompt, queue, set_value, show_api, wait_until
+
+OURS = "InterleaveThinker"
+
+
+def plain_graph(**more: Any) -> dict[str, Any]:
+    """A stock text-to-image workflow on the tiny generator, as somebody else would have made it."""
+    return {
+        "1": node("UNETLoader", unet_name="tiny_kontext.safetensors", weight_dtype="default"),
+        "2": node("CLIPLoader", clip_name="tiny_clip_l.pt", type="stable_diffusion", device="default"),
+        "3": node("VAELoader", vae_name="tiny_taef1.safetensors"),
+        "4": node("CLIPTextEncode", clip=["2", 0], text="a medium crimson disc at the center on a white background"),
+        "5": node("ConditioningZeroOut", conditioning=["4", 0]),
+        "6": node("EmptySD3LatentImage", width=64, height=64, batch_size=1),
+        "7": node(
+            "KSampler",
+            model=["1", 0],
+            positive=["4", 0],
+            negative=["5", 0],
+            latent_image=["6", 0],
+            seed=11,
+            steps=8,
+            cfg=2.5,
+            sampler_name="euler",
+            scheduler="simple",
+            denoise=1.0,
+        ),
+        "8": node("VAEDecode", samples=["7", 0], vae=["3", 0]),
+        "9": node("SaveImage", images=["8", 0], filename_prefix="plain"),
+        **more,
+    }
+
+
+def edit_graph() -> dict[str, Any]:
+    graph = plain_graph()
+    graph["10"] = node("LoadImage", image="start.png")
+    graph["11"] = node("VAEEncode", pixels=["10", 0], vae=["3", 0])
+    graph["12"] = node("ReferenceLatent", conditioning=["4", 0], latent=["11", 0])
+    graph["4"]["inputs"]["text"] = "paint the disc azure"
+    graph["7"]["inputs"]["positive"] = ["12", 0]
+    return graph
+
+
+def said(page: Any) -> str:
+    page.locator(".p-toast-message").last.wait_for(timeout=20_000)
+    return str(page.locator(".p-toast-message").last.inner_text())
+
+
+def wrap(page: Any) -> None:
+    command(page, f"{OURS}.Wrap")
+    wait_until(page, lambda: any(n["class_type"].startswith(OURS) for n in prompt(page).values()), 20)
+
+
+def kinds(graph: dict[str, Any]) -> list[str]:
+    return sorted(n["class_type"] for n in graph.values())
+
+
+def state(page: Any) -> Any:
+    """The graph as it would be saved, less the view and places that follow from drawing it."""
+    return page.evaluate(
+        "() => { const g = (window.app.rootGraph ?? window.app.graph).serialize(); delete g.extra; delete g.revision;"
+        " return JSON.parse(JSON.stringify(g)) }"
+    )
+
+
+@pytest.fixture
+def start_picture(comfy, newer_comfy):
+    from PIL import Image
+
+    for server in (comfy, newer_comfy):
+        (server.base / "input").mkdir(exist_ok=True)
+        Image.new("RGB", (64, 64), "white").save(server.base / "input" / "start.png")
+
+
+def test_a_plain_graph_loops_and_improves(editor) -> None:
+    """The first try fails at the generator's words; the critic's rewriting mends it. Nothing else changed."""
+    page, comfy = editor
+    show_api(page, plain_graph(), "plain")
+    before, saved = prompt(page), state(page)
+    wrap(page)
+    wrapped = prompt(page)
+    opened = next(i for i, n in wrapped.items() if n["class_type"] == f"{OURS}LoopOpen")
+    assert wrapped["4"]["inputs"]["text"] == [opened, 1] and wrapped["7"]["inputs"]["seed"] == [opened, 5]
+    for node_id, was in before.items():
+        same = {k for k, v in was["inputs"].items() if v == wrapped[node_id]["inputs"][k]}
+        assert set(was["inputs"]) - same == {"4": {"text"}, "7": {"seed"}}.get(node_id, set())
+
+    command(page, "Comfy.Undo")
+    wait_until(page, lambda: kinds(prompt(page)) == kinds(before), 10)
+    assert state(page)["nodes"] == saved["nodes"] and state(page)["links"] == saved["links"]
+    command(page, "Comfy.Redo")
+    wait_until(page, lambda: kinds(prompt(page)) == kinds(wrapped), 10)
+
+    done = len(finished(comfy))
+    queue(page)
+    wait_until(page, lambda: len(finished(comfy)) > done)
+    entry = next(e for o in finished(comfy)[-1]["outputs"].values() for e in o.get("interleave_document", []))
+    attempts = entry["document"]["trajectory"]["attempts"]
+    assert [a["judgment"]["accepted"] for a in attempts if a["judgment"]][0] is False
+    assert entry["document"]["items"][-1]["accepted"] is True
+
+    command(page, f"{OURS}.Unwrap")
+    wait_until(page, lambda: kinds(prompt(page)) == kinds(before), 10)
+    assert prompt(page) == before
+    assert page.problems == []
+
+
+def test_an_edit_graph_starts_from_the_users_picture(page, comfy, start_picture) -> None:
+    from editor_page import open_editor
+
+    open_editor(page, comfy)
+    show_api(page, edit_graph(), "edit")
+    before = prompt(page)
+    wrap(page)
+    wrapped = prompt(page)
+    opened = next(i for i, n in wrapped.items() if n["class_type"] == f"{OURS}LoopOpen")
+    assert wrapped["11"]["inputs"]["pixels"] == [opened, 2]
+    assert wrapped[opened]["inputs"]["images.image_0"] == ["10", 0]
+    assert "last accepted one" in said(page)
+    command(page, f"{OURS}.Wrap")
+    page.get_by_text("has a loop already").first.wait_for(timeout=10_000)
+    assert prompt(page) == wrapped, "wrapping twice is refused and changes nothing"
+    command(page, f"{OURS}.Unwrap")
+    wait_until(page, lambda: prompt(page) == before, 10)
+
+
+def test_of_two_pictures_the_person_chooses_by_keyboard(page, comfy) -> None:
+    from editor_page import open_editor
+
+    open_editor(page, comfy)
+    second = {
+        "13": node("CLIPTextEncode", clip=["2", 0], text='<img src=x onerror="window.hit=1"> a cat'),
+        "17": node(
+            "KSampler",
+            model=["1", 0],
+            positive=["13", 0],
+            negative=["5", 0],
+            latent_image=["6", 0],
+            seed=12,
+            steps=8,
+            cfg=2.5,
+            sampler_name="euler",
+            scheduler="simple",
+            denoise=1.0,
+        ),
+        "18": node("VAEDecode", samples=["17", 0], vae=["3", 0]),
+        "19": node("SaveImage", images=["18", 0], filename_prefix="cat"),
+    }
+    show_api(page, plain_graph(**second), "two")
+    command(page, f"{OURS}.Wrap")
+    dialog = page.locator("dialog.itk-ask")
+    dialog.wait_for(timeout=10_000)
+    assert dialog.get_by_role("radio").count() == 2
+    page.keyboard.press("ArrowDown")
+    page.keyboard.press("Enter")
+    wait_until(page, lambda: any(n["class_type"] == f"{OURS}LoopClose" for n in prompt(page).values()), 10)
+    wrapped = prompt(page)
+    close = next(n for n in wrapped.values() if n["class_type"] == f"{OURS}LoopClose")
+    assert close["inputs"]["image"] == ["18", 0]
+    assert wrapped["4"]["inputs"]["text"].startswith("a medium"), "the other picture's prompt is left alone"
+    assert page.evaluate("() => window.hit") is None
+    command(page, "Comfy.Undo")
+    wait_until(page, lambda: not any(n["class_type"].startswith(OURS) for n in prompt(page).values()), 10)
+    # A selection answers the same question beforehand.
+    page.evaluate(
+        "() => { window.app.canvas.deselectAll?.();"
+        " window.app.canvas.selectItems(window.app.graph.nodes.filter(n => ['4', '7', '8', '9'].includes(String(n.id)))) }"
+    )
+    wrap(page)
+    close = next(n for n in prompt(page).values() if n["class_type"] == f"{OURS}LoopClose")
+    assert close["inputs"]["image"] == ["8", 0]
+    assert page.problems == []
+
+
+def into_subgraph(page: Any, ids: list[int]) -> Any:
+    """Turn nodes into a subgraph, as the selection toolbox does; the new node's id."""
+    return page.evaluate(
+        "ids => { const nodes = window.app.graph.nodes.filter(n => ids.includes(Number(n.id)));"
+        " return window.app.graph.convertToSubgraph(new Set(nodes)).node.id }",
+        ids,
+    )
+
+
+def test_a_subgraph_node_and_the_inside_of_a_subgraph(editor) -> None:
+    """From outside, through the subgraph's own inputs (made where missing); inside, like any graph."""
+    page, comfy = editor
+    show_api(page, plain_graph(), "nested")
+    holder = into_subgraph(page, [4, 5, 6, 7, 8])
+    page.wait_for_timeout(500)
+    before, saved = prompt(page), state(page)
+    wrap(page)
+    wrapped = prompt(page)
+    opened = next(i for i, n in wrapped.items() if n["class_type"] == f"{OURS}LoopOpen")
+    assert ":" not in opened
+    assert wrapped[f"{holder}:4"]["inputs"]["text"] == [opened, 1]
+    assert wrapped[f"{holder}:7"]["inputs"]["seed"] == [opened, 5]
+    command(page, f"{OURS}.Unwrap")
+    wait_until(page, lambda: prompt(page) == before, 10)
+    inputs = [[i["name"] for i in g["inputs"]] for g in state(page)["definitions"]["subgraphs"]]
+    assert inputs == [[i["name"] for i in g["inputs"]] for g in saved["definitions"]["subgraphs"]]
+
+    page.evaluate("id => window.app.canvas.openSubgraph(window.app.graph.getNodeById(id).subgraph)", holder)
+    page.wait_for_timeout(500)
+    wrap(page)
+    wrapped = prompt(page)
+    opened = next(i for i, n in wrapped.items() if n["class_type"] == f"{OURS}LoopOpen")
+    assert opened.startswith(f"{holder}:")
+    assert wrapped[f"{holder}:4"]["inputs"]["text"] == [opened, 1]
+    done = len(finished(comfy))
+    queue(page)
+    wait_until(page, lambda: len(finished(comfy)) > done)
+    assert any(o.get("interleave_document") for o in finished(comfy)[-1]["outputs"].values())
+    assert page.problems == []
