@@ -28,10 +28,17 @@ export function idOf(root, node) {
   return path ? [...path, node.id].join(":") : String(node.id);
 }
 
-/** The link that comes into a node's input number, or null. (`input.link` is on its way out of the editor.) */
+/**
+ * The link that comes into a node's input number, or null. (`input.link` is on its way out of the editor, and a
+ * subgraph node's getInputLink answers for the inside.)
+ */
 export function linkInto(node, slot) {
   if (!node?.inputs?.[slot]) return null;
-  return (node.getInputLink ? node.getInputLink(slot) : node.graph?.getLink?.(node.inputs[slot].link)) ?? null;
+  if (!node.subgraph && node.getInputLink) return node.getInputLink(slot) ?? null;
+  for (const link of node.graph.links.values()) {
+    if (String(link.target_id) === String(node.id) && link.target_slot === slot) return link;
+  }
+  return null;
 }
 
 export function slotOf(node, name) {

@@ -4,7 +4,7 @@
  * What is changed is written down in Loop Open's properties, so that unwrapping gives the graph back.
  */
 
-import { linkInto, pathTo, setWidget, slotOf } from "./graph.mjs";
+import { linkInto, pathTo, setWidget, slotOf, widgetOf } from "./graph.mjs";
 
 export const OURS = "InterleaveThinker";
 export const RECORD = "interleave_wrap";
@@ -24,12 +24,21 @@ export class WrapError extends Error {}
  * @returns the Loop Open node
  */
 export function wrap(root, scope, prompt, places, agents, make) {
+  const record = { added: [], fed: [], exposed: [], chosen: places };
+  try {
+    return build(root, scope, prompt, places, agents, make, record);
+  } catch (error) {
+    restore(scope, record, record.request); // half a loop is worse than none
+    throw error;
+  }
+}
+
+function build(root, scope, prompt, places, agents, make, record) {
   const above = pathTo(root, scope);
   if (above === null) throw new WrapError("The open graph is not part of this workflow.");
   if (Object.values(prompt).some((node) => node.class_type.startsWith(OURS))) {
     throw new WrapError("This workflow has a loop already. Unwrap it first, or change the loop that is there.");
   }
-  const record = { added: [], fed: [], exposed: [], chosen: places };
   const request = String(prompt[places.prompt[0]].inputs[places.prompt[1]]);
   const seed = places.seed ? prompt[places.seed[0]].inputs[places.seed[1]] : 0;
 
@@ -43,6 +52,7 @@ export function wrap(root, scope, prompt, places, agents, make) {
     const node = make(kind);
     if (!node) throw new WrapError(`This ComfyUI has no node ${kind}. Update ComfyUI or the pack.`);
     scope.add(node);
+    record.added.push(node.id);
     for (const [name, value] of Object.entries(values)) setWidget(node, name, value);
     added.push(node);
     return node;
@@ -75,7 +85,6 @@ export function wrap(root, scope, prompt, places, agents, make) {
   connect(close, 0, save, "document");
 
   arrange(scope, added, { left: [added.filter((n) => ![planner, open, critic, close, save].includes(n)), [planner], [open]], right: [[critic], [close], [save]] });
-  record.added = added.map((node) => node.id);
   record.request = request;
   open.properties[RECORD] = record;
   return open;
@@ -88,12 +97,15 @@ export function unwrap(scope) {
   const open = opens.find((node) => node.properties?.[RECORD]);
   if (!open) throw new WrapError("This loop was not made by Wrap; there is nothing written down to go back to.");
   const record = open.properties[RECORD];
-  const added = record.added.map((id) => scope.getNodeById(id)).filter(Boolean);
-  const planner = added.find((node) => node.type === `${OURS}Planner`);
-  const request = planner?.widgets?.find((w) => w.name === "request")?.value ?? record.request;
+  const planner = record.added.map((id) => scope.getNodeById(id)).find((node) => node?.type === `${OURS}Planner`);
+  restore(scope, record, widgetOf(planner, "request")?.value ?? record.request);
+}
+
+/** Put back what a record says; `request` is the prompt where it is another than the record's. */
+function restore(scope, record, request) {
   for (const [at, place] of record.fed.entries()) {
     const node = scope.getNodeById(place.node);
-    const slot = node ? slotOf(node, place.input) : -1;
+    const slot = slotOf(node, place.input);
     if (slot < 0) continue;
     if (place.from) {
       link(scope, place.from, node, slot); // takes the place of the loop's link; a growing input would shrink in between
@@ -102,16 +114,16 @@ export function unwrap(scope) {
     node.disconnectInput(slot);
     if ("value" in place) setWidget(node, place.input, at === record.main && request !== record.request ? request : place.value);
   }
+  const added = record.added.map((id) => scope.getNodeById(id)).filter(Boolean);
   for (const node of added) {
-    const elsewhere = (node.outputs ?? []).some((output) => (output.links ?? []).some((id) => !added.includes(scope.getNodeById(scope.getLink(id)?.target_id))));
-    if (!elsewhere) scope.remove(node);
+    const readers = [...scope.links.values()].filter((from) => String(from.origin_id) === String(node.id)).map((from) => scope.getNodeById(from.target_id));
+    if (readers.every((reader) => added.includes(reader))) scope.remove(node);
   }
   for (const { path, name } of record.exposed) {
     const holder = nodeAt(scope, path);
     const slot = holder?.subgraph?.inputs.find((input) => input.name === name);
     if (slot) holder.subgraph.removeInput(slot);
   }
-  return added.length;
 }
 
 /** {node, slot} in `scope` for an input that may lie deeper, through subgraphs' own inputs (made where missing). */
@@ -243,7 +255,7 @@ function feed(scope, record, open, output, { node, slot }) {
   const input = node.inputs[slot];
   const was = { node: node.id, input: input.name };
   const from = linkInto(node, slot);
-  const widget = node.widgets?.find((w) => w.name === (input.widget?.name ?? input.name));
+  const widget = widgetOf(node, input.widget?.name ?? input.name);
   if (from) was.from = [from.origin_id, from.origin_slot];
   else if (widget) was.value = widget.value;
   if (output === OPEN.prompt && record.main === undefined) record.main = record.fed.length;

@@ -11,10 +11,12 @@ import argparse
 import io
 import json
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from PIL import Image
-from playwright.sync_api import Page, sync_playwright
+from playwright.sync_api import Browser, Page, Playwright, sync_playwright
 
 from interleave_thinker.comfy_client import ComfyClient
 
@@ -55,6 +57,7 @@ def photograph(page: Page, url: str, path: Path) -> None:
     page.goto(url)
     page.wait_for_function("() => window.app?.graph && window.app?.extensionManager", timeout=120_000)
     page.wait_for_timeout(2000)
+    page.keyboard.press("Escape")  # the gallery, which a new profile is shown
     page.evaluate("graph => window.app.loadGraphData(graph)", json.loads(path.read_text(encoding="utf-8")))
     page.wait_for_timeout(1500)
     page.evaluate(FIT)
@@ -67,14 +70,22 @@ def photograph(page: Page, url: str, path: Path) -> None:
     print(f"{path.with_suffix('.jpg').name}: {shot.width} x {shot.height}")
 
 
+@contextmanager
+def chromium(playwright: Playwright) -> Iterator[Browser]:
+    path = next((found for name in NAMES if (found := shutil.which(name))), None)
+    browser = playwright.chromium.launch(executable_path=path, args=ARGUMENTS)
+    try:
+        yield browser
+    finally:
+        browser.close()
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--url", default="http://127.0.0.1:8188")
     parser.add_argument("--run", action="append", default=[], help="workflow that can run here; repeatable")
     options = parser.parse_args()
-    chromium = next((found for name in NAMES if (found := shutil.which(name))), None)
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=chromium, args=ARGUMENTS)
+    with sync_playwright() as playwright, chromium(playwright) as browser:
         for path in sorted(HERE.glob("*.json")):
             if path.stem in options.run:
                 strip_of_a_run(options.url, path)
@@ -82,7 +93,6 @@ def main() -> None:
             page = browser.new_page(viewport={"width": 1920, "height": 1080})
             photograph(page, options.url, path)
             page.close()
-        browser.close()
 
 
 if __name__ == "__main__":

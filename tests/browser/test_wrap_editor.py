@@ -95,7 +95,11 @@ def test_a_plain_graph_loops_and_improves(editor) -> None:
 
     command(page, "Comfy.Undo")
     wait_until(page, lambda: kinds(prompt(page)) == kinds(before), 10)
-    assert state(page)["nodes"] == saved["nodes"] and state(page)["links"] == saved["links"]
+    page.wait_for_timeout(1000)
+    now = state(page)
+    assert now["links"] == saved["links"]
+    for was, is_now in zip(saved["nodes"], now["nodes"], strict=True):  # Nodes 2.0 measures nodes anew
+        assert {k: v for k, v in was.items() if k != "size"} == {k: v for k, v in is_now.items() if k != "size"}
     command(page, "Comfy.Redo")
     wait_until(page, lambda: kinds(prompt(page)) == kinds(wrapped), 10)
 

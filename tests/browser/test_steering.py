@@ -1,0 +1,106 @@
+"""A run is steered from its live view: each button ends in an ordinary queued prompt."""
+
+from __future__ import annotations
+
+import json
+
+from comfy_test_graphs import loop
+from editor_page import finished, open_editor, open_sidebar, prompt, queue, show_api, value, wait_until
+
+PLAN, CLOSE = 1, 30
+
+
+def newest(comfy):
+    return max((comfy.output / "interleave").iterdir(), key=lambda p: (p / "run.json").stat().st_mtime)
+
+
+def attempts(folder):
+    return [json.loads(line) for line in (folder / "trajectory.jsonl").read_text().splitlines()]
+
+
+def test_retry_with_ones_own_prompt_then_end(page, comfy, tmp_path) -> None:
+    open_editor(page, comfy)
+    show_api(page, loop("1. one\n2. two\n3. three", accept="b > 1", seed=7801, gate="stop_after_step"), "steered")
+    open_sidebar(page)
+    side = page.locator(".itk-side")
+    queue(page)
+    side.get_by_text("Go on", exact=True).wait_for(timeout=60_000)
+
+    side.locator(".itk-thumb").first.click()
+    page.keyboard.press("Tab")
+    assert page.evaluate("() => document.activeElement.closest('.itk-side') !== null"), "the focus outlives the redraw"
+    own = side.get_by_label("Your own prompt for step 1")
+    own.fill("mine <b>own</b>")
+    done = len(finished(comfy))
+    side.get_by_text("Retry with this prompt").click()
+    wait_until(page, lambda: len(finished(comfy)) > done)
+    steps = json.loads(value(page, PLAN, "text"))["execution_plan"]
+    assert [s["prompt"] for s in steps] == ["mine <b>own</b>", "two", "three"]
+    assert attempts(newest(comfy))[0]["prompt"] == "mine <b>own</b>"
+
+    side.get_by_text("End with these steps").click()
+    side.get_by_text("finished", exact=True).wait_for(timeout=60_000)
+    assert [s["prompt"] for s in json.loads(value(page, PLAN, "text"))["execution_plan"]] == ["mine <b>own</b>"]
+    assert page.problems == []
+
+
+def test_two_attempts_side_by_side_and_the_workflow_of_a_run(page, comfy, tmp_path) -> None:
+    open_editor(page, comfy)
+    show_api(page, loop("1. one\n2. two", accept="b > 1", seed=7802), "compared")
+    open_sidebar(page)
+    side = page.locator(".itk-side")
+    queue(page)
+    side.get_by_text("finished", exact=True).wait_for(timeout=60_000)
+    side.locator(".itk-thumb").first.click()
+    side.get_by_text("Compare with another").click()
+    assert side.get_by_text("Choose the attempt").is_visible()
+    side.locator(".itk-thumb").nth(1).click()
+    assert side.locator(".itk-pair figure").count() == 2
+    page.screenshot(path=str(tmp_path / "compared.png"))
+    side.get_by_text("Close comparison").click()
+    assert side.locator(".itk-pair").count() == 0
+
+    mine = prompt(page)
+    page.evaluate("() => window.app.loadGraphData()")  # the default workflow: another one
+    page.wait_for_timeout(800)
+    assert prompt(page) != mine
+    side.get_by_text("Open its workflow").click()
+    wait_until(page, lambda: prompt(page) == mine, 20)
+    assert page.problems == []
+
+
+def test_stop_here_keeps_what_is_finished(page, comfy) -> None:
+    open_editor(page, comfy)
+    show_api(page, loop("\n".join(f"{i}. picture {i}" for i in range(1, 60)), accept="b > 1", size=512, seed=7803), "long")
+    open_sidebar(page)
+    side = page.locator(".itk-side")
+    queue(page)
+    side.locator(".itk-thumb img").nth(2).wait_for(timeout=60_000)
+    side.get_by_text("Stop here").click()
+    side.get_by_text("interrupted", exact=False).first.wait_for(timeout=60_000)
+    kept = len(attempts(newest(comfy)))
+    assert 3 <= kept < 118
+    side.get_by_text("Go on", exact=True).click()
+    wait_until(page, lambda: len(attempts(newest(comfy))) > kept, 60)
+    side.get_by_text("Stop here").click()
+    side.get_by_text("interrupted", exact=False).first.wait_for(timeout=60_000)
+    assert page.problems == []
+
+
+def test_the_folder_can_be_copied_and_the_page_printed(page, comfy) -> None:
+    open_editor(page, comfy)
+    show_api(page, loop("1. one\n2. two", seed=7804), "printed")
+    open_sidebar(page)
+    side = page.locator(".itk-side")
+    queue(page)
+    side.get_by_text("finished", exact=True).wait_for(timeout=60_000)
+    side.get_by_text("Document", exact=True).click()
+    assert side.get_by_text(f"output/interleave/{newest(comfy).name}").is_visible()
+    page.evaluate(
+        "() => { const watch = new MutationObserver(() => { for (const f of document.querySelectorAll('iframe'))"
+        " f.contentWindow.print = () => { window.printed = f.contentDocument.images.length } });"
+        " watch.observe(document.body, { childList: true }) }"
+    )
+    side.get_by_text("Print", exact=True).click()
+    page.wait_for_function("() => window.printed === 2", timeout=20_000)
+    assert page.problems == []
