@@ -7,6 +7,7 @@
 import { linkInto, pathTo, setWidget, slotOf, widgetOf } from "./graph.mjs";
 
 export const OURS = "InterleaveThinker";
+const PACK = "interleave-thinker";
 export const RECORD = "interleave_wrap";
 const INPUT_NODE = -10; // LiteGraph's id of a subgraph's own inputs, a number or a text
 const BYPASSED = 4; // LiteGraph's mode
@@ -52,6 +53,7 @@ function build(root, scope, prompt, places, agents, make, record) {
     const node = make(kind);
     if (!node) throw new WrapError(`This ComfyUI has no node ${kind}. Update ComfyUI or the pack.`);
     scope.add(node);
+    if (kind.startsWith(OURS)) node.properties.cnr_id ??= PACK; // so that ComfyUI can name the pack where it is missing
     record.added.push(node.id);
     for (const [name, value] of Object.entries(values)) setWidget(node, name, value);
     added.push(node);

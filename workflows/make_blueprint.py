@@ -17,7 +17,7 @@ from playwright.sync_api import sync_playwright
 HERE = Path(__file__).resolve().parent
 SOURCE = HERE / "flux2_klein_story.json"
 NAME = "Interleave (simple)"
-DESCRIPTION = "A request, and pictures if you like, become a story of texts and pictures: planned, drawn, judged, redrawn."
+DESCRIPTION = "A request, and pictures if you like, become a story of texts and pictures: planned, drawn and judged."
 
 BUILD = """(name) => {
   const root = window.app.graph;

@@ -11,8 +11,8 @@ import pytest
 
 sys.path[:0] = [str(Path(__file__).parents[1] / "comfy"), str(Path(__file__).parent)]
 
-from comfy_server import REPO, Comfy
-from editor_page import open_editor
+from comfy_server import REPO, Comfy  # noqa: E402
+from editor_page import open_editor  # noqa: E402
 
 NEWER = REPO / ".dev" / "frontend" / "comfyui_frontend_package" / "static"
 """The second editor, which `dev.py test` fetches."""

@@ -71,7 +71,9 @@ def test_two_attempts_side_by_side_and_the_workflow_of_a_run(page, comfy, tmp_pa
 
 def test_stop_here_keeps_what_is_finished(page, comfy) -> None:
     open_editor(page, comfy)
-    show_api(page, loop("\n".join(f"{i}. picture {i}" for i in range(1, 60)), accept="b > 1", size=512, seed=7803), "long")
+    show_api(
+        page, loop("\n".join(f"{i}. picture {i}" for i in range(1, 60)), accept="b > 1", size=512, seed=7803), "long"
+    )
     open_sidebar(page)
     side = page.locator(".itk-side")
     queue(page)

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 from comfy_test_graphs import node
-from editor_page import command, finished, look_at, prompt, queue, set_value, show_api, wait_until
+from editor_page import command, finished, prompt, queue, set_value, show_api, wait_until
 
 OURS = "InterleaveThinker"
 
@@ -84,10 +84,12 @@ def test_a_plain_graph_loops_and_improves(editor) -> None:
     """The first try fails at the generator's words; the critic's rewriting mends it. Nothing else changed."""
     page, comfy = editor
     show_api(page, plain_graph(), "plain")
+    page.evaluate("() => window.app.extensionManager.setting.set('InterleaveThinker.TMax', 5)")
     before, saved = prompt(page), state(page)
     wrap(page)
     wrapped = prompt(page)
     opened = next(i for i, n in wrapped.items() if n["class_type"] == f"{OURS}LoopOpen")
+    assert next(n for n in wrapped.values() if n["class_type"] == f"{OURS}LoopClose")["inputs"]["t_max"] == 5
     assert wrapped["4"]["inputs"]["text"] == [opened, 1] and wrapped["7"]["inputs"]["seed"] == [opened, 5]
     for node_id, was in before.items():
         same = {k for k, v in was["inputs"].items() if v == wrapped[node_id]["inputs"][k]}
@@ -99,16 +101,21 @@ def test_a_plain_graph_loops_and_improves(editor) -> None:
     now = state(page)
     assert now["links"] == saved["links"]
     for was, is_now in zip(saved["nodes"], now["nodes"], strict=True):  # Nodes 2.0 measures nodes anew
-        assert {k: v for k, v in was.items() if k != "size"} == {k: v for k, v in is_now.items() if k != "size"}
+        assert {"widgets_values": []} | was | {"size": 0} == {"widgets_values": []} | is_now | {"size": 0}
     command(page, "Comfy.Redo")
     wait_until(page, lambda: kinds(prompt(page)) == kinds(wrapped), 10)
 
+    planner = next(int(i) for i, n in wrapped.items() if n["class_type"] == f"{OURS}Planner")
+    set_value(
+        page, planner, "edited_plan", f"1. {before['4']['inputs']['text']}"
+    )  # the tiny planner knows stories only
     done = len(finished(comfy))
     queue(page)
     wait_until(page, lambda: len(finished(comfy)) > done)
     entry = next(e for o in finished(comfy)[-1]["outputs"].values() for e in o.get("interleave_document", []))
     attempts = entry["document"]["trajectory"]["attempts"]
-    assert [a["judgment"]["accepted"] for a in attempts if a["judgment"]][0] is False
+    assert attempts[0]["judgment"]["accepted"] is False
+    assert attempts[1]["prompt"] == attempts[0]["judgment"]["refined_prompt"] != attempts[0]["prompt"]
     assert entry["document"]["items"][-1]["accepted"] is True
 
     command(page, f"{OURS}.Unwrap")
