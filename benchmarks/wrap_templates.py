@@ -81,7 +81,6 @@ class Editor:
         page.keyboard.press("Escape")  # the gallery, which a new profile is shown
 
     def open(self, graph: dict[str, Any]) -> None:
-        self.page.evaluate("() => document.querySelectorAll('.p-toast-close-button').forEach(b => b.click())")
         self.page.evaluate("graph => window.app.loadGraphData(graph)", graph)
         self.page.wait_for_timeout(500)
 
@@ -96,24 +95,32 @@ class Editor:
 
     def wrap(self) -> tuple[int, dict[str, Any] | None, str]:
         """(questions, what was chosen, or None and the reason)."""
-        before = self.page.locator(".p-toast-message").count()
+        self.quiet()
         self.command(f"{OURS}.Wrap")
         questions = 0
-        for _ in range(100):
+        for _ in range(150):
             self.page.wait_for_timeout(100)
             dialog = self.page.locator("dialog.itk-ask[open]")
             if dialog.count():
                 questions += 1
                 dialog.locator("button[value=ok]").click()
-                continue
-            if self.page.locator(".p-toast-message").count() > before:
+            elif self.page.locator(".p-toast-message").count():
                 break
-        said = self.page.locator(".p-toast-message").last.inner_text() if before >= 0 else ""
+        toasts = self.page.locator(".p-toast-message").all_inner_texts()
         chosen = self.page.evaluate(
             "() => (window.app.rootGraph ?? window.app.graph).nodes"
             ".find(n => n.properties?.interleave_wrap)?.properties.interleave_wrap.chosen ?? null"
         )
-        return questions, chosen, said.split("\n", 1)[-1]
+        return questions, chosen, toasts[-1].split("\n", 1)[-1] if toasts else "nothing was said"
+
+    def quiet(self) -> None:
+        """Close the messages of what was done before."""
+        for _ in range(20):
+            buttons = self.page.locator(".p-toast-close-button")
+            if not buttons.count():
+                return
+            buttons.first.click()
+            self.page.wait_for_timeout(150)
 
     def errors(self, prompt: dict[str, Any]) -> set[tuple[str, str, str]]:
         """(node, input, kind) of what the server finds wrong; nothing is left to run."""
@@ -213,6 +220,7 @@ def main() -> int:
     chosen = list(given(options.templates) if options.templates else official(left_out))
     if options.only:
         chosen = [(n, g) for n, g in chosen if n in options.only]
+    from playwright.sync_api import Error as PlaywrightError
     from playwright.sync_api import sync_playwright
 
     results = []
@@ -222,7 +230,11 @@ def main() -> int:
         try:
             editor = Editor(browser.new_page(viewport={"width": 1600, "height": 950}), server)
             for name, graph in chosen:
-                result = try_one(editor, name, graph)
+                try:
+                    result = try_one(editor, name, graph)
+                except PlaywrightError as error:  # one broken workflow does not end the measurement
+                    reason = f"the editor failed: {str(error).splitlines()[0][:200]}"
+                    result = {"name": name, "questions": 0, "chosen": None, "said": reason}
                 results.append(result)
                 print(line(result), flush=True)
         finally:

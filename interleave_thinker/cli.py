@@ -6,6 +6,7 @@ interleave-thinker unwrap IN.json -o OUT.json
 interleave-thinker parse plan|judgment FILE
 interleave-thinker prompts import CLONE --to FOLDER
 interleave-thinker tinyworld install | train | attempts | eval
+interleave-thinker data from-runs RUNS --out DIR
 interleave-thinker bench ueval | comm | wise | rise | viescore | tiny
 """
 
@@ -35,6 +36,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     from .tinyworld.commands import add_commands as add_tinyworld
 
     add_tinyworld(commands)
+    from .data.commands import add_commands as add_data
+
+    add_data(commands)
     try:
         from .bench.commands import add_commands as add_bench
     except ModuleNotFoundError as error:  # the registry's archive leaves the benchmarks out

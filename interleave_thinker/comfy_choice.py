@@ -7,6 +7,7 @@ the server, so that there is one choice. Where several are possible, a person ch
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -103,6 +104,7 @@ def candidates(
         return Candidates(tuple(outputs))
     upstream = list(_upstream(workflow, outputs[0]))
     prompts = [g for g in _prompts(workflow, upstream) if _chosen(g[0][0], among)]
+    prompts.sort(key=lambda group: -len(_value(workflow, group[0])))
     images = [i for i in _edited_pictures(workflow, outputs[0]) if _chosen(i, among)]
     seeds = [s for s in _seeds(workflow, upstream) if _chosen(s[0], among)]
     return Candidates(tuple(outputs), tuple(prompts), seeds[-1] if seeds else None, tuple((i, "image") for i in images))
@@ -114,8 +116,8 @@ def picture_link(workflow: Mapping[str, Any], output: str) -> list[Any] | None:
 
 
 def body_of(workflow: Mapping[str, Any], output: str) -> set[str]:
-    """The nodes that the result depends on, the output node left out."""
-    return set(_upstream(workflow, output)) - {output}
+    """The nodes that the result depends on, or would if a switch were set otherwise; the output node left out."""
+    return set(_upstream(workflow, output, both_sides=True)) - {output}
 
 
 def is_link(value: object) -> bool:
@@ -155,6 +157,7 @@ def _prompts(workflow: Mapping[str, Any], among: list[str]) -> list[tuple[Place,
         direct = [p for p, generated in found if not generated] or [p for p, _ in found]
         # A negative that is made from the positive, as ConditioningZeroOut does, leaves nothing else.
         stages.append(_likely(workflow, [p for p in direct if p not in unwanted] or direct))
+    stages = [[p for p in s if p[0] in among] or s for s in stages]  # not what a switch leaves aside
     if not stages:
         texts = [p for i in among for p in _texts(workflow, i)]
         return _grouped(workflow, _likely(workflow, texts))
@@ -239,31 +242,47 @@ def _seeds(workflow: Mapping[str, Any], among: list[str]) -> list[Place]:
 
 
 def _edited_pictures(workflow: Mapping[str, Any], output: str) -> list[str]:
-    """Loaders whose picture reaches the result other than as edges, style or size, nearest first."""
-    found: dict[str, None] = {}
+    """Loaders whose picture reaches the result other than as edges, style or size.
+
+    "Image 1" comes before "image 2": by the numbers of the inputs, and of pictures in a row the one that is taken
+    in first, which is the farthest.
+    """
+    found: dict[str, tuple[int, int]] = {}
     seen: set[str] = set()
-    waiting = [output]
+    waiting = [(output, 0)]
     while waiting:
-        current = waiting.pop(0)
+        current, number = waiting.pop(0)
         if current in seen or current not in workflow:
             continue
         seen.add(current)
         inputs, kind = workflow[current]["inputs"], str(workflow[current]["class_type"]).lower()
         traced = any(n in inputs for n in _ONLY_A_GUIDE) or any(word in kind for word in _TRACED)
-        for name, value in inputs.items():
-            if not is_link(value) or (traced and (name in PICTURES or name in _ONLY_A_GUIDE)):
+        for name, value in _in_use(workflow, current):
+            if traced and (name in PICTURES or name in _ONLY_A_GUIDE):
                 continue
             if name == "latent_image" and inputs.get("denoise") == 1:  # all noise: of the picture only its size is left
                 continue
             source = str(value[0])
+            digits = re.search(r"image_?(\d+)$", name)
+            rank = max(number, int(digits.group(1)) if digits else 0)
             loads = str(workflow.get(source, {}).get("class_type", "")).startswith("LoadImage")
             if loads and value[1] == 0 and isinstance(workflow[source]["inputs"].get("image"), str):
-                found[source] = None
-            waiting.append(source)
-    return list(found)
+                found.setdefault(source, (rank, -len(seen)))
+            waiting.append((source, rank))
+    return sorted(found, key=found.__getitem__)
 
 
-def _upstream(workflow: Mapping[str, Any], node_id: str) -> Iterator[str]:
+def _in_use(workflow: Mapping[str, Any], node_id: str) -> list[tuple[str, list[Any]]]:
+    """The links into a node; of a switch whose position is known, only the side that it takes."""
+    inputs = workflow[node_id]["inputs"]
+    position = inputs.get("switch")
+    if isinstance(position, list) and is_link(position):
+        position = workflow.get(str(position[0]), {}).get("inputs", {}).get("value")
+    idle = {True: "on_false", False: "on_true"}.get(position) if isinstance(position, bool) else None
+    return [(name, value) for name, value in inputs.items() if is_link(value) and name != idle]
+
+
+def _upstream(workflow: Mapping[str, Any], node_id: str, *, both_sides: bool = False) -> Iterator[str]:
     """The node and everything it depends on, nearest first."""
     seen: set[str] = set()
     waiting = [node_id]
@@ -273,7 +292,8 @@ def _upstream(workflow: Mapping[str, Any], node_id: str) -> Iterator[str]:
             continue
         seen.add(current)
         yield current
-        waiting += [str(v[0]) for v in workflow[current]["inputs"].values() if is_link(v)]
+        links = [v for v in workflow[current]["inputs"].values() if is_link(v)]
+        waiting += [str(v[0]) for v in (links if both_sides else [v for _, v in _in_use(workflow, current)])]
 
 
 def _chosen(node_id: str, among: Collection[str] | None) -> bool:

@@ -67,23 +67,19 @@ async function choose(prompt, among) {
 /** The agents that this ComfyUI has: a Qwen3-VL text encoder, else folders, else the name of the usual file. */
 async function agentsHere() {
   const wanted = app.extensionManager?.setting?.get?.(`${OURS}.Agent`);
-  const tMax = Number(app.extensionManager?.setting?.get?.(`${OURS}.TMax`)) || 3;
-  const gate = app.extensionManager?.setting?.get?.(`${OURS}.Gate`) || "off";
-  const megapixels = Number(app.extensionManager?.setting?.get?.(`${OURS}.MaxMegapixels`)) || 1;
-  const common = { tMax, gate, megapixels };
   if (typeof wanted === "string" && /^(clip|folder|server):./.test(wanted)) {
     const [kind, ...rest] = wanted.split(":");
-    return { planner: { kind, name: rest.join(":") }, critic: null, ...common };
+    return { planner: { kind, name: rest.join(":") }, critic: null };
   }
   const files = await options("CLIPLoader", "clip_name");
   const clip = files.find((file) => /qwen3_?vl/i.test(file));
-  if (clip) return { planner: { kind: "clip", name: clip }, critic: null, ...common };
+  if (clip) return { planner: { kind: "clip", name: clip }, critic: null };
   const folders = await options(`${OURS}LoadAgent`, "model");
   const named = (word) => folders.find((folder) => folder.toLowerCase().includes(word));
   const planner = named("planner") ?? folders[0];
-  if (!planner) return { planner: { kind: "clip", name: FALLBACK }, critic: null, ...common };
+  if (!planner) return { planner: { kind: "clip", name: FALLBACK }, critic: null };
   const critic = named("critic") ?? planner;
-  return { planner: { kind: "folder", name: planner }, critic: critic === planner ? null : { kind: "folder", name: critic }, ...common };
+  return { planner: { kind: "folder", name: planner }, critic: critic === planner ? null : { kind: "folder", name: critic } };
 }
 
 /** What a combo input of a node offers here. */
@@ -129,12 +125,6 @@ async function unwrapOpenGraph() {
 
 app.registerExtension({
   name: `${OURS}.wrap`,
-  settings: [
-    { id: `${OURS}.Agent`, name: "Agent for wrapped workflows", type: "text", defaultValue: "", tooltip: "clip:FILE, folder:NAME or server:NAME. Empty: a Qwen3-VL text encoder that is installed, else a model folder." },
-    { id: `${OURS}.TMax`, name: "T_max of wrapped workflows", type: "number", defaultValue: 3, attrs: { min: 1, max: 50 }, tooltip: "How often the generator may try one step." },
-    { id: `${OURS}.Gate`, name: "Gate of wrapped workflows", type: "combo", options: ["off", "stop_after_step", "stop_on_reject"], defaultValue: "off", tooltip: "End the run after each new step or rejection; queue again to go on." },
-    { id: `${OURS}.MaxMegapixels`, name: "Pixel budget of agents in wrapped workflows", type: "number", defaultValue: 1, attrs: { min: 0.1, max: 16, step: 0.1 }, tooltip: "Megapixels of each picture that an agent is shown." },
-  ],
   commands: [
     { id: WRAP, label: "Wrap in Interleave Loop", icon: "pi pi-sync", function: wrapOpenGraph },
     { id: UNWRAP, label: "Unwrap Interleave Loop", icon: "pi pi-undo", function: unwrapOpenGraph },

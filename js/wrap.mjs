@@ -59,12 +59,12 @@ function build(root, scope, prompt, places, agents, make, record) {
     added.push(node);
     return node;
   };
-  const plannerAgent = addAgent(add, agents.planner, agents.megapixels);
-  const criticAgent = agents.critic ? addAgent(add, agents.critic, agents.megapixels) : plannerAgent;
+  const plannerAgent = addAgent(add, agents.planner);
+  const criticAgent = agents.critic ? addAgent(add, agents.critic) : plannerAgent;
   const planner = add(`${OURS}Planner`, { request, max_steps: 20, seed });
   const open = add(`${OURS}LoopOpen`, { seed });
   const critic = add(`${OURS}CriticRefine`);
-  const close = add(`${OURS}LoopClose`, { t_max: agents.tMax ?? 3, gate: agents.gate ?? "off" });
+  const close = add(`${OURS}LoopClose`);
   const save = add(`${OURS}SaveDocument`);
 
   connect(plannerAgent, 0, planner, "agent");
@@ -265,12 +265,11 @@ function feed(scope, record, open, output, { node, slot }) {
   open.connect(output, node, slot);
 }
 
-function addAgent(add, { kind, name }, megapixels = 1) {
-  const common = { max_megapixels: megapixels };
-  if (kind === "folder") return add(`${OURS}LoadAgent`, { model: name, ...common });
-  if (kind === "server") return add(`${OURS}AgentFromServer`, { endpoint: name, ...common });
+function addAgent(add, { kind, name }) {
+  if (kind === "folder") return add(`${OURS}LoadAgent`, { model: name });
+  if (kind === "server") return add(`${OURS}AgentFromServer`, { endpoint: name });
   const clip = add("CLIPLoader", { clip_name: name, type: "qwen_image" });
-  const agent = add(`${OURS}AgentFromCLIP`, common);
+  const agent = add(`${OURS}AgentFromCLIP`);
   connect(clip, 0, agent, "clip");
   return agent;
 }

@@ -56,6 +56,13 @@ class Case:
     def right(self) -> bool:
         return self.after is not None and self.after.same_picture(self.wanted)
 
+    @property
+    def misses(self) -> int:
+        """In how many things the picture is another than wanted; 0 also for one that cannot be read."""
+        if self.after is None:
+            return 0
+        return sum(getattr(self.after, name) != getattr(self.wanted, name) for name in ATTRIBUTES)
+
 
 def planner_lesson(rng: random.Random, prompts: dict[str, str]) -> Lesson:
     request = draw_request(rng)
@@ -180,11 +187,15 @@ class AttemptPool:
         self.groups: dict[tuple[Path, str], list[int]] = {}
         self.right: list[int] = []
         self.wrong: list[int] = []
+        self.near: list[int] = []
         self.drawn = [i for i, r in enumerate(self.records) if not r["before"]]
         self.edited = [i for i, r in enumerate(self.records) if r["before"]]
         for i, record in enumerate(self.records):
             self.groups.setdefault((record["folder"], record["group"]), []).append(i)
-            (self.right if self.case(i).right else self.wrong).append(i)
+            case = self.case(i)
+            (self.right if case.right else self.wrong).append(i)
+            if not case.right and case.misses <= 1:
+                self.near.append(i)
         self.several = [g for g in self.groups.values() if len(g) > 1]
 
     @lru_cache(maxsize=100_000)  # noqa: B019
@@ -205,7 +216,9 @@ class AttemptPool:
         )
 
     def balanced_case(self, rng: random.Random) -> Case:
-        return varied(self.case(rng.choice(self.right if rng.random() < 0.5 else self.wrong)), rng)
+        """Half are right; of the wrong ones half miss by one thing only, or cannot be read at all."""
+        wrong = self.near if self.near and rng.random() < 0.5 else self.wrong
+        return varied(self.case(rng.choice(self.right if rng.random() < 0.5 else wrong)), rng)
 
     def restated_case(self, rng: random.Random) -> Case:
         """A real attempt under other words: what was wanted is invented to fit it, or to miss by little.

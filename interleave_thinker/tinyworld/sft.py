@@ -57,9 +57,9 @@ class Lessons(Dataset[Lesson]):
             return critic_lesson(rendered_case(rng), PROMPTS)
         if index // self.batch % COMPARE_EVERY == COMPARE_EVERY - 1:
             return compare_lesson(self.pool.group(rng), PROMPTS)
-        if chance < 0.17:
+        if chance < 0.12:
             return critic_lesson(rendered_case(rng), PROMPTS)
-        if chance < 0.52:
+        if chance < 0.57:
             return critic_lesson(self.pool.balanced_case(rng), PROMPTS)
         return critic_lesson(self.pool.restated_case(rng), PROMPTS)
 

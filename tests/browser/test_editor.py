@@ -7,7 +7,7 @@ import json
 import pytest
 from comfy_server import REPO
 from comfy_test_graphs import loop
-from editor_page import finished, load, open_editor, open_sidebar, strip, wait_until
+from editor_page import finished, load, look_at, open_editor, open_sidebar, strip, wait_until
 
 WORKFLOWS = sorted(p.stem for p in (REPO / "workflows").glob("*.json"))
 
@@ -158,3 +158,67 @@ def test_model_text_in_the_live_view_is_text(page, comfy):
     assert inside == 0
     wide = "() => { const view = document.querySelector('.itk-side .itk'); return view.scrollWidth - view.clientWidth }"
     assert page.evaluate(wide) <= 2, "long words are broken, not pushed out of sight"
+
+
+def test_model_text_is_text_in_plan_and_document(page, comfy):
+    """A plan of 100 kB of markup: listed, edited, compared and read as what it is."""
+    open_editor(page, comfy)
+    load(page, "tiny_story")
+    look_at(page, 3)
+    hostile = '<img src=x onerror="window.hit=1"> [a](javascript:window.hit=1) \u202eشكرا 🙂 ' * 1500
+    plan = {"execution_plan": [{"step_number": 1, "prompt": hostile, "auxiliary_text": hostile}]}
+    place = {"node": "31", "step": 1, "t_max": 2, "seed": 1, "seconds": 1, "prompt": hostile}
+    told = [
+        {"event": "planned", "node": "3", "plan": plan},
+        {"event": "plan", "node": "31", "run": "hostile", "plan": plan},
+        {"event": "attempt", "attempt": 1, "file": "x/attempts/a.png", **place},
+        {"event": "attempt", "attempt": 2, "file": "x/attempts/b.png", **place},
+        {"event": "chosen", "node": "31", "step": 1, "chosen": 2, "accepted": True},
+    ]
+    page.evaluate(
+        "events => { for (const detail of events) window.app.api.dispatchCustomEvent('interleave_thinker', detail) }",
+        told,
+    )
+    page.wait_for_timeout(1000)
+    assert "<img src=x" in page.locator(".itk-planview .itk-outline").inner_text()
+    page.locator(".itk-planview button", has_text="Edit plan").click()
+    assert page.locator("dialog.itk-plan textarea").first.input_value() == hostile
+    page.keyboard.press("Escape")
+    open_sidebar(page)
+    side = page.locator(".itk-side")
+    side.locator(".itk-thumb").first.click()
+    side.get_by_text("Compare with another").click()
+    side.locator(".itk-thumb").nth(1).click()
+    assert side.locator(".itk-pair figure").count() == 2
+    side.get_by_text("Document", exact=True).click()
+    assert "<img src=x" in side.locator(".itk-said").inner_text()
+    assert page.evaluate("() => window.hit") is None
+    assert page.evaluate("() => document.querySelectorAll('.itk script, .itk a[href], .itk [onerror]').length") == 0
+
+
+def test_the_nodes_come_to_rest(editor):
+    """A view inside a node must not make the node grow, which makes the view grow, and so on."""
+    page, _ = editor
+    load(page, "tiny_story")
+    look_at(page, 31)
+    plan = {"execution_plan": [{"step_number": i, "prompt": f"picture {i}"} for i in range(1, 31)]}
+    place = {"node": "31", "t_max": 2, "seed": 1, "seconds": 1, "prompt": "x"}
+    told = [{"event": "plan", "node": "31", "run": "long", "plan": plan}]
+    told += [
+        {"event": "attempt", "step": s, "attempt": a, "file": f"x/attempts/{s}{a}.png", **place}
+        for s in range(1, 31)
+        for a in (1, 2)
+    ]
+    page.evaluate(
+        "events => { for (const detail of events) window.app.api.dispatchCustomEvent('interleave_thinker', detail) }",
+        told,
+    )
+    sizes = (
+        "() => [window.app.graph.getNodeById(31).size.map(Math.round),"
+        " [...document.querySelectorAll('.itk-in-node')].map(e => e.offsetHeight)]"
+    )
+    page.wait_for_timeout(1500)
+    first = page.evaluate(sizes)
+    page.wait_for_timeout(2000)
+    assert page.evaluate(sizes) == first
+    assert max(first[1]) <= 460, "it scrolls inside instead"

@@ -7,36 +7,9 @@ from typing import Any
 import pytest
 from comfy_test_graphs import node
 from editor_page import command, finished, prompt, queue, set_value, show_api, wait_until
+from test_wrap_comfy import plain_graph
 
 OURS = "InterleaveThinker"
-
-
-def plain_graph(**more: Any) -> dict[str, Any]:
-    """A stock text-to-image workflow on the tiny generator, as somebody else would have made it."""
-    return {
-        "1": node("UNETLoader", unet_name="tiny_kontext.safetensors", weight_dtype="default"),
-        "2": node("CLIPLoader", clip_name="tiny_clip_l.pt", type="stable_diffusion", device="default"),
-        "3": node("VAELoader", vae_name="tiny_taef1.safetensors"),
-        "4": node("CLIPTextEncode", clip=["2", 0], text="a medium crimson disc at the center on a white background"),
-        "5": node("ConditioningZeroOut", conditioning=["4", 0]),
-        "6": node("EmptySD3LatentImage", width=64, height=64, batch_size=1),
-        "7": node(
-            "KSampler",
-            model=["1", 0],
-            positive=["4", 0],
-            negative=["5", 0],
-            latent_image=["6", 0],
-            seed=11,
-            steps=8,
-            cfg=2.5,
-            sampler_name="euler",
-            scheduler="simple",
-            denoise=1.0,
-        ),
-        "8": node("VAEDecode", samples=["7", 0], vae=["3", 0]),
-        "9": node("SaveImage", images=["8", 0], filename_prefix="plain"),
-        **more,
-    }
 
 
 def edit_graph() -> dict[str, Any]:
@@ -165,7 +138,7 @@ def test_of_two_pictures_the_person_chooses_by_keyboard(page, comfy) -> None:
         "18": node("VAEDecode", samples=["17", 0], vae=["3", 0]),
         "19": node("SaveImage", images=["18", 0], filename_prefix="cat"),
     }
-    show_api(page, plain_graph(**second), "two")
+    show_api(page, plain_graph() | second, "two")
     command(page, f"{OURS}.Wrap")
     dialog = page.locator("dialog.itk-ask")
     dialog.wait_for(timeout=10_000)

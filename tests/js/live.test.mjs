@@ -65,3 +65,16 @@ test("a picture's place is below the interleave folder, whatever the event says"
   assert.deepEqual(pictureOf("tale/attempts/x.png"), { filename: "x.png", subfolder: "interleave/tale/attempts", type: "output" });
   assert.equal(pictureOf("../../etc/passwd").filename, "passwd");
 });
+
+test("an interrupt or an error ends a run that goes on, and no other", () => {
+  const going = told(plan, attempt(1));
+  const ended = reduce(going, { event: "ended", status: "interrupted" });
+  assert.deepEqual([ended.current, ended.status, ended.steps[0].attempts.length], [null, "interrupted", 1]);
+  const done = told(plan, attempt(1), { event: "done", status: "done" });
+  assert.equal(reduce(done, { event: "ended", status: "interrupted" }), done);
+});
+
+test("the plan itself is kept, for those who want to change it", () => {
+  assert.deepEqual(told(plan).plan, PLAN);
+  assert.deepEqual(fromFiles("tale", { trajectory: { plan: PLAN } }, []).plan, PLAN);
+});

@@ -153,7 +153,20 @@ def two_encoders_graph() -> dict[str, Any]:
     return graph
 
 
+def switched_graph() -> dict[str, Any]:
+    """A switch leaves the picture aside: the workflow is set to draw from text."""
+    graph = edit_graph()
+    graph["20"] = node("PrimitiveBoolean", value=False)
+    graph["21"] = node("EmptySD3LatentImage", width=64, height=64, batch_size=1)
+    graph["22"] = node("ComfySwitchNode", switch=["20", 0], on_false=["21", 0], on_true=["14", 0])
+    graph["15"]["inputs"]["latent_image"] = ["22", 0]
+    for encoder in ("12", "13"):
+        del graph[encoder]["inputs"]["image1"]
+    return graph
+
+
 SHAPES = {
+    "switched off": (switched_graph, Places(("12", "prompt"), ("15", "seed"), None, "17")),
     "refiner": (refiner_graph, Places(("6", "text"), ("3", "seed"), None, "9", (("15", "text"),))),
     "enhancer": (enhanced_graph, Places(("20", "value"), ("3", "seed"), None, "9")),
     "both sides": (both_sides_graph, Places(("5", "text"), ("8", "seed"), ("4", "image"), "10")),
@@ -224,6 +237,13 @@ def test_a_choice_among_selected_nodes() -> None:
     assert candidates(graph).outputs == ("9", "51") and not candidates(graph).prompts
     assert candidates(graph, among={"50"}) == Candidates(("51",), ((("50:6", "text"),),), ("50:3", "seed"))
     assert candidates(graph, among={"3", "6", "9"}).prompts == ((("6", "text"),),)
+
+
+def test_of_several_pictures_the_first_by_number_comes_first() -> None:
+    graph = edit_graph()
+    graph["40"] = node("LoadImage", image="cloth.png")
+    graph["12"]["inputs"] = {"image2": ["40", 0]} | graph["12"]["inputs"]
+    assert candidates(graph).images == (("10", "image"), ("40", "image"))
 
 
 def test_a_second_encoders_own_words_come_back() -> None:
