@@ -175,11 +175,12 @@ def try_one(editor: Editor, name: str, graph: dict[str, Any]) -> dict[str, Any]:
     wrapped = editor.prompt()
     missing = {e for e in editor.errors(wrapped) - known if not is_missing_model(wrapped, e)}
     result["errors"] = sorted(missing)
-    for place in ("prompt", "seed", "image"):
-        at = chosen[place]
+    seeds = chosen["seeds"]
+    for place, at in (("prompt", chosen["prompt"]), ("seed", seeds[0] if seeds else None), ("image", chosen["image"])):
         if at:
             result[place] = f"{prompt[at[0]]['class_type']} {'.'.join(at)}"
             result[f"{place}_value"] = str(prompt[at[0]]["inputs"][at[1]])[:80]
+    result["seeds"] = [".".join(p) for p in seeds[1:]]
     result["also"] = [".".join(p) for p in chosen["also"]]
     result["output"] = f"{prompt[chosen['output']]['class_type']} {chosen['output']}"
     editor.command(f"{OURS}.Unwrap")
@@ -284,7 +285,8 @@ def markdown(report: dict[str, Any]) -> str:
             continue
         also = f" and {', '.join(r['also'])}" if r["also"] else ""
         text = r.get("prompt_value", "").replace("|", "\\|").replace("\n", " ").replace("<", "&lt;")[:60]
-        cells = [r["name"], str(r["questions"] or ""), r["prompt"] + also, text, r.get("seed", "none")]
+        more = "".join(f" and {s}" for s in r["seeds"])
+        cells = [r["name"], str(r["questions"] or ""), r["prompt"] + also, text, r.get("seed", "none") + more]
         rows.append("| " + " | ".join([*cells, r.get("image", "none: drawn from text"), r["output"]]) + " |")
     return "\n".join(rows) + "\n"
 

@@ -17,20 +17,27 @@ from .comfy_client import WorkflowError
 Place = tuple[str, str]
 """Node id and input name."""
 
-TEXT_INPUTS = ("text", "prompt", "string", "value", "t5xxl", "clip_l", "text_g", "text_l")
+ENCODERS = ("t5xxl", "llama", "clip_l", "clip_g", "text_g", "text_l", "bert", "mt5xl", "qwen25_7b")
+"""Texts of one node that are the same prompt, for several encoders."""
+TEXT_INPUTS = ("text", "prompt", "user_prompt", "string", "value", *ENCODERS)
+JOINED_TEXTS = ("string_a", "string_b")
 SEED_INPUTS = ("noise_seed", "seed")
 POSITIVE = ("positive", "conditioning", "cond1")
 NEGATIVE = ("negative", "negative_conditioning", "uncond")
 PICTURES = ("images", "image")
+MOST_OUTPUTS = 50
+"""With more, no stages are told from results: a person has to say which is meant anyway."""
 
 _NOT_WORDS = frozenset({"model", "clip", "vae", "latent", "latent_image", "samples", "noise", "sigmas", "control_net"})
 """Inputs through which no word of the prompt comes."""
-_JOINED = (*TEXT_INPUTS, "string_a", "string_b", "replace", "find", "regex_pattern")
+_JOINED = (*TEXT_INPUTS, *JOINED_TEXTS, "replace", "find", "regex_pattern")
 """A link into one of these says that the node puts texts together: what is typed beside it is dressing."""
 _INSTRUCTIONS = ("you are a", "<|")
 """How texts begin that tell a language model its task, beside which the prompt stands."""
 _ONLY_A_GUIDE = ("control_net", "model_patch", "clip_vision", "clip_vision_output", "style_model")
 """A node with one of these takes from a picture its edges, pose or style; it does not edit it."""
+_MODELS = ("model", "clip", "vae", "source_image", "style_image", "face_image")
+"""A picture that comes in through a model (IP-Adapter, LoRA) or as a face or a style is not edited."""
 _TRACED = ("canny", "depth", "pose", "lineart", "scribble", "preprocessor", "getimagesize")
 
 
@@ -38,7 +45,8 @@ _TRACED = ("canny", "depth", "pose", "lineart", "scribble", "preprocessor", "get
 class Places:
     """`image` and `seed` are None where the workflow has no such place. `output`: the node that shows the result.
 
-    also: further texts that are the same prompt (a second encoder, a refiner).
+    also: further texts that are the same prompt (a second encoder, a refiner). seeds: those of further samplers,
+    which must not change between two queues of one run either.
     """
 
     prompt: Place
@@ -46,18 +54,20 @@ class Places:
     image: Place | None
     output: str
     also: tuple[Place, ...] = ()
+    seeds: tuple[Place, ...] = ()
 
 
 @dataclass(frozen=True)
 class Candidates:
     """What each place could be, best first. prompts: each with the further texts that are the same prompt.
+    seeds: all of the samplers', the first one's first.
 
     With more than one output the rest is empty: it depends on which of them is meant.
     """
 
     outputs: tuple[str, ...]
     prompts: tuple[tuple[Place, ...], ...] = ()
-    seed: Place | None = None
+    seeds: tuple[Place, ...] = ()
     images: tuple[Place, ...] = ()
 
 
@@ -80,12 +90,14 @@ def find_places(
     prompts = [(named, *_beside(workflow, named))] if named else list(found.prompts)
     first, *also = _only("positive prompt", prompts, "NODE.input")
     images = [_place(workflow, image)] if image else list(found.images)
+    seeds = [_place(workflow, seed)] if seed else list(found.seeds)
     return Places(
         first,
-        _place(workflow, seed) if seed else found.seed,
+        seeds[0] if seeds else None,
         _only("reference picture", images, "NODE.input") if images else None,
         result,
         tuple(also),
+        tuple(seeds[1:]),
     )
 
 
@@ -106,8 +118,8 @@ def candidates(
     prompts = [g for g in _prompts(workflow, upstream) if _chosen(g[0][0], among)]
     prompts.sort(key=lambda group: -len(_value(workflow, group[0])))
     images = [i for i in _edited_pictures(workflow, outputs[0]) if _chosen(i, among)]
-    seeds = [s for s in _seeds(workflow, upstream) if _chosen(s[0], among)]
-    return Candidates(tuple(outputs), tuple(prompts), seeds[-1] if seeds else None, tuple((i, "image") for i in images))
+    seeds = _seeds(workflow, upstream)[::-1]
+    return Candidates(tuple(outputs), tuple(prompts), tuple(seeds), tuple((i, "image") for i in images))
 
 
 def picture_link(workflow: Mapping[str, Any], output: str) -> list[Any] | None:
@@ -140,33 +152,53 @@ def _outputs(workflow: Mapping[str, Any], among: Collection[str] | None) -> list
     saved = {i: v for i, v in shown.items() if "save" in str(workflow[i]["class_type"]).lower()}
     shown = saved or shown
     last = {i: v for n, (i, v) in enumerate(shown.items()) if v not in list(shown.values())[:n]}
-    on_the_way = {i for i in last for j in last if i != j and str(last[i][0]) in body_of(workflow, str(last[j][0]))}
+    if len(last) > MOST_OUTPUTS:
+        return list(last)
+    bodies = {j: body_of(workflow, str(link[0])) for j, link in last.items()}
+    on_the_way = {i for i in last for j in last if i != j and str(last[i][0]) in bodies[j]}
     return [i for i in last if i not in on_the_way]
 
 
 def _prompts(workflow: Mapping[str, Any], among: list[str]) -> list[tuple[Place, ...]]:
-    """Texts that a sampler's positive comes from; several samplers in a row have one prompt."""
-    stages: list[list[Place]] = []
+    """Texts that a sampler's positive comes from. A sampler that goes on from another, as a refiner, has its prompt."""
+    stages: list[tuple[str, list[Place]]] = []
+    sampled = False
     for node_id in among:
         inputs = workflow[node_id]["inputs"]
         name = next((n for n in POSITIVE if is_link(inputs.get(n))), None)
         if name is None or not is_link(inputs.get("model")):
             continue
+        sampled = True
         unwanted = {p for n in NEGATIVE if n in inputs for p, _ in _words(workflow, inputs[n], negative=True)}
         found = _words(workflow, inputs[name])
         direct = [p for p, generated in found if not generated] or [p for p, _ in found]
         # A negative that is made from the positive, as ConditioningZeroOut does, leaves nothing else.
-        stages.append(_likely(workflow, [p for p in direct if p not in unwanted] or direct))
-    stages = [[p for p in s if p[0] in among] or s for s in stages]  # not what a switch leaves aside
-    if not stages:
+        places = _likely(workflow, [p for p in direct if p not in unwanted] or direct)
+        if places:  # not what a switch leaves aside
+            stages.append((node_id, [p for p in places if p[0] in among] or places))
+    if not sampled:
         texts = [p for i in among for p in _texts(workflow, i)]
         return _grouped(workflow, _likely(workflow, texts))
-    stages = [s for s in stages if s]
-    alone = {s[0] for s in stages if len(s) == 1}
-    if stages and len(alone) == len({tuple(s) for s in stages}):
-        places = list(dict.fromkeys(s[0] for s in reversed(stages)))
-        return [tuple(dict.fromkeys(q for p in places for q in (p, *_beside(workflow, p))))]
-    return _grouped(workflow, list(dict.fromkeys(p for s in stages for p in s)))
+    if any(len(places) > 1 for _, places in stages):
+        return _grouped(workflow, list(dict.fromkeys(p for _, places in stages for p in places)))
+    groups: list[list[Place]] = []
+    for node_id, (place,) in reversed(stages):  # the first stage is the farthest from the result
+        if place in [p for g in groups for p in g]:
+            continue
+        same = next((g for g in groups if _same_prompt(workflow, g[0], place, node_id)), None)
+        if same is not None:
+            same.append(place)
+        else:
+            groups.append([place])
+    return [tuple(dict.fromkeys(q for p in g for q in (p, *_beside(workflow, p)))) for g in groups]
+
+
+def _same_prompt(workflow: Mapping[str, Any], first: Place, second: Place, sampler: str) -> bool:
+    """Whether a later stage's text is the first one's: said again, or of a sampler that adds no noise of its own."""
+    if workflow[sampler]["inputs"].get("add_noise") in (False, "disable"):
+        return True
+    one, other = _value(workflow, first).strip(), _value(workflow, second).strip()
+    return one in other or other in one
 
 
 def _words(workflow: Mapping[str, Any], link: object, *, negative: bool = False) -> list[tuple[Place, bool]]:
@@ -197,7 +229,9 @@ def _texts(workflow: Mapping[str, Any], node_id: str) -> list[Place]:
     inputs = workflow[node_id]["inputs"]
     if any(is_link(inputs.get(n)) for n in _JOINED):
         return []
-    return [(node_id, n) for n in TEXT_INPUTS if isinstance(inputs.get(n), str)][:1]
+    typed = [(node_id, n) for n in TEXT_INPUTS if isinstance(inputs.get(n), str)][:1]
+    pair = [(node_id, n) for n in JOINED_TEXTS if isinstance(inputs.get(n), str)]
+    return typed or sorted(pair, key=lambda p: -len(_value(workflow, p)))[:1]
 
 
 def _likely(workflow: Mapping[str, Any], places: list[Place]) -> list[Place]:
@@ -217,6 +251,8 @@ def _grouped(workflow: Mapping[str, Any], places: list[Place]) -> list[tuple[Pla
 def _beside(workflow: Mapping[str, Any], place: Place) -> list[Place]:
     """The other texts of the node: for the second encoder of FLUX.1 and SDXL."""
     inputs = workflow[place[0]]["inputs"]
+    if place[1] in JOINED_TEXTS:
+        return []
     return [(place[0], n) for n in TEXT_INPUTS if n != place[1] and isinstance(inputs.get(n), str)]
 
 
@@ -225,20 +261,31 @@ def _seeds(workflow: Mapping[str, Any], among: list[str]) -> list[Place]:
     places: dict[Place, None] = {}
     for node_id in among:
         inputs = workflow[node_id]["inputs"]
-        if (
-            inputs.get("add_noise") in (False, "disable")
-            or "textgenerate" in str(workflow[node_id]["class_type"]).lower()
-        ):
+        samples = "noise_seed" in inputs or any(n in inputs for n in (*POSITIVE, "latent_image", "images", "image"))
+        if not samples and "noise" not in str(workflow[node_id]["class_type"]).lower():
+            continue  # a text that is written at random has a seed as well
+        if inputs.get("add_noise") in (False, "disable"):
             continue
         for name in SEED_INPUTS:
-            value, place = inputs.get(name), (node_id, name)
-            while isinstance(value, list) and is_link(value) and str(value[0]) in workflow:
-                source = workflow[str(value[0])]["inputs"]
-                place = (str(value[0]), next((n for n in ("value", *SEED_INPUTS) if n in source), ""))
-                value = source.get(place[1])
-            if isinstance(value, int) and not isinstance(value, bool):
+            place = _number_at(workflow, (node_id, name)) if name in inputs else None
+            if place is not None:
                 places[place] = None
     return list(places)
+
+
+def _number_at(workflow: Mapping[str, Any], place: Place) -> Place | None:
+    """Where the whole number of an input is typed: there, or in the node that it comes from."""
+    seen: set[Place] = set()
+    while place not in seen:
+        seen.add(place)
+        value = workflow[place[0]]["inputs"].get(place[1])
+        if isinstance(value, int) and not isinstance(value, bool):
+            return place
+        if not isinstance(value, list) or not is_link(value) or str(value[0]) not in workflow:
+            return None
+        source = workflow[str(value[0])]["inputs"]
+        place = (str(value[0]), next((n for n in ("value", *SEED_INPUTS) if n in source), ""))
+    return None
 
 
 def _edited_pictures(workflow: Mapping[str, Any], output: str) -> list[str]:
@@ -260,16 +307,24 @@ def _edited_pictures(workflow: Mapping[str, Any], output: str) -> list[str]:
         for name, value in _in_use(workflow, current):
             if traced and (name in PICTURES or name in _ONLY_A_GUIDE):
                 continue
-            if name == "latent_image" and inputs.get("denoise") == 1:  # all noise: of the picture only its size is left
+            if name in _MODELS:
                 continue
+            if name == "latent_image" and inputs.get("denoise") == 1 and not _masked(workflow, str(value[0])):
+                continue  # all noise: of the picture only its size is left
             source = str(value[0])
             digits = re.search(r"image_?(\d+)$", name)
             rank = max(number, int(digits.group(1)) if digits else 0)
-            loads = str(workflow.get(source, {}).get("class_type", "")).startswith("LoadImage")
+            loader = str(workflow.get(source, {}).get("class_type", ""))
+            loads = loader.startswith("LoadImage") and "Mask" not in loader
             if loads and value[1] == 0 and isinstance(workflow[source]["inputs"].get("image"), str):
                 found.setdefault(source, (rank, -len(seen)))
             waiting.append((source, rank))
     return sorted(found, key=found.__getitem__)
+
+
+def _masked(workflow: Mapping[str, Any], node_id: str) -> bool:
+    """Whether a latent keeps a part of the picture behind a mask, as for inpainting."""
+    return any("mask" in name for i in _upstream(workflow, node_id) for name, _ in _in_use(workflow, i))
 
 
 def _in_use(workflow: Mapping[str, Any], node_id: str) -> list[tuple[str, list[Any]]]:

@@ -28,7 +28,7 @@ _NUMBERED = re.compile(
 )
 _LABEL = re.compile(r"^\s*(?:\*\*)?step\s*\d{1,3}(?:\*\*)?\s*[:.)\-–—](?!\d)\s*(?:\*\*)?\s*", re.I)
 _BULLET = re.compile(r"^\s*[-*•]\s+")
-_FENCE = re.compile(r"^```\w*\s*|\s*```$")
+_FENCE = re.compile(r"^```\w*\s*")
 
 
 @dataclass(frozen=True)
@@ -214,7 +214,7 @@ def plan_from_text(text: str) -> Plan:
     stripped = text.strip()
     if not stripped:
         raise PlanError("The plan text is empty. Write one step a line, or paste a plan as JSON.")
-    body = _FENCE.sub("", stripped)
+    body = _FENCE.sub("", stripped).removesuffix("```").rstrip()
     if re.match(r"[\[{]\s*[\"'{]", body) or ("{" in body and ("execution_plan" in body or body.startswith("<"))):
         plan = read_plan(f'{{"execution_plan": {body}}}' if body.startswith("[") else body)
         if plan is None:

@@ -86,8 +86,10 @@ def wrap(
         if wrapped[place[0]]["inputs"][place[1]] != request:
             _remember(wrapped[place[0]], place[1])
         _set(wrapped, place, [open_id, PROMPT])
-    if places.seed:
-        _set(wrapped, places.seed, [open_id, SEED])
+    for place in (places.seed, *places.seeds) if places.seed else ():
+        if wrapped[place[0]]["inputs"][place[1]] != seed:
+            _remember(wrapped[place[0]], place[1])
+        _set(wrapped, place, [open_id, SEED])
     pictures: dict[str, Any] = {}
     if places.image:
         pictures = {"images.image_0": [places.image[0], 0]}

@@ -19,8 +19,8 @@ function finishedSteps(run) {
 }
 
 
-/** The parts of the page. tools: pictureUrl, copy(text), print(element). */
-export function drawDocument(doc, run, tools) {
+/** The parts of the page. view.unfolded: steps whose attempts are shown. tools: pictureUrl, copy(text), print(element). */
+export function drawDocument(doc, run, view, tools) {
   const page = element(doc, "article", "itk-page");
   for (const { text, step, attempt } of finishedSteps(run)) {
     if (text) page.append(element(doc, "p", "itk-said", cut(text, LONGEST)));
@@ -29,7 +29,7 @@ export function drawDocument(doc, run, tools) {
     image.className = "itk-large";
     page.append(image);
     if (step.accepted === false) page.append(element(doc, "p", "itk-facts", "not accepted by the critic"));
-    if (step.attempts.length > 1) page.append(folded(doc, step, tools));
+    if (step.attempts.length > 1) page.append(folded(doc, step, view, tools));
   }
   if (!page.children.length) return [element(doc, "p", "itk-facts", "No step is finished yet.")];
   const parts = [page];
@@ -44,8 +44,11 @@ export function drawDocument(doc, run, tools) {
   return [...parts, bar];
 }
 
-function folded(doc, step, tools) {
+function folded(doc, step, view, tools) {
+  view.unfolded ??= new Set();
   const box = element(doc, "details", "itk-folded");
+  box.open = view.unfolded.has(step.step);
+  box.addEventListener("toggle", () => view.unfolded[box.open ? "add" : "delete"](step.step));
   box.append(element(doc, "summary", "", `${step.attempts.length} attempts`));
   const row = element(doc, "div", "itk-row");
   for (const attempt of step.attempts) {

@@ -5,15 +5,21 @@
 
 /** A loop of which nothing is known yet. */
 export function emptyRun() {
-  return { run: "", node: "", steps: [], current: null, status: "", reason: "", tMax: 0, speech: "", plan: null };
+  return { run: "", node: "", steps: [], current: null, status: "", reason: "", tMax: 0, speech: "", plan: null, workflow: "", prompt: "" };
 }
 
 /** The run after one event of the pack ("plan", "trying", "attempt", "judgment", "chosen", "done"). */
 export function reduce(run, facts) {
-  const next = { ...run, node: String(facts.node ?? run.node), tMax: facts.t_max ?? run.tMax };
+  const next = {
+    ...run,
+    node: String(facts.node ?? run.node),
+    workflow: String(facts.workflow ?? run.workflow),
+    prompt: String(facts.prompt_id ?? run.prompt),
+    tMax: facts.t_max ?? run.tMax,
+  };
   switch (facts.event) {
     case "plan":
-      return { ...emptyRun(), run: String(facts.run ?? ""), node: next.node, steps: planSteps(facts.plan), plan: facts.plan ?? null, status: "running" };
+      return { ...emptyRun(), run: String(facts.run ?? ""), node: next.node, workflow: next.workflow, prompt: next.prompt, steps: planSteps(facts.plan), plan: facts.plan ?? null, status: "running" };
     case "trying":
       return { ...next, current: [facts.step, facts.attempt], speech: "", status: "running" };
     case "attempt":
@@ -37,18 +43,28 @@ export function reduce(run, facts) {
   }
 }
 
-/** A run as run.json and the lines of trajectory.jsonl have it; lines that cannot be read are passed over. */
+/**
+ * A run as run.json and the lines of trajectory.jsonl have it; lines that cannot be read are passed over.
+ * run.json of a run that ended says which attempts were its own; until then the lines do, but for steps that the
+ * plan does not have: the folder may hold earlier passes.
+ */
 export function fromFiles(name, state, lines) {
   const saved = state?.trajectory ?? {};
-  let run = { ...emptyRun(), run: name, origin: state?.origin ?? null, steps: planSteps(saved.plan), plan: saved.plan ?? null, status: String(saved.status ?? ""), title: String(state?.title ?? "") };
-  for (const line of lines) {
-    let record;
-    try {
-      record = JSON.parse(line);
-    } catch {
-      continue;
-    }
+  let run = {
+    ...emptyRun(),
+    run: name,
+    origin: state?.origin ?? null,
+    workflow: String(state?.origin?.workflow ?? ""),
+    steps: planSteps(saved.plan),
+    plan: saved.plan ?? null,
+    status: String(saved.status ?? ""),
+    title: String(state?.title ?? ""),
+  };
+  const ended = run.status !== "running" && Array.isArray(saved.attempts) && saved.attempts.length > 0;
+  const records = ended ? saved.attempts : lines.map(parsed);
+  for (const record of records) {
     if (!record || typeof record !== "object" || !record.step) continue;
+    if (run.steps.length && !run.steps.some((s) => s.step === record.step)) continue;
     run = withAttempt(run, record, {
       file: `${name}/${record.file ?? ""}`,
       prompt: String(record.prompt ?? ""),
@@ -62,7 +78,24 @@ export function fromFiles(name, state, lines) {
   for (const result of saved.results ?? []) {
     run = { ...run, steps: run.steps.map((s) => (s.step === result.step ? { ...s, chosen: result.chosen, accepted: result.accepted } : s)) };
   }
-  return run;
+  return { ...run, steps: run.steps.map((step, at) => chosenSoFar(step, run.steps.slice(at + 1))) };
+}
+
+/** run.json gets its results when a run ends. Before, a step ended with what was accepted, or with its last try if later ones began. */
+function chosenSoFar(step, later) {
+  if (step.chosen || !step.attempts.length) return step;
+  const good = step.attempts.findLast((a) => ["accepted", "picked"].includes(verdictOf(a)));
+  const wentOn = later.some((s) => s.attempts.length);
+  if (good) return { ...step, chosen: good.attempt, accepted: true };
+  return wentOn ? { ...step, chosen: step.attempts.at(-1).attempt, accepted: false } : step;
+}
+
+function parsed(line) {
+  try {
+    return JSON.parse(line);
+  } catch {
+    return null;
+  }
 }
 
 /** The words of `after`, each with whether `before` lacks it there (longest common subsequence). */

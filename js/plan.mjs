@@ -12,8 +12,9 @@ export function toCards(plan) {
   }));
 }
 
-/** The plan's JSON text. first: the number of the first step (after the user's own pictures, it is not 1). */
-export function toText(cards, first = 1) {
+/** The plan's JSON text. was: the plan that the cards came from; its first number, request and reasoning are kept. */
+export function toText(cards, was = null) {
+  const first = firstNumber(was);
   const steps = cards.map((card, at) => ({
     step_number: first + at,
     step_name: card.name,
@@ -21,7 +22,8 @@ export function toText(cards, first = 1) {
     prompt: card.textOnly ? null : card.prompt.trim(),
     auxiliary_text: card.text.trim() || null,
   }));
-  return JSON.stringify({ execution_plan: steps }, null, 1);
+  const kept = Object.fromEntries(["reasoning", "request"].filter((key) => was?.[key]).map((key) => [key, String(was[key])]));
+  return JSON.stringify({ execution_plan: steps, ...kept }, null, 1);
 }
 
 export function firstNumber(plan) {

@@ -1,15 +1,18 @@
 /** The plan editor: a modal dialog with a card for each step. Texts are set as values, never as markup. */
 import { button, element } from "./page.mjs";
-import { changed, emptyCard, inserted, moved, removed, toText } from "./plan.mjs";
+import { changed, emptyCard, firstNumber, inserted, moved, removed, toCards, toText } from "./plan.mjs";
 
 const WAIT = 250; // ms after the last key before the plan is checked
 
 /**
+ * @param plan as the pack writes it, or null
  * @param check async (text) => an error, or "" where the plan can be run
  * @returns the plan's text, or null where it was cancelled
  */
-export function editPlan(cards, first, check, doc = document) {
-  let current = cards.length ? cards : [emptyCard()];
+export function editPlan(plan, check, doc = document) {
+  const first = firstNumber(plan);
+  let current = toCards(plan);
+  if (!current.length) current = [emptyCard()];
   const dialog = element(doc, "dialog", "itk-plan");
   const style = element(doc, "style");
   style.textContent = STYLE;
@@ -19,9 +22,9 @@ export function editPlan(cards, first, check, doc = document) {
   const list = element(doc, "div", "itk-cards");
   const problem = element(doc, "p", "itk-problem");
   problem.setAttribute("role", "alert");
-  const save = button(doc, "Use this plan", () => close("save"), "itk-main");
+  const save = button(doc, "Use this plan", async () => (await validate()) && close("save"), "itk-main");
   const bottom = element(doc, "div", "itk-plan-buttons");
-  const add = button(doc, "Add a step", () => change(inserted(current, current.length), current.length - 1));
+  const add = button(doc, "Add a step", () => change(inserted(current, current.length), current.length));
   bottom.append(add, problem, save, button(doc, "Cancel", () => close("")));
   dialog.append(style, heading, list, bottom);
   doc.body.append(dialog);
@@ -30,17 +33,18 @@ export function editPlan(cards, first, check, doc = document) {
   let asked = 0;
   async function validate() {
     const mine = ++asked;
-    const error = await check(toText(current, first));
-    if (mine !== asked) return;
+    const error = await check(toText(current, plan));
+    if (mine !== asked) return false;
     problem.textContent = error;
     save.disabled = Boolean(error);
+    return !error;
   }
 
   /** Cards that were moved, added or taken away are drawn anew; typing only changes the list. */
   function change(next, focus) {
     current = next;
     draw();
-    list.children[Math.min(focus ?? 0, list.children.length - 1)]?.querySelector("textarea, button")?.focus();
+    list.children[Math.max(0, Math.min(focus, list.children.length - 1))]?.querySelector("textarea:enabled")?.focus();
     validate();
   }
 
@@ -104,7 +108,7 @@ export function editPlan(cards, first, check, doc = document) {
     dialog.addEventListener("close", () => {
       clearTimeout(waiting);
       dialog.remove();
-      resolve(dialog.returnValue === "save" ? toText(current, first) : null);
+      resolve(dialog.returnValue === "save" ? toText(current, plan) : null);
     });
     dialog.showModal();
   });

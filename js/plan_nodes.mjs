@@ -1,8 +1,8 @@
 /** The nodes that hold a plan, and what people do to it: read, edit as cards, rewrite a step, make it alone. */
 import { app } from "../../scripts/app.js";
 import { api } from "../../scripts/api.js";
-import { changing, idOf, linkInto, rootOf, setWidget, slotOf, sourceOf, tell, widgetOf } from "./graph.mjs";
-import { firstNumber, toCards, toText } from "./plan.mjs";
+import { changing, idOf, linkInto, nodeById, rootOf, setWidget, slotOf, sourceOf, tell, widgetOf } from "./graph.mjs";
+import { toCards, toText } from "./plan.mjs";
 import { editPlan } from "./plan_dialog.mjs";
 
 /** The widget that holds a plan's text, by type of node. */
@@ -35,26 +35,25 @@ export function planNodeOf(close) {
   return node && HOLDS[node.type] ? node : null;
 }
 
-/** Open the editor on a node's plan; `otherwise` is the plan where the node has none of its own. True: it was taken. */
-export async function edit(node, otherwise = null) {
-  const name = HOLDS[node.type];
-  if (linkInto(node, slotOf(node, name))) {
+/** Open the editor on a node's plan, or on `plan` where a run has another one. True: it was taken. */
+export async function edit(node, plan = null) {
+  if (linkInto(node, slotOf(node, HOLDS[node.type]))) {
     tell(app, "warn", "The plan's text comes from another node; edit it there.");
     return false;
   }
-  const plan = await planOf(node, otherwise);
-  if (!plan && node.type === PLANNER) tell(app, "info", "There is no plan yet: Plan only asks the agent for one. You can also write your own.");
-  const text = await editPlan(toCards(plan), firstNumber(plan), async (t) => (await read(t, limitOf(node))).error);
+  const id = idOf(rootOf(app), node);
+  const shown = plan ?? (await planOf(node));
+  if (!shown && node.type === PLANNER) tell(app, "info", "There is no plan yet: Plan only asks the agent for one. You can also write your own.");
+  const text = await editPlan(shown, async (t) => (await read(t, limitOf(node))).error);
   if (text === null) return false;
-  await setPlan(node, text);
+  await setPlan(nodeById(rootOf(app), id) ?? node, text); // an undo meanwhile makes the node anew
   return true;
 }
 
-/** Change a node's plan without the dialog. Throws what the server says against it. */
-export async function rewrite(node, change, otherwise = null) {
-  const plan = await planOf(node, otherwise);
-  if (!plan) throw new Error("The plan is not known here. Open the workflow that made this run.");
-  const text = toText(change(toCards(plan)), firstNumber(plan));
+/** Put a run's plan, changed, into a node. Throws what the server says against it. */
+export async function rewrite(node, plan, change) {
+  if (!plan) throw new Error("The plan of this run is not known. Open the workflow that made it.");
+  const text = toText(change(toCards(plan)), plan);
   const { error } = await read(text, limitOf(node));
   if (error) throw new Error(error);
   await setPlan(node, text);
@@ -86,10 +85,10 @@ export async function planOnly(node) {
   }
 }
 
-async function planOf(node, otherwise) {
+async function planOf(node) {
   const typed = String(widgetOf(node, HOLDS[node.type])?.value ?? "");
   if (typed.trim()) return (await read(typed)).plan;
-  return planned.get(node) ?? otherwise;
+  return planned.get(node) ?? null;
 }
 
 function limitOf(node) {

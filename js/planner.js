@@ -61,7 +61,8 @@ app.registerExtension({
     onPlan(draw);
     api.addEventListener("interleave_thinker", ({ detail }) => {
       if (detail?.event !== "planned") return;
-      const node = nodeById(rootOf(app), detail.node);
+      const here = !detail.workflow || detail.workflow === rootOf(app)?.id;
+      const node = here ? nodeById(rootOf(app), detail.node) : null;
       if (!node || !HOLDS[node.type]) return;
       planned.set(node, detail.plan);
       draw(node);

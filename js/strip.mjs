@@ -30,7 +30,7 @@ export function drawRun(root, run, view, tools) {
   if (run.steps.length) parts.push(tabs(doc, view, again));
   const pair = [view.base, view.open].map((key) => find(run, key));
   if (!view.page && pair[0]) parts.push(comparison(doc, pair, view, tools, again));
-  if (view.page) parts.push(...drawDocument(doc, run, tools));
+  if (view.page) parts.push(...drawDocument(doc, run, view, tools));
   else for (const step of run.steps) parts.push(drawStep(doc, run, step, view, tools, again));
   if (run.reason) parts.push(element(doc, "p", "itk-reason", run.reason));
   redrawn(root, parts);
@@ -178,7 +178,7 @@ function details(doc, run, step, attempt, view, tools, again) {
 
 /** A field for a person's own prompt; what is typed outlives the redraws of a run that goes on. */
 function ownPrompt(doc, run, step, attempt, view, tools) {
-  const key = `${step.step}.${attempt.attempt}`;
+  const key = `${run.workflow}/${run.node}/${run.run}/${step.step}.${attempt.attempt}`;
   const box = element(doc, "div", "itk-own");
   const area = element(doc, "textarea");
   area.rows = 2;

@@ -1,18 +1,18 @@
 /** The live view: on each Loop Close, and in the sidebar tab "Interleave" for the last run or a saved one. */
 import { app } from "../../scripts/app.js";
 import { api } from "../../scripts/api.js";
-import { changing, idOf, nodeById, rootOf, setWidget, tell as tellIn, widgetOf } from "./graph.mjs";
-import { emptyRun, fromFiles, pictureOf, reduce } from "./live.mjs";
+import { changing, idOf, nodeById, pathTo, rootOf, setWidget, tell as tellIn, widgetOf } from "./graph.mjs";
+import { emptyRun, fromFiles, pictureOf } from "./live.mjs";
 import { edit, planNodeOf, rewrite } from "./plan_nodes.mjs";
 import { changed } from "./plan.mjs";
+import { createRuns } from "./runs.mjs";
 import { drawRun } from "./strip.mjs";
 import { STYLE } from "./style.mjs";
 
 const EVENT = "interleave_thinker";
 const CLOSE = "InterleaveThinkerLoopClose";
 
-/** Runs by the node that shows them; "" is the last one, for the sidebar. */
-const runs = new Map();
+const runs = createRuns();
 const places = new Set();
 const asked = new Set();
 
@@ -44,24 +44,41 @@ async function isBusy() {
   return reply.ok && (await reply.json()).queue_running.length > 0;
 }
 
-function show(node, run) {
-  runs.set(node, run);
-  runs.set("", run);
-  redraw();
+function openWorkflowId() {
+  return String(rootOf(app)?.id ?? "");
 }
 
 function redraw() {
   for (const place of places) {
-    if (!place.root.isConnected && place.mounted) continue;
-    drawRun(place.root, runs.get(place.node) ?? emptyRun(), place.view, tools);
+    if (place.owner?.graph && pathTo(rootOf(app), place.owner.graph) === null) places.delete(place);
+    else if (place.root.isConnected || !place.mounted) draw(place);
   }
+}
+
+const PAUSE = 250; // ms between two drawings of a view: a run may have thirty events a second
+
+/**
+ * Draw a view, soon and not too often. Not while a person writes in it or has a button down: what is drawn anew would
+ * take an unfinished word or click away.
+ */
+function draw(place) {
+  if (place.waiting) return;
+  place.waiting = setTimeout(() => {
+    place.waiting = 0;
+    const active = document.activeElement;
+    const writing = active?.tagName === "TEXTAREA" && place.root.contains(active);
+    if (writing || place.root.querySelector(":active")) draw(place);
+    else drawRun(place.root, place.run(), place.view, tools);
+  }, Math.max(0, PAUSE - (Date.now() - (place.drawn ?? 0))));
+  place.drawn = Date.now();
 }
 
 const tell = (severity, detail) => tellIn(app, severity, detail);
 
 /** The Loop Close that a run belongs to, if it is in the open workflow. */
 function closeOf(run) {
-  const node = run.node ? nodeById(rootOf(app), run.node) : null;
+  const mine = run.workflow && run.workflow === openWorkflowId();
+  const node = mine && run.node ? nodeById(rootOf(app), run.node) : null;
   return node?.type === CLOSE ? node : null;
 }
 
@@ -85,7 +102,7 @@ async function replan(run, step, change) {
   const holder = planNodeOf(node);
   if (!holder) return tell("warn", "The plan of this run does not come from a Planner or Plan from Text beside its loop.");
   try {
-    await rewrite(holder, change, run.plan);
+    await rewrite(holder, run.plan, change);
     setWidget(node, "accept_attempts", picksBefore(node, step).join(", "));
     app.queuePrompt(0);
   } catch (error) {
@@ -120,7 +137,7 @@ function controls(run) {
   const list = [];
   const busy = Boolean(run.current) || run.status === "running";
   const finished = run.steps.filter((step) => step.chosen || step.prompt === null).length;
-  if (here && busy) list.push(["Stop here", () => api.interrupt()]);
+  if (here && busy) list.push(["Stop here", () => api.interrupt(run.prompt || null)]);
   if (here && !busy && run.steps.length && run.status !== "done") {
     list.push(["Go on", () => app.queuePrompt(0)]);
     list.push(["Edit the rest of the plan…", () => editRest(run)]);
@@ -153,7 +170,8 @@ function print(page) {
   doc.body.append(doc.importNode(page, true));
   const pictures = [...doc.images].map((image) => {
     image.loading = "eager";
-    return image.complete ? null : new Promise((ready) => image.addEventListener("load", ready, { once: true }));
+    if (image.complete) return null;
+    return new Promise((ready) => ["load", "error"].forEach((kind) => image.addEventListener(kind, ready, { once: true })));
   });
   Promise.all(pictures).then(() => {
     frame.contentWindow.print();
@@ -163,48 +181,56 @@ function print(page) {
 
 const tools = { pictureUrl, accept, retry, controls, copy, print };
 
-function addPlace(node) {
+/** `owner`: the node that shows its run; null for the sidebar. */
+function addPlace(owner) {
   const root = document.createElement("div");
   root.className = "itk";
-  const place = { node, root, view: { open: "" }, mounted: false };
+  const run = () => (owner ? runs.of(openWorkflowId(), idOf(rootOf(app), owner)) : runs.shown());
+  const place = { owner, root, run, view: { open: "" }, mounted: false };
   places.add(place);
-  drawRun(root, runs.get(node) ?? emptyRun(), place.view, tools);
+  drawRun(root, owner ? emptyRun() : run(), place.view, tools);
+  new IntersectionObserver((seen) => seen.some((entry) => entry.isIntersecting) && draw(place)).observe(root);
   return place;
 }
 
-async function hear(facts) {
-  const node = String(facts.node ?? "");
-  const known = runs.get(node);
-  const name = facts.file ? String(facts.file).split("/")[0] : "";
-  if (facts.event !== "plan" && name && known?.run !== name && !asked.has(name)) {
-    asked.add(name); // this tab came later than the run: its folder has what was said before
-    const before = await savedRun(name);
-    if (before) runs.set(node, { ...before, node });
-  }
-  show(node, reduce(runs.get(node) ?? emptyRun(), facts));
+/** One event after the other, even where one has to wait for a file. */
+let heard = Promise.resolve();
+function hear(facts) {
+  heard = heard.then(() => take(facts)).catch((error) => console.error(error));
 }
 
+async function take(facts) {
+  if (facts.event === "planned") return;
+  const [node, workflow] = [String(facts.node ?? ""), String(facts.workflow ?? "")];
+  const name = facts.file ? String(facts.file).split("/")[0] : "";
+  if (facts.event !== "plan" && name && runs.of(workflow, node).run !== name && !asked.has(name)) {
+    asked.add(name); // this tab came later than the run: its folder has what was said before
+    const before = await savedRun(name);
+    if (before) runs.put({ ...before, node, workflow });
+  }
+  runs.hear(facts, openWorkflowId());
+  redraw();
+}
+
+/** What an agent of ours writes. Other nodes write texts as well. */
 function hearText(detail) {
-  const node = String(detail?.nodeId ?? "");
-  const run = runs.get("");
-  if (!run?.current || !node || !detail?.text) return;
-  runs.set("", { ...run, speech: String(detail.text) });
-  if (runs.has(run.node)) runs.set(run.node, runs.get(""));
+  const node = detail?.nodeId && detail.text ? nodeById(rootOf(app), detail.nodeId) : null;
+  if (!node?.type?.startsWith("InterleaveThinker")) return;
+  runs.speak(String(detail.text));
   redraw();
 }
 
 function drawSidebar(element) {
-  const place = addPlace("");
+  const place = addPlace(null);
   const bar = document.createElement("div");
   bar.className = "itk-runs";
   const list = document.createElement("select");
   list.setAttribute("aria-label", "Saved runs");
   list.addEventListener("change", async () => {
-    const found = list.value && (await savedRun(list.value));
-    if (found) {
-      runs.set("", { ...found, node: nodeOf(found) });
-      redraw();
-    }
+    const found = list.value ? await savedRun(list.value) : null;
+    if (list.value && !found) return tell("warn", "This run's folder cannot be read.");
+    runs.pick(found && { ...found, node: nodeOf(found) }, openWorkflowId());
+    redraw();
   });
   list.addEventListener("focus", () => fillRuns(list));
   bar.append(list);
@@ -216,20 +242,20 @@ function drawSidebar(element) {
   return () => places.delete(place);
 }
 
-/** The node that a run can be steered through: the one that it was heard from, or that the open workflow has. */
+/** The node that a saved run can be steered through, if the open workflow made it. */
 function nodeOf(run) {
-  const heard = [...runs.values()].find((other) => other.run === run.run && other.node)?.node;
-  const mine = run.origin?.workflow && run.origin.workflow === rootOf(app)?.id ? run.origin.node : "";
-  return heard ?? mine ?? "";
+  return run.origin?.workflow && run.origin.workflow === openWorkflowId() ? String(run.origin.node ?? "") : "";
 }
 
 /** The last run of the workflow that was opened, as its folder has it: a page that was reloaded goes on with it. */
 async function showLast() {
-  const id = rootOf(app)?.id;
-  if (!id) return;
-  const entry = (await listRuns()).find((saved) => saved.origin?.workflow === id);
-  const found = entry && !runs.has(entry.origin.node) ? await savedRun(entry.name) : null;
-  if (found && !runs.has(entry.origin.node)) show(entry.origin.node, { ...found, node: entry.origin.node });
+  redraw();
+  const id = openWorkflowId();
+  const entry = id ? (await listRuns()).find((saved) => saved.origin?.workflow === id) : null;
+  const found = entry && !runs.has(id, entry.origin.node) ? await savedRun(entry.name) : null;
+  if (!found || runs.has(id, entry.origin.node) || openWorkflowId() !== id) return;
+  runs.put({ ...found, node: String(entry.origin.node), workflow: id });
+  redraw();
 }
 
 async function listRuns() {
@@ -239,7 +265,7 @@ async function listRuns() {
 
 async function fillRuns(list) {
   const names = await listRuns();
-  const first = new Option(names.length ? "Saved runs…" : "No saved runs", "");
+  const first = new Option(names.length ? "The last run here" : "No saved runs", "");
   list.replaceChildren(first, ...names.map((entry) => new Option(entry.title ? `${entry.title.slice(0, 60)} — ${entry.name}` : entry.name, entry.name)));
 }
 
@@ -256,10 +282,18 @@ app.registerExtension({
     document.head.append(style);
     for (const [kind, status] of [["execution_interrupted", "interrupted"], ["execution_error", "failed"]]) {
       api.addEventListener(kind, () => {
-        for (const [node, run] of runs) runs.set(node, reduce(run, { event: "ended", status }));
+        runs.end(status);
         redraw();
       });
     }
+    // Errors are told to the tab that queued; that nothing runs any more, to all of them.
+    api.addEventListener("status", ({ detail }) => {
+      if (detail?.exec_info?.queue_remaining !== 0) return;
+      heard = heard.then(() => {
+        runs.end("interrupted");
+        redraw();
+      });
+    });
     api.addEventListener("progress_text", (event) => hearText(event.detail));
     app.extensionManager?.registerSidebarTab?.({
       id: "interleave-thinker",
@@ -279,9 +313,7 @@ app.registerExtension({
   },
   nodeCreated(node) {
     if (node.comfyClass !== CLOSE) return;
-    const place = addPlace("");
-    // A node gets its id after it was created, and another one when a workflow is loaded.
-    Object.defineProperty(place, "node", { get: () => idOf(rootOf(app), node) });
+    const place = addPlace(node);
     place.root.classList.add("itk-in-node");
     node.addDOMWidget("live", "interleave_live", place.root, {
       serialize: false,

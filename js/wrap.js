@@ -61,7 +61,7 @@ async function choose(prompt, among) {
   const picked = questions.length ? await ask("Which of these is it?", questions) : {};
   if (!picked) return null;
   const [first, ...also] = found.prompts[Number(picked.prompt ?? 0)];
-  return { prompt: first, also, seed: found.seed, image: found.images[Number(picked.image ?? 0)] ?? null, output: found.outputs[0] };
+  return { prompt: first, also, seeds: found.seeds, image: found.images[Number(picked.image ?? 0)] ?? null, output: found.outputs[0] };
 }
 
 /** The agents that this ComfyUI has: a Qwen3-VL text encoder, else folders, else the name of the usual file. */
@@ -91,10 +91,15 @@ async function options(kind, input) {
   return list.filter((name) => typeof name === "string" && name && !/^(none|no .*|<.*>)$/i.test(name));
 }
 
+let busy = false;
+
 async function wrapOpenGraph() {
+  if (busy) return; // a key that is held down
+  busy = true;
   try {
     const scope = openGraph();
     const root = rootOf(app);
+    const id = root.id;
     const { output: prompt } = await app.graphToPrompt();
     if (Object.values(prompt).some((node) => node.class_type.startsWith(OURS))) {
       throw new WrapError("This workflow has a loop already. Unwrap it first, or change the loop that is there.");
@@ -102,14 +107,19 @@ async function wrapOpenGraph() {
     const places = await choose(prompt, selection(pathTo(root, scope) ?? []));
     if (!places) return;
     const agents = await agentsHere();
+    if (openGraph() !== scope || rootOf(app) !== root || root.id !== id) throw new WrapError("Another graph was opened meanwhile; nothing was changed.");
     await changing(app, () => wrap(root, scope, prompt, places, agents, (kind) => window.LiteGraph.createNode(kind)));
     const reference = places.image
       ? `Each step edits the picture of ${label(prompt, places.image[0]).title}, then the last accepted one.`
       : "No picture is edited here: each step is drawn from its text.";
-    tell("success", `Prompt: ${label(prompt, places.prompt[0]).title}. ${reference}`);
+    const also = places.also.filter((place) => place[0] !== places.prompt[0]).map((place) => label(prompt, place[0]).title);
+    const words = [label(prompt, places.prompt[0]).title, ...also].join(" and ");
+    tell("success", `Prompt: ${words}. ${reference}${places.seeds.length ? "" : " No seed was found: a retry differs by its prompt alone."}`);
   } catch (error) {
     tell("error", error instanceof WrapError ? error.message : `Could not wrap this graph: ${error.message}`);
     if (!(error instanceof WrapError)) throw error;
+  } finally {
+    busy = false;
   }
 }
 
@@ -129,7 +139,7 @@ app.registerExtension({
     { id: WRAP, label: "Wrap in Interleave Loop", icon: "pi pi-sync", function: wrapOpenGraph },
     { id: UNWRAP, label: "Unwrap Interleave Loop", icon: "pi pi-undo", function: unwrapOpenGraph },
   ],
-  keybindings: [{ commandId: WRAP, combo: { key: "i", alt: true, shift: true } }],
+  keybindings: [{ commandId: WRAP, combo: { key: "l", ctrl: true, shift: true } }],
   menuCommands: [{ path: ["Extensions", "Interleave"], commands: [WRAP, UNWRAP] }],
   getCanvasMenuItems: () => [
     { content: "Wrap in Interleave Loop", callback: () => wrapOpenGraph() },

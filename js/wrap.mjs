@@ -18,7 +18,7 @@ export class WrapError extends Error {}
 
 /**
  * Wrap `scope`, the graph that is open.
- * @param places {prompt: ["57:27", "text"], also: [[...]], seed, image, output: "9"} by ids of the queued prompt
+ * @param places {prompt: ["57:27", "text"], also: [[...]], seeds: [[...]], image, output: "9"} by ids of the queued prompt
  * @param prompt the queued prompt (API format) that the places were chosen from
  * @param agents how agents are loaded: {planner: {kind, name}, critic: {kind, name} or null}
  * @param make makes a node by its type
@@ -37,14 +37,14 @@ export function wrap(root, scope, prompt, places, agents, make) {
 function build(root, scope, prompt, places, agents, make, record) {
   const above = pathTo(root, scope);
   if (above === null) throw new WrapError("The open graph is not part of this workflow.");
-  if (Object.values(prompt).some((node) => node.class_type.startsWith(OURS))) {
+  if (Object.values(prompt).some((node) => node.class_type.startsWith(OURS)) || scope.nodes.some((node) => node.type.startsWith(OURS))) {
     throw new WrapError("This workflow has a loop already. Unwrap it first, or change the loop that is there.");
   }
   const request = String(prompt[places.prompt[0]].inputs[places.prompt[1]]);
-  const seed = places.seed ? prompt[places.seed[0]].inputs[places.seed[1]] : 0;
+  const seed = places.seeds.length ? prompt[places.seeds[0][0]].inputs[places.seeds[0][1]] : 0;
 
   const words = [places.prompt, ...places.also].map((place) => lift(scope, above, place, "The prompt", record));
-  const noise = places.seed ? lift(scope, above, places.seed, "The seed", record) : null;
+  const noises = places.seeds.map((place) => lift(scope, above, place, "The seed", record));
   const readers = places.image ? readersOf(scope, above, prompt, places) : [];
   const result = resultOf(scope, above, prompt, places.output);
 
@@ -54,7 +54,7 @@ function build(root, scope, prompt, places, agents, make, record) {
     if (!node) throw new WrapError(`This ComfyUI has no node ${kind}. Update ComfyUI or the pack.`);
     scope.add(node);
     if (kind.startsWith(OURS)) node.properties.cnr_id ??= PACK; // so that ComfyUI can name the pack where it is missing
-    record.added.push(node.id);
+    record.added.push({ id: node.id, type: kind });
     for (const [name, value] of Object.entries(values)) setWidget(node, name, value);
     added.push(node);
     return node;
@@ -77,7 +77,7 @@ function build(root, scope, prompt, places, agents, make, record) {
     connect(open, OPEN.reference, critic, "before");
   }
   for (const place of words) feed(scope, record, open, OPEN.prompt, place);
-  if (noise) feed(scope, record, open, OPEN.seed, noise);
+  for (const noise of noises) feed(scope, record, open, OPEN.seed, noise);
   link(scope, result, critic, slotOf(critic, "after"));
   connect(open, OPEN.instruction, critic, "instruction");
   connect(open, OPEN.prompt, critic, "prompt");
@@ -88,6 +88,7 @@ function build(root, scope, prompt, places, agents, make, record) {
 
   arrange(scope, added, { left: [added.filter((n) => ![planner, open, critic, close, save].includes(n)), [planner], [open]], right: [[critic], [close], [save]] });
   record.request = request;
+  record.open = open.id;
   open.properties[RECORD] = record;
   return open;
 }
@@ -99,24 +100,37 @@ export function unwrap(scope) {
   const open = opens.find((node) => node.properties?.[RECORD]);
   if (!open) throw new WrapError("This loop was not made by Wrap; there is nothing written down to go back to.");
   const record = open.properties[RECORD];
-  const planner = record.added.map((id) => scope.getNodeById(id)).find((node) => node?.type === `${OURS}Planner`);
-  restore(scope, record, widgetOf(planner, "request")?.value ?? record.request);
+  if (String(record.open) !== String(open.id)) {
+    throw new WrapError("This loop is a copy: what is written down in it is about the nodes that it was copied from. Take it off by hand.");
+  }
+  restore(scope, record, widgetOf(mine(scope, record).find((node) => node.type === `${OURS}Planner`), "request")?.value ?? record.request);
+}
+
+/** The nodes that a record added, as far as they are still there. */
+function mine(scope, record) {
+  return record.added.map(({ id, type }) => [scope.getNodeById(id), type]).filter(([node, type]) => node?.type === type).map(([node]) => node);
 }
 
 /** Put back what a record says; `request` is the prompt where it is another than the record's. */
 function restore(scope, record, request) {
-  for (const [at, place] of record.fed.entries()) {
+  const added = mine(scope, record);
+  const text = (value) => (value === record.request ? request : value);
+  for (const place of record.fed) {
     const node = scope.getNodeById(place.node);
     const slot = slotOf(node, place.input);
-    if (slot < 0) continue;
-    if (place.from) {
+    const from = slot < 0 ? null : linkInto(node, slot);
+    if (node?.type !== place.type || !from || !added.some((one) => String(one.id) === String(from.origin_id))) continue; // changed since
+    const origin = place.from && Number(place.from[0]) !== INPUT_NODE ? scope.getNodeById(asId(scope, place.from[0])) : null;
+    if (place.from && (origin || Number(place.from[0]) === INPUT_NODE)) {
+      if (origin?.isVirtualNode && "value" in place) setWidget(node, place.input, text(place.value)); // it takes its value from here
       link(scope, place.from, node, slot); // takes the place of the loop's link; a growing input would shrink in between
+      const typed = origin?.widgets?.find((widget) => widget.value === record.request);
+      if (typed && request !== record.request) setWidget(origin, typed.name, request);
       continue;
     }
     node.disconnectInput(slot);
-    if ("value" in place) setWidget(node, place.input, at === record.main && request !== record.request ? request : place.value);
+    if ("value" in place) setWidget(node, place.input, text(place.value));
   }
-  const added = record.added.map((id) => scope.getNodeById(id)).filter(Boolean);
   for (const node of added) {
     const readers = [...scope.links.values()].filter((from) => String(from.origin_id) === String(node.id)).map((from) => scope.getNodeById(from.target_id));
     if (readers.every((reader) => added.includes(reader))) scope.remove(node);
@@ -255,14 +269,17 @@ function connect(from, slot, to, name) {
 /** Let Loop Open feed a socket, and write down what was there. */
 function feed(scope, record, open, output, { node, slot }) {
   const input = node.inputs[slot];
-  const was = { node: node.id, input: input.name };
+  const was = { node: node.id, type: node.type, input: input.name };
   const from = linkInto(node, slot);
   const widget = widgetOf(node, input.widget?.name ?? input.name);
   if (from) was.from = [from.origin_id, from.origin_slot];
-  else if (widget) was.value = widget.value;
-  if (output === OPEN.prompt && record.main === undefined) record.main = record.fed.length;
+  const origin = from && Number(from.origin_id) !== INPUT_NODE ? scope.getNodeById(from.origin_id) : null;
+  if (origin?.isVirtualNode && origin.widgets?.length) was.value = origin.widgets[0].value;
+  else if (!from && widget) was.value = widget.value;
   record.fed.push(was);
   open.connect(output, node, slot);
+  const made = linkInto(node, slot);
+  if (String(made?.origin_id) !== String(open.id)) throw new WrapError(`${titleOf(node)} does not take what the loop gives for ${input.name}.`);
 }
 
 function addAgent(add, { kind, name }) {

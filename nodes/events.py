@@ -35,6 +35,17 @@ def send(event: str, node_id: str, facts: Mapping[str, Any]) -> None:
     server.send_sync(EVENT, message)
 
 
+def editors_graph(extra: Any) -> dict[str, Any] | None:
+    """The editor's graph, which it sends along (`extra_pnginfo`); API clients may send none."""
+    workflow = extra.get("workflow") if isinstance(extra, dict) else None
+    return workflow if isinstance(workflow, dict) else None
+
+
+def workflow_id(extra: Any) -> str:
+    """Whose events these are: node ids alone are the same in many workflows. "" without an editor."""
+    return str((editors_graph(extra) or {}).get("id", ""))[:100]
+
+
 def show_text(text: str, node_id: str) -> None:
     """Text on a node, replaced by the next one."""
     server = PromptServer.instance

@@ -43,7 +43,8 @@ class StepFeed(io.ComfyNode):
     ) -> io.NodeOutput:
         live = live_loop(token)
         show_text(live.step_label(), live.display_id)
-        send("trying", live.display_id, {"step": step, "attempt": attempt, "prompt": prompt, "seed": seed})
+        facts = {"step": step, "attempt": attempt, "prompt": prompt, "seed": seed}
+        send("trying", live.display_id, {"workflow": live.session.origin.get("workflow", ""), **facts})
         reference = to_tensor(live.session.image(reference_key)) if reference_key else None
         live.begun = time.monotonic()
         return io.NodeOutput(None, prompt, reference, reference is not None, instruction, seed, step, attempt)

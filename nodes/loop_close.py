@@ -18,7 +18,7 @@ from ..interleave_thinker.session import Session, Signature
 from ..interleave_thinker.store import hash_of
 from .agents import AgentValue
 from .body import Body, find_body, needs_reference, sign
-from .events import send
+from .events import editors_graph, send, workflow_id
 from .folders import attempt_store, runs_root
 from .live import LiveLoop, go_on, remember
 from .loop_open import LoopContext
@@ -178,7 +178,8 @@ class LoopClose(io.ComfyNode):
             dynprompt.get_node(close_id)["inputs"].get("agent"),
             dynprompt.get_display_node_id(close_id),
         )
-        session.notify = lambda event, facts: send(event, live.display_id, facts)
+        workflow = session.origin["workflow"]
+        session.notify = lambda event, facts: send(event, live.display_id, {"workflow": workflow, **facts})
         session.start()
         _keep_workflow(session, cls.hidden.extra_pnginfo)
         remember(live)
@@ -186,19 +187,13 @@ class LoopClose(io.ComfyNode):
         return go_on(live)
 
 
-def _workflow(extra: Any) -> dict[str, Any] | None:
-    """The editor's graph, which it sends along; API clients may send none."""
-    workflow = extra.get("workflow") if isinstance(extra, dict) else None
-    return workflow if isinstance(workflow, dict) else None
-
-
 def _origin(extra: Any, node_id: str) -> dict[str, str]:
-    return {"node": str(node_id), "workflow": str((_workflow(extra) or {}).get("id", ""))[:100]}
+    return {"node": str(node_id), "workflow": workflow_id(extra)}
 
 
 def _keep_workflow(session: Session, extra: Any) -> None:
     """Beside the run that it made, so that it can be opened again."""
-    workflow = _workflow(extra)
+    workflow = editors_graph(extra)
     if workflow is not None:
         session.folder.write_workflow(workflow)
 

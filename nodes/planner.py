@@ -11,7 +11,7 @@ from ..interleave_thinker.errors import ConfigError, InterleaveError
 from ..interleave_thinker.plan import MAX_STEPS, Plan, plan_as_typed
 from ..interleave_thinker.planner import make_plan
 from .agents import AgentValue
-from .events import send, show_text, watcher
+from .events import send, show_text, watcher, workflow_id
 from .images import grown_pictures
 from .types import AGENT, PLAN, schema, user_images
 
@@ -24,9 +24,10 @@ def _plan_outputs() -> list[io.Output]:
     ]
 
 
-def _handed_out(plan: Plan, node_id: str) -> io.NodeOutput:
+def _handed_out(plan: Plan, hidden: Any) -> io.NodeOutput:
+    node_id = hidden.unique_id
     show_text(f"{len(plan.steps)} steps planned", node_id)
-    send("planned", node_id, {"plan": plan.to_dict()})
+    send("planned", node_id, {"plan": plan.to_dict(), "workflow": workflow_id(hidden.extra_pnginfo)})
     return io.NodeOutput(plan, plan.to_json(), len(plan.steps), ui={"text": [outline(plan)]})
 
 
@@ -55,7 +56,7 @@ class Planner(io.ComfyNode):
             "a generator prompt and a text. With pictures it continues or describes them.",
             search_aliases=["InterleaveThinker", "planner", "storyboard", "steps", "VLM", "prompt sequence"],
             has_intermediate_output=True,
-            hidden=[io.Hidden.unique_id],
+            hidden=[io.Hidden.unique_id, io.Hidden.extra_pnginfo],
             inputs=[
                 AGENT.Input(
                     "agent",
@@ -125,7 +126,7 @@ class Planner(io.ComfyNode):
     ) -> io.NodeOutput:
         if edited_plan.strip():
             plan = replace(plan_as_typed(edited_plan, max_steps), request=request.strip())
-            return _handed_out(plan, cls.hidden.unique_id)
+            return _handed_out(plan, cls.hidden)
         if agent is None:
             raise ConfigError("The Planner has no agent. Connect one of the agent nodes, or write the plan yourself.")
         planned = make_plan(
@@ -138,7 +139,7 @@ class Planner(io.ComfyNode):
             single_step_fallback=if_unreadable == "single step",
             on_text=watcher(cls.hidden.unique_id, "Planning"),
         )
-        return _handed_out(planned.plan, cls.hidden.unique_id)
+        return _handed_out(planned.plan, cls.hidden)
 
 
 class PlanFromText(io.ComfyNode):
@@ -152,7 +153,7 @@ class PlanFromText(io.ComfyNode):
             description="A plan as JSON (the Planner's plan_json, edited) or as a plain list with one prompt a line.",
             search_aliases=["plan", "storyboard", "list of prompts", "numbered list", "JSON plan", "InterleaveThinker"],
             has_intermediate_output=True,
-            hidden=[io.Hidden.unique_id],
+            hidden=[io.Hidden.unique_id, io.Hidden.extra_pnginfo],
             inputs=[
                 io.String.Input(
                     "text",
@@ -187,4 +188,4 @@ class PlanFromText(io.ComfyNode):
     @classmethod
     def execute(cls, text: str, max_steps: int = MAX_STEPS, title: str = "") -> io.NodeOutput:
         plan = plan_as_typed(text, max_steps)
-        return _handed_out(replace(plan, request=title or plan.request), cls.hidden.unique_id)
+        return _handed_out(replace(plan, request=title or plan.request), cls.hidden)

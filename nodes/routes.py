@@ -5,6 +5,10 @@ Everything else comes through ComfyUI's own routes.
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
+from dataclasses import asdict
+from pathlib import Path
 from typing import Any
 
 from aiohttp import web
@@ -18,6 +22,8 @@ from ..interleave_thinker.runs import read_state
 from .folders import runs_root
 
 LISTED = 200
+MOST_NODES, MOST_TEXT = 5000, 1_000_000
+"""What a route looks at; more is no workflow or plan of a person's."""
 
 
 def add_routes() -> None:
@@ -36,16 +42,24 @@ def add_routes() -> None:
 
 async def _runs(request: web.Request) -> web.Response:
     root = runs_root()
-    folders = [p for p in root.iterdir() if (p / "run.json").is_file()] if root.is_dir() else []
-    folders.sort(key=lambda p: (p / "run.json").stat().st_mtime, reverse=True)
-    listed = []
-    for folder in folders[:LISTED]:
-        state = read_state(folder) or {}
-        status = (state.get("trajectory") or {}).get("status", "")
-        origin = {k: str(v)[:100] for k, v in (state.get("origin") or {}).items() if k in ("node", "workflow")}
-        title = str(state.get("title") or "")[:200]
-        listed.append({"name": folder.name, "title": title, "status": str(status), "origin": origin})
-    return web.json_response(listed)
+    dated = []
+    for path in root.glob("*/run.json"):
+        with contextlib.suppress(OSError):  # deleted meanwhile
+            dated.append((path.stat().st_mtime, path.parent))
+    newest = [folder for _, folder in sorted(dated, reverse=True)[:LISTED]]
+    return web.json_response([_entry(folder) for folder in newest])
+
+
+def _entry(folder: Path) -> dict[str, Any]:
+    """A run of the list; whatever stands in its file, these are texts."""
+    state = read_state(folder) or {}
+    trajectory, origin = (v if isinstance(v := state.get(k), dict) else {} for k in ("trajectory", "origin"))
+    return {
+        "name": folder.name,
+        "title": str(state.get("title") or "")[:200],
+        "status": str(trajectory.get("status") or ""),
+        "origin": {k: str(v)[:100] for k, v in origin.items() if k in ("node", "workflow")},
+    }
 
 
 async def _choose(request: web.Request) -> web.Response:
@@ -53,16 +67,14 @@ async def _choose(request: web.Request) -> web.Response:
         asked = await request.json()
         if not isinstance(asked, dict):
             raise InterleaveError("Send an object with a workflow in it.")
-        found = candidates(
-            checked_workflow(asked.get("workflow"), "The workflow"),
-            output=_text(asked.get("output")),
-            among=_texts(asked.get("among")),
-        )
-    except (ValueError, InterleaveError) as error:
+        workflow = checked_workflow(asked.get("workflow"), "The workflow")
+        if len(workflow) > MOST_NODES:
+            raise InterleaveError(f"The workflow has {len(workflow)} nodes; up to {MOST_NODES} are looked at.")
+        output, among = _text(asked.get("output")), _texts(asked.get("among"))
+        found = await asyncio.to_thread(candidates, workflow, output=output, among=among)
+    except (ValueError, TypeError, RecursionError, InterleaveError) as error:
         return web.json_response({"error": str(error)[:500]}, status=400)
-    return web.json_response(
-        {"outputs": found.outputs, "prompts": found.prompts, "seed": found.seed, "images": found.images}
-    )
+    return web.json_response(asdict(found))
 
 
 async def _plan(request: web.Request) -> web.Response:
@@ -71,9 +83,12 @@ async def _plan(request: web.Request) -> web.Response:
         text = asked.get("text") if isinstance(asked, dict) else None
         if not isinstance(text, str):
             raise InterleaveError("Send an object with the plan's text in it.")
+        if len(text) > MOST_TEXT:
+            raise InterleaveError(f"The plan's text has {len(text)} characters; {MOST_TEXT} are allowed.")
         steps = asked.get("max_steps")
-        plan = plan_as_typed(text, steps if isinstance(steps, int) and steps > 0 else MAX_STEPS)
-    except (ValueError, InterleaveError) as error:
+        limit = steps if isinstance(steps, int) and steps > 0 else MAX_STEPS
+        plan = await asyncio.to_thread(plan_as_typed, text, limit)
+    except (ValueError, RecursionError, InterleaveError) as error:
         return web.json_response({"plan": None, "error": str(error)[:500]})
     return web.json_response({"plan": plan.to_dict(), "error": ""})
 

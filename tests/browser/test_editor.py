@@ -202,8 +202,9 @@ def test_the_nodes_come_to_rest(editor):
     load(page, "tiny_story")
     look_at(page, 31)
     plan = {"execution_plan": [{"step_number": i, "prompt": f"picture {i}"} for i in range(1, 31)]}
-    place = {"node": "31", "t_max": 2, "seed": 1, "seconds": 1, "prompt": "x"}
-    told = [{"event": "plan", "node": "31", "run": "long", "plan": plan}]
+    workflow = page.evaluate("() => (window.app.rootGraph ?? window.app.graph).id")
+    place = {"node": "31", "workflow": workflow, "t_max": 2, "seed": 1, "seconds": 1, "prompt": "x"}
+    told = [{"event": "plan", "node": "31", "workflow": workflow, "run": "long", "plan": plan}]
     told += [
         {"event": "attempt", "step": s, "attempt": a, "file": f"x/attempts/{s}{a}.png", **place}
         for s in range(1, 31)

@@ -55,9 +55,9 @@ def test_the_editor_is_told_what_the_command_line_would_choose(comfy: Any) -> No
     }
     status, found = post(comfy, "choose", json.dumps({"workflow": graph}).encode())
     assert status == 200
-    assert found == {"outputs": ["4"], "prompts": [[["1", "text"]]], "seed": ["2", "seed"], "images": []}
+    assert found == {"outputs": ["4"], "prompts": [[["1", "text"]]], "seeds": [["2", "seed"]], "images": []}
     places = find_places(graph)
-    assert [list(places.prompt)] == found["prompts"][0] and list(places.seed or ()) == found["seed"]
+    assert [list(places.prompt)] == found["prompts"][0] and [list(places.seed or ())] == found["seeds"]
 
 
 @pytest.mark.parametrize(

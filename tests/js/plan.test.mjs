@@ -10,8 +10,13 @@ const PLAN = {
 };
 
 test("a plan that is not changed comes back as it was", () => {
-  const back = JSON.parse(toText(toCards(PLAN), firstNumber(PLAN)));
+  const back = JSON.parse(toText(toCards(PLAN), PLAN));
   assert.deepEqual(back, PLAN);
+});
+
+test("request and reasoning outlive an edit: they are the document's title and the plan's reasons", () => {
+  const whole = { ...PLAN, request: "Show it.", reasoning: "Because." };
+  assert.deepEqual(JSON.parse(toText(toCards(whole), whole)), whole);
 });
 
 test("steps are moved, added and taken away, and numbered anew", () => {
@@ -21,7 +26,7 @@ test("steps are moved, added and taken away, and numbered anew", () => {
   assert.equal(moved(cards, 1, 1), cards);
   const more = inserted(cards, 1);
   assert.deepEqual(more[1], emptyCard());
-  assert.deepEqual(JSON.parse(toText(more, 3)).execution_plan.map((s) => s.step_number), [3, 4, 5]);
+  assert.deepEqual(JSON.parse(toText(more, PLAN)).execution_plan.map((s) => s.step_number), [3, 4, 5]);
   assert.deepEqual(removed(more, 1), cards);
 });
 

@@ -235,7 +235,7 @@ def test_a_choice_among_selected_nodes() -> None:
         "51": node("SaveImage", images=["50:8", 0]),
     }
     assert candidates(graph).outputs == ("9", "51") and not candidates(graph).prompts
-    assert candidates(graph, among={"50"}) == Candidates(("51",), ((("50:6", "text"),),), ("50:3", "seed"))
+    assert candidates(graph, among={"50"}) == Candidates(("51",), ((("50:6", "text"),),), (("50:3", "seed"),))
     assert candidates(graph, among={"3", "6", "9"}).prompts == ((("6", "text"),),)
 
 
@@ -244,6 +244,94 @@ def test_of_several_pictures_the_first_by_number_comes_first() -> None:
     graph["40"] = node("LoadImage", image="cloth.png")
     graph["12"]["inputs"] = {"image2": ["40", 0]} | graph["12"]["inputs"]
     assert candidates(graph).images == (("10", "image"), ("40", "image"))
+
+
+def second_sampler(**inputs: Any) -> dict[str, Any]:
+    """The first graph with a further sampler between it and the result."""
+    graph = sampler_graph()
+    graph["15"] = node("CLIPTextEncode", clip=["4", 1], text=inputs.pop("text"))
+    graph["11"] = node(
+        "KSampler", model=["4", 0], positive=["15", 0], negative=["7", 0], latent_image=["3", 0], **inputs
+    )
+    graph["8"]["inputs"]["samples"] = ["11", 0]
+    return graph
+
+
+def test_a_later_sampler_with_a_prompt_of_its_own_is_asked_about() -> None:
+    """A detailer's or an edit's words are not the picture's; a second pass with the same words is."""
+    found = candidates(second_sampler(text="make the sky red", seed=8, denoise=0.6))
+    assert found.prompts == ((("15", "text"),), (("6", "text"),))
+    found = candidates(second_sampler(text="a red bicycle", seed=8, denoise=0.6))
+    assert found.prompts == ((("6", "text"), ("15", "text")),)
+    assert found.seeds == (("3", "seed"), ("11", "seed"))
+
+
+def test_every_samplers_seed_is_fed_or_a_run_could_not_be_resumed() -> None:
+    """A second seed that the editor draws anew at each queue would make every queue another run."""
+    graph = second_sampler(text="a red bicycle", seed=8)
+    wrapped = wrap(graph, find_places(graph))
+    assert wrapped["3"]["inputs"]["seed"] == wrapped["11"]["inputs"]["seed"] == ["interleave_open", 5]
+    assert unwrap(wrapped) == graph
+
+
+def test_a_seed_of_text_written_at_random_is_no_samplers() -> None:
+    graph = sampler_graph()
+    graph["20"] = node("DPRandomGenerator", text="a {red|blue} bicycle", seed=77)
+    graph["6"]["inputs"]["text"] = ["20", 0]
+    assert candidates(graph).seeds == (("3", "seed"),)
+
+
+@pytest.mark.parametrize("latent", ["inpaint", "mask"])
+def test_a_picture_that_is_painted_into_is_the_reference(latent: str) -> None:
+    graph = sampler_graph()
+    graph["30"] = node("LoadImage", image="me.png")
+    if latent == "inpaint":
+        graph["31"] = node("VAEEncodeForInpaint", pixels=["30", 0], mask=["30", 1], vae=["4", 2])
+    else:
+        graph["32"] = node("VAEEncode", pixels=["30", 0], vae=["4", 2])
+        graph["31"] = node("SetLatentNoiseMask", samples=["32", 0], mask=["30", 1])
+    graph["3"]["inputs"] |= {"latent_image": ["31", 0], "denoise": 1.0}
+    assert find_places(graph).image == ("30", "image")
+
+
+def test_what_comes_in_through_a_model_or_as_a_mask_is_not_edited() -> None:
+    graph = sampler_graph()
+    graph["30"] = node("LoadImage", image="style.png")
+    graph["31"] = node("IPAdapter", model=["4", 0], ipadapter=["33", 0], image=["30", 0])
+    graph["33"] = node("IPAdapterUnifiedLoader", preset="x")
+    graph["34"] = node("LoadImageMask", image="mask.png", channel="alpha")
+    graph["35"] = node("ConditioningSetMask", conditioning=["6", 0], mask=["34", 0])
+    graph["3"]["inputs"] |= {"model": ["31", 0], "positive": ["35", 0]}
+    assert find_places(graph).image is None
+
+
+@pytest.mark.parametrize(
+    ("kind", "texts"),
+    [
+        ("CLIPTextEncodeSD3", ("t5xxl", "clip_l", "clip_g")),
+        ("CLIPTextEncodeHiDream", ("t5xxl", "llama", "clip_l", "clip_g")),
+        ("CLIPTextEncodeHunyuanDiT", ("bert", "mt5xl")),
+        ("CLIPTextEncodeLumina2", ("user_prompt",)),
+    ],
+)
+def test_each_encoder_of_a_node_gets_the_prompt(kind: str, texts: tuple[str, ...]) -> None:
+    graph = sampler_graph()
+    graph["6"] = node(kind, clip=["4", 1], **{name: f"{name} words" for name in texts})
+    places = find_places(graph)
+    assert {places.prompt, *places.also} == {("6", name) for name in texts}
+
+
+def test_adversarial_graphs_end() -> None:
+    """Cycles and hundreds of outputs: the editor asks on the server's own thread."""
+    cycle = sampler_graph()
+    cycle["3"]["inputs"]["seed"] = ["3", 0]
+    cycle["6"]["inputs"]["text"] = ["6", 0]
+    assert candidates(cycle).seeds == () and candidates(cycle).prompts == ()
+    many: dict[str, Any] = {"v0": node("VAEDecode", samples=["v0", 0])}
+    for n in range(1, 600):
+        many[f"v{n}"] = node("VAEDecode", samples=[f"v{n - 1}", 0])
+        many[f"s{n}"] = node("SaveImage", images=[f"v{n}", 0])
+    assert len(candidates(many).outputs) == 599
 
 
 def test_a_second_encoders_own_words_come_back() -> None:

@@ -1,0 +1,64 @@
+import { test } from "node:test";
+import assert from "node:assert/strict";
+import { createRuns } from "../../js/runs.mjs";
+import { fromFiles } from "../../js/live.mjs";
+
+const PLAN = { execution_plan: [{ step_number: 1, prompt: "one" }, { step_number: 2, prompt: "two" }] };
+const plan = (workflow, run, node = "31") => ({ event: "plan", node, workflow, run, plan: PLAN, prompt_id: `p-${run}` });
+const attempt = (workflow, run, node = "31") => ({ event: "attempt", node, workflow, step: 1, attempt: 1, file: `${run}/attempts/a.png`, prompt: "one" });
+
+test("two workflows whose nodes have the same number do not mix", () => {
+  const runs = createRuns();
+  runs.hear(plan("A", "a"), "A");
+  runs.hear(plan("B", "b"), "A");
+  assert.equal(runs.of("A", "31").run, "a");
+  assert.equal(runs.of("B", "31").run, "b");
+  assert.equal(runs.of("C", "31").run, "");
+  assert.equal(runs.shown().run, "a", "the sidebar is about the workflow that is open");
+});
+
+test("a run that the API queued is shown, and belongs to no node here", () => {
+  const runs = createRuns();
+  runs.hear(plan("", "api"), "A");
+  assert.equal(runs.shown().run, "api");
+  assert.equal(runs.shown().workflow, "");
+  assert.equal(runs.of("A", "31").run, "");
+});
+
+test("a saved run that was picked stays until the person goes back", () => {
+  const runs = createRuns();
+  runs.hear(plan("A", "live"), "A");
+  runs.pick({ ...fromFiles("old", { trajectory: { plan: PLAN, status: "done" } }, []), node: "" }, "A");
+  runs.hear(attempt("A", "live"), "A");
+  assert.equal(runs.shown().run, "old");
+  runs.pick(null, "A");
+  assert.equal(runs.shown().run, "live");
+  assert.equal(runs.shown().steps[0].attempts.length, 1);
+});
+
+test("an end ends what runs, and knows its queued prompt before", () => {
+  const runs = createRuns();
+  runs.hear(plan("A", "a"), "A");
+  assert.equal(runs.shown().prompt, "p-a");
+  runs.end("interrupted");
+  assert.equal(runs.of("A", "31").status, "interrupted");
+  runs.speak("late words");
+  assert.equal(runs.shown().speech, "");
+});
+
+const line = (step, at, accepted, more = {}) => JSON.stringify({ step, attempt: at, file: "attempts/x.png", prompt: "x", judgment: accepted === null ? null : { parsed: true, accepted }, ...more });
+
+test("a run that was interrupted reads back with the steps that it had finished", () => {
+  const state = { trajectory: { plan: PLAN, status: "running", results: [] } };
+  const run = fromFiles("r", state, [line(1, 1, false), line(1, 2, true), line(2, 1, false)]);
+  assert.deepEqual(run.steps.map((s) => [s.chosen, s.accepted]), [[2, true], [0, true]]);
+  const exhausted = fromFiles("r", state, [line(1, 1, false), line(1, 2, null), line(2, 1, false)]);
+  assert.deepEqual([exhausted.steps[0].chosen, exhausted.steps[0].accepted], [2, false]);
+});
+
+test("attempts of earlier passes in the same folder are left out of a run that ended", () => {
+  const own = { step: 1, attempt: 1, file: "attempts/x.png", prompt: "x", judgment: null };
+  const state = { trajectory: { plan: PLAN, status: "done", attempts: [own], results: [{ step: 1, chosen: 1, accepted: true }] } };
+  const run = fromFiles("r", state, [line(1, 1, false), line(1, 2, false), line(1, 3, true), line(7, 1, true)]);
+  assert.deepEqual(run.steps.map((s) => s.attempts.length), [1, 0]);
+});
