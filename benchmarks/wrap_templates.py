@@ -116,11 +116,10 @@ class Editor:
     def quiet(self) -> None:
         """Close the messages of what was done before."""
         for _ in range(20):
-            buttons = self.page.locator(".p-toast-close-button")
-            if not buttons.count():
-                return
-            buttons.first.click()
+            self.page.evaluate("() => document.querySelectorAll('.p-toast-close-button').forEach(b => b.click())")
             self.page.wait_for_timeout(150)
+            if not self.page.locator(".p-toast-message").count():
+                return
 
     def errors(self, prompt: dict[str, Any]) -> set[tuple[str, str, str]]:
         """(node, input, kind) of what the server finds wrong; nothing is left to run."""

@@ -13,6 +13,7 @@ interleave-thinker bench ueval | comm | wise | rise | viescore | tiny
 from __future__ import annotations
 
 import argparse
+import importlib
 import io
 import json
 import os
@@ -36,16 +37,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     from .tinyworld.commands import add_commands as add_tinyworld
 
     add_tinyworld(commands)
-    from .data.commands import add_commands as add_data
-
-    add_data(commands)
-    try:
-        from .bench.commands import add_commands as add_bench
-    except ModuleNotFoundError as error:  # the registry's archive leaves the benchmarks out
-        if not str(error.name).endswith(".bench"):
-            raise
-    else:
-        add_bench(commands)
+    for part in ("data", "bench"):
+        try:
+            module = importlib.import_module(f".{part}.commands", __package__)
+        except ModuleNotFoundError as error:  # the registry's archive leaves them out
+            if not str(error.name).endswith(f".{part}"):
+                raise
+        else:
+            module.add_commands(commands)
     options = parser.parse_args(arguments)
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):

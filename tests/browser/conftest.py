@@ -47,6 +47,16 @@ def newer_comfy(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Comfy]:
 @pytest.fixture(params=["1.47 canvas", "1.47 nodes 2.0", "1.58 canvas", "1.58 nodes 2.0"])
 def editor(request: pytest.FixtureRequest, page):
     """(page, server) with the editor open: each editor that we support, each way of drawing nodes."""
+    return opened(request, page)
+
+
+@pytest.fixture(params=["1.47 canvas", "1.58 nodes 2.0"])
+def old_or_new_editor(request: pytest.FixtureRequest, page):
+    """(page, server), for what does not hang on how the nodes are drawn."""
+    return opened(request, page)
+
+
+def opened(request: pytest.FixtureRequest, page):
     server = request.getfixturevalue("comfy" if request.param.startswith("1.47") else "newer_comfy")
     open_editor(page, server, nodes2=request.param.endswith("2.0"))
     assert page.evaluate("() => window.__COMFYUI_FRONTEND_VERSION__").startswith(request.param[:4])

@@ -149,8 +149,10 @@ def test_without_the_pack_comfyui_names_what_is_missing(chromium, tmp_path) -> N
         load(page, "tiny_story")
         page.wait_for_timeout(2000)
         page.screenshot(path=str(tmp_path / "missing.png"))
-        said = page.evaluate("() => document.body.innerText")
-        assert "InterleaveThinkerPlanner" in said or "Missing" in said
+        page.get_by_text("View details").first.click()
+        page.get_by_text("interleave-thinker", exact=True).first.click()  # the pack, and below it its nodes
+        page.get_by_text("InterleaveThinkerPlanner", exact=False).first.wait_for(timeout=10_000)
+        page.screenshot(path=str(tmp_path / "details.png"))
         packs = {
             n["properties"].get("cnr_id")
             for n in page.evaluate("() => window.app.graph.serialize()")["nodes"]

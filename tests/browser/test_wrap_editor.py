@@ -6,7 +6,8 @@ from typing import Any
 
 import pytest
 from comfy_test_graphs import node
-from editor_page import command, finished, prompt, queue, set_value, show_api, wait_until
+from editor_page import command, finished, open_editor, prompt, queue, set_value, show_api, wait_until
+from PIL import Image
 from test_wrap_comfy import plain_graph
 
 OURS = "InterleaveThinker"
@@ -45,17 +46,14 @@ def state(page: Any) -> Any:
 
 
 @pytest.fixture
-def start_picture(comfy, newer_comfy):
-    from PIL import Image
-
-    for server in (comfy, newer_comfy):
-        (server.base / "input").mkdir(exist_ok=True)
-        Image.new("RGB", (64, 64), "white").save(server.base / "input" / "start.png")
+def start_picture(comfy):
+    (comfy.base / "input").mkdir(exist_ok=True)
+    Image.new("RGB", (64, 64), "white").save(comfy.base / "input" / "start.png")
 
 
-def test_a_plain_graph_loops_and_improves(editor) -> None:
+def test_a_plain_graph_loops_and_improves(old_or_new_editor) -> None:
     """The first try fails at the generator's words; the critic's rewriting mends it. Nothing else changed."""
-    page, comfy = editor
+    page, comfy = old_or_new_editor
     show_api(page, plain_graph(), "plain")
     page.evaluate("() => window.app.extensionManager.setting.set('InterleaveThinker.TMax', 5)")
     before, saved = prompt(page), state(page)
@@ -98,8 +96,6 @@ def test_a_plain_graph_loops_and_improves(editor) -> None:
 
 
 def test_an_edit_graph_starts_from_the_users_picture(page, comfy, start_picture) -> None:
-    from editor_page import open_editor
-
     open_editor(page, comfy)
     show_api(page, edit_graph(), "edit")
     before = prompt(page)
@@ -117,8 +113,6 @@ def test_an_edit_graph_starts_from_the_users_picture(page, comfy, start_picture)
 
 
 def test_of_two_pictures_the_person_chooses_by_keyboard(page, comfy) -> None:
-    from editor_page import open_editor
-
     open_editor(page, comfy)
     second = {
         "13": node("CLIPTextEncode", clip=["2", 0], text='<img src=x onerror="window.hit=1"> a cat'),
@@ -139,7 +133,7 @@ def test_of_two_pictures_the_person_chooses_by_keyboard(page, comfy) -> None:
         "19": node("SaveImage", images=["18", 0], filename_prefix="cat"),
     }
     show_api(page, plain_graph() | second, "two")
-    command(page, f"{OURS}.Wrap")
+    page.keyboard.press("Control+Shift+L")
     dialog = page.locator("dialog.itk-ask")
     dialog.wait_for(timeout=10_000)
     assert dialog.get_by_role("radio").count() == 2
@@ -173,9 +167,9 @@ def into_subgraph(page: Any, ids: list[int]) -> Any:
     )
 
 
-def test_a_subgraph_node_and_the_inside_of_a_subgraph(editor) -> None:
+def test_a_subgraph_node_and_the_inside_of_a_subgraph(old_or_new_editor) -> None:
     """From outside, through the subgraph's own inputs (made where missing); inside, like any graph."""
-    page, comfy = editor
+    page, comfy = old_or_new_editor
     show_api(page, plain_graph(), "nested")
     holder = into_subgraph(page, [4, 5, 6, 7, 8])
     page.wait_for_timeout(500)

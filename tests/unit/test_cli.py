@@ -181,3 +181,16 @@ def test_events_are_one_line_each(capsys: pytest.CaptureFixture[str]) -> None:
     for event, facts, line in told:
         cli._print_event(event, facts)
         assert capsys.readouterr().out == line, event
+
+
+@pytest.mark.parametrize("part", ["data", "bench"])
+def test_the_registrys_archive_has_a_command_line_too(
+    part: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """It leaves out what only developers and trainers use (.comfyignore)."""
+    monkeypatch.setitem(sys.modules, f"interleave_thinker.{part}", None)
+    monkeypatch.delitem(sys.modules, f"interleave_thinker.{part}.commands", raising=False)
+    with pytest.raises(SystemExit):
+        main(["--help"])
+    shown = capsys.readouterr().out
+    assert "wrap" in shown and f"    {part} " not in shown
