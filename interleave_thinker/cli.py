@@ -41,7 +41,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         try:
             module = importlib.import_module(f".{part}.commands", __package__)
         except ModuleNotFoundError as error:  # the registry's archive leaves them out
-            if not str(error.name).endswith(f".{part}"):
+            if not str(error.name).startswith(f"{__package__}.{part}"):
                 raise
         else:
             module.add_commands(commands)
