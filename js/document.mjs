@@ -52,7 +52,7 @@ function folded(doc, step, view, tools) {
   box.append(element(doc, "summary", "", `${step.attempts.length} attempts`));
   const row = element(doc, "div", "itk-row");
   for (const attempt of step.attempts) {
-    const image = picture(doc, attempt, tools.pictureUrl);
+    const image = picture(doc, attempt, tools.thumbUrl ?? tools.pictureUrl);
     image.className = `itk-thumb itk-${verdictOf(attempt) || "plain"}`;
     image.title = `attempt ${attempt.attempt}: ${cut(attempt.prompt, 300)}`;
     row.append(image);

@@ -11,9 +11,11 @@ export function element(doc, kind, className, text) {
   return made;
 }
 
-export function picture(doc, attempt, pictureUrl) {
+/** `address` of a place; while that is "", a small copy is still being made. */
+export function picture(doc, attempt, address) {
   const image = doc.createElement("img");
-  image.src = pictureUrl(pictureOf(attempt.file));
+  const source = address(pictureOf(attempt.file));
+  if (source) image.src = source;
   image.alt = cut(attempt.prompt, 200);
   image.loading = "lazy";
   return image;

@@ -17,9 +17,9 @@ const SAID = {
 /**
  * Draw `run` into `root`. `view` keeps what the person chose to see: "open", an attempt; "base", one to compare it
  * with; "page", the document; "draft", a prompt that is being written.
- * `tools.pictureUrl` turns a place into an address; `tools.controls(run)` gives [label, act] of what can be done with
- * the run now; `tools.accept(run, step, attempt)` takes an attempt against the critic and goes on;
- * `tools.retry(run, step, prompt)` tries a step again with a person's prompt.
+ * `tools.pictureUrl` turns a place into an address, `tools.thumbUrl` into that of a small copy; `tools.controls(run)`
+ * gives [label, act] of what can be done with the run now; `tools.accept(run, step, attempt)` takes an attempt against
+ * the critic and goes on; `tools.retry(run, step, prompt)` tries a step again with a person's prompt.
  */
 export function drawRun(root, run, view, tools) {
   const doc = root.ownerDocument;
@@ -116,7 +116,7 @@ function drawStep(doc, run, step, view, tools, again) {
   if (step.text && step.prompt) box.append(element(doc, "div", "itk-text", cut(step.text, 300)));
   const row = element(doc, "div", "itk-row");
   for (const attempt of step.attempts) {
-    row.append(thumbnail(doc, run, step, attempt, view, tools.pictureUrl, again));
+    row.append(thumbnail(doc, run, step, attempt, view, tools.thumbUrl ?? tools.pictureUrl, again));
   }
   if (busy && !step.attempts.some((a) => a.attempt === run.current[1])) {
     const waiting = element(doc, "div", "itk-thumb itk-busy itk-empty", "…");

@@ -8,6 +8,7 @@ import { changed } from "./plan.mjs";
 import { createRuns } from "./runs.mjs";
 import { drawRun } from "./strip.mjs";
 import { STYLE } from "./style.mjs";
+import { createThumbs } from "./thumbs.mjs";
 
 const EVENT = "interleave_thinker";
 const CLOSE = "InterleaveThinkerLoopClose";
@@ -179,7 +180,8 @@ function print(page) {
   });
 }
 
-const tools = { pictureUrl, accept, retry, controls, copy, print };
+const small = createThumbs(redraw);
+const tools = { pictureUrl, thumbUrl: (place) => small(pictureUrl(place)), accept, retry, controls, copy, print };
 
 /** `owner`: the node that shows its run; null for the sidebar. */
 function addPlace(owner) {
