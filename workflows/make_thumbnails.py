@@ -85,10 +85,13 @@ def main() -> None:
     parser.add_argument("--url", default="http://127.0.0.1:8188")
     parser.add_argument("--run", action="append", default=[], help="workflow that can run here; repeatable")
     options = parser.parse_args()
+    paths = sorted(HERE.glob("*.json"))
+    for path in paths:
+        if path.stem in options.run:
+            strip_of_a_run(options.url, path)  # before Playwright, whose event loop the client cannot share
     with sync_playwright() as playwright, chromium(playwright) as browser:
-        for path in sorted(HERE.glob("*.json")):
+        for path in paths:
             if path.stem in options.run:
-                strip_of_a_run(options.url, path)
                 continue
             page = browser.new_page(viewport={"width": 1920, "height": 1080})
             photograph(page, options.url, path)
