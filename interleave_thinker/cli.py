@@ -5,7 +5,7 @@ interleave-thinker wrap IN.json -o OUT.json
 interleave-thinker unwrap IN.json -o OUT.json
 interleave-thinker parse plan|judgment FILE
 interleave-thinker prompts import CLONE --to FOLDER
-interleave-thinker tinyworld install | train | attempts | eval
+interleave-thinker tinyworld install | train | attempts | average | eval
 interleave-thinker data from-runs RUNS --out DIR
 interleave-thinker bench ueval | comm | wise | rise | viescore | tiny
 """

@@ -15,6 +15,7 @@ def add_commands(commands: Any) -> None:
     _add_install(what)
     _add_train(what)
     _add_attempts(what)
+    _add_average(what)
     _add_eval(what)
 
 
@@ -102,6 +103,20 @@ def _attempts(options: argparse.Namespace) -> None:
     pipeline = TinyKontextPipeline.from_pretrained(options.generator or WEIGHTS / "generator")
     pipeline.set_progress_bar_config(disable=True)
     print(f"{make_attempts(pipeline, options.out, options.count, options.seed)} attempts in {options.out}")
+
+
+def _add_average(what: Any) -> None:
+    mean = what.add_parser("average", help="the mean of the weights of two or more trainings of one model")
+    mean.add_argument("models", type=Path, nargs="+", help="model folders")
+    mean.add_argument("--out", type=Path, required=True)
+    mean.set_defaults(do=_average)
+
+
+def _average(options: argparse.Namespace) -> None:
+    from .average import average
+
+    average(options.models, options.out)
+    print(f"Wrote {options.out}")
 
 
 def _add_eval(what: Any) -> None:

@@ -18,7 +18,9 @@ NODES = sorted((ROOT / "nodes").rglob("*.py"))
 COMFYUI = {"comfy", "comfy_api", "comfy_execution", "comfy_extras", "execution", "folder_paths", "nodes", "server"}
 HEAVY = {"torch", "transformers", "diffusers", "openai", "trl", "ray"}
 ALSO_HEAVY = {"accelerate", "peft", "datasets", "torchvision"}
-MAY_BE_HEAVY = {f"tinyworld/{n}.py" for n in ("pipeline", "train_generator", "sft", "agents", "attempts", "convert")}
+MAY_BE_HEAVY = {
+    f"tinyworld/{n}.py" for n in ("pipeline", "train_generator", "sft", "agents", "attempts", "convert", "average")
+}
 """Modules that are about these libraries; `commands` imports them only when a command needs them."""
 SIBLINGS = ("data", "train", "bench")
 

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import json
 import random
+from pathlib import Path
 
 import pytest
+import torch
 from PIL import Image
 
+from interleave_thinker.cli import main
 from interleave_thinker.plan import Plan, PlanStep, read_plan
 from interleave_thinker.tinyworld import checker
 from interleave_thinker.tinyworld.evaluate import balanced_accuracy
@@ -156,3 +159,19 @@ def test_a_drawing_keeps_its_place_through_an_edit():
     a, b = render(RED, jitter), render(Edit("color", "green").apply(RED), jitter)
     assert checker.read(a).scene == RED
     assert checker.read(b).scene == RED.with_(color="green")
+
+
+def test_the_mean_of_two_trainings(tmp_path: Path) -> None:
+    from safetensors.torch import load_file, save_file
+
+    for name, value in (("a", 1.0), ("b", 4.0)):
+        (tmp_path / name).mkdir()
+        save_file({"w": torch.full((2, 3), value, dtype=torch.bfloat16)}, tmp_path / name / "model.safetensors")
+        (tmp_path / name / "config.json").write_text(name)
+    words = ["tinyworld", "average", str(tmp_path / "a"), str(tmp_path / "b"), "--out", str(tmp_path / "out")]
+    assert main(words) == 0
+    mean = load_file(tmp_path / "out" / "model.safetensors")["w"]
+    assert mean.dtype == torch.bfloat16 and bool((mean == 2.5).all())
+    assert (tmp_path / "out" / "config.json").read_text() == "a"
+    save_file({"w": torch.zeros(3, 2)}, tmp_path / "b" / "model.safetensors")
+    assert main(words) == 1 and main([*words[:3], "--out", str(tmp_path / "x")]) == 1
