@@ -76,7 +76,8 @@ def test_the_places_of_a_plain_graph_are_found() -> None:
 
 
 def test_a_place_that_is_not_clear_is_asked_for() -> None:
-    two = plain() | {"12": node("SaveImage", images=["10", 0], filename_prefix="again")}
+    other = plain()["10"] | {"class_type": "VAEDecodeTiled"}
+    two = plain() | {"13": other, "12": node("SaveImage", images=["13", 0], filename_prefix="again")}
     with pytest.raises(WorkflowError, match="more than one picture output: 11, 12"):
         find_places(two)
     assert find_places(two, output="12").output == "12"
