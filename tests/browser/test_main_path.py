@@ -45,6 +45,7 @@ def test_from_the_gallery_to_the_document(editor, tmp_path) -> None:
     open_sidebar(page)
     side = page.locator(".itk-side")
     queue(page)
+    side.get_by_text("step 1 of 2", exact=False).wait_for(timeout=120_000)  # an earlier run may be shown until then
     side.locator(".itk-thumb img").first.wait_for(timeout=120_000)
     page.screenshot(path=str(tmp_path / "running.png"))
 
