@@ -55,6 +55,7 @@ class RunFolder:
             raise RunError(f"run_name {name!r} leads out of {root}.")
         try:
             (self.path / "attempts").mkdir(parents=True, exist_ok=True)
+            (self.path / "trajectory.jsonl").touch()  # empty, not missing, for whoever looks early
         except OSError as error:
             raise RunError(
                 f"Cannot create the run folder {self.path}: {error.strerror or error}. Choose a writable output folder."

@@ -498,14 +498,18 @@ def stages(dev: ModuleType, monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
 
 
 def test_folders_without_tests_are_left_out_and_a_missing_browser_is_said(
-    dev: ModuleType, stages: SimpleNamespace, capsys: pytest.CaptureFixture[str]
+    dev: ModuleType, stages: SimpleNamespace, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """With a browser, the second editor that we support is fetched for it; without, nothing is."""
+    fetched: list[tuple[Any, ...]] = []
+    monkeypatch.setattr(dev, "pip", lambda *words: fetched.append(words))
     assert dev.test(dev.Place(), []) == 0
-    assert stages.given == ["tests/unit", "tests/dev"]
+    assert stages.given == ["tests/unit", "tests/dev"] and not fetched
     assert "browser: skipped, no Chromium" in capsys.readouterr().out
     stages.chromium = True
     assert dev.test(dev.Place(), ["-x"]) == 0
     assert stages.given == ["tests/unit", "tests/dev", "tests/browser", "-x"]
+    assert [words[-1] for words in fetched] == [dev.NEWER_FRONTEND]
 
 
 def test_paths_of_the_caller_replace_the_folders(dev: ModuleType, stages: SimpleNamespace) -> None:
