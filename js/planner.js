@@ -2,6 +2,7 @@
 import { app } from "../../scripts/app.js";
 import { api } from "../../scripts/api.js";
 import { nodeById, rootOf, widgetOf } from "./graph.mjs";
+import { button } from "./page.mjs";
 import { firstNumber, outline, toCards } from "./plan.mjs";
 import { HOLDS, PLANNER, edit, onPlan, planOnly, planned, read, setPlan } from "./plan_nodes.mjs";
 
@@ -37,19 +38,10 @@ function addPlace(node) {
   note.setAttribute("role", "status");
   const list = document.createElement("ol");
   list.className = "itk-outline";
-  const button = (text, act) => {
-    const made = document.createElement("button");
-    made.type = "button";
-    made.className = "itk-tab";
-    made.textContent = text;
-    made.addEventListener("click", act);
-    bar.append(made);
-    return made;
-  };
-  if (node.comfyClass === PLANNER) button("Plan only", () => planOnly(node));
-  button("Edit plan…", () => edit(node));
-  const back = button("Let the agent plan again", () => setPlan(node, ""));
+  const back = button(document, "Let the agent plan again", () => setPlan(node, ""));
   back.hidden = true;
+  if (node.comfyClass === PLANNER) bar.append(button(document, "Plan only", () => planOnly(node)));
+  bar.append(button(document, "Edit plan…", () => edit(node)), back);
   root.append(bar, note, list);
   shown.set(node, { root, note, list, back });
   return root;

@@ -31,13 +31,13 @@ export function createRuns() {
       if (same || (!picked && (workflow === "" || workflow === open))) shown = { ...run, workflow };
     },
     /** A run from its folder. */
-    put(run) {
+    put(run, open) {
       keep(run);
-      if (!picked) shown = run;
+      if (!picked && (run.workflow === "" || run.workflow === open)) shown = run;
     },
     /** What the agent writes, for the runs that wait for it. */
-    speak(text, prompt) {
-      for (const run of byPlace.values()) if (run.current && (!prompt || run.prompt === prompt)) keep({ ...run, speech: text });
+    speak(text) {
+      for (const run of byPlace.values()) if (run.current) keep({ ...run, speech: text });
       if (shown.current) shown = { ...shown, speech: text };
     },
     /** ComfyUI ended everything that ran: interrupted or failed. */

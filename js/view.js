@@ -208,7 +208,7 @@ async function take(facts) {
   if (facts.event !== "plan" && name && runs.of(workflow, node).run !== name && !asked.has(name)) {
     asked.add(name); // this tab came later than the run: its folder has what was said before
     const before = await savedRun(name);
-    if (before) runs.put({ ...before, node, workflow });
+    if (before) runs.put({ ...before, node, workflow }, openWorkflowId());
   }
   runs.hear(facts, openWorkflowId());
   redraw();
@@ -256,7 +256,7 @@ async function showLast() {
   const entry = id ? (await listRuns()).find((saved) => saved.origin?.workflow === id) : null;
   const found = entry && !runs.has(id, entry.origin.node) ? await savedRun(entry.name) : null;
   if (!found || runs.has(id, entry.origin.node) || openWorkflowId() !== id) return;
-  runs.put({ ...found, node: String(entry.origin.node), workflow: id });
+  runs.put({ ...found, node: String(entry.origin.node), workflow: id }, id);
   redraw();
 }
 

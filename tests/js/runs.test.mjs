@@ -17,6 +17,14 @@ test("two workflows whose nodes have the same number do not mix", () => {
   assert.equal(runs.shown().run, "a", "the sidebar is about the workflow that is open");
 });
 
+test("a run of another workflow that is read from its folder does not take the sidebar", () => {
+  const runs = createRuns();
+  runs.hear(plan("A", "a"), "A");
+  runs.put({ ...fromFiles("b", { trajectory: { plan: PLAN } }, []), node: "31", workflow: "B" }, "A");
+  assert.equal(runs.shown().run, "a");
+  assert.equal(runs.of("B", "31").run, "b");
+});
+
 test("a run that the API queued is shown, and belongs to no node here", () => {
   const runs = createRuns();
   runs.hear(plan("", "api"), "A");
