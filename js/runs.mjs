@@ -19,7 +19,8 @@ export function createRuns() {
   return {
     /** The run of a node of a workflow. */
     of: (workflow, node) => byPlace.get(key(workflow, node)) ?? emptyRun(),
-    has: (workflow, node) => byPlace.has(key(workflow, node)),
+    /** Whether more is known of it than that something ended: its plan or an attempt. */
+    has: (workflow, node) => (byPlace.get(key(workflow, node))?.steps.length ?? 0) > 0,
     /** What the sidebar shows. */
     shown: () => shown,
     /** One event of the pack; `open` is the id of the workflow that is open. */

@@ -195,10 +195,10 @@ function addPlace(owner) {
   return place;
 }
 
-/** One event after the other, even where one has to wait for a file. */
+/** One after the other, even where one has to wait for a file: what a folder says must not be put after later events. */
 let heard = Promise.resolve();
-function hear(facts) {
-  heard = heard.then(() => take(facts)).catch((error) => console.error(error));
+function inTurn(act) {
+  heard = heard.then(act).catch((error) => console.error(error));
 }
 
 async function take(facts) {
@@ -251,11 +251,10 @@ function nodeOf(run) {
 
 /** The last run of the workflow that was opened, as its folder has it: a page that was reloaded goes on with it. */
 async function showLast() {
-  redraw();
   const id = openWorkflowId();
   const entry = id ? (await listRuns()).find((saved) => saved.origin?.workflow === id) : null;
   const found = entry && !runs.has(id, entry.origin.node) ? await savedRun(entry.name) : null;
-  if (!found || runs.has(id, entry.origin.node) || openWorkflowId() !== id) return;
+  if (!found || openWorkflowId() !== id) return;
   runs.put({ ...found, node: String(entry.origin.node), workflow: id }, id);
   redraw();
 }
@@ -272,7 +271,7 @@ async function fillRuns(list) {
 }
 
 // Not in setup(): a page that is opened while a loop runs is told of it before.
-api.addEventListener(EVENT, (event) => hear(event.detail ?? {}));
+api.addEventListener(EVENT, (event) => inTurn(() => take(event.detail ?? {})));
 
 let leaveSidebar = () => {};
 
@@ -291,7 +290,7 @@ app.registerExtension({
     // Errors are told to the tab that queued; that nothing runs any more, to all of them.
     api.addEventListener("status", ({ detail }) => {
       if (detail?.exec_info?.queue_remaining !== 0) return;
-      heard = heard.then(() => {
+      inTurn(() => {
         runs.end("interrupted");
         redraw();
       });
@@ -311,7 +310,8 @@ app.registerExtension({
     });
   },
   afterConfigureGraph() {
-    showLast();
+    redraw();
+    inTurn(showLast);
   },
   nodeCreated(node) {
     if (node.comfyClass !== CLOSE) return;

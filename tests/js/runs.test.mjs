@@ -70,3 +70,12 @@ test("attempts of earlier passes in the same folder are left out of a run that e
   const run = fromFiles("r", state, [line(1, 1, false), line(1, 2, false), line(1, 3, true), line(7, 1, true)]);
   assert.deepEqual(run.steps.map((s) => s.attempts.length), [1, 0]);
 });
+
+test("a run of which only the end was heard is still to be read from its folder", () => {
+  const runs = createRuns();
+  runs.hear({ event: "done", node: "31", workflow: "A", status: "stopped" }, "A");
+  assert.equal(runs.has("A", "31"), false, "its steps came before this page was there");
+  runs.put({ ...fromFiles("a", { trajectory: { plan: PLAN, status: "stopped" } }, []), node: "31", workflow: "A" }, "A");
+  assert.equal(runs.has("A", "31"), true);
+  assert.equal(runs.shown().status, "stopped");
+});
