@@ -6,7 +6,7 @@ interleave-thinker unwrap IN.json -o OUT.json
 interleave-thinker parse plan|judgment FILE
 interleave-thinker prompts import CLONE --to FOLDER
 interleave-thinker tinyworld install | train | attempts | average | eval
-interleave-thinker data from-runs RUNS --out DIR
+interleave-thinker data prompts | trajectories | from-runs | score | filter | planner | export
 interleave-thinker bench ueval | comm | wise | rise | viescore | tiny
 """
 
@@ -24,6 +24,7 @@ from pathlib import Path
 from typing import Any
 
 from .errors import ConfigError, InterleaveError
+from .settings_file import with_config
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -45,11 +46,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 raise
         else:
             module.add_commands(commands)
-    options = parser.parse_args(arguments)
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")  # a terminal that lacks a character shows its code
     try:
+        options = parser.parse_args(with_config(parser, sys.argv[1:] if arguments is None else arguments))
         code: int | None = options.do(options)
     except InterleaveError as error:
         print(f"Error: {error}", file=sys.stderr)

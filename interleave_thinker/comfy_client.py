@@ -61,6 +61,23 @@ class ComfyClient:
         """
         return asyncio.run(self._run(prompt, on_event or (lambda event, facts: None)))
 
+    def answers(self, seconds: float = 5.0) -> bool:
+        """Whether a ComfyUI answers at this address within `seconds`."""
+        return asyncio.run(self._answers(seconds))
+
+    async def _answers(self, seconds: float) -> bool:
+        import aiohttp
+
+        try:
+            timeout = aiohttp.ClientTimeout(total=seconds)
+            async with (
+                aiohttp.ClientSession(timeout=timeout) as session,
+                session.get(f"{self.url.rstrip('/')}/system_stats") as reply,
+            ):
+                return reply.status == 200
+        except (aiohttp.ClientError, OSError, TimeoutError):
+            return False
+
     def upload(self, path: Path) -> str:
         """Put a picture into the server's input folder; returns its name there."""
         return asyncio.run(self._upload(path))

@@ -9,7 +9,8 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Literal
+from pathlib import Path
+from typing import Literal, TypeVar
 
 from PIL import Image
 
@@ -19,6 +20,7 @@ from .prompts import fill, load_prompt
 from .replies import Reply, answer_part, read_reply, text_or_none
 from .trajectory import Judgment
 
+T = TypeVar("T")
 OnUnreadable = Literal["retry", "accept"]
 
 VERDICT_KEYS = ("previous_step_success", "success", "accepted", "judgment", "Judgment")
@@ -69,8 +71,7 @@ def judge(
     sampling = sampling or Sampling()
     folders = [*prompt_folders, agent.prompts]
     before = white_canvas(after.size) if before is None else before
-    text = fill(load_prompt("critic", folders), original_instruction=instruction, rewritten_prompt=prompt)
-    messages = [Message("user", (before, after, text.rstrip()))]
+    messages = [Message("user", critic_turn(before, after, instruction, prompt, folders))]
     raw = problem = ""
     for again in range(2):
         if again:
@@ -84,6 +85,14 @@ def judge(
             return replace(judgment, refined_prompt=prompt) if judgment.accepted else judgment
         problem = describe_unreadable(completion)
     return Judgment(accepted=on_unreadable == "accept", parsed=False, raw=raw)
+
+
+def critic_turn(
+    before: T, after: T, instruction: str, prompt: str, prompt_folders: Sequence[str | Path | None] = ()
+) -> tuple[T | str, ...]:
+    """What the critic is asked, as parts of one user turn; pictures may be anything that stands for one."""
+    text = fill(load_prompt("critic", prompt_folders), original_instruction=instruction, rewritten_prompt=prompt)
+    return (before, after, text.rstrip())
 
 
 def read_judgment(raw: str) -> Judgment:

@@ -11,9 +11,12 @@ from PIL import Image
 from .agents.base import Agent, Sampling
 from .critic import OnUnreadable, compare, judge
 from .generators.base import GenerationRequest, Generator
+from .loop import LoopSettings, begin
+from .plan import Plan
 from .prompts import load_prompt
+from .runs import RunFolder
 from .session import Session, Signature
-from .store import hash_of
+from .store import AttemptStore, hash_of
 
 
 @dataclass
@@ -43,6 +46,21 @@ class Loop:
         text = load_prompt("critic", [*self.prompt_folders, self.agent.prompts])
         key = hash_of("critic", self.agent.name, str(self.sampling), text)
         return Signature(key, frozenset({"instruction", "prompt", "reference", "image"}))
+
+
+def carry_out(
+    plan: Plan,
+    loop: Loop,
+    settings: LoopSettings,
+    store: AttemptStore,
+    folder: RunFolder,
+    images: Sequence[Image.Image] = (),
+) -> Session:
+    """A whole run of `plan` with the user's `images`; see `drive` for errors. The same call goes on after one."""
+    given = tuple(store.put_image(i) for i in images) if plan.image_steps else ()
+    session = Session(begin(plan, settings, given), store, folder, loop.body, loop.judge)
+    drive(session, loop)
+    return session
 
 
 def drive(session: Session, loop: Loop) -> None:

@@ -40,6 +40,7 @@ class LoopSettings:
         of the run, or the user's last picture.
     gate: where the run ends with everything saved, to be queued again after a look.
     seed: of the first attempt; attempt t of step s (both from 0) uses seed + 1000 s + t.
+    judge_all: judge the last attempt too where its verdict changes nothing, as data for training.
     """
 
     t_max: int = 3
@@ -47,6 +48,7 @@ class LoopSettings:
     reference_policy: ReferencePolicy = "previous"
     gate: Gate = "off"
     seed: int = 0
+    judge_all: bool = False
 
     def __post_init__(self) -> None:
         if not 1 <= self.t_max <= MAX_ATTEMPTS:
@@ -118,7 +120,7 @@ class LoopState:
         if self.picked is not None:
             return self.attempt < self.picked
         settings = self.settings
-        if self.attempt < settings.t_max or settings.on_exhausted == "stop":
+        if settings.judge_all or self.attempt < settings.t_max or settings.on_exhausted == "stop":
             return True
         if settings.gate == "stop_on_reject" and any(s.prompt is not None for s in self.plan.steps[self.step :]):
             return True

@@ -9,15 +9,18 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TypeVar
 
 from PIL import Image
 
-from .agents.base import Agent, Completion, Message, OnText, Part, Sampling
+from .agents.base import Agent, Completion, Message, OnText, Sampling
 from .errors import PlanError
 from .plan import Plan, PlanStep, checked, read_plan
 from .prompts import fill, load_prompt
 from .replies import answer_part, read_reply
 
+T = TypeVar("T")
 _MARKER = re.compile(r"<image>", re.I)
 SHOWN = 300
 
@@ -54,7 +57,7 @@ def make_plan(
     if not request.strip() and not images:
         raise PlanError("The request is empty. Write what the pictures should tell.")
     sampling = sampling or Sampling()
-    messages = [Message("user", _parts(agent, request, images, max_steps, prompt_folders))]
+    messages = [Message("user", planner_turn(request, images, max_steps, [*prompt_folders, agent.prompts]))]
     problem = ""
     raw = ""
     for again in range(2):
@@ -105,30 +108,27 @@ def _numbered(plan: Plan, images: int, max_steps: int) -> Plan:
     return checked(plan, max_steps=max_steps, first_number=images + 1 if continues else 1)
 
 
-def _parts(
-    agent: Agent,
-    request: str,
-    images: Sequence[Image.Image],
-    max_steps: int,
-    prompt_folders: Sequence[str | None],
-) -> tuple[Part, ...]:
-    """The user turn: the template around the request, pictures where the request's markers stand."""
+def planner_turn(
+    request: str, images: Sequence[T], max_steps: int, prompt_folders: Sequence[str | Path | None] = ()
+) -> tuple[T | str, ...]:
+    """What the planner is asked, as parts of one user turn: the template around the request, pictures where the
+    request's `<image>` marks stand. Pictures may be anything that stands for one."""
     name = "planner_images" if images else "planner_text"
-    template = load_prompt(name, [*prompt_folders, agent.prompts])
-    before, after = template.split("{text_input}", 1)
+    before, after = load_prompt(name, prompt_folders).split("{text_input}", 1)
     before, after = (fill(part, max_steps=str(max_steps)) for part in (before, after))
     pieces = _MARKER.split(request)
-    parts: list[Part] = [before]
+    parts: list[T | str] = [before]
     left = list(images)
     for position, piece in enumerate(pieces):
         parts.append(piece)
         if position < len(pieces) - 1 and left:
             parts.append(left.pop(0))
     parts += [*left, after]
-    merged: list[Part] = []
+    merged: list[T | str] = []
     for part in parts:
-        if isinstance(part, str) and merged and isinstance(merged[-1], str):
-            merged[-1] += part
+        last = merged[-1] if merged else None
+        if isinstance(part, str) and isinstance(last, str):
+            merged[-1] = last + part
         elif part != "":
             merged.append(part)
     if isinstance(merged[-1], str):

@@ -22,6 +22,8 @@ NAMES = {
     "critic": ("original_instruction", "rewritten_prompt"),
     "compare": ("original_instruction",),
     "reask": ("problem",),
+    "score_sc": ("original_instruction",),
+    "score_pq": (),
 }
 """Prompt file (without .md) -> the slots it must have."""
 

@@ -8,7 +8,7 @@ from ..errors import ConfigError
 from .base import Agent
 
 ENDPOINT = "endpoint:"
-HELP = "a model folder, endpoint:NAME (of --endpoints), or tiny (the tiny world's own)"
+HELP = "a model folder, endpoint:NAME (of --endpoints), tiny (the tiny world's own), or tiny:oracle (its ground truth)"
 
 
 def agent_from(spec: str, *, role: str = "critic", endpoints: Path | None = None, device: str | None = None) -> Agent:
@@ -36,6 +36,10 @@ def agent_from(spec: str, *, role: str = "critic", endpoints: Path | None = None
         from ..tinyworld.convert import WEIGHTS
 
         return load_agent(WEIGHTS / ("planner" if role == "planner" else "critic"), device=device or "cpu")
+    if spec == "tiny:oracle":
+        from ..tinyworld.oracle import OracleCritic
+
+        return OracleCritic()
     folder = Path(spec)
     if not folder.is_dir():
         raise ConfigError(f"{spec!r} is no model folder, and no endpoint (write endpoint:NAME). Give {HELP}.")

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from ..agents.choose import HELP as AGENT_HELP
 from ..agents.choose import agent_from
 from ..errors import ConfigError
+from ..generators.choose import GeneratorChoice, size_from
 
 if TYPE_CHECKING:
     from ..agents.base import Agent
@@ -355,7 +356,7 @@ def _system(options: argparse.Namespace) -> System:
         agent(critic, "critic") if options.system in ("full", "no-planner") else None,
         LoopSettings(t_max=options.t_max, on_exhausted=options.on_exhausted, seed=options.seed),
         options.max_steps,
-        _size(options.size) or ((64, 64) if (options.generator or ("tiny" if tiny else "")) == "tiny" else None),
+        size_from(options.size) or ((64, 64) if (options.generator or ("tiny" if tiny else "")) == "tiny" else None),
         Sampling(max_tokens=4096),
     )
 
@@ -364,42 +365,13 @@ def _generator(options: argparse.Namespace) -> Generator | None:
     spec = options.generator or ("tiny" if options.bench == "tiny" else "comfyui" if options.workflow else None)
     if spec is None:
         return None
-    if spec == "comfyui":
-        from ..comfy_choice import find_places
-        from ..comfy_client import ComfyClient
-        from ..comfy_workflow import load_workflow
-        from ..generators.comfy_generator import ComfyGenerator
-
-        if options.workflow is None:
-            raise ConfigError("--generator comfyui needs --workflow FILE, your own text-to-image or edit workflow.")
-        named = {
-            "prompt": options.prompt_input,
-            "seed": options.seed_input,
-            "image": options.image_input,
-            "output": options.output_node,
-        }
-        if options.size:
-            raise ConfigError("--size is the workflow's own with --generator comfyui; set it there.")
-        draw = load_workflow(options.workflow)
-        edit = load_workflow(options.edit_workflow) if options.edit_workflow else None
-        return ComfyGenerator(
-            ComfyClient(options.server.rstrip("/")),
-            (draw, find_places(draw, **named)),
-            (edit, find_places(edit)) if edit is not None else None,
-        )
-    from ..generators.diffusers_generator import load_generator
-
-    if spec == "tiny":
-        from ..tinyworld.convert import WEIGHTS
-
-        return load_generator(WEIGHTS / "generator", device="cpu")
-    return load_generator(Path(spec), device=options.device)
-
-
-def _size(text: str | None) -> tuple[int, int] | None:
-    if text is None:
-        return None
-    width, _, height = text.lower().partition("x")
-    if not (width.isdigit() and height.isdigit() and 16 <= int(width) <= 8192 and 16 <= int(height) <= 8192):
-        raise ConfigError(f"--size is {text!r}; write it as 1024x1024.")
-    return int(width), int(height)
+    if spec == "comfyui" and options.size:
+        raise ConfigError("--size is the workflow's own with --generator comfyui; set it there.")
+    places = {
+        "prompt": options.prompt_input,
+        "seed": options.seed_input,
+        "image": options.image_input,
+        "output": options.output_node,
+    }
+    choice = GeneratorChoice(spec, options.workflow, options.edit_workflow, places, options.server, options.device)
+    return choice.load()

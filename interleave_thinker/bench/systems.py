@@ -26,14 +26,13 @@ from ..agents.base import Agent, Sampling
 from ..comfy_client import ComfyClient
 from ..comfy_workflow import prepare
 from ..document import Document
-from ..driver import Loop, drive
+from ..driver import Loop, carry_out
 from ..errors import GeneratorError
 from ..generators.base import GenerationRequest, Generator
-from ..loop import LoopSettings, begin
+from ..loop import LoopSettings
 from ..plan import Plan, PlanStep
 from ..planner import make_plan
 from ..runs import RunFolder
-from ..session import Session
 from ..store import AttemptStore, hash_of, write_atomically
 from .base import BenchError, Item, Made, Step, open_picture
 
@@ -91,14 +90,10 @@ class LoopSystem:
             return Made(())  # a generator writes no text
         images = [open_picture(p) for p in item.images]
         plan = self._plan(item, images, work)
-        store = AttemptStore(work / "store")
-        given = tuple(store.put_image(i) for i in images) if plan.image_steps else ()
         critic = self.critic if self.kind in ("full", "no-planner") else None
-        generator = self.generator or _NoGenerator()
-        loop = Loop(generator, critic, self.sampling, self.size)
-        state = begin(plan, self.settings, given)
-        session = Session(state, store, RunFolder(work / "runs", run_name(item)), loop.body, loop.judge)
-        drive(session, loop)
+        loop = Loop(self.generator or _NoGenerator(), critic, self.sampling, self.size)
+        folder = RunFolder(work / "runs", run_name(item))
+        session = carry_out(plan, loop, self.settings, AttemptStore(work / "store"), folder, images)
         return made_of(session.document(), session.image, time.monotonic() - begun)
 
     def _plan(self, item: Item, images: list[Image.Image], work: Path) -> Plan:

@@ -20,7 +20,7 @@ from ..store import write_atomically
 Labeller = Literal["critic", "user", "checker", "judge"]
 """Who says whether an attempt succeeded: the run's critic, the person who overruled it, a ground truth, a judge."""
 
-CRITIC_FILE, PLANNER_FILE, DROPS_FILE = "critic.jsonl", "planner.jsonl", "drops.json"
+CRITIC_FILE, PLANNER_FILE, REQUESTS_FILE, DROPS_FILE = "critic.jsonl", "planner.jsonl", "requests.jsonl", "drops.json"
 
 
 class DataError(InterleaveError):
@@ -77,7 +77,28 @@ class PlannerRecord:
     edited: bool = False
 
 
-R = TypeVar("R", CriticRecord, PlannerRecord)
+@dataclass(frozen=True)
+class RequestRecord:
+    """What a trajectory starts from. `images`: the user's own pictures. `plan`: one that is given, so that no planner
+    need write it. domain, category, template: where it comes from, if `data prompts` wrote it.
+    """
+
+    id: str
+    request: str
+    images: tuple[str, ...] = ()
+    plan: Mapping[str, Any] | None = None
+    domain: str = ""
+    category: str = ""
+    template: str = ""
+
+
+R = TypeVar("R", CriticRecord, PlannerRecord, RequestRecord)
+RECORDS: dict[str, type[CriticRecord] | type[PlannerRecord] | type[RequestRecord]] = {
+    "critic": CriticRecord,
+    "planner": PlannerRecord,
+    "request": RequestRecord,
+}
+AnyRecord = CriticRecord | PlannerRecord | RequestRecord
 
 
 @dataclass
@@ -109,7 +130,7 @@ class Drops:
         ]
 
 
-def write_records(path: Path, records: Sequence[CriticRecord] | Sequence[PlannerRecord]) -> None:
+def write_records(path: Path, records: Sequence[AnyRecord]) -> None:
     lines = [json.dumps(asdict(r), ensure_ascii=False) for r in records]
     write_atomically(path, ("\n".join(lines) + "\n" if lines else "").encode("utf-8", "replace"))
 
@@ -139,12 +160,11 @@ def _record(cls: type[R], line: str, place: str) -> R:
     problem = invalid(cls, data)
     if problem:
         raise DataError(f"{place}: {problem}")
-    if cls is PlannerRecord:
-        data = data | {"images": tuple(data["images"]), "pictures": tuple(data.get("pictures", ()))}
-    return cls(**data)
+    values: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in data.items()}
+    return cls(**values)
 
 
-def invalid(cls: type[CriticRecord] | type[PlannerRecord], data: object) -> str:
+def invalid(cls: type[AnyRecord], data: object) -> str:
     """What is wrong with a record, or "". The same rules as `schema`."""
     if not isinstance(data, dict):
         return "a record must be an object."
@@ -161,7 +181,7 @@ def invalid(cls: type[CriticRecord] | type[PlannerRecord], data: object) -> str:
     return ""
 
 
-def schema(cls: type[CriticRecord] | type[PlannerRecord]) -> dict[str, Any]:
+def schema(cls: type[AnyRecord]) -> dict[str, Any]:
     """JSON Schema (2020-12) of a record, from the dataclass itself."""
     kinds: dict[str, dict[str, Any]] = {
         "str": {"type": ["string"]},
@@ -172,6 +192,7 @@ def schema(cls: type[CriticRecord] | type[PlannerRecord]) -> dict[str, Any]:
         "Labeller": {"type": ["string"], "enum": list(get_args(Labeller))},
         "tuple[str, ...]": {"type": ["array"], "items": {"type": ["string"]}},
         "Mapping[str, Any]": {"type": ["object"]},
+        "Mapping[str, Any] | None": {"type": ["object", "null"]},
     }
     required = [f.name for f in fields(cls) if f.default is f.default_factory]
     return {

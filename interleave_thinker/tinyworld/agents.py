@@ -21,6 +21,7 @@ from transformers import (
     Qwen3VLVideoProcessor,
 )
 
+from .lessons import PROMPTS
 from .scene import SIDE
 
 PATCH, MERGE = 8, 2
@@ -67,15 +68,6 @@ CHAT_TEMPLATE = (
     "{% else %}{{ c['text'] }}{% endif %}{% endfor %}{% endif %}<|im_end|>\n{% endfor %}"
     "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
 )
-
-PROMPTS = {
-    "planner_text": "plan {text_input}",
-    "planner_images": "plan {text_input}",
-    "critic": "want {original_instruction}\ngot {rewritten_prompt}",
-    "compare": "best {original_instruction}",
-    "reask": "again {problem}",
-}
-"""What these models were trained on, saved beside them as prompts/*.md."""
 
 
 def train_tokenizer(sentences: Iterable[str]) -> PreTrainedTokenizerFast:

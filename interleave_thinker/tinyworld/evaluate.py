@@ -22,11 +22,11 @@ from PIL import Image
 
 from ..agents.base import Agent, Sampling
 from ..agents.transformers_agent import load_agent
-from ..driver import Loop, drive
+from ..driver import Loop, carry_out
 from ..errors import PlanError
 from ..generators.base import GenerationRequest, Generator
 from ..generators.diffusers_generator import load_generator
-from ..loop import LoopSettings, OnExhausted, begin
+from ..loop import LoopSettings, OnExhausted
 from ..plan import Plan, PlanStep
 from ..planner import make_plan
 from ..runs import RunFolder
@@ -172,8 +172,7 @@ def _row(
         if plan is None:
             tally.shares.append(0.0)
             continue
-        session = Session(begin(plan, settings), store, RunFolder(folder, f"run {number}"), loop.body, loop.judge)
-        drive(session, loop)
+        session = carry_out(plan, loop, settings, store, RunFolder(folder, f"run {number}"))
         _count(tally, session, request)
     return tally
 

@@ -27,6 +27,15 @@ from .scene import ATTRIBUTES, COLORS, POSITIONS, SHAPES, SIDE, SIZES, Jitter, S
 
 UNCLEAR = "unclear"
 
+PROMPTS = {
+    "planner_text": "plan {text_input}",
+    "planner_images": "plan {text_input}",
+    "critic": "want {original_instruction}\ngot {rewritten_prompt}",
+    "compare": "best {original_instruction}",
+    "reask": "again {problem}",
+}
+"""What the tiny agents are asked, saved beside them as prompts/*.md."""
+
 
 @dataclass(frozen=True)
 class Lesson:

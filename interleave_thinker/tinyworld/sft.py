@@ -25,8 +25,9 @@ from transformers import (
 )
 from transformers.trainer_utils import get_last_checkpoint
 
-from .agents import PROMPTS, build_processor, new_model, save_agent, train_tokenizer
+from .agents import build_processor, new_model, save_agent, train_tokenizer
 from .lessons import (
+    PROMPTS,
     AttemptPool,
     Lesson,
     compare_lesson,

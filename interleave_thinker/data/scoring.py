@@ -1,0 +1,132 @@
+"""SC and PQ for every attempt, and what they say of the label (paper, section 4.1, stage 3).
+
+A person's verdict is never changed. An attempt that the judge could not score is left without a score and counted.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, Literal
+
+from PIL import Image
+
+from ..errors import AgentError
+from ..scores import Score, ScoreError, Scorer
+from ..store import hash_of, open_rgb
+from .records import CriticRecord, DataError, Drops, Labeller
+
+SCORES_FILE = "scores.jsonl"
+LabelBy = Literal["critic", "score"]
+"""Whose verdict is the label J: that of the critic who made the trajectory, or the scores'."""
+
+
+@dataclass(frozen=True)
+class LabelOptions:
+    """by: see `LabelBy`. min_semantics, min_quality: with "score", an attempt that has at least both is a success."""
+
+    by: LabelBy = "critic"
+    min_semantics: float = 8.0
+    min_quality: float = 6.0
+
+
+def score_all(
+    records: Sequence[CriticRecord],
+    folder: Path,
+    scorer: Scorer,
+    labels: LabelOptions,
+    log: ScoreLog,
+    *,
+    workers: int = 1,
+    said: Callable[[int], None] = lambda done: None,
+) -> tuple[list[CriticRecord], Drops]:
+    """The records with their scores, in order; what could not be scored is dropped and counted.
+
+    folder: what the records' pictures are relative to.
+
+    Raises:
+        AgentError: the judge cannot be used at all.
+    """
+    drops = Drops()
+    scored: list[CriticRecord] = []
+
+    def one(record: CriticRecord) -> Score | str:
+        known = log.known.get(_key(record, scorer))
+        if known is not None:
+            return known
+        try:
+            before = _open(folder, record.before) if record.before else None
+            score = scorer.score(before, _open(folder, record.after), record.prompt)
+        except (ScoreError, DataError) as error:
+            return str(error)
+        log.keep(_key(record, scorer), score)
+        return score
+
+    with ThreadPoolExecutor(workers) as pool:
+        for number, (record, found) in enumerate(zip(records, pool.map(one, records), strict=True), 1):
+            if isinstance(found, str):
+                drops.drop(found if isinstance(found, str) else "")
+            else:
+                drops.keep()
+                scored.append(labelled(record, found, labels, "checker" if "checker" in scorer.name else "judge"))
+            said(number)
+    if records and not scored:
+        raise AgentError(f"{scorer.name} scored none of {len(records)} attempts: {drops.reasons.most_common(1)[0][0]}")
+    return scored, drops
+
+
+def labelled(record: CriticRecord, score: Score, options: LabelOptions, by: Labeller = "judge") -> CriticRecord:
+    """The record with its scores, and with the label that they give where they are asked to."""
+    record = replace(record, semantics=score.semantics, quality=score.quality)
+    if options.by == "critic" or record.labelled_by == "user":
+        return record
+    success = score.semantics >= options.min_semantics and score.quality >= options.min_quality
+    if success == record.success:
+        return replace(record, labelled_by=by)
+    # what the critic said is about the other verdict
+    return replace(record, success=success, labelled_by=by, refined="", reasoning="")
+
+
+@dataclass
+class ScoreLog:
+    """Scores that were paid for, a line each; a run that was killed goes on from it."""
+
+    path: Path
+    known: dict[str, Score] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        lines = self.path.read_bytes().split(b"\n") if self.path.is_file() else []
+        for line in lines:
+            try:
+                entry: dict[str, Any] = json.loads(line)
+                self.known[str(entry["key"])] = Score(float(entry["semantics"]), float(entry["quality"]))
+            except (ValueError, TypeError, KeyError):
+                continue
+
+    def keep(self, key: str, score: Score) -> None:
+        entry = {"key": key, "semantics": score.semantics, "quality": score.quality}
+        with self.path.open("ab") as file:
+            file.write(b"\n" + json.dumps(entry).encode())
+            file.flush()
+            os.fsync(file.fileno())
+        self.known[key] = score
+
+
+def _key(record: CriticRecord, scorer: Scorer) -> str:
+    return hash_of("score", scorer.name, record.before, record.after, record.prompt)
+
+
+def _open(folder: Path, name: str) -> Image.Image:
+    path = folder / name
+    if folder.resolve() not in path.resolve().parents:
+        raise DataError("a picture's path leads out of the folder")
+    try:
+        return open_rgb(path)
+    except FileNotFoundError:
+        raise DataError("a picture is missing") from None
+    except (OSError, ValueError, SyntaxError):
+        raise DataError("a picture cannot be read") from None
