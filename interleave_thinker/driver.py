@@ -57,7 +57,7 @@ def carry_out(
     images: Sequence[Image.Image] = (),
 ) -> Session:
     """A whole run of `plan` with the user's `images`; see `drive` for errors. The same call goes on after one."""
-    given = tuple(store.put_image(i) for i in images) if plan.image_steps else ()
+    given = tuple(store.put_image(i) for i in images)
     session = Session(begin(plan, settings, given), store, folder, loop.body, loop.judge)
     drive(session, loop)
     return session

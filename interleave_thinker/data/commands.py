@@ -301,7 +301,10 @@ def _add_filter(what: Any) -> None:
     keep.add_argument("--min-slope", type=float, default=default.min_slope, help="points an attempt")
     keep.add_argument("--min-best", type=float, default=default.min_best, help="a step below it is persistently low")
     keep.add_argument("--truncate", action=argparse.BooleanOptionalAction, default=default.truncate)
-    keep.add_argument("--rl-variance", type=float, default=default.rl_variance, help="steps from it on go to RL")
+    keep.add_argument(
+        "--rl-share", type=float, default=default.rl_share, help="steps that vary most, for RL (paper: 1/3)"
+    )
+    keep.add_argument("--rl-variance", type=float, help="instead: the variance from which on a step goes to RL")
     keep.add_argument("--balance", type=float, default=default.balance, help="most of a label for each other; 0: off")
     keep.add_argument("--need-refined", action=argparse.BooleanOptionalAction, default=default.need_refined)
     keep.add_argument("--seed", type=int, default=default.seed)

@@ -4,12 +4,13 @@ The paper names three rules and no thresholds; every one is an option here, and 
 counted with the rule's name. All rules look at a step's overall scores O = sqrt(SC * PQ) in the order of its attempts.
 
 1. trend: steps whose scores fall, or that stay low, teach nothing about refinement.
-2. variance: steps whose attempts differ much go to reinforcement learning, the others to fine-tuning.
+2. variance: steps whose attempts differ most go to reinforcement learning, the others to fine-tuning (paper: 2:1).
 3. balance: as many successes as failures in each, or the critic learns to always say one of them.
 """
 
 from __future__ import annotations
 
+import math
 import random
 from collections import defaultdict
 from collections.abc import Sequence
@@ -29,7 +30,8 @@ class FilterOptions:
         "first" keeps steps that later reach what they began with (EditThinker's rule); "off" keeps all.
     min_best: a step whose best attempt is below it is persistently low.
     truncate: drop what came after a step's best attempt.
-    rl_variance: steps whose scores vary by at least this (population variance, points squared) go to RL.
+    rl_share: the share of steps, those whose scores vary most, that go to RL; never a step that does not vary.
+    rl_variance: instead, all steps whose scores vary by at least this (population variance, points squared).
     balance: most of the commoner label for each of the rarer one, in each part; 0 leaves them as they are.
     need_refined: a failure without a refined prompt teaches no refinement; dropped from fine-tuning.
     seed: of the choice that balancing makes.
@@ -39,15 +41,18 @@ class FilterOptions:
     min_slope: float = 0.0
     min_best: float = 5.0
     truncate: bool = True
-    rl_variance: float = 1.0
+    rl_share: float = 1 / 3
+    rl_variance: float | None = None
     balance: float = 1.0
     need_refined: bool = True
     seed: int = 0
 
     def __post_init__(self) -> None:
-        for name, low, high in (("min_best", 0.0, 10.0), ("rl_variance", 0.0, 25.0), ("balance", 0.0, 100.0)):
-            if not low <= getattr(self, name) <= high:
-                raise ConfigError(f"{name} is {getattr(self, name)}; it must be between {low:g} and {high:g}.")
+        limits = {"min_best": 10.0, "rl_share": 1.0, "rl_variance": 25.0, "balance": 100.0}
+        for name, high in limits.items():
+            value = getattr(self, name)
+            if value is not None and not 0.0 <= value <= high:
+                raise ConfigError(f"{name} is {value}; it must be between 0 and {high:g}.")
 
 
 def filtered(
@@ -55,8 +60,7 @@ def filtered(
 ) -> tuple[list[CriticRecord], list[CriticRecord], Drops]:
     """(for fine-tuning, for reinforcement learning, what was dropped and why); nothing is in both parts."""
     drops = Drops()
-    sft: list[CriticRecord] = []
-    rl: list[CriticRecord] = []
+    kept: list[tuple[float, list[CriticRecord]]] = []
     for attempts in _by_step(records, drops):
         reason = _unfit(attempts, options)
         if reason:
@@ -67,7 +71,10 @@ def filtered(
             best = max(range(len(scores)), key=lambda i: (scores[i], -i))
             drops.drop("after the best attempt of its step", len(attempts) - best - 1)
             attempts = attempts[: best + 1]
-        (rl if len(scores) > 1 and pvariance(scores) >= options.rl_variance else sft).extend(attempts)
+        kept.append((pvariance(scores), attempts))
+    least = _least_variance([variance for variance, _ in kept], options)
+    sft = [r for variance, attempts in kept if variance < least for r in attempts]
+    rl = [r for variance, attempts in kept if variance >= least for r in attempts]
     if options.need_refined:
         silent = [r for r in sft if not r.success and not r.refined]
         drops.drop("a failure without a refined prompt", len(silent))
@@ -79,6 +86,14 @@ def filtered(
     for _ in (*sft, *rl):
         drops.keep()
     return sft, rl, drops
+
+
+def _least_variance(variances: Sequence[float], options: FilterOptions) -> float:
+    """What a step's variance must reach to go to RL."""
+    if options.rl_variance is not None:
+        return options.rl_variance
+    most = sorted((v for v in variances if v > 0), reverse=True)[: round(options.rl_share * len(variances))]
+    return most[-1] if most else math.inf
 
 
 def slope(scores: Sequence[float]) -> float:

@@ -115,7 +115,8 @@ class Drops:
 
     def drop(self, reason: str, count: int = 1) -> None:
         self.seen += count
-        self.reasons[reason] += count
+        if count:
+            self.reasons[reason] += count
 
     def complete(self) -> bool:
         return self.seen == self.kept + sum(self.reasons.values())

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import inspect
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -19,6 +19,7 @@ from ..errors import GeneratorError
 from .base import GenerationRequest
 
 TINY = "TinyKontextPipeline"
+BATCH = 64
 
 
 @dataclass
@@ -57,6 +58,36 @@ class DiffusersGenerator:
             text = " ".join(str(error).split())[:300]
             raise GeneratorError(f"{self.name} could not make the picture: {text}") from error
         return made.convert("RGB")  # type: ignore[no-any-return]
+
+    @property
+    def batches(self) -> bool:
+        """Whether `generate_all` makes many pictures in one go. Elsewhere a list of pictures is one request's."""
+        return type(self.pipeline).__name__ == TINY
+
+    def generate_all(self, requests: Sequence[GenerationRequest]) -> list[Image.Image]:
+        """As `generate` for each, in batches of those that start alike; the same pictures but for rounding."""
+        made: dict[int, Image.Image] = {}
+        alike: dict[object, list[int]] = {}
+        for number, request in enumerate(requests):
+            start = (bool(request.references), request.references[-1].size if request.references else request.size)
+            alike.setdefault(start, []).append(number)
+        for numbers in alike.values():
+            for at in range(0, len(numbers), BATCH):
+                some = numbers[at : at + BATCH]
+                pictures = self._batch([requests[n] for n in some])
+                made.update(zip(some, pictures, strict=True))
+        return [made[n] for n in range(len(requests))]
+
+    def _batch(self, requests: Sequence[GenerationRequest]) -> list[Image.Image]:
+        import torch
+
+        edits = bool(requests[0].references)
+        made = self.pipeline(
+            [r.prompt for r in requests],
+            [r.references[-1] for r in requests] if edits else None,
+            generator=[torch.Generator("cpu").manual_seed(r.seed % 2**63) for r in requests],
+        ).images
+        return [picture.convert("RGB") for picture in made]
 
     def _between_steps(self, pipeline: Any, step: int, time: Any, values: Any) -> Any:
         if self.check is not None:

@@ -1,0 +1,197 @@
+"""Single-step GRPO of the critic with TRL's GRPOTrainer (paper, section 4.3).
+
+Offline states (I_{i-1}, I_i^t, p_i, r_i^t); G responses to each; every refined prompt is tried once with the
+generator; the reward says what the response was worth (`rewards`), and what could not be tried is masked.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from statistics import mean
+from typing import Any
+
+from ..errors import ConfigError
+from ..farm import Farm, Place
+from ..generators.choose import GeneratorChoice
+from ..scores import Score, Scorer
+from ..store import write_atomically
+from .models import CHECKPOINTS, ModelOptions, TrainError, load_model, lora, run, save_result, use_bf16
+from .rewards import Outcome, Part, Variant, needs_picture, next_prompt, read_response, reward
+from .rollouts import Rollouts, build_generator, trial_of
+from .rows import dataset, states
+
+
+@dataclass(frozen=True)
+class GrpoOptions:
+    """group: responses to a state (the paper: 8). batch: responses a device and step, a multiple of group; times
+    accumulate and devices it is the global batch. kl: weight of the divergence from the start (paper 1e-3, code 0).
+    clip_low, clip_high, clip_dual: as in the released code. max_tokens: of a response. without: parts of the reward to
+    leave out. generator_seed: of every picture (the paper: 0). places: Ray workers for the generator's calls.
+    vllm: rollouts by vLLM ("colocate" or "server"), "" for the model itself.
+    """
+
+    base: ModelOptions
+    data: Path
+    out: Path
+    generator: GeneratorChoice
+    variant: Variant = "ours"
+    without: tuple[Part, ...] = ()
+    group: int = 8
+    batch: int = 8
+    accumulate: int = 16
+    epochs: float = 1.0
+    steps: int = 0
+    learning_rate: float = 2e-6
+    schedule: str = "constant"
+    weight_decay: float = 1e-2
+    kl: float = 1e-3
+    clip_low: float = 0.2
+    clip_high: float = 0.3
+    clip_dual: float = 3.0
+    temperature: float = 1.0
+    max_tokens: int = 4096
+    generator_seed: int = 0
+    workers: int = 8
+    timeout: float = 120.0
+    places: tuple[Place, ...] = ()
+    vllm: str = ""
+    save_every: int = 50
+    log_every: int = 1
+    seed: int = 0
+    deepspeed: Path | None = None
+    prompts: Path | None = None
+    resume: bool = False
+    report_to: tuple[str, ...] = field(default=())
+
+    def __post_init__(self) -> None:
+        if self.group < 2:
+            raise ConfigError(f"group is {self.group}; advantages need at least 2 responses to a state.")
+        if self.batch % self.group:
+            raise ConfigError(f"batch is {self.batch}; it must be a multiple of group ({self.group}).")
+
+
+@dataclass
+class CriticReward:
+    """TRL's reward function: one value a response, None where it could not be tried."""
+
+    rollouts: Rollouts
+    variant: Variant
+    without: Sequence[Part] = ()
+    __name__: str = "critic"
+
+    def __call__(
+        self,
+        prompts: Sequence[Any],
+        completions: Sequence[Any],
+        state: Sequence[str],
+        log_metric: Callable[[str, float], None] = lambda name, value: None,
+        **_: Any,
+    ) -> list[float | None]:
+        known = [json.loads(text) for text in state]
+        responses = [read_response(_text(c), need_think=self.variant != "code") for c in completions]
+        asked = [
+            trial_of(s, next_prompt(r, s["used"])) if needs_picture(r, s["success"], self.variant) else None
+            for r, s in zip(responses, known, strict=True)
+        ]
+        scores = iter(self.rollouts.score([t for t in asked if t is not None]))
+        values: list[float | None] = []
+        for response, of, trial in zip(responses, known, asked, strict=True):
+            new = next(scores) if trial is not None else None
+            if trial is not None and new is None:
+                values.append(None)
+                continue
+            old = Score(float(of["semantics"]), float(of["quality"]))
+            values.append(reward(Outcome(response, of["success"], of["used"], old, new), self.variant, self.without))
+        log_metric("critic/formatted", mean(r.formatted for r in responses))
+        log_metric("critic/right", mean(r.verdict is s["success"] for r, s in zip(responses, known, strict=True)))
+        log_metric("critic/accepts", mean(r.verdict is True for r in responses))
+        log_metric("critic/tried", mean(t is not None for t in asked))
+        log_metric("critic/masked", mean(v is None for v in values))
+        return values
+
+
+def train_critic(options: GrpoOptions, scorer: Scorer, said: Callable[[str], None] = print) -> Path:
+    """Train and save; returns the folder of the result. See `models.run` for going on after a kill.
+
+    Raises:
+        TrainError: bad states, or a training that is there already.
+        AgentError, GeneratorError: model or generator cannot be loaded.
+    """
+    prompts = options.prompts or next((p for p in [options.base.model / "prompts"] if p.is_dir()), None)
+    rows, dropped = states(options.data, prompts)
+    said(f"{len(rows)} states" + "".join(f"; {n} left out: {why}" for why, n in dropped.items()))
+    try:
+        import torch
+        from trl import GRPOConfig, GRPOTrainer
+    except ImportError as error:
+        raise TrainError(
+            f"Training needs the extra 'train': pip install 'interleave-thinker[train]' ({error})."
+        ) from None
+    model, processor = load_model(options.base)
+    processor.tokenizer.padding_side = "left"  # the trainer pads token types as the tokenizer does, and prompts left
+    arguments = GRPOConfig(
+        output_dir=str(options.out / CHECKPOINTS),
+        num_train_epochs=options.epochs,
+        max_steps=options.steps or -1,
+        per_device_train_batch_size=options.batch,
+        gradient_accumulation_steps=options.accumulate,
+        num_generations=options.group,
+        max_completion_length=options.max_tokens,
+        learning_rate=options.learning_rate,
+        lr_scheduler_type=options.schedule,
+        weight_decay=options.weight_decay,
+        beta=options.kl,
+        epsilon=options.clip_low,
+        epsilon_high=options.clip_high,
+        delta=options.clip_dual or None,
+        loss_type="dapo",  # the mean over all tokens, as released
+        scale_rewards="group",
+        temperature=options.temperature,
+        top_p=1.0,
+        use_vllm=bool(options.vllm),
+        **({"vllm_mode": options.vllm} if options.vllm else {}),
+        bf16=use_bf16(options.base.precision),
+        use_cpu=not torch.cuda.is_available(),
+        gradient_checkpointing=options.base.gradient_checkpointing,
+        logging_steps=options.log_every,
+        save_steps=options.save_every,
+        save_total_limit=2,
+        seed=options.seed,
+        deepspeed=str(options.deepspeed) if options.deepspeed else None,
+        report_to=list(options.report_to),
+        dataloader_pin_memory=torch.cuda.is_available(),
+        disable_tqdm=True,
+    )
+    with ExitStack() as stack:
+        farm = None
+        if options.places:
+            farm = stack.enter_context(Farm(partial(build_generator, options.generator), options.places))
+        generator = None if farm else options.generator.load()
+        rollouts = Rollouts(generator, scorer, options.generator_seed, options.workers, options.timeout, farm)
+        trainer = GRPOTrainer(
+            model=model,
+            reward_funcs=CriticReward(rollouts, options.variant, options.without),
+            args=arguments,
+            train_dataset=dataset(rows),
+            processing_class=processor,
+            peft_config=lora(options.base),
+        )
+        run(trainer, options.out / CHECKPOINTS, options.resume)
+        folder = save_result(trainer, processor, options.base, options.out, prompts)
+    tally = rollouts.tally
+    write_atomically(options.out / "rollouts.json", (json.dumps(vars(tally), indent=2) + "\n").encode())
+    masked = f"{tally.failed} failed, {tally.late} late, {tally.unscored} unscored"
+    said(f"{tally.made} pictures, {tally.repeated} known, {masked}")
+    return folder
+
+
+def _text(completion: Any) -> str:
+    if isinstance(completion, str):
+        return completion
+    content = completion[-1]["content"]
+    return content if isinstance(content, str) else "".join(part.get("text") or "" for part in content)

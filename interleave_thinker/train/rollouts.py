@@ -1,0 +1,176 @@
+"""The generator's and the judge's part of GRPO: a refined prompt is tried once, and the picture is scored.
+
+Calls of a step run together: in one batch where the generator can, in threads, or over Ray's workers. What fails is
+tried again and then given up; what takes too long is given up. Given up is None, which the trainer masks: no response
+is paid for a server that was down. The same prompt in the same state is tried once.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import TimeoutError as TooLate
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from PIL import Image
+
+from ..errors import InterleaveError
+from ..farm import Farm, Place
+from ..generators.base import GenerationRequest, Generator
+from ..generators.choose import GeneratorChoice
+from ..scores import Score, Scorer
+from ..store import open_rgb
+
+TRIES = 3
+REMEMBERED = 20_000
+
+
+@dataclass(frozen=True)
+class Trial:
+    """A refined prompt of a state. before: path of I_{i-1}, None for a picture from text alone. after: path of the
+    attempt that was judged, whose size a picture from text alone gets. instruction: p_i, what the judge asks for.
+    """
+
+    instruction: str
+    prompt: str
+    before: str | None
+    after: str
+
+    def request(self, seed: int) -> GenerationRequest:
+        before = open_rgb(Path(self.before)) if self.before else None
+        with Image.open(self.after) as image:
+            size = image.size
+        return GenerationRequest(self.prompt, (before,) if before else (), seed, before.size if before else size)
+
+
+@dataclass
+class Tally:
+    """What became of all trials so far."""
+
+    made: int = 0
+    repeated: int = 0
+    failed: int = 0
+    late: int = 0
+    unscored: int = 0
+    reasons: dict[str, int] = field(default_factory=dict)
+
+    def note(self, error: Exception) -> None:
+        reason = str(error)[:200] or type(error).__name__
+        self.reasons[reason] = self.reasons.get(reason, 0) + 1
+
+
+@dataclass
+class Rollouts:
+    """seed: of every picture (the paper: 0). timeout: seconds for one try of one trial. workers: trials at a time."""
+
+    generator: Generator | None
+    scorer: Scorer
+    seed: int = 0
+    workers: int = 8
+    timeout: float = 120.0
+    farm: Farm[GenerationRequest, Image.Image] | None = None
+    pause: float = 1.0
+    tally: Tally = field(default_factory=Tally)
+    known: dict[Trial, Score] = field(default_factory=dict)
+
+    def score(self, trials: Sequence[Trial]) -> list[Score | None]:
+        """The score of each trial's picture, in order; None where there is none."""
+        new = [t for t in dict.fromkeys(trials) if t not in self.known]
+        self.tally.repeated += len(trials) - len(new)
+        pictures = self._pictures(new)
+        for trial, picture in zip(new, pictures, strict=True):
+            if picture is not None:
+                self._judge(trial, picture)
+        while len(self.known) > REMEMBERED:
+            self.known.pop(next(iter(self.known)))
+        return [self.known.get(t) for t in trials]
+
+    def _judge(self, trial: Trial, picture: Image.Image) -> None:
+        try:
+            before = open_rgb(Path(trial.before)) if trial.before else None
+            self.known[trial] = self.scorer.score(before, picture, trial.instruction)
+        except InterleaveError as error:
+            self.tally.unscored += 1
+            self.tally.note(error)
+
+    def _pictures(self, trials: Sequence[Trial]) -> list[Image.Image | None]:
+        found: dict[int, Image.Image] = {}
+        left = list(range(len(trials)))
+        for again in range(TRIES):
+            if not left:
+                break
+            if again:
+                time.sleep(self.pause * again)
+            outcomes = self._once([trials[n].request(self.seed) for n in left])
+            for number, outcome in zip(list(left), outcomes, strict=True):
+                if isinstance(outcome, Image.Image):
+                    found[number] = outcome
+                    left.remove(number)
+                elif isinstance(outcome, TooLate):
+                    self.tally.late += 1
+                    left.remove(number)  # a second try would take as long
+                else:
+                    self.tally.note(outcome)
+        self.tally.failed += len(left)
+        self.tally.made += len(found)
+        return [found.get(n) for n in range(len(trials))]
+
+    def _once(self, requests: Sequence[GenerationRequest]) -> list[Image.Image | Exception]:
+        if self.farm is not None:
+            return self._farmed(requests)
+        generator = self.generator
+        assert generator is not None
+        if getattr(generator, "batches", False):
+            try:
+                return list(generator.generate_all(requests))  # type: ignore[attr-defined]
+            except (InterleaveError, RuntimeError):
+                pass  # one of them is at fault: find out which, one by one
+        pool = ThreadPoolExecutor(max(1, min(self.workers, len(requests))))
+        try:
+            waiting = [pool.submit(generator.generate, request) for request in requests]
+            ends = time.monotonic() + self.timeout * -(-len(requests) // self.workers)
+            return [_outcome(future, ends - time.monotonic()) for future in waiting]
+        finally:
+            pool.shutdown(wait=False, cancel_futures=True)
+
+    def _farmed(self, requests: Sequence[GenerationRequest]) -> list[Image.Image | Exception]:
+        assert self.farm is not None
+        found: dict[int, Image.Image | Exception] = {}
+        numbers = {id(request): n for n, request in enumerate(requests)}
+        for request, outcome in self.farm.map(list(requests)):
+            found[numbers[id(request)]] = outcome
+        return [found[n] for n in range(len(requests))]
+
+
+def _outcome(future: Future[Image.Image], seconds: float) -> Image.Image | Exception:
+    try:
+        return future.result(timeout=max(0.0, seconds))
+    except (InterleaveError, RuntimeError, ValueError, OSError, TooLate) as error:
+        return error
+
+
+def build_generator(choice: GeneratorChoice, place: Place) -> Callable[[GenerationRequest], Image.Image]:
+    """For `Farm`: a worker's own generator, at its place's server if it has one."""
+    from dataclasses import replace
+
+    from ..comfy_client import ComfyClient
+    from ..farm import PlaceLost
+
+    generator = (replace(choice, server=place.server) if place.server else choice).load()
+
+    def work(request: GenerationRequest) -> Image.Image:
+        try:
+            return generator.generate(request)
+        except InterleaveError:
+            if place.server and not ComfyClient(place.server).answers():
+                raise PlaceLost(f"{place.server} does not answer") from None
+            raise
+
+    return work
+
+
+def trial_of(state: Mapping[str, Any], prompt: str) -> Trial:
+    return Trial(str(state["prompt"]), prompt, state["before"], str(state["after"]))
