@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Protocol
 
 from PIL import Image
@@ -108,3 +109,18 @@ def read_marks(raw: str, count: int) -> tuple[float, ...] | None:
         return None
     numbers = [m for m in marks if isinstance(m, (int, float)) and not isinstance(m, bool) and LOWEST <= m <= HIGHEST]
     return tuple(float(n) for n in numbers) if len(numbers) == count else None
+
+
+def scorer_from(spec: str, endpoints: Path | None = None) -> Scorer:
+    """`checker` is the tiny world's; everything else an agent as judge (`agents.choose`).
+
+    Raises:
+        ConfigError, AgentError: as `agent_from`.
+    """
+    if spec == "checker":
+        from .tinyworld.oracle import CheckerScorer
+
+        return CheckerScorer()
+    from .agents.choose import agent_from
+
+    return AgentScorer(agent_from(spec, endpoints=endpoints))

@@ -29,9 +29,16 @@ def load_managed_agent(folder: Path, adapter: Path | None, dtype: str, check: Ca
     offload = memory.text_encoder_offload_device()
     target = memory.text_encoder_device()
     agent = load_agent(folder, adapter=adapter, dtype=_dtype_for(dtype, target), device=str(offload))
-    weights = {p.data_ptr(): p.numel() * p.element_size() for p in agent.model.parameters()}
-    size = sum(weights.values())
-    patcher = ModelPatcher(_Holder(agent.model, offload), target, offload, size=size)
+    base = agent.base
+    patcher = base.patcher if base is not None else None
+    if patcher is None or agent.adapter is not None:
+        weights = {p.data_ptr(): p.numel() * p.element_size() for p in agent.model.parameters()}
+        if patcher is None:
+            patcher = ModelPatcher(_Holder(agent.model, offload), target, offload, size=sum(weights.values()))
+        else:
+            patcher.size = sum(weights.values())  # of the same weights with one adapter more
+    if base is not None:
+        base.patcher = patcher
 
     def on_device() -> torch.device:
         memory.load_models_gpu([patcher], memory_required=_ROOM)

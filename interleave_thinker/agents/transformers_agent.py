@@ -7,10 +7,13 @@ model is loaded and not before. Nothing is ever downloaded.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from weakref import WeakValueDictionary
 
 from ..errors import AgentError
 from .base import Completion, Message, OnText, Sampling, TextStream, shrink
@@ -34,6 +37,8 @@ class TransformersAgent:
     prompts: str | None = None
     on_device: Callable[[], torch.device] | None = None
     check: Callable[[], None] | None = field(default=None, repr=False)
+    base: SharedBase | None = field(default=None, repr=False)
+    adapter: str | None = None
 
     def complete(self, messages: Sequence[Message], sampling: Sampling, on_text: OnText | None = None) -> Completion:
         import torch
@@ -53,7 +58,7 @@ class TransformersAgent:
             }
         else:
             options |= {"temperature": None, "top_p": None, "top_k": None}
-        with torch.inference_mode():
+        with self._as_role(), torch.inference_mode():
             self.model.generate(
                 **inputs,
                 **options,
@@ -62,6 +67,15 @@ class TransformersAgent:
                 stopping_criteria=[watcher.stopping],
             )
         return stream.completion(cut_off=watcher.count >= sampling.max_tokens and not watcher.ended)
+
+    @contextmanager
+    def _as_role(self) -> Iterator[None]:
+        """While this lasts the shared base, if there is one, works with this agent's adapter, or with none."""
+        if self.base is None:
+            yield
+            return
+        with self.base.lock, self.base.using(self.adapter):
+            yield
 
     def _inputs(self, messages: Sequence[Message], sampling: Sampling) -> Any:
         turns, images = [], []
@@ -76,6 +90,59 @@ class TransformersAgent:
             turns.append({"role": message.role, "content": content})
         text = self.processor.apply_chat_template(turns, tokenize=False, add_generation_prompt=True)
         return self.processor(text=[text], images=images or None, return_tensors="pt")
+
+
+class SharedBase:
+    """One set of weights for several agents: each has an adapter of its own, or none. Freed with the last of them."""
+
+    def __init__(self, model: Any, processor: Any):
+        self.model, self.processor = model, processor
+        self.adapted: Any = None
+        self.adapters: dict[Path, str] = {}
+        self.patcher: Any = None
+        """Whoever moves the model between devices may keep its means here, so that it is moved once."""
+        self.lock = threading.RLock()
+
+    def add(self, folder: Path) -> str:
+        """Put a LoRA adapter beside those that are there. Returns its name.
+
+        Raises:
+            AgentError: the folder holds no adapter, or one of another model, or peft is missing.
+        """
+        place = folder.resolve()
+        if place in self.adapters:
+            return self.adapters[place]
+        if not (folder / "adapter_config.json").is_file():
+            raise AgentError(f"{folder.name} has no adapter_config.json; it is not a LoRA adapter folder.")
+        try:
+            from peft import PeftModel
+        except ImportError as error:
+            raise AgentError("A LoRA adapter needs peft: pip install peft.") from error
+        name = f"role{len(self.adapters)}"
+        try:
+            with self.lock:
+                if self.adapted is None:
+                    self.adapted = PeftModel.from_pretrained(self.model, folder, adapter_name=name).eval()
+                else:
+                    self.adapted.load_adapter(folder, adapter_name=name)
+        except (OSError, ValueError, RuntimeError, KeyError) as error:
+            raise AgentError(f"Adapter {folder.name} does not fit this model: {_short(error)}") from error
+        self.adapters[place] = name
+        return name
+
+    @contextmanager
+    def using(self, adapter: str | None) -> Iterator[None]:
+        if self.adapted is None:
+            yield
+        elif adapter is None:
+            with self.adapted.disable_adapter():
+                yield
+        else:
+            self.adapted.set_adapter(adapter)
+            yield
+
+
+_BASES: WeakValueDictionary[tuple[Path, int, str, str], SharedBase] = WeakValueDictionary()
 
 
 class _Watcher:
@@ -163,7 +230,9 @@ def load_agent(
     dtype: str = "auto",
     device: str | None = None,
 ) -> TransformersAgent:
-    """Load a folder from disk. dtype: "auto" (as stored; float32 on a CPU), "bfloat16", "float16", "float32".
+    """Load a folder from disk; agents of the same folder share its weights.
+
+    dtype: "auto" (as stored; float32 on a CPU), "bfloat16", "float16", "float32".
 
     Raises:
         AgentError: see `check_folder`; transformers or peft is missing or too old; the adapter does not fit.
@@ -178,31 +247,26 @@ def load_agent(
             "pip install -U 'transformers>=4.57', or use Agent from CLIP, which needs nothing."
         ) from error
     device = device or ("cuda" if torch.cuda.is_available() else "cpu")
-    wanted: Any = getattr(torch, dtype) if dtype != "auto" else (torch.float32 if device == "cpu" else "auto")
-    try:
-        model = Qwen3VLForConditionalGeneration.from_pretrained(folder, dtype=wanted, local_files_only=True)
-        processor = AutoProcessor.from_pretrained(folder, local_files_only=True)
-    except (OSError, ValueError, RuntimeError, KeyError) as error:
-        raise AgentError(f"{folder.name} cannot be loaded: {_short(error)}") from error
-    name = folder.name
+    written = max(path.stat().st_mtime_ns for path in folder.glob("*.safetensors"))
+    key = (folder.resolve(), written, dtype, device)
+    base = _BASES.get(key)
+    if base is None:
+        wanted: Any = getattr(torch, dtype) if dtype != "auto" else (torch.float32 if device == "cpu" else "auto")
+        try:
+            model = Qwen3VLForConditionalGeneration.from_pretrained(folder, dtype=wanted, local_files_only=True)
+            processor = AutoProcessor.from_pretrained(folder, local_files_only=True)
+        except (OSError, ValueError, RuntimeError, KeyError) as error:
+            raise AgentError(f"{folder.name} cannot be loaded: {_short(error)}") from error
+        base = SharedBase(model.to(device).eval(), processor)
+        _BASES[key] = base
+    name, role = folder.name, None
     if adapter is not None:
-        model = _with_adapter(model, adapter)
+        role = base.add(adapter)
         name += f"+{adapter.name}"
-    prompts = folder / "prompts"
-    return TransformersAgent(model.to(device).eval(), processor, name, str(prompts) if prompts.is_dir() else None)
-
-
-def _with_adapter(model: Any, adapter: Path) -> Any:
-    if not (adapter / "adapter_config.json").is_file():
-        raise AgentError(f"{adapter.name} has no adapter_config.json; it is not a LoRA adapter folder.")
-    try:
-        from peft import PeftModel
-    except ImportError as error:
-        raise AgentError("A LoRA adapter needs peft: pip install peft.") from error
-    try:
-        return PeftModel.from_pretrained(model, adapter)
-    except (OSError, ValueError, RuntimeError, KeyError) as error:
-        raise AgentError(f"Adapter {adapter.name} does not fit this model: {_short(error)}") from error
+    prompts = next((p for p in (adapter and adapter / "prompts", folder / "prompts") if p and p.is_dir()), None)
+    return TransformersAgent(
+        base.model, base.processor, name, str(prompts) if prompts else None, base=base, adapter=role
+    )
 
 
 def _short(error: Exception) -> str:

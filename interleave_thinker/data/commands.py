@@ -258,13 +258,14 @@ def _add_score(what: Any) -> None:
 
 
 def _score(options: argparse.Namespace) -> None:
+    from ..scores import scorer_from
     from .records import CRITIC_FILE, CriticRecord, read_records, write_records
     from .scoring import SCORES_FILE, LabelOptions, ScoreLog, score_all
 
     records = list(read_records(options.data / CRITIC_FILE, CriticRecord))
     if not _begin(options, options.data / "scored.jsonl", f"{len(records)} attempts, {2 * len(records)} judge calls"):
         return
-    scorer = _scorer(options)
+    scorer = scorer_from(options.judge, endpoints=options.endpoints)
     labels = LabelOptions(options.label_by, options.min_semantics, options.min_quality)
 
     def said(done: int) -> None:
@@ -275,17 +276,6 @@ def _score(options: argparse.Namespace) -> None:
     scored, drops = score_all(records, options.data, scorer, labels, log, workers=options.workers, said=said)
     write_records(options.data / "scored.jsonl", scored)
     _report(options.data / "scored.drops.json", {"attempts": drops})
-
-
-def _scorer(options: argparse.Namespace) -> Any:
-    if options.judge == "checker":
-        from ..tinyworld.oracle import CheckerScorer
-
-        return CheckerScorer()
-    from ..agents.choose import agent_from
-    from ..scores import AgentScorer
-
-    return AgentScorer(agent_from(options.judge, endpoints=options.endpoints))
 
 
 def _add_filter(what: Any) -> None:
