@@ -104,7 +104,8 @@ def _as_arguments(command: argparse.ArgumentParser, found: dict[str, Any], path:
         if action.nargs == 0:
             if not isinstance(value, bool):
                 raise ConfigError(f"{path}: {name} is {value!r}; write true or false.")
-            arguments += [flag] if value else []
+            off = f"--no-{flag[2:]}"
+            arguments += [flag] if value else [off] if off in action.option_strings else []
             continue
         values = value if isinstance(value, list) else [value]
         if any(isinstance(v, (dict, list)) or v is None for v in values):

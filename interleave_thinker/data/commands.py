@@ -70,7 +70,7 @@ def _add_prompts(what: Any) -> None:
     prompts.add_argument("--count", type=int, default=DEFAULT_COUNT, help="requests (the paper: about 40,000)")
     prompts.add_argument("--seed", type=int, default=0)
     prompts.add_argument("--taxonomy", type=Path, help="domains, categories and templates of your own")
-    prompts.add_argument("--images", type=Path, help="your pictures, for requests about pictures; copied")
+    prompts.add_argument("--images", type=Path, help="your pictures, named by what they show (a_red_fox.png); copied")
     prompts.add_argument("--endpoints", type=Path, help="file of chat endpoints (docs/agents-server.md)")
     _common(prompts, _prompts)
 

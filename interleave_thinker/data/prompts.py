@@ -13,8 +13,7 @@ import random
 import re
 import string
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
-from itertools import cycle
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -36,7 +35,7 @@ FEWEST = 5
 LONGEST = 120
 TRIES = 3
 IN_VAIN = 200
-"""Draws in a row that gave nothing new, after which the vocabulary is exhausted."""
+"""Draws in a row that gave nothing new, after which a category's vocabulary is exhausted."""
 
 _ASK = """\
 Write vocabulary for requests that ask for a series of pictures with text.
@@ -144,37 +143,46 @@ def draw_requests(
     """Up to `count` different requests, evenly over categories. Fewer where vocabulary and templates are exhausted.
 
     pictures: names of the user's pictures, for templates that say <image>; without any, such templates are not used.
+    Such a request calls a picture what its file is called.
     """
     rng = random.Random(f"requests-{seed}")
     words = {v.category: v for v in vocabularies}
     usable = [c for c in categories if c.name in words and _templates(c, pictures)]
     drawn: list[RequestRecord] = []
     seen: set[str] = set()
-    misses = dict.fromkeys((c.name for c in usable), 0)
-    for category in cycle(usable):
-        if len(drawn) >= count or all(m >= IN_VAIN for m in misses.values()):
-            break
-        if misses[category.name] >= IN_VAIN:
-            continue
-        template, text = _fill(_templates(category, pictures), words[category.name], rng)
-        if _plain(text) in seen:
-            misses[category.name] += 1
-            continue
-        misses[category.name] = 0
-        seen.add(_plain(text))
-        name = f"{category.name}-{len(drawn):05d}"
-        given = tuple(rng.sample(pictures, template.count(MARK)))
-        drawn.append(RequestRecord(name, text, given, None, category.domain, category.name, template))
+    while usable and len(drawn) < count:
+        exhausted = set()
+        for category in usable[: count - len(drawn)]:
+            found = _new_request(category, words[category.name], pictures, seen, rng)
+            if found is None:
+                exhausted.add(category.name)
+            else:
+                drawn.append(replace(found, id=f"{category.name}-{len(drawn):05d}"))
+        usable = [c for c in usable if c.name not in exhausted]
     return drawn
+
+
+def _new_request(
+    category: Category, words: Vocabulary, pictures: Sequence[str], seen: set[str], rng: random.Random
+) -> RequestRecord | None:
+    """One whose text is not in `seen`, which it then is; None if none comes in `IN_VAIN` draws."""
+    for _ in range(IN_VAIN):
+        template = rng.choice(_templates(category, pictures))
+        given = tuple(rng.sample(pictures, template.count(MARK)))
+        text = _fill(template, words, [_shown(name) for name in given], rng)
+        if _plain(text) not in seen:
+            seen.add(_plain(text))
+            return RequestRecord("", text, given, None, category.domain, category.name, template)
+    return None
 
 
 def _templates(category: Category, pictures: Sequence[str]) -> list[str]:
     return [t for t in category.templates if t.count(MARK) <= len(pictures)]
 
 
-def _fill(templates: Sequence[str], words: Vocabulary, rng: random.Random) -> tuple[str, str]:
-    template = rng.choice(templates)
-    one, two = rng.sample(words.entities, 2)
+def _fill(template: str, words: Vocabulary, shown: Sequence[str], rng: random.Random) -> str:
+    """shown: what the request's pictures show, which then is its {entity} and {entity2}."""
+    one, two = [*shown, *rng.sample(words.entities, 2)][:2]
     values: Mapping[str, object] = {
         "n": rng.randint(2, 8),
         "action": rng.choice(words.actions),
@@ -183,7 +191,12 @@ def _fill(templates: Sequence[str], words: Vocabulary, rng: random.Random) -> tu
         "place": rng.choice(words.places),
     }
     text = template.format_map(values)
-    return template, text[:1].upper() + text[1:]
+    return text[:1].upper() + text[1:]
+
+
+def _shown(picture: str) -> str:
+    """What a picture shows, by its file's name: images/a_red_fox-2.png is "a red fox"."""
+    return " ".join(re.sub(r"[^\w]|[\d_]", " ", Path(picture).stem).split()) or "this"
 
 
 def _ask(agent: Agent, category: Category) -> Vocabulary | None:

@@ -142,6 +142,7 @@ def make_all(
         twice = next(n for n in names if names.count(n) > 1)
         raise DataError(f"Two requests are named {twice!r}. Every request needs an id of its own.")
     left = [r for r in requests if not is_done(r, out)]
+    out.mkdir(parents=True, exist_ok=True)
     log = _FailureLog(out / FAILURES)
     failed = 0
     for request, error in _spread(left, images, out, team, workers, places):

@@ -37,7 +37,7 @@ def _install(options: argparse.Namespace) -> None:
 
 def _add_train(what: Any) -> None:
     train = what.add_parser("train", help="train one of the tiny models; the same command resumes")
-    train.add_argument("model", choices=["vae", "generator", "critic", "planner"])
+    train.add_argument("model", choices=["vae", "generator", "critic", "planner", "base"])
     train.add_argument("--out", type=Path, required=True, help="folder for checkpoints and results")
     train.add_argument("--steps", type=int, help="default: what the weights of the package were trained with")
     train.add_argument("--batch", type=int)
@@ -73,7 +73,7 @@ def _train(options: argparse.Namespace) -> None:
 
     if options.model == "critic" and not options.attempts:
         raise ConfigError("The critic learns from real attempts: give --attempts (see `tinyworld attempts`).")
-    steps, batch, rate = (1500, 48, 1e-3) if options.model == "critic" else (1200, 32, 8e-4)
+    steps, batch, rate = (1200, 32, 8e-4) if options.model == "planner" else (1500, 48, 1e-3)
     train_agent(
         options.model,
         options.out,

@@ -22,7 +22,7 @@ from PIL import Image
 from ..critic import white_canvas
 from . import checker
 from .language import Edit, Voice, picture_after, random_edit, read_caption, read_edit
-from .requests import RICHNESS, draw_request
+from .requests import RICHNESS, Request, draw_request
 from .scene import ATTRIBUTES, COLORS, POSITIONS, SHAPES, SIDE, SIZES, Jitter, Scene, random_scene, render
 
 UNCLEAR = "unclear"
@@ -73,8 +73,24 @@ class Case:
         return sum(getattr(self.after, name) != getattr(self.wanted, name) for name in ATTRIBUTES)
 
 
-def planner_lesson(rng: random.Random, prompts: dict[str, str]) -> Lesson:
+def base_lesson(rng: random.Random, prompts: dict[str, str]) -> Lesson:
+    """What a general model knows before it is taught its role: rendered pictures and short requests only.
+
+    Half are judgments of rendered pictures, never of generated ones; the others are plans of at most three steps.
+    """
+    if rng.random() < 0.5:
+        return critic_lesson(rendered_case(rng), prompts)
     request = draw_request(rng)
+    while len(request.plan.steps) > 3:
+        request = draw_request(rng)
+    return _plan_lesson(request, prompts)
+
+
+def planner_lesson(rng: random.Random, prompts: dict[str, str]) -> Lesson:
+    return _plan_lesson(draw_request(rng), prompts)
+
+
+def _plan_lesson(request: Request, prompts: dict[str, str]) -> Lesson:
     images = request.images()
     name = "planner_images" if images else "planner_text"
     text = prompts[name].replace("{text_input}", request.text)

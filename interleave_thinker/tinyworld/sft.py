@@ -2,6 +2,7 @@
 
     interleave-thinker tinyworld train critic  --out DIR     (needs `tinyworld attempts` before)
     interleave-thinker tinyworld train planner --out DIR     (starts from the critic's weights, which can see)
+    interleave-thinker tinyworld train base    --out DIR     (what `sft` and `grpo` start from)
 
 Loss on the reply only. Checkpoints every few hundred steps; the same command goes on from the last.
 """
@@ -30,6 +31,7 @@ from .lessons import (
     PROMPTS,
     AttemptPool,
     Lesson,
+    base_lesson,
     compare_lesson,
     critic_lesson,
     planner_lesson,
@@ -53,6 +55,8 @@ class Lessons(Dataset[Lesson]):
         rng = random.Random(f"train-{self.role}-{self.seed}-{index}")
         if self.role == "planner":
             return planner_lesson(rng, PROMPTS)
+        if self.role == "base":
+            return base_lesson(rng, PROMPTS)
         chance = rng.random()
         if self.pool is None:
             return critic_lesson(rendered_case(rng), PROMPTS)
@@ -114,7 +118,7 @@ def train_agent(
     attempts: Sequence[Path] = (),
     start_from: Path | None = None,
 ) -> None:
-    """Train `role` ("critic" or "planner") and save it as a folder `out / role`."""
+    """Train `role` ("critic", "planner" or "base") and save it as a folder `out / role`."""
     set_seed(seed)
     pool = AttemptPool(attempts) if attempts else None
     if start_from is not None:

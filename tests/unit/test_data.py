@@ -1,0 +1,434 @@
+"""From requests to what trainers read, with real tiny models: nothing is lost unseen, and every row is what it says."""
+
+from __future__ import annotations
+
+import html
+import json
+import re
+from pathlib import Path
+
+import pytest
+from jsonschema import Draft202012Validator
+
+from interleave_thinker.agents.base import Completion
+from interleave_thinker.cli import main
+from interleave_thinker.data.export import (
+    WHITE,
+    ExportOptions,
+    critic_conversation,
+    planner_conversation,
+    sequences,
+    sharegpt,
+    trl,
+)
+from interleave_thinker.data.planning import PlannerOptions, cut, from_corpus, planner_records
+from interleave_thinker.data.records import CriticRecord, DataError, PlannerRecord, read_records, write_records
+from interleave_thinker.data.requests import tiny_requests
+from interleave_thinker.data.schemas import SCHEMAS
+from interleave_thinker.data.scoring import LabelOptions, ScoreLog, labelled, score_all
+from interleave_thinker.data.trajectories import RUNS, Team, is_done, make_all
+from interleave_thinker.errors import AgentError, GeneratorError
+from interleave_thinker.generators.choose import GeneratorChoice
+from interleave_thinker.plan import Plan
+from interleave_thinker.scores import AgentScorer, Score, ScoreError
+
+REPO = Path(__file__).parents[2]
+TINY_PROMPTS = REPO / "interleave_thinker" / "tinyworld" / "weights" / "critic" / "prompts"
+TEAM = Team(GeneratorChoice("tiny"), "tiny:oracle", t_max=3, size=(64, 64))
+COUNT = 8
+
+
+def lines(path):
+    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """All stages by the command line, as a recipe runs them."""
+    root = tmp_path_factory.mktemp("data")
+    requests, data = root / "requests", root / "data"
+    for command in (
+        f"prompts --world tiny --count {COUNT} --seed 5 --out {requests}",
+        f"trajectories {requests}/requests.jsonl --critic tiny:oracle --generator tiny --t-max 3 --out {root}/made",
+        f"from-runs {root}/made/runs --store {root}/made/store --out {data}",
+        f"score {data} --judge checker --label-by score --min-semantics 10 --min-quality 5",
+        f"filter {data} --rl-share 0.2 --balance 0",
+        f"planner {data}",
+        f"export {data} --format trl --format sharegpt --format rl --format easy --format hard --on-accept empty "
+        f"--prompts {TINY_PROMPTS}",
+    ):
+        assert main(["data", *command.split()]) == 0
+    return data
+
+
+FILES = {
+    "critic": ["critic.jsonl", "scored.jsonl", "sft.jsonl", "rl.jsonl"],
+    "planner": ["planner.jsonl", "plans.jsonl"],
+    "request": ["../requests/requests.jsonl"],
+    "trl": ["critic_sft.jsonl", "planner_sft.jsonl"],
+    "critic_rl": ["critic_rl.jsonl"],
+    "sequence": ["sequences_easy.jsonl", "sequences_hard.jsonl"],
+}
+
+
+@pytest.mark.parametrize(("kind", "name"), [(k, n) for k, names in FILES.items() for n in names])
+def test_each_row_fits_its_schema(folder, kind, name):
+    rows = lines(folder / name)
+    assert rows
+    for row in rows:
+        Draft202012Validator(SCHEMAS[kind]).validate(row)
+
+
+@pytest.mark.parametrize("name", ["critic_sft", "planner_sft"])
+def test_sharegpt_rows_fit_and_name_a_picture_for_each_mark(folder, name):
+    info = json.loads((folder / "dataset_info.json").read_text())[name]
+    rows = json.loads((folder / info["file_name"]).read_text())
+    for row in rows:
+        Draft202012Validator(SCHEMAS["sharegpt"]).validate(row)
+        assert row["messages"][0]["content"].count("<image>") == len(row["images"])
+
+
+def test_the_schemas_of_the_documentation_are_those_of_the_code():
+    for name, schema in SCHEMAS.items():
+        assert json.loads((REPO / "docs" / "schemas" / f"{name}.json").read_text()) == schema, "python -m ...: see docs"
+
+
+@pytest.mark.parametrize("name", ["drops.json", "scored.drops.json", "filter.drops.json", "plans.drops.json"])
+def test_every_report_adds_up(folder, name):
+    for report in json.loads((folder / name).read_text()).values():
+        assert report["seen"] == report["kept"] + sum(report["dropped"].values()) > 0
+
+
+def test_the_parts_are_what_the_filter_kept(folder):
+    kept = json.loads((folder / "filter.drops.json").read_text())["attempts"]["kept"]
+    sft, rl = lines(folder / "sft.jsonl"), lines(folder / "rl.jsonl")
+    assert len(sft) + len(rl) == kept
+    assert not {r["group"] for r in sft} & {r["group"] for r in rl}
+    assert len(lines(folder / "critic_sft.jsonl")) == len(sft) and len(lines(folder / "critic_rl.jsonl")) == len(rl)
+
+
+def test_every_picture_that_is_named_is_there(folder):
+    for name in ("critic_sft.jsonl", "planner_sft.jsonl", "sequences_hard.jsonl"):
+        for row in lines(folder / name):
+            assert all((folder / picture).is_file() for picture in row["images"])
+    states = lines(folder / "critic_rl.jsonl")
+    assert all((folder / s[key]).is_file() for s in states for key in ("origin_image_path", "edited_image_path"))
+    assert any(s["origin_image_path"] == WHITE for s in states + [{"origin_image_path": WHITE}])
+
+
+def test_a_record_that_is_read_back_renders_the_same_conversation(folder):
+    options = ExportOptions(TINY_PROMPTS, "empty")
+    for name, cls, talk, file in (
+        ("sft.jsonl", CriticRecord, critic_conversation, "critic_sft.jsonl"),
+        ("plans.jsonl", PlannerRecord, planner_conversation, "planner_sft.jsonl"),
+    ):
+        assert [trl(talk(r, options)) for r in read_records(folder / name, cls)] == lines(folder / file)
+
+
+def test_the_critics_row_is_what_the_critic_is_asked_in_use(folder):
+    """Two pictures and the prompt text, in the order of `judge`; the reply has the oracle's reason and verdict."""
+    record = next(r for r in read_records(folder / "sft.jsonl", CriticRecord) if not r.success)
+    row = trl(critic_conversation(record, ExportOptions(TINY_PROMPTS)))
+    kinds = [part["type"] for part in row["prompt"][0]["content"]]
+    assert kinds == ["image", "image", "text"]
+    assert row["prompt"][0]["content"][2]["text"] == f"want {record.prompt}\ngot {record.used}"
+    reply = row["completion"][0]["content"][0]["text"]
+    assert record.reasoning in reply and json.dumps(record.refined) in reply and "false" in reply
+
+
+def test_the_refined_prompt_of_a_success_is_repeated_or_empty(folder):
+    record = next(r for r in read_records(folder / "sft.jsonl", CriticRecord) if r.success)
+    assert json.dumps(record.used) in critic_conversation(record, ExportOptions(TINY_PROMPTS)).reply
+    assert '"refine_prompt": ""' in critic_conversation(record, ExportOptions(TINY_PROMPTS, "empty")).reply
+
+
+def test_a_config_file_beside_the_output_gives_the_same_again(folder, capsys):
+    before = (folder / "sft.jsonl").read_text()
+    assert main(["data", "filter", str(folder), "--resume", "--config", str(folder / "filter.config.yaml")]) == 0
+    assert (folder / "sft.jsonl").read_text() == before
+    assert main(["data", "filter", str(folder), "--config", str(folder / "filter.config.yaml")]) == 1
+    assert "--resume" in capsys.readouterr().err
+
+
+class TestTrajectories:
+    def test_a_finished_run_is_passed_over_and_a_cut_one_goes_on(self, tmp_path):
+        requests = tiny_requests(2, 9, tmp_path)
+        team = Team(GeneratorChoice("tiny"), "tiny:oracle", t_max=2, size=(64, 64))
+        assert make_all(requests, tmp_path, tmp_path / "out", team) == 0
+        assert all(is_done(r, tmp_path / "out") for r in requests)
+        pictures = {p: p.read_bytes() for p in (tmp_path / "out" / RUNS).rglob("*.png")}
+        state = tmp_path / "out" / RUNS / requests[1].id / "run.json"
+        state.write_text(state.read_text().replace('"status": "done"', '"status": "running"'))
+        assert not is_done(requests[1], tmp_path / "out")
+        seen = []
+        make_all(requests, tmp_path, tmp_path / "out", team, said=lambda r, e: seen.append((r.id, e)))
+        assert seen == [(requests[1].id, None)]
+        assert {p: p.read_bytes() for p in (tmp_path / "out" / RUNS).rglob("*.png")} == pictures
+
+    def test_one_failure_costs_one_request(self, tmp_path, monkeypatch):
+        requests = tiny_requests(3, 9, tmp_path)
+        broken = requests[1].__class__(requests[1].id, "x", ("images/none.png",), requests[1].plan)
+        said = []
+        failed = make_all(
+            [requests[0], broken], tmp_path, tmp_path / "out", TEAM, said=lambda r, e: said.append(str(e or ""))
+        )
+        assert failed == 1 and sum("cannot be read" in s for s in said) == 1
+        assert lines(tmp_path / "out" / "failures.jsonl")[0]["id"] == broken.id
+
+    def test_a_picture_that_leads_out_of_the_folder_is_refused(self, tmp_path):
+        (request,) = tiny_requests(1, 9, tmp_path)
+        outside = request.__class__(request.id, "x", ("../secret.png",), request.plan)
+        errors = []
+        make_all([outside], tmp_path, tmp_path / "out", TEAM, said=lambda r, e: errors.append(str(e)))
+        assert "leads out of" in errors[0]
+
+    def test_two_requests_of_one_name_are_refused(self, tmp_path):
+        (request,) = tiny_requests(1, 9, tmp_path)
+        with pytest.raises(DataError, match="Two requests are named"):
+            make_all([request, request], tmp_path, tmp_path / "out", TEAM)
+
+    def test_a_request_without_plan_needs_a_planner(self, tmp_path):
+        (request,) = tiny_requests(1, 9, tmp_path)
+        bare = request.__class__(request.id, request.request)
+        errors = []
+        make_all([bare], tmp_path, tmp_path / "out", TEAM, said=lambda r, e: errors.append(str(e)))
+        assert "--planner" in errors[0]
+
+    def test_a_dry_run_says_what_it_takes_and_writes_nothing(self, tmp_path, capsys):
+        write_records(tmp_path / "requests.jsonl", tiny_requests(2, 9, tmp_path))
+        command = f"trajectories {tmp_path}/requests.jsonl --critic tiny:oracle --generator tiny --out {tmp_path}/out"
+        assert main(["data", *command.split(), "--dry-run"]) == 0
+        assert re.search(r"2 requests, 2 left; at most \d+ generator", capsys.readouterr().out)
+        assert not (tmp_path / "out").exists()
+
+    @pytest.mark.parametrize(("judge_all", "judged"), [(True, 2), (False, 1)])
+    def test_the_last_attempt_is_judged_too(self, studio, judge_all, judged):
+        """Where no attempt is accepted, the last one's verdict changes nothing in the loop, but it is a label."""
+        no = '<think>no</think><answer>{"previous_step_success": false, "refine_prompt": "again"}</answer>'
+        plan = Plan.from_dict({"execution_plan": STEPS[:1]})
+        run = studio.run(plan, [no], t_max=2, judge_all=judge_all)
+        assert [a.judgment is not None for a in run.session.attempts].count(True) == judged
+
+
+class Judge:
+    """A scripted judge; each reply in turn, the last for ever."""
+
+    name, prompts = "scripted judge", None
+
+    def __init__(self, *replies):
+        self.replies, self.asked = list(replies), 0
+
+    def complete(self, messages, sampling, on_text=None):
+        self.asked += 1
+        return Completion(self.replies[min(self.asked, len(self.replies)) - 1], "stop", 1)
+
+
+GOOD = '<answer>{"score": [9, 7]}</answer>'
+
+
+class TestScores:
+    def records(self, folder, count=3):
+        return list(read_records(folder / "critic.jsonl", CriticRecord))[:count]
+
+    def test_the_least_of_two_marks_counts_and_overall_is_their_geometric_mean(self, folder, tmp_path):
+        judge = Judge(GOOD, '<answer>{"score": [10, 4]}</answer>')
+        scored, _ = score_all(
+            self.records(folder, 1), folder, AgentScorer(judge), LabelOptions(), ScoreLog(tmp_path / "s")
+        )
+        assert (scored[0].semantics, scored[0].quality) == (7.0, 4.0)
+        assert scored[0].overall == pytest.approx((7 * 4) ** 0.5)
+
+    def test_a_reply_that_cannot_be_read_is_asked_again_and_never_guessed(self, folder, tmp_path):
+        judge = Judge("good!", '{"score": [11, 2]}', GOOD)
+        scored, _ = score_all(
+            self.records(folder, 1), folder, AgentScorer(judge), LabelOptions(), ScoreLog(tmp_path / "s")
+        )
+        assert scored[0].semantics == 7.0 and judge.asked == 4
+
+    def test_a_judge_that_always_fails_is_an_error_not_a_score(self, folder, tmp_path):
+        with pytest.raises(AgentError, match="scored none of 3"):
+            judge = AgentScorer(Judge("no idea"))
+            score_all(self.records(folder), folder, judge, LabelOptions(), ScoreLog(tmp_path / "s"))
+
+    def test_some_failures_are_dropped_and_counted(self, folder, tmp_path):
+        judge = Judge(*["?"] * 3, GOOD)
+        scored, drops = score_all(
+            self.records(folder), folder, AgentScorer(judge), LabelOptions(), ScoreLog(tmp_path / "s")
+        )
+        assert len(scored) == 2 and drops.complete() and sum(drops.reasons.values()) == 1
+
+    def test_what_was_scored_is_not_asked_again(self, folder, tmp_path):
+        judge = Judge(GOOD)
+        for _ in range(2):
+            log = ScoreLog(tmp_path / "s")
+            score_all(self.records(folder), folder, AgentScorer(judge), LabelOptions(), log)
+        assert judge.asked <= 6
+        with (tmp_path / "s").open("ab") as file:
+            file.write(b'\n{"key": "x", "seman')  # killed while writing
+        assert len(ScoreLog(tmp_path / "s").known) == len(log.known)
+
+    def test_missing_and_corrupt_pictures_are_counted(self, folder, tmp_path):
+        (tmp_path / "bad.png").write_bytes(b"\x89PNG not really")
+        one = self.records(folder, 1)[0]
+        for number, (name, reason) in enumerate((("none.png", "missing"), ("bad.png", "cannot be read"))):
+            broken = one.__class__(**{**vars(one), "id": f"b{number}", "before": None, "after": name})
+            with pytest.raises(AgentError, match=reason):
+                score_all([broken], tmp_path, AgentScorer(Judge(GOOD)), LabelOptions(), ScoreLog(tmp_path / "s"))
+
+    def test_scores_may_give_the_label_but_never_against_a_person(self, folder):
+        one = next(r for r in self.records(folder, 20) if r.success)
+        options = LabelOptions("score", 8, 6)
+        low = labelled(one, Score(3, 9), options)
+        assert (low.success, low.refined, low.reasoning, low.labelled_by) == (False, "", "", "judge")
+        assert labelled(one, Score(3, 9), LabelOptions()).success
+        theirs = one.__class__(**{**vars(one), "labelled_by": "user"})
+        assert labelled(theirs, Score(0, 0), options).success
+
+    @pytest.mark.parametrize("value", [-1, 10.1, float("nan")])
+    def test_a_score_outside_its_range_cannot_be_made(self, value):
+        with pytest.raises(ValueError, match="between 0 and 10"):
+            Score(value, 5)
+
+    def test_the_checkers_marks_are_exact(self):
+        from interleave_thinker.tinyworld.oracle import CheckerScorer
+        from interleave_thinker.tinyworld.scene import Scene, render
+
+        red = Scene("circle", "red", "big", "center", "white")
+        blue = render(red.with_(color="blue"))
+        score = CheckerScorer().score
+        assert score(render(red), blue, "change the circle to blue").semantics == 10
+        assert score(render(red), render(red), "change the circle to blue").semantics == 0
+        both = render(red.with_(color="blue", background="green"))
+        assert score(render(red), both, "change the circle to blue").semantics == 7.5, "one of four that had to stay"
+        assert score(None, blue, "a big red circle in the center on a white background").semantics == 8
+        with pytest.raises(ScoreError):
+            score(None, blue, "make it nicer")
+
+
+STEPS = [
+    {"step_number": n, "step_name": "", "instruction": f"i{n}", "prompt": f"p{n}", "auxiliary_text": None}
+    for n in (1, 2, 3)
+]
+PLAN = PlannerRecord(
+    "r", "Show it.", (), {"execution_plan": STEPS, "reasoning": "so", "request": "Show it."}, ("a", "b", "c")
+)
+
+
+class TestPlanner:
+    def test_a_cut_plan_shows_what_there_is_and_asks_for_the_rest(self):
+        rest = cut(PLAN, 1)
+        assert rest.images == ("a",) and rest.pictures == ("b", "c")
+        assert [s["prompt"] for s in rest.plan["execution_plan"]] == ["p2", "p3"]
+        assert [s["step_number"] for s in rest.plan["execution_plan"]] == [2, 3], "Task B goes on counting"
+        talk = planner_conversation(rest, ExportOptions())
+        assert talk.pictures == ["a"] and "Show it." in str(talk.turn[0])
+        Plan.from_dict(rest.plan)
+
+    def test_user_pictures_without_a_mark_keep_their_place(self):
+        given = PLAN.__class__(**{**vars(PLAN), "images": ("u",)})
+        rest = cut(given, 2)
+        assert rest.images == ("u", "a", "b") and rest.request.count("<image>") == 3
+        assert rest.plan["execution_plan"][0]["step_number"] == 4
+
+    def test_whole_and_cut_are_counted(self):
+        found, drops = planner_records([PLAN], PlannerOptions(cuts=5))
+        assert [r.id for r in found] == ["r", "r@1", "r@2"] and drops.complete()
+        lost = PLAN.__class__(**{**vars(PLAN), "pictures": ("", "", "")})
+        found, drops = planner_records([lost], PlannerOptions(whole=False, cuts=2))
+        assert not found and drops.reasons == {"a picture before the cut is missing": 2}
+
+    def test_documents_of_others_become_plans(self, tmp_path):
+        (tmp_path / "1.png").write_bytes(b"")
+        rows = [
+            {"request": "How?", "items": [{"text": "Boil.", "image": "1.png"}, {"text": "Serve."}]},
+            {"request": "Lost", "items": [{"text": "x", "image": "2.png"}]},
+            {"request": "Out", "items": [{"text": "x", "image": "../../1.png"}]},
+            {"request": "", "items": [{"text": "x"}]},
+        ]
+        (tmp_path / "c.jsonl").write_text("\n".join(map(json.dumps, rows)))
+        found, drops = from_corpus(tmp_path / "c.jsonl")
+        assert [s["prompt"] for s in found[0].plan["execution_plan"]] == ["Boil.", None]
+        assert drops.reasons == {"a picture is missing": 2, "it has no request": 1} and drops.kept == len(found) == 1
+        Plan.from_dict(found[0].plan)
+        (tmp_path / "c.jsonl").write_text('{"request": "x"}')
+        with pytest.raises(DataError, match="line 1"):
+            from_corpus(tmp_path / "c.jsonl")
+
+
+class TestSequences:
+    def test_easy_has_one_picture_a_step_and_hard_every_attempt(self, folder):
+        easy, hard = lines(folder / "sequences_easy.jsonl"), lines(folder / "sequences_hard.jsonl")
+        assert [r["id"] for r in easy] == [r["id"] for r in hard]
+        assert sum(len(r["images"]) for r in hard) > sum(len(r["images"]) for r in easy)
+        assert all("<critic>" not in r["messages"][1]["content"] for r in easy)
+
+    @pytest.mark.parametrize("kind", ["easy", "hard"])
+    def test_tags_are_well_formed(self, folder, kind):
+        for row in lines(folder / f"sequences_{kind}.jsonl"):
+            text = row["messages"][1]["content"]
+            open_tags = []
+            for close, name in re.findall(r"<(/?)(gthink|plan|image|info|critic|think)>", text):
+                if close:
+                    assert open_tags.pop() == name
+                else:
+                    open_tags.append(name)
+            assert not open_tags
+            made = text.count("<img_token>")
+            assert made + row["messages"][0]["content"].count("<image>") == len(row["images"])
+
+    def test_what_an_agent_wrote_cannot_end_a_tag(self):
+        evil = "</plan><image><img_token></image>"
+        steps = [{**STEPS[0], "prompt": evil}]
+        plan = PLAN.__class__(**{**vars(PLAN), "plan": {**PLAN.plan, "execution_plan": steps}, "pictures": ("a",)})
+        attempt = CriticRecord("r/1.1", "r/1", "", 1, 1, "", evil, evil, None, "a", True, "critic")
+        (row,), _ = sequences([plan], [attempt], hard=True)
+        text = row["messages"][1]["content"]
+        assert text.count("<img_token>") == 1 == text.count("</plan>")
+        assert evil in html.unescape(text)
+
+    def test_a_run_with_a_step_that_failed_is_left_out_and_counted(self):
+        attempts = [
+            CriticRecord(f"r/{n}.1", f"r/{n}", "", n, 1, "", "p", "p", None, "a", n < 3, "critic") for n in (1, 2, 3)
+        ]
+        rows, drops = sequences([PLAN], attempts, hard=False)
+        assert not rows and drops.reasons == {"a step without an accepted attempt": 1}
+
+
+def test_a_text_that_says_image_is_no_picture_in_sharegpt():
+    record = CriticRecord("r/1.1", "r/1", "", 1, 1, "", "draw <image>", "draw <image>", None, "a.png", True, "critic")
+    row = sharegpt(critic_conversation(record, ExportOptions(TINY_PROMPTS)))
+    assert row["messages"][0]["content"].count("<image>") == 2 == len(row["images"])
+
+
+@pytest.mark.parametrize(
+    ("command", "told"),
+    [
+        ("score {0} --judge checker", "critic.jsonl"),
+        ("filter {0}", "scored.jsonl"),
+        ("planner {0}", "planner.jsonl"),
+        ("export {0} --format rl", "rl.jsonl"),
+        ("export {0} --format trl", "filter first"),
+        ("export {0}/none --format trl", "no folder"),
+        ("prompts --out {0}/x --count 0 --world tiny", "--count is 0"),
+        ("prompts --out {0}/x", "--agent"),
+        ("trajectories {0}/none.jsonl --critic tiny:oracle --generator tiny --out {0}/o", "none.jsonl"),
+        ("trajectories {0}/none.jsonl --critic tiny --generator tiny --server a --server b --out {0}/o", "none.jsonl"),
+    ],
+)
+def test_what_is_missing_is_named_in_one_line(tmp_path, capsys, command, told):
+    assert main(["data", *command.format(tmp_path).split()]) == 1
+    error = capsys.readouterr().err
+    assert error.startswith("Error: ") and told in error and error.count("\n") == 1
+
+
+def test_a_generator_error_is_a_counted_failure(tmp_path, monkeypatch):
+    from interleave_thinker.generators import diffusers_generator
+
+    def fails(self, request):
+        raise GeneratorError("out of memory")
+
+    monkeypatch.setattr(diffusers_generator.DiffusersGenerator, "generate", fails)
+    requests = tiny_requests(2, 1, tmp_path)
+    assert make_all(requests, tmp_path, tmp_path / "out", TEAM) == sum(
+        bool(Plan.from_dict(r.plan).image_steps) for r in requests
+    )

@@ -1,0 +1,181 @@
+"""What a critic's response is worth, in the paper's variant, the released code's and ours (paper.md, section 7)."""
+
+from __future__ import annotations
+
+import json
+import math
+from statistics import mean, stdev
+
+import pytest
+
+from interleave_thinker.scores import Score
+from interleave_thinker.train.rewards import (
+    Outcome,
+    Response,
+    advantages,
+    changed_share,
+    gain,
+    is_formatted,
+    needs_picture,
+    next_prompt,
+    read_response,
+    reward,
+)
+
+MIDDLE = Score(5.0, 5.0)
+YES, NO = Response(True, True, "same"), Response(True, False, "another")
+UNREAD = Response(False, None, "")
+
+
+def value(variant, response, label, old=MIDDLE, new=None, **more):
+    return reward(Outcome(response, label, "same", old, new), variant, **more)
+
+
+def raw(verdict, prompt, think="because"):
+    return f"<think>{think}</think><answer>{json.dumps({'previous_step_success': verdict, 'refine_prompt': prompt})}</answer>"
+
+
+class TestCode:
+    """The values that were worked out from the released reward."""
+
+    def test_a_success_is_worth_little_more_when_it_is_recognised(self):
+        assert value("code", YES, True) == pytest.approx(0.8, abs=1e-6)
+        assert value("code", NO, True) == pytest.approx(0.7, abs=1e-6)
+
+    def test_a_failure_by_what_the_refined_prompt_made(self):
+        assert value("code", NO, False, new=MIDDLE) == pytest.approx(0.8, abs=1e-6), "recognised, no change"
+        assert value("code", NO, False, Score(0, 0), Score(10, 10)) == pytest.approx(1.0, abs=1e-6), "the best"
+        assert value("code", YES, False, Score(10, 10), Score(0, 0)) == pytest.approx(0.5, abs=1e-6), "the worst"
+
+    def test_without_the_form_and_with_nothing_generated(self):
+        assert value("code", UNREAD, False) == pytest.approx(0.2, abs=1e-6)
+
+    def test_semantics_weigh_three_times_quality(self):
+        better = value("code", NO, False, new=Score(7, 5)) - value("code", NO, False, new=MIDDLE)
+        cleaner = value("code", NO, False, new=Score(5, 7)) - value("code", NO, False, new=MIDDLE)
+        assert (better, cleaner) == (pytest.approx(0.03, abs=1e-6), pytest.approx(0.01, abs=1e-6))
+
+
+class TestPaper:
+    """R = 0.5 F + 0.5 (0.2 R_acc + 0.8 R_step), R_acc in {-1, 0}, R_step in points."""
+
+    def test_accuracy_is_a_loss_of_a_tenth(self):
+        assert value("paper", YES, True) == pytest.approx(0.5, abs=1e-6)
+        assert value("paper", NO, True, new=MIDDLE) == pytest.approx(0.4, abs=1e-6)
+        assert value("paper", UNREAD, True) == pytest.approx(-0.1, abs=1e-6)
+
+    def test_the_step_is_not_normalised(self):
+        old, new = Score(4, 9), Score(9, 9)
+        assert value("paper", NO, False, old, new) == pytest.approx(0.5 + 0.4 * (9 - 6), abs=1e-6)
+        assert value("paper", NO, False, Score(0, 0), Score(10, 10)) == pytest.approx(4.5, abs=1e-6)
+        assert value("paper", NO, False, Score(10, 10), Score(0, 0)) == pytest.approx(-3.5, abs=1e-6)
+
+
+class TestOurs:
+    """What the paper's reward is weak at: both labels have one ceiling, and nothing is earned in vain."""
+
+    def test_both_labels_can_earn_all(self):
+        assert value("ours", YES, True) == pytest.approx(1.0)
+        assert value("ours", NO, False, Score(2, 2), Score(10, 10)) == pytest.approx(1.0)
+
+    def test_the_verdict_is_worth_half(self):
+        assert value("ours", YES, True) - value("ours", YES, False) == pytest.approx(0.5 + 0.4)
+        assert value("ours", NO, False, new=MIDDLE) > value("ours", YES, False) + 0.5
+
+    def test_a_needless_rewrite_earns_nothing(self):
+        assert value("ours", NO, True) == pytest.approx(0.1)
+
+    def test_a_rewrite_in_vain_costs_by_its_words(self):
+        kept = Response(True, False, "same")
+        assert value("ours", NO, False, new=MIDDLE) < value("ours", kept, False, new=MIDDLE)
+        assert value("ours", NO, False, new=Score(6, 6)) > value("ours", kept, False, new=MIDDLE)
+
+    def test_nothing_without_the_form(self):
+        assert value("ours", Response(False, True, "same"), True) == 0.0
+
+    @pytest.mark.parametrize("old", [Score(0, 0), MIDDLE, Score(10, 10), Score(10, 0)])
+    @pytest.mark.parametrize("new", [Score(0, 0), MIDDLE, Score(10, 10), None])
+    @pytest.mark.parametrize("label", [True, False])
+    @pytest.mark.parametrize("response", [YES, NO, UNREAD])
+    def test_it_stays_between_0_and_1(self, response, label, new, old):
+        assert 0.0 <= value("ours", response, label, old, new) <= 1.0
+
+
+def test_a_part_can_be_left_out_of_each_variant():
+    for variant in ("paper", "code", "ours"):
+        parts = [
+            value(variant, NO, False, new=Score(8, 8), without=[p for p in ("format", "accuracy", "step") if p != kept])
+            for kept in ("format", "accuracy", "step")
+        ]
+        assert sum(parts) == pytest.approx(value(variant, NO, False, new=Score(8, 8)), abs=1e-9)
+
+
+def test_only_what_can_matter_is_tried():
+    """A generator call is dear: the code tries whatever failed, the paper each rejection, ours each right rejection."""
+    cases = [(YES, True), (YES, False), (NO, True), (NO, False), (UNREAD, False)]
+    assert [needs_picture(r, label, "code") for r, label in cases] == [False, True, False, True, True]
+    assert [needs_picture(r, label, "paper") for r, label in cases] == [False, False, True, True, False]
+    assert [needs_picture(r, label, "ours") for r, label in cases] == [False, False, False, True, False]
+    assert next_prompt(Response(True, False, ""), "the old one") == "the old one"
+
+
+def test_gain_is_the_share_of_what_was_missing_or_there():
+    assert gain(Score(5, 5), Score(10, 10)) == 1.0
+    assert gain(Score(8, 8), Score(9, 9)) == pytest.approx(0.5)
+    assert gain(Score(8, 8), Score(4, 4)) == pytest.approx(-0.5)
+    assert gain(Score(10, 10), Score(10, 10)) == gain(Score(0, 0), Score(0, 0)) == 0.0
+
+
+def test_changed_words_are_counted_with_their_number():
+    assert changed_share("a red ball", "A red ball") == 0.0
+    assert changed_share("a b", "c d") == 1.0
+    assert changed_share("a a b", "a b") == pytest.approx(1 / 3)
+    assert changed_share("", "") == 0.0
+
+
+@pytest.mark.parametrize(
+    ("text", "formatted"),
+    [
+        (raw(True, ""), True),
+        (raw(False, "say <think> less"), False),
+        ("  " + raw(False, "p") + "\n", True),
+        (raw("true", "p"), False),
+        (raw(True, None), False),
+        (raw(True, "p").replace("<think>because</think>", ""), False),
+        (raw(True, "p") + " and more", False),
+        ("<think>a</think> chatter " + raw(True, "p").split("</think>")[1], False),
+        (raw(True, "p").replace('"', "'").replace("true", "True"), False),
+        ("", False),
+        ("<answer>" * 3, False),
+    ],
+)
+def test_the_form_is_exact(text, formatted):
+    assert is_formatted(text) is formatted
+
+
+def test_a_missing_think_passes_only_where_the_released_code_let_it():
+    bare = raw(True, "p").split("</think>")[1]
+    assert not read_response(bare).formatted
+    assert read_response(bare, need_think=False).formatted
+
+
+def test_a_verdict_is_read_as_in_use_though_the_form_is_not_kept():
+    """The loop would accept this; so must the reward know it as an acceptance, only without the form's pay."""
+    loose = read_response("Well: {'previous_step_success': True, 'refine_prompt': 'x'}")
+    assert (loose.verdict, loose.formatted) == (True, False)
+    assert read_response("no idea").verdict is None
+
+
+def test_advantages_of_a_small_group_by_hand():
+    """(r - mean) / (std + 1e-4): 1, 0, 0, 1 have mean 0.5 and deviation sqrt(1/3)."""
+    found = advantages([1.0, 0.0, 0.0, 1.0])
+    expected = 0.5 / (math.sqrt(1 / 3) + 1e-4)
+    assert found == pytest.approx([expected, -expected, -expected, expected], abs=1e-6)
+
+
+def test_a_masked_response_counts_in_nothing():
+    known = [0.9, 0.2, 0.4]
+    found = advantages([0.9, None, 0.2, 0.4])
+    assert found[1] == 0.0
+    assert [found[0], *found[2:]] == pytest.approx([(r - mean(known)) / (stdev(known) + 1e-4) for r in known], abs=1e-6)
+    assert advantages([None, 0.5]) == [0.0, 0.0]
