@@ -1,0 +1,432 @@
+"""SFT, GRPO and adapters on the real tiny critic: what is learned, what is masked, and what a kill costs."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from interleave_thinker.agents.base import Message, Sampling
+from interleave_thinker.agents.transformers_agent import load_agent
+from interleave_thinker.cli import main
+from interleave_thinker.errors import AgentError, ConfigError, GeneratorError
+from interleave_thinker.generators.choose import GeneratorChoice
+from interleave_thinker.scores import Score, ScoreError
+from interleave_thinker.tinyworld.lessons import PROMPTS, critic_lesson, rendered_case
+from interleave_thinker.tinyworld.oracle import CheckerScorer
+from interleave_thinker.train import grpo, models
+from interleave_thinker.train.adapters import export_comfy, merge
+from interleave_thinker.train.grpo import CriticReward, GrpoOptions, train_critic
+from interleave_thinker.train.models import ModelOptions, TrainError
+from interleave_thinker.train.rewards import advantages
+from interleave_thinker.train.rollouts import Rollouts, Trial
+from interleave_thinker.train.rows import sft_rows, states
+from interleave_thinker.train.sft import SftOptions, fine_tune
+
+CRITIC = Path(__file__).parents[2] / "interleave_thinker" / "tinyworld" / "weights" / "critic"
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory):
+    """Twelve judged attempts on rendered pictures, as `data export` writes them."""
+    folder = tmp_path_factory.mktemp("rows")
+    (folder / "images").mkdir()
+    rng, sft, rl = random.Random(7), [], []
+    for n in range(12):
+        case = rendered_case(rng)
+        names = []
+        for kind, image in (("before", case.before_image), ("after", case.after_image)):
+            if image is not None:
+                image.save(folder / "images" / f"{n}-{kind}.png")
+            names.append(f"images/{n}-{kind}.png" if image is not None else "data/interleave/white.png")
+        lesson = critic_lesson(case, PROMPTS)
+        (folder / "data" / "interleave").mkdir(parents=True, exist_ok=True)
+        Image.new("RGB", (64, 64), "white").save(folder / "data" / "interleave" / "white.png")
+        content = [{"type": "image"}, {"type": "image"}, {"type": "text", "text": lesson.parts[2]}]
+        reply = [{"type": "text", "text": lesson.reply}]
+        sft.append({"prompt": [{"role": "user", "content": content}],
+                    "completion": [{"role": "assistant", "content": reply}], "images": names})  # fmt: skip
+        score = CheckerScorer().score(case.before_image, case.after_image, case.prompt)
+        rl.append({"id": str(n), "origin_prompt": case.prompt, "rewritten_prompt": case.used,
+                   "origin_image_path": names[0], "edited_image_path": names[1],
+                   "evaluation": {"semantics": score.semantics, "quality": score.quality, "success": case.right}})  # fmt: skip
+    (folder / "critic_sft.jsonl").write_text("\n".join(map(json.dumps, sft)) + "\n")
+    (folder / "critic_rl.jsonl").write_text("\n".join(map(json.dumps, rl)) + "\n")
+    return folder
+
+
+def options(data, out, **more):
+    base = ModelOptions(CRITIC, lora_rank=more.pop("lora_rank", 0))
+    return SftOptions(base, data / "critic_sft.jsonl", out, batch=4, learning_rate=5e-4, log_every=1, **more)
+
+
+def losses(out):
+    return [float(e["loss"]) for e in json.loads((out / "history.json").read_text()) if "loss" in e]
+
+
+class TestSft:
+    @pytest.fixture(scope="class")
+    def trained(self, data, tmp_path_factory):
+        out = tmp_path_factory.mktemp("full")
+        fine_tune(options(data, out, steps=8, save_every=4), lambda line: None)
+        return out
+
+    def test_it_learns_and_the_result_is_an_agent(self, trained):
+        found = losses(trained)
+        assert len(found) == 8 and found[-1] < found[0]
+        agent = load_agent(trained / "model", device="cpu")
+        assert agent.prompts == str(trained / "model" / "prompts"), "the texts that it was trained with go along"
+
+    def test_the_vision_tower_is_frozen_unless_asked(self, trained):
+        from safetensors.torch import load_file
+
+        before, after = (load_file(f / "model.safetensors") for f in (CRITIC, trained / "model"))
+        seen = [k for k in before if "visual" in k]
+        assert seen and all((before[k].float() == after[k].float()).all() for k in seen)
+        assert any((before[k].float() != after[k].float()).any() for k in before if "language_model" in k)
+
+    def test_a_training_that_is_there_is_not_written_over(self, data, trained):
+        with pytest.raises(TrainError, match="--resume"):
+            fine_tune(options(data, trained, steps=8), lambda line: None)
+
+    def test_the_loss_is_on_the_reply_only(self, data):
+        """What was asked is masked: the labels that are left spell the reply and nothing else."""
+        from trl.trainer.sft_trainer import DataCollatorForVisionLanguageModeling
+
+        _, processor = models.load_model(ModelOptions(CRITIC))
+        collate = DataCollatorForVisionLanguageModeling(processor, completion_only_loss=True)
+        from interleave_thinker.train.rows import dataset
+
+        row = dataset(sft_rows(data / "critic_sft.jsonl")[0])[0]
+        reply = row["completion"][0]["content"][0]["text"]
+        labels = collate([row])["labels"][0]
+        assert processor.tokenizer.decode(labels[labels != -100]).strip() == f"{reply}<|im_end|>"
+
+    def test_a_lora_adapter_learns_on_frozen_weights_and_merges_to_the_same_replies(self, data, tmp_path):
+        fine_tune(options(data, tmp_path / "l", steps=6, lora_rank=8), lambda line: None)
+        adapter = tmp_path / "l" / "model"
+        assert (adapter / "adapter_model.safetensors").is_file() and not (adapter / "model.safetensors").exists()
+        merge(CRITIC, adapter, tmp_path / "merged", "float32")
+        row = sft_rows(data / "critic_sft.jsonl")[0][0]
+        pictures = [Image.open(p).convert("RGB") for p in row["images"]]
+        asked = [Message("user", (*pictures, row["prompt"][0]["content"][2]["text"]))]
+        one, two, bare = (
+            load_agent(folder, adapter=extra, device="cpu")
+            for folder, extra in ((CRITIC, adapter), (tmp_path / "merged", None), (CRITIC, None))
+        )
+        replies = [a.complete(asked, Sampling(80)).text for a in (one, two)]
+        assert replies[0] == replies[1] != ""
+        assert one.base is bare.base, "the same weights in memory"
+        before = bare.complete(asked, Sampling(80)).text
+        one.complete(asked, Sampling(80))
+        assert bare.complete(asked, Sampling(80)).text == before, "an agent without adapter is not touched by another's"
+        with pytest.raises(TrainError, match="not empty"):
+            merge(CRITIC, adapter, tmp_path / "merged")
+
+    def test_two_roles_are_two_adapters_on_one_base(self, data, tmp_path):
+        """Each speaks as if it were alone, in any order."""
+        found = {}
+        for name, seed in (("planner", 1), ("critic", 2)):
+            fine_tune(
+                replace(options(data, tmp_path / name, steps=5, lora_rank=4, seed=seed), learning_rate=2e-2),
+                lambda line: None,
+            )
+            found[name] = tmp_path / name / "model"
+        asked = [Message("user", (Image.new("RGB", (64, 64)), Image.new("RGB", (64, 64)), "want a\ngot b"))]
+        alone = {
+            n: load_agent(CRITIC, adapter=f, device="cpu").complete(asked, Sampling(40)).text for n, f in found.items()
+        }
+        both = {n: load_agent(CRITIC, adapter=f, device="cpu") for n, f in found.items()}
+        assert both["planner"].base is both["critic"].base
+        assert alone["planner"] != alone["critic"]
+        for name in ("critic", "planner", "critic"):
+            assert both[name].complete(asked, Sampling(40)).text == alone[name]
+
+
+SCRIPT = """
+import sys
+from pathlib import Path
+from interleave_thinker.cli import main
+sys.exit(main(sys.argv[1:]))
+"""
+
+
+def command(data, out, *more):
+    return ["sft", "critic", "--data", str(data), "--model", str(CRITIC), "--out", str(out), "--batch", "4",
+            "--learning-rate", "5e-4", "--log-every", "1", *more]  # fmt: skip
+
+
+def environment():
+    return {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(Path(__file__).parents[2])}
+
+
+def test_a_training_that_is_killed_goes_on_with_the_same_losses(data, tmp_path):
+    """SIGKILL after the checkpoint of step 3: with --resume the curve is that of an undisturbed run."""
+    more = ("--steps", "8", "--save-every", "3")
+    assert main(command(data, tmp_path / "whole", *more)) == 0
+    killed = subprocess.Popen(
+        [sys.executable, "-c", SCRIPT, *command(data, tmp_path / "cut", *more)], env=environment()
+    )
+    checkpoint = tmp_path / "cut" / "checkpoints" / "checkpoint-3" / "trainer_state.json"
+    ends = time.monotonic() + 240
+    while not checkpoint.exists() and time.monotonic() < ends and killed.poll() is None:
+        time.sleep(0.01)
+    killed.send_signal(signal.SIGKILL)
+    killed.wait()
+    assert checkpoint.exists()
+    shutil.rmtree(tmp_path / "cut" / "model", ignore_errors=True)
+    assert main(command(data, tmp_path / "cut", *more, "--resume")) == 0
+    whole, resumed = losses(tmp_path / "whole"), losses(tmp_path / "cut")
+    assert len(whole) == len(resumed) == 8
+    assert resumed == pytest.approx(whole, rel=2e-3)
+
+
+def test_two_processes_learn_what_one_does(data, tmp_path):
+    """The same rows in a step, once 4 on one process and once 2 on each of two. Not bit for bit: the loss of two
+    processes is the mean of their means, that of one the mean over all tokens."""
+    more = ("--steps", "4", "--learning-rate", "1e-4")
+    assert main(command(data, tmp_path / "one", *more)) == 0
+    two = [*command(data, tmp_path / "two", *more), "--batch", "2"]
+    script = tmp_path / "run.py"
+    script.write_text(SCRIPT)
+    launch = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node=2", "--master_port=0", "--standalone"]
+    done = subprocess.run([*launch, str(script), *two], env=environment(), capture_output=True, text=True, timeout=400)
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert losses(tmp_path / "two") == pytest.approx(losses(tmp_path / "one"), rel=1e-2)
+
+
+class TestRows:
+    """Hours of training start only on rows that can be used."""
+
+    @pytest.mark.parametrize(
+        ("line", "told"),
+        [
+            ("{", "line 1 is not valid JSON"),
+            ("{}", "prompt, completion and images"),
+            ('{"prompt": 1, "completion": 2, "images": []}', "lists of"),
+            (
+                '{"prompt": [{"role": "user", "content": [{"type": "image"}]}], "completion": [], "images": []}',
+                "1 image",
+            ),
+            ('{"prompt": [], "completion": [], "images": []}', "empty"),
+            ('{"prompt": [], "completion": [], "images": [], "more": 1}', "prompt, completion and images"),
+        ],
+    )
+    def test_a_wrong_row_is_named_by_its_line(self, tmp_path, line, told):
+        (tmp_path / "rows.jsonl").write_text(line)
+        with pytest.raises(TrainError, match=told):
+            sft_rows(tmp_path / "rows.jsonl")
+
+    @pytest.mark.parametrize(
+        ("change", "told"),
+        [
+            ({"origin_prompt": None}, "origin_prompt"),
+            ({"evaluation": {"semantics": 11, "quality": 1, "success": True}}, "semantics is 11"),
+            ({"evaluation": {"semantics": 1, "quality": 1, "success": "yes"}}, "success"),
+            ({"evaluation": None}, "evaluation"),
+        ],
+    )
+    def test_a_wrong_state_is_named(self, data, tmp_path, change, told):
+        row = json.loads((data / "critic_rl.jsonl").read_text().splitlines()[0])
+        (tmp_path / "s.jsonl").write_text(json.dumps({**row, **change}))
+        with pytest.raises(TrainError, match=told):
+            states(tmp_path / "s.jsonl", None)
+
+    def test_missing_and_corrupt_pictures_are_left_out_and_counted(self, data, tmp_path):
+        shutil.copytree(data, tmp_path / "d")
+        (tmp_path / "d" / "images" / "0-after.png").unlink()
+        whole = (tmp_path / "d" / "images" / "1-after.png").read_bytes()
+        (tmp_path / "d" / "images" / "1-after.png").write_bytes(whole[: len(whole) // 2])
+        for read, name in ((sft_rows, "critic_sft.jsonl"), (lambda p: states(p, None), "critic_rl.jsonl")):
+            rows, dropped = read(tmp_path / "d" / name)
+            assert len(rows) == 10 and dropped == {"a picture is missing": 1, "a picture cannot be read": 1}
+
+    def test_an_empty_file_and_a_missing_one_are_errors(self, tmp_path):
+        (tmp_path / "e.jsonl").write_text("\n")
+        with pytest.raises(TrainError, match="it is empty"):
+            sft_rows(tmp_path / "e.jsonl")
+        with pytest.raises(TrainError, match="Cannot read"):
+            states(tmp_path / "none.jsonl", None)
+
+    def test_a_full_disk_is_one_line(self, data, tmp_path, monkeypatch):
+        def full(*args, **kwargs):
+            raise OSError(28, "No space left on device")
+
+        monkeypatch.setattr("transformers.Trainer.save_model", full)
+        with pytest.raises(TrainError, match="No space left"):
+            fine_tune(options(data, tmp_path, steps=2, save_every=1), lambda line: None)
+
+
+class Painter:
+    """A generator that paints one colour; some calls fail, some never end."""
+
+    name = "painter"
+
+    def __init__(self, fails=(), slow=()):
+        self.fails, self.slow, self.asked = set(fails), set(slow), []
+
+    def generate(self, request):
+        self.asked.append(request.prompt)
+        if request.prompt in self.fails:
+            raise GeneratorError("the server is down")
+        if request.prompt in self.slow:
+            time.sleep(3)
+        return Image.new("RGB", request.size or (8, 8), "red")
+
+
+class Eight:
+    name = "eight"
+
+    def score(self, before, after, instruction):
+        if instruction == "unscorable":
+            raise ScoreError("no marks")
+        return Score(8, 8)
+
+
+def reply(verdict, prompt):
+    answer = json.dumps({"previous_step_success": verdict, "refine_prompt": prompt})
+    return [{"role": "assistant", "content": f"<think>x</think><answer>{answer}</answer>"}]
+
+
+class TestReward:
+    @pytest.fixture
+    def state(self, tmp_path):
+        Image.new("RGB", (32, 24), "blue").save(tmp_path / "a.png")
+        return {"id": "1", "prompt": "p", "used": "u", "before": None, "after": str(tmp_path / "a.png"),
+                "semantics": 4.0, "quality": 4.0, "success": False}  # fmt: skip
+
+    def values(self, painter, state, *replies, **more):
+        rollouts = Rollouts(painter, Eight(), workers=4, timeout=1.0, pause=0.0)
+        metrics = {}
+        found = CriticReward(rollouts, "ours")(
+            [None] * len(replies), replies, state=[json.dumps({**state, **more})] * len(replies),
+            log_metric=metrics.__setitem__,
+        )  # fmt: skip
+        return found, rollouts, metrics
+
+    def test_a_response_is_paid_by_the_picture_that_its_prompt_made(self, state):
+        found, _, metrics = self.values(Painter(), state, reply(False, "better"), reply(True, ""))
+        assert found == [pytest.approx(0.1 + 0.5 + 0.4 * (1 + 4 / 6) / 2), pytest.approx(0.1)]
+        assert metrics["critic/right"] == 0.5 and metrics["critic/tried"] == 0.5
+
+    def test_one_failed_generation_is_masked_and_the_group_goes_on(self, state):
+        painter = Painter(fails={"bad"})
+        found, rollouts, metrics = self.values(painter, state, *(reply(False, p) for p in ("good", "bad", "fine")))
+        assert found[1] is None and found[0] == found[2] > 0
+        assert painter.asked.count("bad") == 3, "it is tried again before it is given up"
+        assert (rollouts.tally.failed, metrics["critic/masked"]) == (1, pytest.approx(1 / 3))
+        assert rollouts.tally.reasons == {"the server is down": 3}
+
+    def test_a_slow_generation_is_masked(self, state):
+        found, rollouts, _ = self.values(Painter(slow={"slow"}), state, reply(False, "slow"), reply(False, "good"))
+        assert found[0] is None and found[1] is not None and rollouts.tally.late == 1
+
+    def test_a_judge_that_cannot_say_is_masked(self, state):
+        found, rollouts, _ = self.values(Painter(), state, reply(False, "x"), prompt="unscorable")
+        assert found == [None] and rollouts.tally.unscored == 1
+
+    def test_the_same_prompt_is_tried_once(self, state):
+        painter = Painter()
+        found, _, _ = self.values(painter, state, *[reply(False, "same")] * 4)
+        assert painter.asked == ["same"] and len(set(found)) == 1
+
+    def test_nothing_is_generated_for_an_acceptance(self, state):
+        painter = Painter()
+        self.values(painter, state, reply(True, "x"), reply(True, "y"), success=True)
+        assert painter.asked == []
+
+    def test_a_picture_from_text_has_the_size_of_the_attempt(self, state):
+        trial = Trial("p", "r", None, state["after"])
+        assert trial.request(5).size == (32, 24) and trial.request(5).seed == 5 and not trial.request(5).references
+
+
+class TestGrpo:
+    def options(self, data, out, **more):
+        return GrpoOptions(
+            ModelOptions(CRITIC, lora_rank=more.pop("lora_rank", 0)), data / "critic_rl.jsonl", out, GeneratorChoice("tiny"),
+            group=4, batch=8, accumulate=1, steps=2, learning_rate=1e-4, max_tokens=120, temperature=1.3, **more,
+        )  # fmt: skip
+
+    def test_it_runs_on_the_real_generator_and_checker_and_gives_an_agent(self, data, tmp_path, monkeypatch):
+        """Rollout, one picture each, score, masked mean: the trainer's advantages are those that `advantages` says."""
+        seen, real = [], CriticReward.__call__
+
+        def watched(self, prompts, completions, state, **more):
+            values = real(self, prompts, completions, state, **more)
+            values[1] = None  # as if its picture had failed
+            seen.append(values)
+            return values
+
+        monkeypatch.setattr(CriticReward, "__call__", watched)
+        trainers = []
+        run = models.run
+        monkeypatch.setattr(grpo, "run", lambda trainer, *rest: (trainers.append(trainer), run(trainer, *rest)))
+        folder = train_critic(self.options(data, tmp_path / "g", kl=0.01), CheckerScorer(), lambda line: None)
+        assert load_agent(folder, device="cpu").prompts
+        logged = list(trainers[0]._logs["advantages"])
+        by_hand = [a for values in seen for g in (values[:4], values[4:]) for a in advantages(g)]
+        assert [0.0 if math.isnan(a) else a for a in logged[-8:]] == pytest.approx(by_hand[-8:], abs=1e-4)
+        history = json.loads((tmp_path / "g" / "history.json").read_text())
+        assert all(e["critic/masked"] >= 0 for e in history if "critic/masked" in e)
+        assert json.loads((tmp_path / "g" / "rollouts.json").read_text())["failed"] == 0
+
+    def test_a_group_needs_two_and_a_batch_whole_groups(self, data, tmp_path):
+        with pytest.raises(ConfigError, match="at least 2"):
+            replace(self.options(data, tmp_path), group=1)
+        with pytest.raises(ConfigError, match="multiple of group"):
+            replace(self.options(data, tmp_path), batch=6)
+
+
+def test_export_joins_shards_into_one_file(tmp_path):
+    from safetensors import safe_open
+    from transformers import Qwen3VLForConditionalGeneration
+
+    model = Qwen3VLForConditionalGeneration.from_pretrained(CRITIC)
+    model.save_pretrained(tmp_path / "m", max_shard_size="2MB")
+    assert len(list((tmp_path / "m").glob("*.safetensors"))) > 2
+    told = export_comfy(tmp_path / "m", tmp_path / "one.safetensors")
+    assert "192 wide" in told, "stock Load CLIP does not know this size, and that is said"
+    with safe_open(tmp_path / "one.safetensors", "pt") as file:
+        names = set(file.keys())
+    assert names == set(model.state_dict()) - {"lm_head.weight"}
+    for bad, reason in ((tmp_path / "one.safetensors", "already"), (tmp_path / "x.bin", r"\.safetensors")):
+        with pytest.raises(TrainError, match=reason):
+            export_comfy(tmp_path / "m", bad)
+    next(iter((tmp_path / "m").glob("*.safetensors"))).unlink()
+    with pytest.raises(AgentError, match="lacks 1 of"):
+        export_comfy(tmp_path / "m", tmp_path / "two.safetensors")
+
+
+@pytest.mark.parametrize(
+    ("line", "told"),
+    [
+        ("sft critic --data {d} --model {d}/none --out {d}/o", "no model folder"),
+        ("sft critic --data {d}/none --model {c} --out {d}/o", "Cannot read"),
+        ("grpo --data {d} --model {c} --out {d}/o --generator tiny --judge checker --group 3", "multiple of group"),
+        ("grpo --data {d} --model {c} --out {d}/o --generator tiny --judge checker --server a --server b", "--ray"),
+        ("adapters merge {c} {d} --out {d}/m", "adapter_config.json"),
+    ],
+)
+def test_what_is_wrong_is_one_line(data, tmp_path, capsys, line, told):
+    assert main(line.format(d=data, c=CRITIC).split()) == 1
+    error = capsys.readouterr().err.strip().splitlines()[-1]
+    assert error.startswith("Error: ") and told in error
+
+
+@pytest.mark.parametrize("name", ["sft critic", "grpo"])
+def test_a_dry_run_says_what_it_takes_and_writes_nothing(data, tmp_path, capsys, name):
+    more = " --generator tiny --judge checker" if name == "grpo" else ""
+    assert main(f"{name} --data {data} --model {CRITIC} --out {tmp_path}/o --dry-run{more}".split()) == 0
+    out = capsys.readouterr().out
+    assert "12 " in out and "steps" in out and "GB" in out and not (tmp_path / "o").exists()
