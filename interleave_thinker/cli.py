@@ -7,7 +7,7 @@ interleave-thinker parse plan|judgment FILE
 interleave-thinker prompts import CLONE --to FOLDER
 interleave-thinker tinyworld install | train | attempts | average | eval
 interleave-thinker data prompts | trajectories | from-runs | score | filter | planner | export
-interleave-thinker sft planner | critic, grpo, adapters merge | export-comfy
+interleave-thinker sft planner | critic, grpo, adapters merge | export-comfy, ablate
 interleave-thinker bench ueval | comm | wise | rise | viescore | tiny
 """
 
@@ -39,7 +39,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     from .tinyworld.commands import add_commands as add_tinyworld
 
     add_tinyworld(commands)
-    for part in ("data", "train", "bench"):
+    for part in ("data", "train", "ablate", "bench"):
         try:
             module = importlib.import_module(f".{part}.commands", __package__)
         except ModuleNotFoundError as error:  # the registry's archive leaves them out

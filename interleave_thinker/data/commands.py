@@ -18,7 +18,7 @@ from ..generators.choose import HELP as GENERATOR_HELP
 from ..generators.choose import LOCAL
 from ..settings_file import add_config, save_options
 from ..store import write_atomically
-from .export import OnAccept
+from .export import ExportOptions, OnAccept
 from .filters import FilterOptions, Trend
 from .planning import Words
 from .prompts import DEFAULT_COUNT
@@ -361,7 +361,10 @@ def _add_export(what: Any) -> None:
     export.add_argument("--format", action="append", choices=["trl", "sharegpt", "rl", "easy", "hard"], required=True)
     export.add_argument("--prompts", type=Path, help="folder of the prompt texts that the model is to know")
     export.add_argument("--on-accept", choices=get_args(OnAccept), default="repeat", help="refined prompt of a success")
-    export.add_argument("--source", help="records for the critic instead of sft.jsonl, such as scored.jsonl")
+    export.add_argument("--source", help="records for the critic instead of sft.jsonl, such as critic.jsonl")
+    export.add_argument(
+        "--name", help="with --source: the export's name instead of critic_sft; nothing else is written"
+    )
     _common(export, _export)
 
 
@@ -374,7 +377,10 @@ def _export(options: argparse.Namespace) -> None:
         print(f"Would write {', '.join(options.format)} into {options.data}; no calls")
         return
     save_options(options, options.data / "export.config.yaml")
-    for line in export_all(options.data, options.format, options.prompts, options.on_accept, options.source):
+    if (options.source is None) != (options.name is None):
+        raise DataError("--source and --name go together: other records under another name.")
+    chosen = ExportOptions(options.prompts, options.on_accept)
+    for line in export_all(options.data, options.format, chosen, options.source, options.name):
         print(line)
 
 

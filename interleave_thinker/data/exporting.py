@@ -10,7 +10,6 @@ from ..store import write_atomically
 from .export import (
     Conversation,
     ExportOptions,
-    OnAccept,
     critic_conversation,
     planner_conversation,
     sequences,
@@ -25,22 +24,25 @@ from .records import CRITIC_FILE, PLANNER_FILE, CriticRecord, DataError, Planner
 
 
 def export_all(
-    data: Path, formats: Sequence[str], prompts: Path | None, on_accept: OnAccept, source: str | None
+    data: Path, formats: Sequence[str], options: ExportOptions, source: str | None = None, name: str | None = None
 ) -> Iterator[str]:
     """Write every format into `data`; yields a line about each file.
+
+    source, name: other records for the critic's conversations, and what their file is called; then only these.
 
     Raises:
         DataError: records are missing or cannot be read, or none is left to write.
     """
-    options = ExportOptions(prompts, on_accept)
     critic = data / (source or "sft.jsonl")
     plans_file = data / "plans.jsonl"
     for form in formats:
         if form in ("trl", "sharegpt"):
             found: dict[str, list[Conversation]] = {}
             if critic.is_file():
-                found["critic_sft"] = [critic_conversation(r, options) for r in read_records(critic, CriticRecord)]
-            if plans_file.is_file():
+                found[name or "critic_sft"] = [
+                    critic_conversation(r, options) for r in read_records(critic, CriticRecord)
+                ]
+            if plans_file.is_file() and name is None:
                 found["planner_sft"] = [
                     planner_conversation(r, options) for r in read_records(plans_file, PlannerRecord)
                 ]
@@ -76,4 +78,6 @@ def _conversations(data: Path, form: str, found: dict[str, list[Conversation]]) 
             info[name] = {"file_name": path.name, "formatting": "sharegpt", "columns": columns, "tags": tags}
         yield f"{len(talks)} conversations: {path}"
     if info:
-        write_atomically(data / "dataset_info.json", json.dumps(info, indent=2).encode())
+        known = data / "dataset_info.json"
+        before = json.loads(known.read_text(encoding="utf-8")) if known.is_file() else {}
+        write_atomically(known, json.dumps({**before, **info}, indent=2).encode())

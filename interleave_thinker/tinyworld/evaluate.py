@@ -40,7 +40,7 @@ RESAMPLES = 2000
 
 
 @dataclass
-class _Tally:
+class Tally:
     """What a row found: per request the share of steps that the checker calls right."""
 
     shares: list[float] = field(default_factory=list)
@@ -56,18 +56,18 @@ def evaluate(weights: Path, count: int, seed: int, limits: Sequence[int]) -> dic
     generator = load_generator(weights / "generator", device="cpu")
     requests = held_out(count, seed)
     begun = time.monotonic()
-    plans = [_plan(planner, r) for r in requests]
+    plans = [plan_of(planner, r) for r in requests]
     _say(f"planned {count} requests", begun)
-    rows: dict[str, _Tally] = {}
+    rows: dict[str, Tally] = {}
     with tempfile.TemporaryDirectory() as folder:
         store = AttemptStore(Path(folder) / "store")
-        rows["no_planner"] = _row_without_planner(requests, generator)
+        rows["no_planner"] = row_without_planner(requests, generator)
         _say("no_planner", begun)
         wanted: list[tuple[str, int, OnExhausted]] = [(f"t{t}", t, "last") for t in limits]
         wanted.append((f"t{max(limits)}_best", max(limits), "best"))
         for name, t_max, policy in wanted:
             settings = LoopSettings(t_max=t_max, on_exhausted=policy)
-            rows[name] = _row(
+            rows[name] = carry_out_all(
                 requests, plans, Loop(generator, critic, Sampling(512)), settings, store, Path(folder) / name
             )
             _say(name, begun)
@@ -84,10 +84,10 @@ def evaluate(weights: Path, count: int, seed: int, limits: Sequence[int]) -> dic
         "critic_verdicts": len(verdicts),
         "critic_recall": recalls(list(verdicts.values())),
         "undecided": sum(row.undecided for row in rows.values()),
-        "step_success": {name: _interval(row.shares, seed) for name, row in rows.items()},
+        "step_success": {name: interval(row.shares, seed) for name, row in rows.items()},
         "gain": {
-            f"{last}-{first}": _interval(_difference(rows[last], rows[first]), seed),
-            f"{last}_best-{last}": _interval(_difference(rows[f"{last}_best"], rows[last]), seed),
+            f"{last}-{first}": interval(difference(rows[last], rows[first]), seed),
+            f"{last}_best-{last}": interval(difference(rows[f"{last}_best"], rows[last]), seed),
         },
         "attempts_per_step": {n: statistics.mean(r.attempts) for n, r in rows.items() if r.attempts},
     }
@@ -136,16 +136,16 @@ def table(figures: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
-def _plan(planner: Agent, request: Request) -> Plan | None:
+def plan_of(planner: Agent, request: Request) -> Plan | None:
     try:
         return make_plan(planner, request.text, request.images(), sampling=Sampling(1024)).plan
     except PlanError:
         return None
 
 
-def _row_without_planner(requests: Sequence[Request], generator: Generator) -> _Tally:
+def row_without_planner(requests: Sequence[Request], generator: Generator) -> Tally:
     """The raw request is the prompt of every step: what people do without a planner."""
-    tally = _Tally()
+    tally = Tally()
     for request in requests:
         before: Image.Image | None = None
         hits = []
@@ -159,15 +159,15 @@ def _row_without_planner(requests: Sequence[Request], generator: Generator) -> _
     return tally
 
 
-def _row(
+def carry_out_all(
     requests: Sequence[Request],
     plans: Sequence[Plan | None],
     loop: Loop,
     settings: LoopSettings,
     store: AttemptStore,
     folder: Path,
-) -> _Tally:
-    tally = _Tally()
+) -> Tally:
+    tally = Tally()
     for number, (request, plan) in enumerate(zip(requests, plans, strict=True)):
         if plan is None:
             tally.shares.append(0.0)
@@ -177,7 +177,7 @@ def _row(
     return tally
 
 
-def _count(tally: _Tally, session: Session, request: Request) -> None:
+def _count(tally: Tally, session: Session, request: Request) -> None:
     """A step succeeds if its picture shows what the request wanted there (not only what the plan said)."""
     chosen = [r.image_key for r in session.state.results]
     hits = [
@@ -198,11 +198,11 @@ def _count(tally: _Tally, session: Session, request: Request) -> None:
         tally.attempts.append(sum(a.step == step_result.step for a in session.attempts))
 
 
-def _difference(a: _Tally, b: _Tally) -> list[float]:
+def difference(a: Tally, b: Tally) -> list[float]:
     return [x - y for x, y in zip(a.shares, b.shares, strict=True)]
 
 
-def _interval(values: Sequence[float], seed: int) -> dict[str, Any]:
+def interval(values: Sequence[float], seed: int) -> dict[str, Any]:
     """Mean and its 95% bootstrap interval over requests."""
     rng = random.Random(seed)
     draw: Callable[[], float] = lambda: statistics.mean(rng.choices(values, k=len(values)))  # noqa: E731

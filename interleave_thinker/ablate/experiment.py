@@ -1,0 +1,189 @@
+"""Train what the rows need and measure each row, once for each seed; whatever is finished is kept and not repeated."""
+
+from __future__ import annotations
+
+import json
+import statistics
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from ..agents.base import Agent, Completion, Message, OnText, Sampling
+from ..agents.choose import agent_from
+from ..critic import read_judgment
+from ..driver import Loop
+from ..errors import ConfigError
+from ..generators.choose import GeneratorChoice
+from ..loop import LoopSettings
+from ..plan import Plan
+from ..scores import scorer_from
+from ..store import AttemptStore, write_atomically
+from ..tinyworld.evaluate import Tally, balanced_accuracy, carry_out_all, plan_of, row_without_planner
+from ..tinyworld.requests import Request, held_out
+from ..train.grpo import GrpoOptions, train_critic
+from ..train.models import RESULT, ModelOptions
+from ..train.sft import SftOptions, fine_tune
+from .rows import BASE, NOBODY, ORACLE, Row, Training, trainings_for
+
+Say = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """base: the model that all trainings start from. data: folder of `data export --format trl --format rl`.
+
+    requests: held-out requests of a seed. sft_steps, grpo_steps: of each training. request_seed: added to the seed.
+    """
+
+    out: Path
+    base: Path
+    data: Path
+    requests: int = 100
+    request_seed: int = 4000
+    sft_steps: int = 800
+    sft_batch: int = 32
+    sft_rate: float = 5e-4
+    grpo_steps: int = 60
+    grpo_states: int = 8
+    group: int = 8
+    grpo_rate: float = 2e-5
+    kl: float = 1e-3
+
+    def check(self, rows: tuple[Row, ...]) -> None:
+        """Raises:
+        ConfigError: data that a training needs is missing.
+        """
+        for training in trainings_for(rows):
+            if not (self.data / training.data).is_file():
+                raise ConfigError(f"{self.data} lacks {training.data}, which {training.name} needs (docs/training.md).")
+
+    def run(self, rows: tuple[Row, ...], seeds: Sequence[int], say: Say = print) -> dict[str, dict[int, Any]]:
+        """Figures by row and seed; what is on disk is taken from there."""
+        found: dict[str, dict[int, Any]] = {row.name: {} for row in rows}
+        for seed in seeds:
+            for training in trainings_for(rows):
+                self._train(training, seed, say)
+            for row in rows:
+                found[row.name][seed] = self._measured(row, seed, say)
+        return found
+
+    def model(self, name: str, seed: int) -> Path:
+        return self.base if name == BASE else self.out / f"seed{seed}" / name / RESULT
+
+    def _train(self, training: Training, seed: int, say: Say) -> None:
+        out = self.out / f"seed{seed}" / training.name
+        if (out / RESULT / "config.json").is_file() and (out / "history.json").is_file():
+            return
+        say(f"seed {seed}: training {training.name}")
+        base = ModelOptions(self.model(training.start, seed), train_vision=True)
+        if training.kind == "sft":
+            fine_tune(
+                SftOptions(
+                    base, self.data / training.data, out, steps=self.sft_steps, batch=self.sft_batch,
+                    learning_rate=self.sft_rate, weight_decay=0.01, save_every=200, log_every=50, seed=seed,
+                    resume=True,
+                ),
+                say,
+            )  # fmt: skip
+            return
+        train_critic(
+            GrpoOptions(
+                base, self.data / training.data, out, GeneratorChoice("tiny"), variant=training.reward,  # type: ignore[arg-type]
+                without=training.without, group=self.group, batch=self.grpo_states * self.group, accumulate=1,  # type: ignore[arg-type]
+                steps=self.grpo_steps, learning_rate=self.grpo_rate, kl=self.kl, max_tokens=160, save_every=20,
+                seed=seed, resume=True,
+            ),
+            scorer_from("checker"),
+            say,
+        )  # fmt: skip
+
+    def _measured(self, row: Row, seed: int, say: Say) -> dict[str, Any]:
+        path = self.out / f"seed{seed}" / "rows" / f"{''.join(c if c.isalnum() else '_' for c in row.name)}.json"
+        settings = {"requests": self.requests, "request_seed": self.request_seed, "t_max": row.t_max}
+        if path.is_file():
+            known: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+            if known["settings"] == settings:
+                return known
+        requests = held_out(self.requests, self.request_seed + seed)
+        generator = GeneratorChoice("tiny").load()
+        if row.planner == NOBODY:
+            tally = row_without_planner(requests, generator)
+            plans: Sequence[Plan | None] = []
+        else:
+            plans = self._plans(row.planner, requests, seed)
+            critic = (
+                agent_from("tiny:oracle") if row.critic == ORACLE else agent_from(str(self.model(row.critic, seed)))
+            )
+            judge: Agent = _FilterOnly(critic) if row.filter_only else critic
+            work = self.out / f"seed{seed}" / "runs"
+            tally = carry_out_all(
+                requests,
+                plans,
+                Loop(generator, _Named(judge, f"{row.critic} seed {seed}"), Sampling(512)),
+                LoopSettings(t_max=row.t_max),
+                AttemptStore(work / "store"),
+                work / path.stem,
+            )
+        figures = {"settings": settings, **_figures(tally, plans)}
+        write_atomically(path, (json.dumps(figures, indent=1) + "\n").encode())
+        say(f"seed {seed}: {row.name}: {statistics.mean(tally.shares):.1%} of steps")
+        return figures
+
+    def _plans(self, planner: str, requests: Sequence[Request], seed: int) -> list[Plan | None]:
+        if planner == ORACLE:
+            return [replace(r.plan, request=r.text) for r in requests]
+        path = self.out / f"seed{seed}" / "plans" / f"{planner}-{self.requests}-{self.request_seed}.json"
+        if not path.is_file():
+            agent = agent_from(str(self.model(planner, seed)))
+            made = [plan_of(agent, r) for r in requests]
+            write_atomically(path, json.dumps([p and p.to_dict() for p in made]).encode())
+        return [p and Plan.from_dict(p) for p in json.loads(path.read_text(encoding="utf-8"))]
+
+
+@dataclass
+class _Named:
+    """An agent under a name of its own: folders of all trainings have the same, and judgments are kept by name."""
+
+    agent: Agent
+    name: str
+
+    @property
+    def prompts(self) -> str | None:
+        return self.agent.prompts
+
+    def complete(self, messages: Sequence[Message], sampling: Sampling, on_text: OnText | None = None) -> Completion:
+        return self.agent.complete(messages, sampling, on_text)
+
+
+@dataclass
+class _FilterOnly:
+    """A critic whose verdict counts and whose prompt does not: what a retry gains is the new seed's luck."""
+
+    agent: Agent
+
+    @property
+    def name(self) -> str:
+        return f"{self.agent.name}, verdict only"
+
+    @property
+    def prompts(self) -> str | None:
+        return self.agent.prompts
+
+    def complete(self, messages: Sequence[Message], sampling: Sampling, on_text: OnText | None = None) -> Completion:
+        completion = self.agent.complete(messages, sampling)
+        judgment = read_judgment(completion.text)
+        if not judgment.parsed:
+            return completion
+        answer = json.dumps({"previous_step_success": judgment.accepted, "refine_prompt": ""})
+        return replace(completion, text=f"<think>{judgment.reasoning}</think><answer>{answer}</answer>")
+
+
+def _figures(tally: Tally, plans: Sequence[Plan | None]) -> Mapping[str, Any]:
+    return {
+        "shares": tally.shares,
+        "plan_valid": statistics.mean(p is not None for p in plans) if plans else None,
+        "attempts_per_step": statistics.mean(tally.attempts) if tally.attempts else None,
+        "critic_balanced_accuracy": balanced_accuracy(list(tally.verdicts.values())) if tally.verdicts else None,
+        "verdicts": len(tally.verdicts),
+    }

@@ -1,0 +1,98 @@
+"""The ablation: every row is told, intervals are what they say, and what is finished is not done again."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from interleave_thinker.ablate.experiment import Experiment
+from interleave_thinker.ablate.report import estimate, summarised, table
+from interleave_thinker.ablate.rows import BASE, COMPARISONS, ORACLE, ROWS, TRAININGS, chosen, trainings_for
+from interleave_thinker.cli import main
+from interleave_thinker.errors import ConfigError
+
+CRITIC = Path(__file__).parents[2] / "interleave_thinker" / "tinyworld" / "weights" / "critic"
+
+
+def test_rows_comparisons_and_trainings_name_each_other():
+    names = {row.name for row in ROWS}
+    assert len(names) == len(ROWS)
+    assert all({c.better, c.worse} <= names for c in COMPARISONS)
+    known = {t.name for t in TRAININGS} | {BASE, ORACLE, ""}
+    assert all({row.planner, row.critic} <= known for row in ROWS)
+    assert {row.name for row in ROWS if row.paper is None} == {
+        "critic as a filter only", "GRPO, paper's reward", "GRPO, released reward",
+    }  # fmt: skip
+
+
+def test_each_start_is_trained_before_what_goes_on_from_it():
+    order = [t.name for t in trainings_for(chosen(None))]
+    assert len(order) == len(TRAININGS)
+    for training in TRAININGS:
+        assert training.start == BASE or order.index(training.start) < order.index(training.name)
+    assert [t.name for t in trainings_for(chosen("GRPO, full"))] == ["planner-sft", "critic-sft", "critic-rl"]
+    with pytest.raises(ConfigError, match="no row 'full'"):
+        chosen("full")
+
+
+def test_the_interval_covers_seeds_and_requests():
+    assert estimate({0: [1.0, 1.0], 1: [1.0]}) == {"mean": 1.0, "ci95": [1.0, 1.0]}
+    same = estimate({0: [0.0, 1.0] * 50})
+    apart = estimate({0: [0.0] * 100, 1: [1.0] * 100})
+    width = [e["ci95"][1] - e["ci95"][0] for e in (same, apart)]
+    assert same["mean"] == apart["mean"] == 0.5 and width[1] > 3 * width[0], "seeds that disagree are uncertainty"
+
+
+def figures(*shares):
+    return {
+        s: {"shares": list(v), "critic_balanced_accuracy": 0.9, "attempts_per_step": 1.5} for s, v in enumerate(shares)
+    }
+
+
+def test_a_sign_is_reproduced_opposite_or_not_decided():
+    found = summarised(
+        {
+            "GRPO, full": figures([1.0] * 20, [1.0] * 20),
+            "+ planner and critic SFT": figures([0.0] * 20, [0.1] * 20),
+            "full, T_max 5": figures([0.5] * 20, [0.4] * 20),
+            "full, T_max 1": figures([1.0] * 20, [1.0] * 20),
+        }
+    )
+    signs = {c["claim"]: c["sign"] for c in found["comparisons"]}
+    assert signs == {
+        "GRPO helps further": "reproduced",
+        "five attempts beat three": "the opposite",
+        "three attempts beat one": "not decided",
+    }
+    told = table(found)
+    assert all(name in told for name in found["rows"]) and all(c["claim"] in told for c in found["comparisons"])
+    assert found["comparisons"][0]["paper"] == 1.8
+
+
+def test_rows_without_training_run_for_real_and_only_once(tmp_path):
+    """Raw generator and oracle agents with the real tiny generator; the second call reads what the first found."""
+    experiment = Experiment(tmp_path / "out", CRITIC, tmp_path, requests=2)
+    rows = chosen("raw generator; oracle agents")
+    found = experiment.run(rows, [0], lambda line: None)
+    assert found["oracle agents"][0]["plan_valid"] == 1.0 and len(found["raw generator"][0]["shares"]) == 2
+    said = []
+    assert experiment.run(rows, [0], said.append) == found and said == []
+
+
+def test_missing_data_is_named_before_anything_is_trained(tmp_path, capsys):
+    line = f"ablate --out {tmp_path}/o --base {CRITIC} --data {tmp_path} --seeds 0"
+    assert main(line.split()) == 1
+    assert "lacks planner_sft.jsonl" in capsys.readouterr().err and not (tmp_path / "o").exists()
+    assert main([*line.split(), "--dry-run"]) == 0
+    assert "5 GRPO trainings" in capsys.readouterr().out
+    assert main(line.replace("--seeds 0", "--seeds 0,x").split()) == 1
+    assert "--seeds" in capsys.readouterr().err
+
+
+def test_the_command_writes_table_plot_and_figures(tmp_path):
+    line = f"--out {tmp_path}/o --base {CRITIC} --data {tmp_path} --seeds 3 --requests 2 --json {tmp_path}/f.json"
+    assert main(["ablate", *line.split(), "--rows", "raw generator"]) == 0
+    assert {p.name for p in (tmp_path / "o").iterdir()} >= {"table.md", "plot.png", "plot.svg", "figures.json"}
+    assert json.loads((tmp_path / "f.json").read_text())["rows"]["raw generator"]["by_seed"].keys() == {"3"}
