@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import inspect
 import json
+import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -30,6 +31,8 @@ class DiffusersGenerator:
     name: str
     options: Mapping[str, Any] = field(default_factory=dict)
     check: Callable[[], None] | None = field(default=None, repr=False)
+    _lock: threading.Lock = field(default_factory=threading.Lock, repr=False, compare=False)
+    """A pipeline's scheduler counts its steps: two calls at a time would count together."""
 
     def generate(self, request: GenerationRequest) -> Image.Image:
         import torch
@@ -53,7 +56,8 @@ class DiffusersGenerator:
             values["callback_on_step_end"] = self._between_steps
         values["generator"] = torch.Generator("cpu").manual_seed(request.seed % 2**63)
         try:
-            made = self.pipeline(prompt=request.prompt, **values).images[0]
+            with self._lock:
+                made = self.pipeline(prompt=request.prompt, **values).images[0]
         except (ValueError, TypeError, RuntimeError, AttributeError) as error:
             text = " ".join(str(error).split())[:300]
             raise GeneratorError(f"{self.name} could not make the picture: {text}") from error
@@ -65,11 +69,15 @@ class DiffusersGenerator:
         return type(self.pipeline).__name__ == TINY
 
     def generate_all(self, requests: Sequence[GenerationRequest]) -> list[Image.Image]:
-        """As `generate` for each, in batches of those that start alike; the same pictures but for rounding."""
+        """As `generate` for each, in batches of those that start alike, with prompts of about one length.
+
+        The same pictures but for rounding.
+        """
         made: dict[int, Image.Image] = {}
         alike: dict[object, list[int]] = {}
         for number, request in enumerate(requests):
-            start = (bool(request.references), request.references[-1].size if request.references else request.size)
+            size = request.references[-1].size if request.references else request.size
+            start = (bool(request.references), size, self.pipeline.encode_text(request.prompt).shape[1])
             alike.setdefault(start, []).append(number)
         for numbers in alike.values():
             for at in range(0, len(numbers), BATCH):
@@ -82,11 +90,12 @@ class DiffusersGenerator:
         import torch
 
         edits = bool(requests[0].references)
-        made = self.pipeline(
-            [r.prompt for r in requests],
-            [r.references[-1] for r in requests] if edits else None,
-            generator=[torch.Generator("cpu").manual_seed(r.seed % 2**63) for r in requests],
-        ).images
+        with self._lock:
+            made = self.pipeline(
+                [r.prompt for r in requests],
+                [r.references[-1] for r in requests] if edits else None,
+                generator=[torch.Generator("cpu").manual_seed(r.seed % 2**63) for r in requests],
+            ).images
         return [picture.convert("RGB") for picture in made]
 
     def _between_steps(self, pipeline: Any, step: int, time: Any, values: Any) -> Any:

@@ -126,7 +126,7 @@ class Rollouts:
         if getattr(generator, "batches", False):
             try:
                 return list(generator.generate_all(requests))  # type: ignore[attr-defined]
-            except (InterleaveError, RuntimeError):
+            except (InterleaveError, RuntimeError, ValueError):
                 pass  # one of them is at fault: find out which, one by one
         pool = ThreadPoolExecutor(max(1, min(self.workers, len(requests))))
         try:
@@ -148,7 +148,7 @@ class Rollouts:
 def _outcome(future: Future[Image.Image], seconds: float) -> Image.Image | Exception:
     try:
         return future.result(timeout=max(0.0, seconds))
-    except (InterleaveError, RuntimeError, ValueError, OSError, TooLate) as error:
+    except Exception as error:  # whatever a generator raises costs this one trial, not the training
         return error
 
 

@@ -430,3 +430,24 @@ def test_a_dry_run_says_what_it_takes_and_writes_nothing(data, tmp_path, capsys,
     assert main(f"{name} --data {data} --model {CRITIC} --out {tmp_path}/o --dry-run{more}".split()) == 0
     out = capsys.readouterr().out
     assert "12 " in out and "steps" in out and "GB" in out and not (tmp_path / "o").exists()
+
+
+def test_the_tiny_generator_may_be_asked_from_many_threads():
+    """Its scheduler counts steps; two calls at a time once counted together. In a batch the pictures are the same."""
+    from concurrent.futures import ThreadPoolExecutor
+
+    import numpy as np
+
+    from interleave_thinker.generators.base import GenerationRequest
+
+    generator = GeneratorChoice("tiny").load()
+    asked = [GenerationRequest(f"a big {c} circle in the center on a white background", seed=n, size=(64, 64))
+             for n, c in enumerate(("red", "blue", "green"))]  # fmt: skip
+    alone = [generator.generate(r) for r in asked]
+    with ThreadPoolExecutor(3) as pool:
+        together = list(pool.map(generator.generate, asked))
+    assert [a.tobytes() for a in alone] == [t.tobytes() for t in together]
+    for one, other in zip(
+        alone, generator.generate_all([*asked, replace(asked[0], prompt="word " * 200)]), strict=False
+    ):
+        assert np.abs(np.asarray(one, int) - np.asarray(other, int)).mean() < 1
