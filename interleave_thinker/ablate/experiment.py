@@ -89,8 +89,8 @@ class Experiment:
             return
         train_critic(
             GrpoOptions(
-                base, self.data / training.data, out, GeneratorChoice("tiny"), variant=training.reward,  # type: ignore[arg-type]
-                without=training.without, group=self.group, batch=self.grpo_states * self.group, accumulate=1,  # type: ignore[arg-type]
+                base, self.data / training.data, out, generator=GeneratorChoice("tiny"), variant=training.reward,
+                without=training.without, group=self.group, batch=self.grpo_states * self.group, accumulate=1,
                 steps=self.grpo_steps, learning_rate=self.grpo_rate, kl=self.kl, max_tokens=160, save_every=20,
                 seed=seed, resume=True,
             ),

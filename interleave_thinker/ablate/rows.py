@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from ..errors import ConfigError
+from ..train.rewards import Part, Variant
 
 BASE, ORACLE, NOBODY = "base", "oracle", ""
 
@@ -25,8 +26,8 @@ class Training:
     start: str
     kind: Literal["sft", "grpo"]
     data: str
-    reward: str = "ours"
-    without: tuple[str, ...] = ()
+    reward: Variant = "ours"
+    without: tuple[Part, ...] = ()
 
 
 TRAININGS = (

@@ -145,7 +145,7 @@ def _grpo(options: argparse.Namespace) -> None:
         _model(options),
         _file(options.data, "critic_rl.jsonl"),
         options.out,
-        GeneratorChoice(options.generator, options.workflow, options.edit_workflow, {}, server),
+        generator=GeneratorChoice(options.generator, options.workflow, options.edit_workflow, {}, server),
         variant=options.reward,
         without=tuple(options.without),
         places=tuple(places or ([Place()] * options.workers if options.ray else [])),

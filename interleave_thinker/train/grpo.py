@@ -20,35 +20,30 @@ from ..farm import Farm, Place
 from ..generators.choose import GeneratorChoice
 from ..scores import Score, Scorer
 from ..store import write_atomically
-from .models import CHECKPOINTS, ModelOptions, TrainError, load_model, lora, run, save_result, use_bf16
+from .models import CHECKPOINTS, RunOptions, TrainError, load_model, lora, run, save_result
 from .rewards import Outcome, Part, Variant, needs_picture, next_prompt, read_response, reward
 from .rollouts import Rollouts, build_generator, trial_of
 from .rows import dataset, states
 
 
 @dataclass(frozen=True)
-class GrpoOptions:
-    """group: responses to a state (the paper: 8). batch: responses a device and step, a multiple of group; times
-    accumulate and devices it is the global batch. kl: weight of the divergence from the start (paper 1e-3, code 0).
-    clip_low, clip_high, clip_dual: as in the released code. max_tokens: of a response. without: parts of the reward to
-    leave out. generator_seed: of every picture (the paper: 0). places: Ray workers for the generator's calls.
-    vllm: rollouts by vLLM ("colocate" or "server"), "" for the model itself.
+class GrpoOptions(RunOptions):
+    """group: responses to a state (the paper: 8). batch: responses a device and step, a multiple of group. kl: weight
+    of the divergence from the start (paper 1e-3, code 0). clip_low, clip_high, clip_dual: as in the released code.
+    max_tokens: of a response. without: parts of the reward to leave out. generator_seed: of every picture (the paper:
+    0). places: Ray workers for the generator's calls. vllm: rollouts by vLLM ("colocate" or "server"), "" for the
+    model itself.
     """
 
-    base: ModelOptions
-    data: Path
-    out: Path
-    generator: GeneratorChoice
+    batch: int = 8
+    accumulate: int = 16
+    learning_rate: float = 2e-6
+    weight_decay: float = 1e-2
+    save_every: int = 50
+    log_every: int = 1
     variant: Variant = "ours"
     without: tuple[Part, ...] = ()
     group: int = 8
-    batch: int = 8
-    accumulate: int = 16
-    epochs: float = 1.0
-    steps: int = 0
-    learning_rate: float = 2e-6
-    schedule: str = "constant"
-    weight_decay: float = 1e-2
     kl: float = 1e-3
     clip_low: float = 0.2
     clip_high: float = 0.3
@@ -60,13 +55,7 @@ class GrpoOptions:
     timeout: float = 120.0
     places: tuple[Place, ...] = ()
     vllm: str = ""
-    save_every: int = 50
-    log_every: int = 1
-    seed: int = 0
-    deepspeed: Path | None = None
-    prompts: Path | None = None
-    resume: bool = False
-    report_to: tuple[str, ...] = field(default=())
+    generator: GeneratorChoice = field(kw_only=True)
 
     def __post_init__(self) -> None:
         if self.group < 2:
@@ -126,7 +115,6 @@ def train_critic(options: GrpoOptions, scorer: Scorer, said: Callable[[str], Non
     rows, dropped = states(options.data, prompts)
     said(f"{len(rows)} states" + "".join(f"; {n} left out: {why}" for why, n in dropped.items()))
     try:
-        import torch
         from trl import GRPOConfig, GRPOTrainer
     except ImportError as error:
         raise TrainError(
@@ -135,16 +123,9 @@ def train_critic(options: GrpoOptions, scorer: Scorer, said: Callable[[str], Non
     model, processor = load_model(options.base)
     processor.tokenizer.padding_side = "left"  # the trainer pads token types as the tokenizer does, and prompts left
     arguments = GRPOConfig(
-        output_dir=str(options.out / CHECKPOINTS),
-        num_train_epochs=options.epochs,
-        max_steps=options.steps or -1,
-        per_device_train_batch_size=options.batch,
-        gradient_accumulation_steps=options.accumulate,
+        **options.arguments(),
         num_generations=options.group,
         max_completion_length=options.max_tokens,
-        learning_rate=options.learning_rate,
-        lr_scheduler_type=options.schedule,
-        weight_decay=options.weight_decay,
         beta=options.kl,
         epsilon=options.clip_low,
         epsilon_high=options.clip_high,
@@ -155,17 +136,6 @@ def train_critic(options: GrpoOptions, scorer: Scorer, said: Callable[[str], Non
         top_p=1.0,
         use_vllm=bool(options.vllm),
         **({"vllm_mode": options.vllm} if options.vllm else {}),
-        bf16=use_bf16(options.base.precision),
-        use_cpu=not torch.cuda.is_available(),
-        gradient_checkpointing=options.base.gradient_checkpointing,
-        logging_steps=options.log_every,
-        save_steps=options.save_every,
-        save_total_limit=2,
-        seed=options.seed,
-        deepspeed=str(options.deepspeed) if options.deepspeed else None,
-        report_to=list(options.report_to),
-        dataloader_pin_memory=torch.cuda.is_available(),
-        disable_tqdm=True,
     )
     with ExitStack() as stack:
         farm = None

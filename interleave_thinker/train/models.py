@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -43,6 +42,59 @@ class ModelOptions:
     def __post_init__(self) -> None:
         if not 0 <= self.lora_rank <= 1024:
             raise ConfigError(f"lora_rank is {self.lora_rank}; it must be between 0 (no adapter) and 1024.")
+
+
+@dataclass(frozen=True)
+class RunOptions:
+    """What every training is told. steps: 0 for `epochs` whole passes. batch: rows a device and step; times accumulate
+    and devices it is the global batch. save_every: steps between checkpoints. prompts: folder of prompt texts that is
+    kept with the model; default: the base model's own. resume: go on from the last checkpoint.
+    """
+
+    base: ModelOptions
+    data: Path
+    out: Path
+    epochs: float = 1.0
+    steps: int = 0
+    batch: int = 1
+    accumulate: int = 1
+    learning_rate: float = 1e-5
+    schedule: str = "constant"
+    weight_decay: float = 0.0
+    save_every: int = 100
+    log_every: int = 10
+    seed: int = 0
+    deepspeed: Path | None = None
+    prompts: Path | None = None
+    resume: bool = False
+    report_to: tuple[str, ...] = ()
+
+    def arguments(self) -> dict[str, Any]:
+        """For transformers' TrainingArguments, which TRL's configurations are."""
+        import torch
+
+        return {
+            "output_dir": str(self.out / CHECKPOINTS),
+            "num_train_epochs": self.epochs,
+            "max_steps": self.steps or -1,
+            "per_device_train_batch_size": self.batch,
+            "gradient_accumulation_steps": self.accumulate,
+            "learning_rate": self.learning_rate,
+            "lr_scheduler_type": self.schedule,
+            "weight_decay": self.weight_decay,
+            "bf16": use_bf16(self.base.precision),
+            "use_cpu": not torch.cuda.is_available(),
+            "gradient_checkpointing": self.base.gradient_checkpointing,
+            "logging_steps": self.log_every,
+            "logging_first_step": True,
+            "save_steps": self.save_every,
+            "save_total_limit": 2,
+            "seed": self.seed,
+            "deepspeed": str(self.deepspeed) if self.deepspeed else None,
+            "report_to": list(self.report_to),
+            "dataloader_pin_memory": torch.cuda.is_available(),
+            "disable_tqdm": True,
+        }
 
 
 def use_bf16(precision: Precision) -> bool:
@@ -152,6 +204,3 @@ def _is_disk(error: Exception) -> bool:
     told = str(error).lower()
     full = getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
     return full or "no space left" in told or "inline_container" in told
-
-
-Progress = Callable[[str], None]

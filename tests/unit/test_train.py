@@ -354,7 +354,7 @@ class TestReward:
 class TestGrpo:
     def options(self, data, out, **more):
         return GrpoOptions(
-            ModelOptions(CRITIC, lora_rank=more.pop("lora_rank", 0)), data / "critic_rl.jsonl", out, GeneratorChoice("tiny"),
+            ModelOptions(CRITIC, lora_rank=more.pop("lora_rank", 0)), data / "critic_rl.jsonl", out, generator=GeneratorChoice("tiny"),
             group=4, batch=8, accumulate=1, steps=2, learning_rate=1e-4, max_tokens=120, temperature=1.3, **more,
         )  # fmt: skip
 
