@@ -7,8 +7,9 @@ twice, none is left out. Knows nothing of what the work is.
 
 from __future__ import annotations
 
-from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+import time
+from collections import Counter, deque
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Generic, TypeVar
 
@@ -38,6 +39,9 @@ class Place:
         return self.server or ("one GPU" if self.gpu else "the CPU")
 
 
+DEADLY = 3
+"""Workers that an item may end before it is given up."""
+
 Build = Callable[[Place], Callable[[T], R]]
 """Called once in each worker's process; what it returns does one item. Both are pickled."""
 
@@ -46,15 +50,22 @@ Build = Callable[[Place], Callable[[T], R]]
 class Farm(Generic[T, R]):
     """Workers that stay until `close`, or as a context.
 
+    timeout: seconds for one item; a worker that takes longer is started anew. Places that were lost are tried again
+    with the first `map` after `retry_lost` seconds.
+
     Raises:
         FarmError: on entering, where Ray is missing or cannot give the GPUs that are asked for.
     """
 
     build: Build[T, R]
     places: Sequence[Place]
+    timeout: float | None = None
+    retry_lost: float = 120.0
     lost: list[str] = field(default_factory=list)
     """Labels of places that were lost so far."""
     _idle: deque[tuple[Any, Place]] = field(default_factory=deque, repr=False)
+    _gone: list[tuple[float, Place]] = field(default_factory=list, repr=False)
+    _why: str = ""
     _started: bool = False
 
     def __enter__(self) -> Farm[T, R]:
@@ -66,10 +77,7 @@ class Farm(Generic[T, R]):
         have = int(ray.cluster_resources().get("GPU", 0))
         if gpus > have:
             raise FarmError(f"{gpus} GPUs are asked for and Ray sees {have}. Ask for fewer, or name servers.")
-        actor = ray.remote(_Worker)
-        for place in self.places:
-            options = {"num_gpus": 1 if place.gpu else 0, "num_cpus": 0 if place.server else 1}
-            self._idle.append((actor.options(**options).remote(self.build, place), place))
+        self._idle.extend((self._start(place), place) for place in self.places)
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -87,32 +95,73 @@ class Farm(Generic[T, R]):
             FarmError: all places are lost; what was yielded before is done, the rest is not.
         """
         ray = _ray()
-        waiting = deque(items)
-        running: dict[Any, tuple[Any, Place, T]] = {}
+        self._try_lost_again()
+        waiting: deque[tuple[int, T]] = deque(enumerate(items))
+        running: dict[Any, tuple[Any, Place, int, T, float]] = {}
+        deaths: Counter[int] = Counter()
         while waiting or running:
             while waiting and self._idle:
                 worker, place = self._idle.popleft()
-                item = waiting.popleft()
-                running[worker.do.remote(item)] = (worker, place, item)
+                number, item = waiting.popleft()
+                running[worker.do.remote(item)] = (worker, place, number, item, time.monotonic())
             if not running:
                 raise FarmError(
-                    f"All {len(self.lost)} places are lost ({', '.join(self.lost[:4])}); {len(waiting)} of "
+                    f"All places are lost ({', '.join(sorted(set(self.lost))[:4])}: {self._why}); {len(waiting)} of "
                     f"{len(items)} are left. Start them again and go on with --resume."
                 )
-            ready, _ = ray.wait(list(running))
-            worker, place, item = running.pop(ready[0])
-            try:
-                outcome: R | Exception = ray.get(ready[0])
-            except ray.exceptions.RayActorError:
-                outcome = PlaceLost("the process died")
-            except ray.exceptions.RayError as error:
-                outcome = FarmError(" ".join(str(error).split())[-300:])
+            ready, _ = ray.wait(list(running), timeout=None if self.timeout is None else 1.0)
+            for late in [] if ready else self._late(running):
+                worker, place, _number, item, _begun = running.pop(late)
+                ray.kill(worker)
+                self._idle.append((self._start(place), place))
+                yield item, TimeoutError(f"it took longer than {self.timeout:g} s")
+            if not ready:
+                continue
+            worker, place, number, item, _begun = running.pop(ready[0])
+            outcome = _outcome(ray, ready[0])
             if isinstance(outcome, PlaceLost):
-                self.lost.append(place.label)
-                waiting.appendleft(item)
+                self._lose(place, str(outcome))
+                deaths[number] += isinstance(outcome, _ProcessDied)
+                if deaths[number] < DEADLY:
+                    waiting.appendleft((number, item))
+                else:
+                    yield item, FarmError(f"it ended {DEADLY} workers: {outcome}")
                 continue
             self._idle.append((worker, place))
             yield item, outcome
+
+    def _start(self, place: Place) -> Any:
+        actor = _ray().remote(_Worker)
+        return actor.options(num_gpus=1 if place.gpu else 0, num_cpus=0).remote(self.build, place)
+
+    def _lose(self, place: Place, why: str) -> None:
+        self.lost.append(place.label)
+        self._gone.append((time.monotonic(), place))
+        self._why = why
+
+    def _try_lost_again(self) -> None:
+        now = time.monotonic()
+        back = [place for since, place in self._gone if now - since >= self.retry_lost]
+        self._gone = [(since, place) for since, place in self._gone if now - since < self.retry_lost]
+        self._idle.extend((self._start(place), place) for place in back)
+
+    def _late(self, running: Mapping[Any, tuple[Any, Place, int, T, float]]) -> list[Any]:
+        limit = self.timeout or float("inf")
+        return [call for call, (*_, begun) in running.items() if time.monotonic() - begun > limit]
+
+
+def _outcome(ray: Any, call: Any) -> Any:
+    """What a call came to; an error as a value."""
+    try:
+        return ray.get(call)
+    except ray.exceptions.RayActorError as error:
+        return _ProcessDied(" ".join(str(error).split())[-300:] or "the process died")
+    except ray.exceptions.RayError as error:
+        return FarmError(" ".join(str(error).split())[-300:])
+
+
+class _ProcessDied(PlaceLost):
+    """The worker's process ended, or could not begin."""
 
 
 class _Worker:

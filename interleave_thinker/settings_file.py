@@ -38,7 +38,8 @@ def with_config(parser: argparse.ArgumentParser, arguments: Sequence[str]) -> li
         return given
     path = Path(given[at].split("=", 1)[1] if joined else given[at + 1])
     rest = given[words:at] + given[at + (1 if joined else 2) :]
-    return [*given[:words], *_as_arguments(command, read_options(path), path), *rest]
+    typed = {word.partition("=")[0] for word in rest if word.startswith("--")}
+    return [*given[:words], *_as_arguments(command, read_options(path), path, typed), *rest]
 
 
 def read_options(path: Path) -> dict[str, Any]:
@@ -90,7 +91,8 @@ def _command(parser: argparse.ArgumentParser, given: Sequence[str]) -> tuple[int
     return words, parser
 
 
-def _as_arguments(command: argparse.ArgumentParser, found: dict[str, Any], path: Path) -> list[str]:
+def _as_arguments(command: argparse.ArgumentParser, found: dict[str, Any], path: Path, typed: set[str]) -> list[str]:
+    """`typed`: options of the command line; a list that is typed replaces that of the file."""
     known = {o[2:]: a for a in command._actions for o in a.option_strings if o.startswith("--")}
     places = {a.dest.replace("_", "-"): a for a in command._actions if not a.option_strings}
     arguments: list[str] = []
@@ -111,6 +113,8 @@ def _as_arguments(command: argparse.ArgumentParser, found: dict[str, Any], path:
         if any(isinstance(v, (dict, list)) or v is None for v in values):
             raise ConfigError(f"{path}: {name} is {value!r}; write a plain value.")
         if isinstance(action, argparse._AppendAction):
+            if flag in typed:
+                continue
             arguments += [f"{flag}={v}" for v in values]
         else:
             arguments.append(f"{flag}={','.join(str(v) for v in values)}")

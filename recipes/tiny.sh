@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # The tiny world from nothing: base -> data -> SFT -> GRPO -> table. Stops and goes on where it was (give it again).
 #   bash recipes/tiny.sh OUT            everything, about three hours of two CPU cores; minutes on a GPU
-#   REQUESTS=40 BASE_STEPS=20 SFT_STEPS=5 GRPO_STEPS=2 ROWS="raw generator" SEEDS=0 bash recipes/tiny.sh OUT    a trial
+#   REQUESTS=40 BASE_STEPS=20 SFT_STEPS=5 GRPO_STEPS=2 ROWS="raw generator" SEEDS=0 bash recipes/tiny.sh TRIAL    a trial, in a folder of its own
 set -euo pipefail
 OUT=${1:?folder for everything}
 REQUESTS=${REQUESTS:-2400} BASE_STEPS=${BASE_STEPS:-1500} SFT_STEPS=${SFT_STEPS:-800} GRPO_STEPS=${GRPO_STEPS:-60}

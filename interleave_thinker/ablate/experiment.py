@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import statistics
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ from ..generators.choose import GeneratorChoice
 from ..loop import LoopSettings
 from ..plan import Plan
 from ..scores import scorer_from
-from ..store import AttemptStore, write_atomically
+from ..store import AttemptStore, hash_of, write_atomically
 from ..tinyworld.evaluate import Tally, balanced_accuracy, carry_out_all, plan_of, row_without_planner
 from ..tinyworld.requests import Request, held_out
 from ..train.grpo import GrpoOptions, train_critic
@@ -73,8 +74,37 @@ class Experiment:
 
     def _train(self, training: Training, seed: int, say: Say) -> None:
         out = self.out / f"seed{seed}" / training.name
-        if (out / RESULT / "config.json").is_file() and (out / "history.json").is_file():
-            return
+        wanted = self._settings(training, seed)
+        known = out / "training.json"
+        if known.is_file():
+            found = json.loads(known.read_text(encoding="utf-8"))
+            if found["settings"] != wanted:
+                raise ConfigError(f"{out} was trained with other settings or data. Give another --out, or delete it.")
+            if found["finished"]:
+                return
+        write_atomically(known, json.dumps({"settings": wanted, "finished": False}, indent=1).encode())
+        self._train_now(training, out, seed, say)
+        write_atomically(known, json.dumps({"settings": wanted, "finished": True}, indent=1).encode())
+
+    def _settings(self, training: Training, seed: int) -> dict[str, Any]:
+        """What a training is the result of; its start by what that is the result of."""
+        numbers = {f.name: getattr(self, f.name) for f in fields(self) if f.name.startswith(training.kind)}
+        if training.kind == "grpo":
+            numbers |= {"group": self.group, "kl": self.kl}
+        rows = hash_of("rows", (self.data / training.data).read_text(encoding="utf-8"))
+        return {**asdict(training), "without": list(training.without), **numbers, "seed": seed, "rows": rows,
+                "start": self._written(training.start, seed)}  # fmt: skip
+
+    def _written(self, name: str, seed: int) -> str:
+        """A hash of a model's weights; what was judged by others is not recalled for it."""
+        if name == ORACLE:
+            return ORACLE
+        digest = hashlib.sha256()
+        for shard in sorted(self.model(name, seed).glob("*.safetensors")):
+            digest.update(shard.read_bytes())
+        return digest.hexdigest()[:16]
+
+    def _train_now(self, training: Training, out: Path, seed: int, say: Say) -> None:
         say(f"seed {seed}: training {training.name}")
         base = ModelOptions(self.model(training.start, seed), train_vision=True)
         if training.kind == "sft":
@@ -94,13 +124,16 @@ class Experiment:
                 steps=self.grpo_steps, learning_rate=self.grpo_rate, kl=self.kl, max_tokens=160, save_every=20,
                 seed=seed, resume=True,
             ),
-            scorer_from("checker"),
+            lambda: scorer_from("checker"),
             say,
         )  # fmt: skip
 
     def _measured(self, row: Row, seed: int, say: Say) -> dict[str, Any]:
         path = self.out / f"seed{seed}" / "rows" / f"{''.join(c if c.isalnum() else '_' for c in row.name)}.json"
-        settings = {"requests": self.requests, "request_seed": self.request_seed, "t_max": row.t_max}
+        agents = [self._written(name, seed) for name in (row.planner, row.critic) if name != NOBODY]
+        settings = {
+            "requests": self.requests, "request_seed": self.request_seed, "t_max": row.t_max, "agents": agents,
+        }  # fmt: skip
         if path.is_file():
             known: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
             if known["settings"] == settings:
@@ -115,12 +148,14 @@ class Experiment:
             critic = (
                 agent_from("tiny:oracle") if row.critic == ORACLE else agent_from(str(self.model(row.critic, seed)))
             )
-            judge: Agent = _FilterOnly(critic) if row.filter_only else critic
+            judge: Agent = _Named(critic, f"{row.critic} {self._written(row.critic, seed)}")
+            if row.filter_only:
+                judge = _FilterOnly(judge)
             work = self.out / f"seed{seed}" / "runs"
             tally = carry_out_all(
                 requests,
                 plans,
-                Loop(generator, _Named(judge, f"{row.critic} seed {seed}"), Sampling(512)),
+                Loop(generator, judge, Sampling(512)),
                 LoopSettings(t_max=row.t_max),
                 AttemptStore(work / "store"),
                 work / path.stem,
@@ -133,7 +168,8 @@ class Experiment:
     def _plans(self, planner: str, requests: Sequence[Request], seed: int) -> list[Plan | None]:
         if planner == ORACLE:
             return [replace(r.plan, request=r.text) for r in requests]
-        path = self.out / f"seed{seed}" / "plans" / f"{planner}-{self.requests}-{self.request_seed}.json"
+        by = self._written(planner, seed)
+        path = self.out / f"seed{seed}" / "plans" / f"{planner}-{by}-{self.requests}-{self.request_seed}.json"
         if not path.is_file():
             agent = agent_from(str(self.model(planner, seed)))
             made = [plan_of(agent, r) for r in requests]

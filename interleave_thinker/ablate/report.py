@@ -33,7 +33,7 @@ def summarised(found: Mapping[str, Mapping[int, Mapping[str, Any]]]) -> dict[str
         }
         for name, of in shares.items()
     }
-    signs = [_sign(c, shares, paper) for c in COMPARISONS if c.better in shares and c.worse in shares]
+    signs = [_sign(c, shares) for c in COMPARISONS if c.better in shares and c.worse in shares]
     return {"rows": rows, "comparisons": signs}
 
 
@@ -49,21 +49,20 @@ def estimate(of: Shares, seed: int = 0) -> dict[str, Any]:
     return {"mean": mean, "ci95": [means[int(0.025 * RESAMPLES)], means[int(0.975 * RESAMPLES)]]}
 
 
-def _sign(of: Comparison, shares: Mapping[str, Shares], paper: Mapping[str, float | None]) -> dict[str, Any]:
+def _sign(of: Comparison, shares: Mapping[str, Shares]) -> dict[str, Any]:
     better, worse = shares[of.better], shares[of.worse]
     both = sorted(set(better) & set(worse))
     differences = {s: [b - w for b, w in zip(better[s], worse[s], strict=True)] for s in both}
     found = estimate(differences)
     low, high = found["ci95"]
     told = "reproduced" if low > 0 else "the opposite" if high < 0 else "not decided"
-    one, other = paper.get(of.better), paper.get(of.worse)
     return {
         "claim": of.claim,
         "better": of.better,
         "worse": of.worse,
         **found,
         "sign": told,
-        "paper": None if one is None or other is None else round(one - other, 1),
+        "paper": of.paper,
     }
 
 

@@ -98,7 +98,7 @@ class SharedBase:
     def __init__(self, model: Any, processor: Any):
         self.model, self.processor = model, processor
         self.adapted: Any = None
-        self.adapters: dict[Path, str] = {}
+        self.adapters: dict[tuple[Path, int], str] = {}
         self.patcher: Any = None
         """Whoever moves the model between devices may keep its means here, so that it is moved once."""
         self.lock = threading.RLock()
@@ -109,15 +109,19 @@ class SharedBase:
         Raises:
             AgentError: the folder holds no adapter, or one of another model, or peft is missing.
         """
-        place = folder.resolve()
+        config, weights = folder / "adapter_config.json", folder / "adapter_model.safetensors"
+        if not config.is_file():
+            raise AgentError(f"{folder.name} has no adapter_config.json; it is not a LoRA adapter folder.")
+        if not weights.is_file():
+            raise AgentError(f"{folder.name} has no adapter_model.safetensors; save the adapter again with peft.")
+        place = (folder.resolve(), weights.stat().st_mtime_ns)
         if place in self.adapters:
             return self.adapters[place]
-        if not (folder / "adapter_config.json").is_file():
-            raise AgentError(f"{folder.name} has no adapter_config.json; it is not a LoRA adapter folder.")
         try:
             from peft import PeftModel
         except ImportError as error:
             raise AgentError("A LoRA adapter needs peft: pip install peft.") from error
+        self._check_fit(folder, weights)
         name = f"role{len(self.adapters)}"
         try:
             with self.lock:
@@ -125,10 +129,31 @@ class SharedBase:
                     self.adapted = PeftModel.from_pretrained(self.model, folder, adapter_name=name).eval()
                 else:
                     self.adapted.load_adapter(folder, adapter_name=name)
-        except (OSError, ValueError, RuntimeError, KeyError) as error:
+        except (OSError, ValueError, RuntimeError, KeyError, TypeError) as error:
             raise AgentError(f"Adapter {folder.name} does not fit this model: {_short(error)}") from error
         self.adapters[place] = name
         return name
+
+    def _check_fit(self, folder: Path, weights: Path) -> None:
+        """Before anything is put into the weights that others work with: each layer is there, and of that width."""
+        from safetensors import SafetensorError, safe_open
+
+        layers = {n.replace(".base_layer", ""): m for n, m in self.model.named_modules()}
+        try:
+            with safe_open(weights, "pt") as file:
+                shapes = {name: tuple(file.get_slice(name).get_shape()) for name in file.keys()}
+        except (OSError, SafetensorError) as error:
+            raise AgentError(f"Adapter {folder.name} cannot be read: {_short(error)}") from error
+        for name, shape in shapes.items():
+            path, _, kind = name.removeprefix("base_model.model.").partition(".lora_")
+            layer = getattr(layers.get(path), "weight", None)
+            if not kind:
+                continue  # saved whole, not as an adapter: peft knows it
+            side = 1 if kind.startswith("A") else 0
+            if layer is None or layer.ndim != 2 or len(shape) != 2 or layer.shape[side] != shape[side]:
+                raise AgentError(
+                    f"Adapter {folder.name} does not fit this model: {path} is not there or of another size."
+                )
 
     @contextmanager
     def using(self, adapter: str | None) -> Iterator[None]:

@@ -13,9 +13,10 @@ from pathlib import Path
 from typing import Any, get_args
 
 from ..agents.choose import HELP as AGENT_HELP
-from ..errors import InterleaveError
+from ..errors import InterleaveError, PlanError
 from ..generators.choose import HELP as GENERATOR_HELP
 from ..generators.choose import LOCAL
+from ..plan import Plan
 from ..settings_file import add_config, save_options
 from ..store import write_atomically
 from .export import ExportOptions, OnAccept
@@ -142,6 +143,11 @@ def _trajectories(options: argparse.Namespace) -> None:
     from .trajectories import FAILURES, RUNS, STORE, is_done, make_all
 
     requests = list(read_records(options.requests, RequestRecord))[: options.limit]
+    for request in requests:
+        try:
+            Plan.from_dict(request.plan or {"execution_plan": []})
+        except PlanError as error:
+            raise DataError(f"{options.requests}, request {request.id}: {error}") from None
     if not requests:
         raise DataError(f"{options.requests} holds no requests.")
     places, team = _places(options), _team(options)
@@ -390,11 +396,14 @@ def _schema(options: argparse.Namespace) -> int:
 
 
 def _begin(options: argparse.Namespace, target: Path, takes: str) -> bool:
-    """Say what it takes, refuse to write over what is there, keep the options. False for a dry run."""
+    """Say what it takes, refuse to write over what is there, keep the options. False for a dry run.
+
+    target: the output's folder, or its .jsonl file.
+    """
     print(takes, flush=True)
     if options.dry_run:
         return False
-    is_file = target.suffix != ""
+    is_file = target.suffix == ".jsonl"
     there = target.exists() if is_file else target.is_dir() and any(target.iterdir())
     if there and not options.resume:
         what = "is there already" if is_file else "is not empty"

@@ -6,7 +6,10 @@ critic said, and a plan that was edited is theirs. What cannot be used is left o
 
 from __future__ import annotations
 
+import io
 import json
+import os
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -15,7 +18,7 @@ from PIL import Image
 
 from ..errors import InterleaveError
 from ..runs import read_state, read_trajectory
-from ..store import AttemptStore, open_rgb
+from ..store import AttemptStore, open_rgb, write_atomically
 from ..trajectory import Attempt, Trajectory
 from .records import CriticRecord, DataError, Drops, Labeller, PlannerRecord
 
@@ -48,7 +51,9 @@ class Pictures:
         target = self.out / name
         target.parent.mkdir(parents=True, exist_ok=True)
         if not target.exists():
-            image.save(target)
+            data = io.BytesIO()
+            image.save(data, "PNG")
+            write_atomically(target, data.getvalue())
         self.known[key] = name
         return name
 
@@ -84,13 +89,14 @@ def from_runs(
     pictures = Pictures(out, store)
     attempts: dict[tuple[Any, ...], CriticRecord] = {}
     plans: dict[str, PlannerRecord] = {}
+    names = _names(runs)
     for run in runs:
         trajectory = _trajectory(run)
         if trajectory is None:
             drops["plans"].drop("run.json cannot be read")
             continue
         edited = _was_edited(run)
-        for record in _critic_records(run, trajectory, pictures, drops["attempts"]):
+        for record in _critic_records(run, names[run], trajectory, pictures, drops["attempts"]):
             same = (record.before, record.after, record.prompt, record.used)
             if same in attempts and attempts[same].labelled_by == "user":
                 drops["attempts"].drop("the same attempt in another run")
@@ -102,11 +108,20 @@ def from_runs(
             else:
                 drops["attempts"].keep()
             attempts[same] = record
-        _add_plan(run, trajectory, edited, pictures, plans, drops["plans"])
+        _add_plan(run, names[run], trajectory, edited, pictures, plans, drops["plans"])
     return list(attempts.values()), list(plans.values()), drops
 
 
-def _critic_records(run: Path, trajectory: Trajectory, pictures: Pictures, drops: Drops) -> Iterator[CriticRecord]:
+def _names(runs: list[Path]) -> dict[Path, str]:
+    """What each run is called in records: its folder, with those above it where two would be called alike."""
+    twice = {name for name, count in Counter(run.name for run in runs).items() if count > 1}
+    above = Path(os.path.commonpath(runs)) if len(runs) > 1 else Path()
+    return {run: run.relative_to(above).as_posix() if run.name in twice else run.name for run in runs}
+
+
+def _critic_records(
+    run: Path, name: str, trajectory: Trajectory, pictures: Pictures, drops: Drops
+) -> Iterator[CriticRecord]:
     for attempt in trajectory.attempts:
         if not 1 <= attempt.step <= len(trajectory.plan.steps):
             drops.drop("its step is not in the plan")
@@ -130,8 +145,8 @@ def _critic_records(run: Path, trajectory: Trajectory, pictures: Pictures, drops
             continue
         rejected = judgment is not None and judgment.parsed and not judgment.accepted
         yield CriticRecord(
-            f"{run.name}/{attempt.step}.{attempt.attempt}",
-            f"{run.name}/{attempt.step}",
+            f"{name}/{attempt.step}.{attempt.attempt}",
+            f"{name}/{attempt.step}",
             trajectory.plan.request,
             attempt.step,
             attempt.attempt,
@@ -149,6 +164,7 @@ def _critic_records(run: Path, trajectory: Trajectory, pictures: Pictures, drops
 
 def _add_plan(
     run: Path,
+    name: str,
     trajectory: Trajectory,
     edited: bool,
     pictures: Pictures,
@@ -173,7 +189,7 @@ def _add_plan(
     if key in plans:
         return drops.drop("the same plan in another run")
     drops.keep()
-    plans[key] = PlannerRecord(run.name, plan.request, given, plan.to_dict(), ended, edited)
+    plans[key] = PlannerRecord(name, plan.request, given, plan.to_dict(), ended, edited)
     return None
 
 

@@ -20,6 +20,7 @@ from typing import Any
 from ..agents.base import Agent, Message, Sampling
 from ..planner import until_answered
 from ..replies import read_reply
+from ..store import hash_of
 from .records import DataError, RequestRecord
 
 TAXONOMY = Path(__file__).parent / "taxonomy.json"
@@ -157,7 +158,8 @@ def draw_requests(
             if found is None:
                 exhausted.add(category.name)
             else:
-                drawn.append(replace(found, id=f"{category.name}-{len(drawn):05d}"))
+                name = f"{category.name}-{len(drawn):05d}-{hash_of('request', found.request, found.images)[:8]}"
+                drawn.append(replace(found, id=name))
         usable = [c for c in usable if c.name not in exhausted]
     return drawn
 

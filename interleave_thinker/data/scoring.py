@@ -21,6 +21,8 @@ from ..store import hash_of, open_rgb
 from .records import CriticRecord, DataError, Drops, Labeller
 
 SCORES_FILE = "scores.jsonl"
+HOPELESS = 10
+"""Failures of the judge itself, one after the other, after which it is given up."""
 LabelBy = Literal["critic", "score"]
 """Whose verdict is the label J: that of the critic who made the trajectory, or the scores'."""
 
@@ -49,12 +51,12 @@ def score_all(
     folder: what the records' pictures are relative to.
 
     Raises:
-        AgentError: the judge cannot be used at all.
+        AgentError: the judge cannot be used: it failed for `HOPELESS` records in a row, or scored none.
     """
     drops = Drops()
     scored: list[CriticRecord] = []
 
-    def one(record: CriticRecord) -> Score | str:
+    def one(record: CriticRecord) -> Score | AgentError | str:
         known = log.known.get(_key(record, scorer))
         if known is not None:
             return known
@@ -63,13 +65,20 @@ def score_all(
             score = scorer.score(before, _open(folder, record.after), record.prompt)
         except (ScoreError, DataError) as error:
             return str(error)
+        except AgentError as error:  # one refusal costs one record
+            return error
         log.keep(_key(record, scorer), score)
         return score
 
+    failures = 0
     with ThreadPoolExecutor(workers) as pool:
         for number, (record, found) in enumerate(zip(records, pool.map(one, records), strict=True), 1):
-            if isinstance(found, str):
-                drops.drop(found if isinstance(found, str) else "")
+            failures = failures + 1 if isinstance(found, AgentError) else 0
+            if isinstance(found, AgentError) and failures >= HOPELESS:
+                pool.shutdown(wait=False, cancel_futures=True)
+                raise found
+            if isinstance(found, (str, AgentError)):
+                drops.drop(str(found))
             else:
                 drops.keep()
                 scored.append(labelled(record, found, labels, "checker" if "checker" in scorer.name else "judge"))

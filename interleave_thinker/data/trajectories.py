@@ -104,7 +104,10 @@ class Crew:
     def _plan(self, request: RequestRecord, given: list[Image.Image], folder: RunFolder, sampling: Sampling) -> Plan:
         begun = (folder.read_state() or {}).get("trajectory") or {}
         if begun.get("plan"):
-            return Plan.from_dict(begun["plan"])  # of a run that was cut off
+            known = Plan.from_dict(begun["plan"])  # of a run that was cut off
+            if known.request.strip() != request.request.strip():
+                raise DataError(f"The run folder {folder.name} is of another request. Give this one an id of its own.")
+            return known
         if request.plan is not None:
             return replace(Plan.from_dict(request.plan), request=request.request)
         if self.planner is None:
@@ -115,7 +118,9 @@ class Crew:
 def is_done(request: RequestRecord, out: Path) -> bool:
     """Whether this request's run is finished."""
     state = read_state(out / RUNS / safe_name(request.id)) or {}
-    return (state.get("trajectory") or {}).get("status") == "done"
+    made = state.get("trajectory") or {}
+    told = str((made.get("plan") or {}).get("request") or "").strip()
+    return made.get("status") == "done" and told == request.request.strip()
 
 
 def make_all(

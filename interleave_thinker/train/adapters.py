@@ -12,7 +12,7 @@ import shutil
 from pathlib import Path
 from typing import Any, Literal
 
-from ..agents.transformers_agent import check_folder, load_agent
+from ..agents.transformers_agent import SharedBase, check_folder
 from .models import TrainError
 
 Dtype = Literal["bfloat16", "float16", "float32"]
@@ -32,13 +32,14 @@ def merge(base: Path, adapter: Path, out: Path, dtype: Dtype = "bfloat16") -> No
     """
     _need_empty(out)
     import torch
+    from transformers import AutoProcessor
 
-    agent = load_agent(base, adapter=adapter, dtype="float32", device="cpu")
-    merged = agent.base.adapted.merge_and_unload() if agent.base else agent.model
+    merged = _merged(base, adapter)
     merged.to(getattr(torch, dtype)).save_pretrained(out, max_shard_size=SHARD)
-    agent.processor.save_pretrained(out)
-    if agent.prompts:
-        shutil.copytree(agent.prompts, out / "prompts", dirs_exist_ok=True)
+    AutoProcessor.from_pretrained(base, local_files_only=True).save_pretrained(out)
+    prompts = next((p for p in (adapter / "prompts", base / "prompts") if p.is_dir()), None)
+    if prompts is not None:
+        shutil.copytree(prompts, out / "prompts", dirs_exist_ok=True)
 
 
 def export_comfy(folder: Path, out: Path, dtype: Dtype = "bfloat16", adapter: Path | None = None) -> str:
@@ -80,15 +81,24 @@ def export_comfy(folder: Path, out: Path, dtype: Dtype = "bfloat16", adapter: Pa
 def _state(folder: Path, adapter: Path | None) -> dict[str, Any]:
     """All tensors by Hugging Face's names."""
     if adapter is not None:
-        agent = load_agent(folder, adapter=adapter, dtype="float32", device="cpu")
-        merged = agent.base.adapted.merge_and_unload() if agent.base else agent.model
-        return dict(merged.state_dict())
+        return dict(_merged(folder, adapter).state_dict())
     from safetensors.torch import load_file
 
     state: dict[str, Any] = {}
     for shard in _shards(folder):
         state.update(load_file(shard))
     return state
+
+
+def _merged(base: Path, adapter: Path) -> Any:
+    """A model of its own with the adapter in its weights; agents that share the same base are not touched."""
+    check_folder(base)
+    from transformers import Qwen3VLForConditionalGeneration
+
+    model = Qwen3VLForConditionalGeneration.from_pretrained(base, dtype="float32", local_files_only=True)
+    shared = SharedBase(model, None)
+    shared.add(adapter)
+    return shared.adapted.merge_and_unload()
 
 
 def _shards(folder: Path) -> list[Path]:

@@ -78,7 +78,7 @@ def _add_grpo(commands: Any) -> None:
     grpo.add_argument("--temperature", type=float, default=1.0)
     grpo.add_argument("--max-tokens", type=int, default=4096, help="of a response")
     grpo.add_argument("--generator-seed", type=int, default=0, help="of every picture")
-    grpo.add_argument("--vllm", choices=["colocate", "server"], default="", help="rollouts by vLLM")
+    grpo.add_argument("--vllm", choices=["colocate", "server"], help="rollouts by vLLM")
     _add_running(grpo, save_every=50, log_every=1)
     grpo.set_defaults(do=_grpo)
 
@@ -152,8 +152,9 @@ def _grpo(options: argparse.Namespace) -> None:
         **_taken(
             options,
             "group batch accumulate epochs steps learning_rate schedule weight_decay kl temperature max_tokens "
-            "generator_seed workers timeout vllm save_every log_every seed deepspeed prompts resume",
+            "generator_seed workers timeout save_every log_every seed deepspeed prompts resume",
         ),
+        vllm=options.vllm or "",
         report_to=tuple(options.report_to),
     )
     if options.dry_run:
@@ -167,9 +168,10 @@ def _grpo(options: argparse.Namespace) -> None:
         )
         return
     _keep(options, "grpo")
+    from ..scores import scorer_from
     from .grpo import train_critic
 
-    print(f"Wrote {train_critic(chosen, _scorer(options))}")
+    print(f"Wrote {train_critic(chosen, lambda: scorer_from(options.judge, endpoints=options.endpoints))}")
 
 
 def _add_adapters(commands: Any) -> None:
@@ -245,9 +247,3 @@ def _disk(options: argparse.Namespace) -> str:
 
 def _size(folder: Path) -> float:
     return sum(p.stat().st_size for p in folder.glob("*.safetensors")) / 2**30
-
-
-def _scorer(options: argparse.Namespace) -> Any:
-    from ..scores import scorer_from
-
-    return scorer_from(options.judge, endpoints=options.endpoints)

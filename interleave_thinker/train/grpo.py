@@ -7,6 +7,7 @@ generator; the reward says what the response was worth (`rewards`), and what cou
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
@@ -104,8 +105,10 @@ class CriticReward:
         return values
 
 
-def train_critic(options: GrpoOptions, scorer: Scorer, said: Callable[[str], None] = print) -> Path:
+def train_critic(options: GrpoOptions, load_scorer: Callable[[], Scorer], said: Callable[[str], None] = print) -> Path:
     """Train and save; returns the folder of the result. See `models.run` for going on after a kill.
+
+    load_scorer: called once in each process, when its device is known.
 
     Raises:
         TrainError: bad states, or a training that is there already.
@@ -140,9 +143,11 @@ def train_critic(options: GrpoOptions, scorer: Scorer, said: Callable[[str], Non
     with ExitStack() as stack:
         farm = None
         if options.places:
-            farm = stack.enter_context(Farm(partial(build_generator, options.generator), options.places))
+            build = partial(build_generator, options.generator)
+            farm = stack.enter_context(Farm(build, options.places, timeout=options.timeout))
         generator = None if farm else options.generator.load()
-        rollouts = Rollouts(generator, scorer, options.generator_seed, options.workers, options.timeout, farm)
+        seed, workers, timeout = options.generator_seed, options.workers, options.timeout
+        rollouts = Rollouts(generator, load_scorer(), seed, workers, timeout, farm)
         trainer = GRPOTrainer(
             model=model,
             reward_funcs=CriticReward(rollouts, options.variant, options.without),
@@ -153,11 +158,24 @@ def train_critic(options: GrpoOptions, scorer: Scorer, said: Callable[[str], Non
         )
         run(trainer, options.out / CHECKPOINTS, options.resume)
         folder = save_result(trainer, processor, options.base, options.out, prompts)
-    tally = rollouts.tally
-    write_atomically(options.out / "rollouts.json", (json.dumps(vars(tally), indent=2) + "\n").encode())
-    masked = f"{tally.failed} failed, {tally.late} late, {tally.unscored} unscored"
-    said(f"{tally.made} pictures, {tally.repeated} known, {masked}")
+    _keep_tally(trainer, rollouts, options.out, said)
     return folder
+
+
+def _keep_tally(trainer: Any, rollouts: Rollouts, out: Path, said: Callable[[str], None]) -> None:
+    """rollouts.json: what became of all trials, of all processes, since this call began."""
+    from accelerate.utils import gather_object
+
+    tallies = gather_object([vars(rollouts.tally)])
+    if not trainer.is_world_process_zero():
+        return
+    names = [name for name in tallies[0] if name != "reasons"]
+    total: dict[str, Any] = {name: sum(t[name] for t in tallies) for name in names}
+    reasons: Counter[str] = Counter()
+    for tally in tallies:
+        reasons.update(tally["reasons"])
+    write_atomically(out / "rollouts.json", (json.dumps({**total, "reasons": reasons}, indent=2) + "\n").encode())
+    said(", ".join(f"{count} {name}" for name, count in total.items()))
 
 
 def _text(completion: Any) -> str:

@@ -15,6 +15,8 @@ from ..store import write_atomically
 Precision = Literal["auto", "bf16", "fp32"]
 LINEAR = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
 """Layers of the language model that a LoRA adapter is put on."""
+VISION_LINEAR = ("qkv", "proj", "linear_fc1", "linear_fc2")
+"""Those of the vision tower and its projector, with `train_vision`."""
 RESULT, CHECKPOINTS = "model", "checkpoints"
 
 
@@ -144,12 +146,12 @@ def lora(options: ModelOptions) -> Any:
         from peft import LoraConfig
     except ImportError:
         raise TrainError("A LoRA adapter needs peft: pip install 'interleave-thinker[train]'.") from None
-    where = "" if options.train_vision else r"(?=.*language_model)"
+    where, layers = ("", LINEAR + VISION_LINEAR) if options.train_vision else (r"(?=.*language_model)", LINEAR)
     return LoraConfig(
         r=options.lora_rank,
         lora_alpha=options.lora_alpha or 2 * options.lora_rank,
         lora_dropout=options.lora_dropout,
-        target_modules=rf"{where}.*\.({'|'.join(LINEAR)})",
+        target_modules=rf"{where}.*\.({'|'.join(layers)})",
         task_type="CAUSAL_LM",
     )
 
@@ -185,9 +187,7 @@ def run(trainer: Any, checkpoints: Path, resume: bool) -> None:
     Raises:
         TrainError: there are checkpoints and `resume` is off, or the disk is full.
     """
-    from transformers.trainer_utils import get_last_checkpoint
-
-    last = get_last_checkpoint(str(checkpoints)) if checkpoints.is_dir() else None
+    last = last_whole(checkpoints)
     if last is not None and not resume:
         raise TrainError(f"{checkpoints} holds a training. Give --resume to go on with it, or another folder.")
     try:
@@ -196,6 +196,14 @@ def run(trainer: Any, checkpoints: Path, resume: bool) -> None:
         if not _is_disk(error):
             raise
         raise TrainError(f"Cannot write a checkpoint to {checkpoints}: {error}. The last whole one is kept.") from error
+
+
+def last_whole(checkpoints: Path) -> str | None:
+    """The newest checkpoint that was written to its end. The trainer writes its state last; one that a kill or a full
+    disk cut off lacks it."""
+    whole = [p.parent for p in checkpoints.glob("checkpoint-*/trainer_state.json") if p.stat().st_size]
+    numbered = {int(p.name.rpartition("-")[2]): p for p in whole if p.name.rpartition("-")[2].isdigit()}
+    return str(numbered[max(numbered)]) if numbered else None
 
 
 def _is_disk(error: Exception) -> bool:

@@ -13,17 +13,19 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from concurrent.futures import TimeoutError as TooLate
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from PIL import Image
 
 from ..errors import InterleaveError
-from ..farm import Farm, Place
+from ..farm import Farm, FarmError, Place
 from ..generators.base import GenerationRequest, Generator
 from ..generators.choose import GeneratorChoice
 from ..scores import Score, Scorer
 from ..store import open_rgb
 
+T = TypeVar("T")
+R = TypeVar("R")
 TRIES = 3
 REMEMBERED = 20_000
 
@@ -80,21 +82,36 @@ class Rollouts:
         """The score of each trial's picture, in order; None where there is none."""
         new = [t for t in dict.fromkeys(trials) if t not in self.known]
         self.tally.repeated += len(trials) - len(new)
-        pictures = self._pictures(new)
-        for trial, picture in zip(new, pictures, strict=True):
-            if picture is not None:
-                self._judge(trial, picture)
+        made = [(t, p) for t, p in zip(new, self._pictures(new), strict=True) if p is not None]
+        for (trial, _), found in zip(made, self._together(self._judge, made), strict=True):
+            if isinstance(found, Score):
+                self.known[trial] = found
+            else:
+                self.tally.unscored += 1
+                self.tally.note(found)
         while len(self.known) > REMEMBERED:
             self.known.pop(next(iter(self.known)))
         return [self.known.get(t) for t in trials]
 
-    def _judge(self, trial: Trial, picture: Image.Image) -> None:
+    def _judge(self, made: tuple[Trial, Image.Image]) -> Score:
+        trial, picture = made
+        before = open_rgb(Path(trial.before)) if trial.before else None
+        return self.scorer.score(before, picture, trial.instruction)
+
+    def _together(self, work: Callable[[T], R], items: Sequence[T]) -> list[R | Exception]:
+        """`work` on each item, `workers` at a time; an error, or what takes too long, as a value."""
+        if not items:
+            return []
+        pool = ThreadPoolExecutor(max(1, min(self.workers, len(items))))
         try:
-            before = open_rgb(Path(trial.before)) if trial.before else None
-            self.known[trial] = self.scorer.score(before, picture, trial.instruction)
-        except InterleaveError as error:
-            self.tally.unscored += 1
-            self.tally.note(error)
+            waiting = [pool.submit(work, item) for item in items]
+            ends = time.monotonic() + self.timeout * -(-len(items) // self.workers)
+            outcomes: list[R | Exception] = []
+            for future in waiting:
+                outcomes.append(_outcome(future, ends - time.monotonic()))
+            return outcomes
+        finally:
+            pool.shutdown(wait=False, cancel_futures=True)
 
     def _pictures(self, trials: Sequence[Trial]) -> list[Image.Image | None]:
         found: dict[int, Image.Image] = {}
@@ -109,7 +126,7 @@ class Rollouts:
                 if isinstance(outcome, Image.Image):
                     found[number] = outcome
                     left.remove(number)
-                elif isinstance(outcome, TooLate):
+                elif isinstance(outcome, (TooLate, TimeoutError)):
                     self.tally.late += 1
                     left.remove(number)  # a second try would take as long
                 else:
@@ -128,24 +145,21 @@ class Rollouts:
                 return list(generator.generate_all(requests))  # type: ignore[attr-defined]
             except (InterleaveError, RuntimeError, ValueError):
                 pass  # one of them is at fault: find out which, one by one
-        pool = ThreadPoolExecutor(max(1, min(self.workers, len(requests))))
-        try:
-            waiting = [pool.submit(generator.generate, request) for request in requests]
-            ends = time.monotonic() + self.timeout * -(-len(requests) // self.workers)
-            return [_outcome(future, ends - time.monotonic()) for future in waiting]
-        finally:
-            pool.shutdown(wait=False, cancel_futures=True)
+        return self._together(generator.generate, requests)
 
     def _farmed(self, requests: Sequence[GenerationRequest]) -> list[Image.Image | Exception]:
         assert self.farm is not None
-        found: dict[int, Image.Image | Exception] = {}
         numbers = {id(request): n for n, request in enumerate(requests)}
-        for request, outcome in self.farm.map(list(requests)):
-            found[numbers[id(request)]] = outcome
+        found: dict[int, Image.Image | Exception] = {}
+        try:
+            for request, outcome in self.farm.map(list(requests)):
+                found[numbers[id(request)]] = outcome
+        except FarmError as error:  # all servers are down: masked, until one of them is back
+            return [found.get(n, error) for n in range(len(requests))]
         return [found[n] for n in range(len(requests))]
 
 
-def _outcome(future: Future[Image.Image], seconds: float) -> Image.Image | Exception:
+def _outcome(future: Future[Any], seconds: float) -> Any:
     try:
         return future.result(timeout=max(0.0, seconds))
     except Exception as error:  # whatever a generator raises costs this one trial, not the training

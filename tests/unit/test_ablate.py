@@ -68,7 +68,7 @@ def test_a_sign_is_reproduced_opposite_or_not_decided():
     }
     told = table(found)
     assert all(name in told for name in found["rows"]) and all(c["claim"] in told for c in found["comparisons"])
-    assert found["comparisons"][0]["paper"] == 1.8
+    assert [c["paper"] for c in found["comparisons"]] == [1.8, 5.1, 1.0], "the paper's own T_max on both sides"
 
 
 def test_rows_without_training_run_for_real_and_only_once(tmp_path):
@@ -79,6 +79,28 @@ def test_rows_without_training_run_for_real_and_only_once(tmp_path):
     assert found["oracle agents"][0]["plan_valid"] == 1.0 and len(found["raw generator"][0]["shares"]) == 2
     said = []
     assert experiment.run(rows, [0], said.append) == found and said == []
+
+
+def test_the_filter_row_keeps_no_refined_prompt_of_the_full_critic(tmp_path, monkeypatch):
+    """Both rows work with one store and one critic; what is recalled must be each row's own."""
+    from interleave_thinker.ablate import experiment as module
+
+    row = chosen("raw generator")[0].__class__
+    rows = (row("full", ORACLE, BASE, 2), row("filter", ORACLE, BASE, 2, filter_only=True))
+    used = {}
+    real = module.carry_out_all
+
+    def watched(requests, plans, loop, settings, store, folder):
+        tally = real(requests, plans, loop, settings, store, folder)
+        lines = [json.loads(line) for p in folder.rglob("trajectory.jsonl") for line in p.read_text().splitlines()]
+        used[folder.name] = [(a["attempt"], a["prompt"]) for a in lines]
+        return tally
+
+    monkeypatch.setattr(module, "carry_out_all", watched)
+    Experiment(tmp_path / "out", CRITIC, tmp_path, requests=4).run(rows, [0], lambda line: None)
+    plans = {s.prompt for r in module.held_out(4, 4000) for s in r.plan.steps}
+    assert {p for n, p in used["filter"] if n == 2} <= plans and any(n == 2 for n, _ in used["filter"])
+    assert any(n == 2 and p not in plans for n, p in used["full"])
 
 
 def test_missing_data_is_named_before_anything_is_trained(tmp_path, capsys):

@@ -187,6 +187,15 @@ class TestTrajectories:
         with pytest.raises(DataError, match="Two requests are named"):
             make_all([request, request], tmp_path, tmp_path / "out", TEAM)
 
+    def test_another_request_under_the_same_id_is_not_done(self, tmp_path):
+        (request,) = tiny_requests(1, 9, tmp_path)
+        make_all([request], tmp_path, tmp_path / "out", TEAM)
+        other = request.__class__(**{**vars(request), "request": "Something else."})
+        assert is_done(request, tmp_path / "out") and not is_done(other, tmp_path / "out")
+        errors = []
+        make_all([other], tmp_path, tmp_path / "out", TEAM, said=lambda r, e: errors.append(str(e)))
+        assert "another request" in errors[0]
+
     def test_a_request_without_plan_needs_a_planner(self, tmp_path):
         (request,) = tiny_requests(1, 9, tmp_path)
         bare = request.__class__(request.id, request.request)
@@ -256,6 +265,22 @@ class TestScores:
             self.records(folder), folder, AgentScorer(judge), LabelOptions(), ScoreLog(tmp_path / "s")
         )
         assert len(scored) == 2 and drops.complete() and sum(drops.reasons.values()) == 1
+
+    def test_one_refusal_costs_one_record_and_a_dead_judge_ends_it(self, folder, tmp_path):
+        class Refusing(Judge):
+            def complete(self, messages, sampling, on_text=None):
+                self.asked += 1
+                if self.asked in self.replies:
+                    raise AgentError("content filter")
+                return Completion(GOOD, "stop", 1)
+
+        log = ScoreLog(tmp_path / "s")
+        scored, drops = score_all(self.records(folder, 4), folder, AgentScorer(Refusing(1)), LabelOptions(), log)
+        assert len(scored) == 3 and drops.reasons == {"content filter": 1}
+        with pytest.raises(AgentError, match="content filter"):
+            dead = AgentScorer(Refusing(*range(1, 1000)))
+            score_all(self.records(folder, 20), folder, dead, LabelOptions(), ScoreLog(tmp_path / "t"))
+        assert dead.agent.asked <= 11
 
     def test_what_was_scored_is_not_asked_again(self, folder, tmp_path):
         judge = Judge(GOOD)
@@ -398,6 +423,19 @@ def test_a_text_that_says_image_is_no_picture_in_sharegpt():
     record = CriticRecord("r/1.1", "r/1", "", 1, 1, "", "draw <image>", "draw <image>", None, "a.png", True, "critic")
     row = sharegpt(critic_conversation(record, ExportOptions(TINY_PROMPTS)))
     assert row["messages"][0]["content"].count("<image>") == 2 == len(row["images"])
+
+
+def test_a_plan_that_is_none_is_named(tmp_path, capsys):
+    (tmp_path / "r.jsonl").write_text('{"id": "x", "request": "y", "plan": {"steps": []}}')
+    line = f"data trajectories {tmp_path}/r.jsonl --critic tiny:oracle --generator tiny --out {tmp_path}/o"
+    assert main(line.split()) == 1
+    assert "request x" in capsys.readouterr().err
+
+
+def test_a_folder_with_a_dot_in_its_name_is_a_folder(tmp_path):
+    (tmp_path / "my.data").mkdir()
+    assert main(f"data prompts --world tiny --count 1 --out {tmp_path}/my.data".split()) == 0
+    assert (tmp_path / "my.data" / "prompts.config.yaml").is_file()
 
 
 @pytest.mark.parametrize(

@@ -40,6 +40,27 @@ def dying(place):
     return work
 
 
+def sleeping(place):
+    def work(item):
+        time.sleep(item)
+        return place.server
+
+    return work
+
+
+def deadly(place):
+    def work(item):
+        if item == "poison":
+            os._exit(9)
+        return "ok"
+
+    return work
+
+
+def broken(place):
+    raise GeneratorError("no such workflow")
+
+
 @pytest.fixture(scope="module")
 def ray():
     ray = pytest.importorskip("ray")
@@ -75,6 +96,29 @@ def test_an_error_of_one_item_is_its_result(ray):
 def test_with_all_places_lost_what_is_left_is_said(ray):
     with Farm(doubling, (Place(server="b"),)) as farm, pytest.raises(FarmError, match="2 of 4 are left"):
         list(farm.map([1, 2, 7, 8]))
+
+
+def test_an_item_that_takes_too_long_is_given_up_and_its_worker_starts_anew(ray):
+    with Farm(sleeping, (Place(server="a"),), timeout=2.0) as farm:
+        found = dict(farm.map([0, 60, 0.01]))
+    assert isinstance(found[60], TimeoutError) and (found[0], found[0.01]) == ("a", "a") and farm.lost == []
+
+
+def test_an_item_that_ends_every_worker_does_not_end_the_farm(ray):
+    with Farm(deadly, [Place()] * 4) as farm:
+        found = dict(farm.map([1, "poison", 2]))
+    assert isinstance(found["poison"], FarmError) and found[1] == found[2] == "ok"
+
+
+def test_a_worker_that_cannot_begin_says_why(ray):
+    with Farm(broken, [Place(), Place()]) as farm, pytest.raises(FarmError, match="no such workflow"):
+        list(farm.map([1]))
+
+
+def test_a_lost_place_is_tried_again_after_a_while(ray):
+    with Farm(doubling, TWO, retry_lost=0.0) as farm:
+        assert len(dict(farm.map(range(8)))) == 8 and farm.lost
+        assert {result[1] for _, result in farm.map([0, 1, 2, 3])} == {"a", "b"}
 
 
 def test_gpus_that_are_not_there_are_named(ray):

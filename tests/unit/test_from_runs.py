@@ -152,3 +152,15 @@ def test_the_command(made: Any, tmp_path: Path, capsys: pytest.CaptureFixture[st
     assert main(["data", "from-runs", str(tmp_path / "none"), "--out", str(tmp_path / "o")]) == 1
     assert "holds no run folder" in capsys.readouterr().err
     assert main(["data", "schema", "critic"]) == 0
+
+
+def test_two_runs_of_one_name_in_two_folders_stay_two(made: Any, tmp_path: Path) -> None:
+    """Else their steps would be one step to the filter."""
+    import shutil
+
+    for place in ("pc1", "pc2"):
+        shutil.copytree(made.runs / "first", tmp_path / place / "first")
+    state = tmp_path / "pc2" / "first" / "trajectory.jsonl"
+    state.write_text(state.read_text().replace('"prompt": "one"', '"prompt": "1"'))
+    found, _, _ = from_runs(runs_below(tmp_path), tmp_path / "out", made.store)
+    assert {r.group.split("/")[0] for r in found} == {"pc1", "pc2"}

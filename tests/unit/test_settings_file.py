@@ -38,6 +38,11 @@ def test_a_file_gives_options_and_the_command_line_wins(tmp_path):
     assert parsed(tmp_path, "count: 3\n", "--count", "5").count == 5
 
 
+def test_a_list_that_is_typed_replaces_that_of_the_file(tmp_path):
+    assert parsed(tmp_path, "name: [a, b]\n", "--name", "c").name == ["c"]
+    assert parsed(tmp_path, "name: [a, b]\n", "--name=c").name == ["c"]
+
+
 def test_what_is_saved_gives_the_same_options_again(tmp_path):
     found = parsed(tmp_path, "count: 7\nname: [x]\ncut: false\n")
     save_options(found, tmp_path / "saved.yaml")

@@ -21,6 +21,7 @@ from interleave_thinker.agents.base import Message, Sampling
 from interleave_thinker.agents.transformers_agent import load_agent
 from interleave_thinker.cli import main
 from interleave_thinker.errors import AgentError, ConfigError, GeneratorError
+from interleave_thinker.farm import FarmError
 from interleave_thinker.generators.choose import GeneratorChoice
 from interleave_thinker.scores import Score, ScoreError
 from interleave_thinker.tinyworld.lessons import PROMPTS, critic_lesson, rendered_case
@@ -134,6 +135,36 @@ class TestSft:
         with pytest.raises(TrainError, match="not empty"):
             merge(CRITIC, adapter, tmp_path / "merged")
 
+    def test_an_adapter_that_does_not_fit_leaves_the_shared_base_as_it_was(self, data, tmp_path):
+        """peft changes a model before it finds out; agents of the same base must not notice."""
+        from safetensors.torch import load_file, save_file
+
+        fine_tune(options(data, tmp_path / "l", steps=1, lora_rank=4), lambda line: None)
+        adapter = tmp_path / "l" / "model" / "adapter_model.safetensors"
+        wrong = load_file(adapter)
+        last = sorted(wrong)[-1]
+        wrong[last] = wrong[last].new_ones(wrong[last].shape[0] + 8, wrong[last].shape[1])
+        save_file(wrong, adapter)
+        asked = [Message("user", (Image.new("RGB", (64, 64)), Image.new("RGB", (64, 64)), "want a\ngot b"))]
+        bare = load_agent(CRITIC, device="cpu")
+        before = bare.complete(asked, Sampling(40)).text
+        with pytest.raises(AgentError, match="does not fit"):
+            load_agent(CRITIC, adapter=adapter.parent, device="cpu")
+        assert bare.base.adapted is None and bare.complete(asked, Sampling(40)).text == before
+
+    def test_merging_one_adapter_does_not_touch_an_agent_with_another(self, data, tmp_path):
+        for name, seed in (("a", 1), ("b", 2)):
+            more = replace(options(data, tmp_path / name, steps=4, lora_rank=4, seed=seed), learning_rate=2e-2)
+            fine_tune(more, lambda line: None)
+        asked = [Message("user", (Image.new("RGB", (64, 64)), Image.new("RGB", (64, 64)), "want a\ngot b"))]
+        first = load_agent(CRITIC, adapter=tmp_path / "a" / "model", dtype="float32", device="cpu")
+        before = first.complete(asked, Sampling(40)).text
+        merge(CRITIC, tmp_path / "b" / "model", tmp_path / "merged", "float32")
+        assert first.complete(asked, Sampling(40)).text == before
+        second = load_agent(CRITIC, adapter=tmp_path / "b" / "model", dtype="float32", device="cpu")
+        merged = load_agent(tmp_path / "merged", dtype="float32", device="cpu")
+        assert merged.complete(asked, Sampling(40)).text == second.complete(asked, Sampling(40)).text != before
+
     def test_two_roles_are_two_adapters_on_one_base(self, data, tmp_path):
         """Each speaks as if it were alone, in any order."""
         found = {}
@@ -190,6 +221,17 @@ def test_a_training_that_is_killed_goes_on_with_the_same_losses(data, tmp_path):
     whole, resumed = losses(tmp_path / "whole"), losses(tmp_path / "cut")
     assert len(whole) == len(resumed) == 8
     assert resumed == pytest.approx(whole, rel=2e-3)
+
+
+def test_a_checkpoint_that_was_cut_off_is_passed_over(tmp_path):
+    """The trainer writes its state last: a full disk or a kill leaves a newer folder without it."""
+    for number, whole in ((3, True), (10, True), (12, False)):
+        (tmp_path / f"checkpoint-{number}").mkdir()
+        (tmp_path / f"checkpoint-{number}" / "model.safetensors").write_bytes(b"")
+        if whole:
+            (tmp_path / f"checkpoint-{number}" / "trainer_state.json").write_text("{}")
+    assert models.last_whole(tmp_path) == str(tmp_path / "checkpoint-10")
+    assert models.last_whole(tmp_path / "none") is None
 
 
 def test_two_processes_learn_what_one_does(data, tmp_path):
@@ -332,6 +374,15 @@ class TestReward:
         found, rollouts, _ = self.values(Painter(slow={"slow"}), state, reply(False, "slow"), reply(False, "good"))
         assert found[0] is None and found[1] is not None and rollouts.tally.late == 1
 
+    def test_with_every_server_down_all_are_masked_and_training_goes_on(self, state):
+        class Down:
+            def map(self, items):
+                raise FarmError("all places are lost")
+
+        rollouts = Rollouts(None, Eight(), pause=0.0, farm=Down())
+        assert rollouts.score([Trial("p", "r", None, state["after"])]) == [None]
+        assert rollouts.tally.failed == 1
+
     def test_a_judge_that_cannot_say_is_masked(self, state):
         found, rollouts, _ = self.values(Painter(), state, reply(False, "x"), prompt="unscorable")
         assert found == [None] and rollouts.tally.unscored == 1
@@ -372,7 +423,7 @@ class TestGrpo:
         trainers = []
         run = models.run
         monkeypatch.setattr(grpo, "run", lambda trainer, *rest: (trainers.append(trainer), run(trainer, *rest)))
-        folder = train_critic(self.options(data, tmp_path / "g", kl=0.01), CheckerScorer(), lambda line: None)
+        folder = train_critic(self.options(data, tmp_path / "g", kl=0.01), CheckerScorer, lambda line: None)
         assert load_agent(folder, device="cpu").prompts
         logged = list(trainers[0]._logs["advantages"])
         by_hand = [a for values in seen for g in (values[:4], values[4:]) for a in advantages(g)]
