@@ -21,7 +21,7 @@ from ..farm import Farm, Place
 from ..generators.choose import GeneratorChoice
 from ..scores import Score, Scorer
 from ..store import write_atomically
-from .models import CHECKPOINTS, RunOptions, TrainError, load_model, lora, run, save_result
+from .models import CHECKPOINTS, RunOptions, extra_missing, load_model, lora, run, save_result
 from .rewards import Outcome, Part, Variant, needs_picture, next_prompt, read_response, reward
 from .rollouts import Rollouts, build_generator, trial_of
 from .rows import dataset, states
@@ -120,9 +120,7 @@ def train_critic(options: GrpoOptions, load_scorer: Callable[[], Scorer], said: 
     try:
         from trl import GRPOConfig, GRPOTrainer
     except ImportError as error:
-        raise TrainError(
-            f"Training needs the extra 'train': pip install 'interleave-thinker[train]' ({error})."
-        ) from None
+        raise extra_missing(error) from None
     model, processor = load_model(options.base)
     processor.tokenizer.padding_side = "left"  # the trainer pads token types as the tokenizer does, and prompts left
     arguments = GRPOConfig(

@@ -24,6 +24,10 @@ class TrainError(InterleaveError):
     """A training that cannot start or go on; the message says what to change."""
 
 
+def extra_missing(error: ImportError) -> TrainError:
+    return TrainError(f"Training needs the extra 'train': pip install 'interleave-thinker[train]' ({error}).")
+
+
 @dataclass(frozen=True)
 class ModelOptions:
     """model: a Qwen3-VL folder. lora_rank: 0 trains the weights themselves, else an adapter of that rank.
@@ -117,9 +121,7 @@ def load_model(options: ModelOptions) -> tuple[Any, Any]:
         import torch
         from transformers import AutoProcessor, Qwen3VLForConditionalGeneration
     except ImportError as error:
-        raise TrainError(
-            f"Training needs the extra 'train': pip install 'interleave-thinker[train]' ({error})."
-        ) from None
+        raise extra_missing(error) from None
     dtype = torch.bfloat16 if use_bf16(options.precision) and torch.cuda.is_available() else torch.float32
     model = Qwen3VLForConditionalGeneration.from_pretrained(options.model, dtype=dtype, local_files_only=True)
     processor = AutoProcessor.from_pretrained(options.model, local_files_only=True)
@@ -144,8 +146,8 @@ def lora(options: ModelOptions) -> Any:
         return None
     try:
         from peft import LoraConfig
-    except ImportError:
-        raise TrainError("A LoRA adapter needs peft: pip install 'interleave-thinker[train]'.") from None
+    except ImportError as error:
+        raise extra_missing(error) from None
     where, layers = ("", LINEAR + VISION_LINEAR) if options.train_vision else (r"(?=.*language_model)", LINEAR)
     return LoraConfig(
         r=options.lora_rank,

@@ -23,11 +23,13 @@ from ..generators.base import GenerationRequest, Generator
 from ..generators.choose import GeneratorChoice
 from ..scores import Score, Scorer
 from ..store import open_rgb
+from .models import TrainError
 
 T = TypeVar("T")
 R = TypeVar("R")
 TRIES = 3
 REMEMBERED = 20_000
+HOPELESS = 20
 
 
 @dataclass(frozen=True)
@@ -77,18 +79,34 @@ class Rollouts:
     pause: float = 1.0
     tally: Tally = field(default_factory=Tally)
     known: dict[Trial, Score] = field(default_factory=dict)
+    in_vain: int = 0
+    """Calls of `score` in a row in which nothing could be tried or scored."""
 
     def score(self, trials: Sequence[Trial]) -> list[Score | None]:
-        """The score of each trial's picture, in order; None where there is none."""
+        """The score of each trial's picture, in order; None where there is none.
+
+        Raises:
+            TrainError: nothing worked `HOPELESS` times in a row: masking everything would only hide it.
+        """
         new = [t for t in dict.fromkeys(trials) if t not in self.known]
         self.tally.repeated += len(trials) - len(new)
         made = [(t, p) for t, p in zip(new, self._pictures(new), strict=True) if p is not None]
+        before = self.tally.unscored
         for (trial, _), found in zip(made, self._together(self._judge, made), strict=True):
             if isinstance(found, Score):
                 self.known[trial] = found
             else:
                 self.tally.unscored += 1
                 self.tally.note(found)
+        if new:
+            worked = len(made) > self.tally.unscored - before
+            self.in_vain = 0 if worked else self.in_vain + 1
+        if self.in_vain >= HOPELESS:
+            reason = next(reversed(self.tally.reasons), "each took too long")
+            raise TrainError(
+                f"No refined prompt could be tried for {HOPELESS} steps in a row: {reason}. "
+                "Mend generator or judge and go on with --resume."
+            )
         while len(self.known) > REMEMBERED:
             self.known.pop(next(iter(self.known)))
         return [self.known.get(t) for t in trials]

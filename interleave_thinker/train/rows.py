@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
@@ -11,6 +12,7 @@ from typing import Any
 from PIL import Image
 
 from ..critic import critic_turn, white_canvas
+from ..store import write_atomically
 from .models import TrainError
 
 WHITE = "data/interleave/white.png"
@@ -125,8 +127,9 @@ def dataset(rows: list[dict[str, Any]]) -> Any:
 def _white(folder: Path, size: tuple[int, int]) -> Path:
     path = folder / "data" / "interleave" / f"white_{size[0]}x{size[1]}.png"
     if not path.is_file():
-        path.parent.mkdir(parents=True, exist_ok=True)
-        white_canvas(size).save(path)
+        data = io.BytesIO()
+        white_canvas(size).save(data, "PNG")
+        write_atomically(path, data.getvalue())  # several processes may come here at once
     return path.resolve()
 
 

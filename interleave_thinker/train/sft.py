@@ -9,7 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from .models import CHECKPOINTS, RunOptions, TrainError, load_model, lora, run, save_result
+from .models import CHECKPOINTS, RunOptions, extra_missing, load_model, lora, run, save_result
 from .rows import dataset, sft_rows
 
 
@@ -39,9 +39,7 @@ def fine_tune(options: SftOptions, said: Callable[[str], None] = print) -> Path:
     try:
         from trl import SFTConfig, SFTTrainer
     except ImportError as error:
-        raise TrainError(
-            f"Training needs the extra 'train': pip install 'interleave-thinker[train]' ({error})."
-        ) from None
+        raise extra_missing(error) from None
     model, processor = load_model(options.base)
     arguments = SFTConfig(
         **options.arguments(),

@@ -14,6 +14,7 @@ from interleave_thinker.farm import FarmError
 from interleave_thinker.generators.choose import GeneratorChoice
 from interleave_thinker.scores import Score, ScoreError
 from interleave_thinker.train.grpo import CriticReward
+from interleave_thinker.train.models import TrainError
 from interleave_thinker.train.rollouts import Rollouts, Trial
 
 
@@ -89,6 +90,19 @@ class TestReward:
         rollouts = Rollouts(None, Eight(), pause=0.0, farm=Down())
         assert rollouts.score([Trial("p", "r", None, state["after"])]) == [None]
         assert rollouts.tally.failed == 1
+
+    def test_a_generator_that_never_works_ends_the_training_with_its_reason(self, state):
+        """Masking each of them would train on nothing and say nothing."""
+        rollouts = Rollouts(Painter(fails={"bad"}), Eight(), pause=0.0)
+        for step in range(40):
+            good = step == 10
+            trial = Trial("p", "good" if good else "bad", None, state["after"])
+            if step < 30:
+                assert (rollouts.score([trial])[0] is not None) is good
+            else:
+                with pytest.raises(TrainError, match="the server is down"):
+                    rollouts.score([trial])
+                break
 
     def test_a_judge_that_cannot_say_is_masked(self, state):
         found, rollouts, _ = self.values(Painter(), state, reply(False, "x"), prompt="unscorable")
