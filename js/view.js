@@ -187,7 +187,7 @@ const tools = { pictureUrl, thumbUrl: (place) => small(pictureUrl(place)), accep
 function addPlace(owner) {
   const root = document.createElement("div");
   root.className = "itk";
-  const run = () => (owner ? runs.of(openWorkflowId(), idOf(rootOf(app), owner)) : runs.shown());
+  const run = () => (owner ? runs.of(openWorkflowId(), idOf(rootOf(app), owner)) : runs.shown(openWorkflowId()));
   const place = { owner, root, run, view: { open: "" }, mounted: false };
   places.add(place);
   drawRun(root, owner ? emptyRun() : run(), place.view, tools);
@@ -208,9 +208,19 @@ async function take(facts) {
   if (facts.event !== "plan" && name && runs.of(workflow, node).run !== name && !asked.has(name)) {
     asked.add(name); // this tab came later than the run: its folder has what was said before
     const before = await savedRun(name);
-    if (before) runs.put({ ...before, node, workflow }, openWorkflowId());
+    if (before) runs.put({ ...before, node, workflow });
   }
-  runs.hear(facts, openWorkflowId());
+  runs.hear(facts);
+  redraw();
+}
+
+/** Nothing runs on the server any more. How a run ended may have been said while this page was not connected. */
+async function settle() {
+  for (const { run, node, workflow } of runs.busy()) {
+    const saved = run ? await savedRun(run) : null;
+    if (saved) runs.put({ ...saved, node, workflow });
+  }
+  runs.end("interrupted");
   redraw();
 }
 
@@ -231,7 +241,7 @@ function drawSidebar(element) {
   list.addEventListener("change", async () => {
     const found = list.value ? await savedRun(list.value) : null;
     if (list.value && !found) return tell("warn", "This run's folder cannot be read.");
-    runs.pick(found && { ...found, node: nodeOf(found) }, openWorkflowId());
+    runs.pick(found && { ...found, node: nodeOf(found) });
     redraw();
   });
   list.addEventListener("focus", () => fillRuns(list));
@@ -255,7 +265,7 @@ async function showLast() {
   const entry = id ? (await listRuns()).find((saved) => saved.origin?.workflow === id) : null;
   const found = entry && !runs.has(id, entry.origin.node) ? await savedRun(entry.name) : null;
   if (!found || openWorkflowId() !== id) return;
-  runs.put({ ...found, node: String(entry.origin.node), workflow: id }, id);
+  runs.put({ ...found, node: String(entry.origin.node), workflow: id });
   redraw();
 }
 
@@ -290,10 +300,7 @@ app.registerExtension({
     // Errors are told to the tab that queued; that nothing runs any more, to all of them.
     api.addEventListener("status", ({ detail }) => {
       if (detail?.exec_info?.queue_remaining !== 0) return;
-      inTurn(() => {
-        runs.end("interrupted");
-        redraw();
-      });
+      inTurn(settle);
     });
     api.addEventListener("progress_text", (event) => hearText(event.detail));
     app.extensionManager?.registerSidebarTab?.({

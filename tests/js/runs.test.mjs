@@ -9,49 +9,49 @@ const attempt = (workflow, run, node = "31") => ({ event: "attempt", node, workf
 
 test("two workflows whose nodes have the same number do not mix", () => {
   const runs = createRuns();
-  runs.hear(plan("A", "a"), "A");
-  runs.hear(plan("B", "b"), "A");
+  runs.hear(plan("A", "a"));
+  runs.hear(plan("B", "b"));
   assert.equal(runs.of("A", "31").run, "a");
   assert.equal(runs.of("B", "31").run, "b");
   assert.equal(runs.of("C", "31").run, "");
-  assert.equal(runs.shown().run, "a", "the sidebar is about the workflow that is open");
+  assert.equal(runs.shown("A").run, "a", "the sidebar is about the workflow that is open");
 });
 
 test("a run of another workflow that is read from its folder does not take the sidebar", () => {
   const runs = createRuns();
-  runs.hear(plan("A", "a"), "A");
-  runs.put({ ...fromFiles("b", { trajectory: { plan: PLAN } }, []), node: "31", workflow: "B" }, "A");
-  assert.equal(runs.shown().run, "a");
+  runs.hear(plan("A", "a"));
+  runs.put({ ...fromFiles("b", { trajectory: { plan: PLAN } }, []), node: "31", workflow: "B" });
+  assert.equal(runs.shown("A").run, "a");
   assert.equal(runs.of("B", "31").run, "b");
 });
 
 test("a run that the API queued is shown, and belongs to no node here", () => {
   const runs = createRuns();
-  runs.hear(plan("", "api"), "A");
-  assert.equal(runs.shown().run, "api");
-  assert.equal(runs.shown().workflow, "");
+  runs.hear(plan("", "api"));
+  assert.equal(runs.shown("A").run, "api");
+  assert.equal(runs.shown("A").workflow, "");
   assert.equal(runs.of("A", "31").run, "");
 });
 
 test("a saved run that was picked stays until the person goes back", () => {
   const runs = createRuns();
-  runs.hear(plan("A", "live"), "A");
-  runs.pick({ ...fromFiles("old", { trajectory: { plan: PLAN, status: "done" } }, []), node: "" }, "A");
-  runs.hear(attempt("A", "live"), "A");
-  assert.equal(runs.shown().run, "old");
-  runs.pick(null, "A");
-  assert.equal(runs.shown().run, "live");
-  assert.equal(runs.shown().steps[0].attempts.length, 1);
+  runs.hear(plan("A", "live"));
+  runs.pick({ ...fromFiles("old", { trajectory: { plan: PLAN, status: "done" } }, []), node: "" });
+  runs.hear(attempt("A", "live"));
+  assert.equal(runs.shown("A").run, "old");
+  runs.pick(null);
+  assert.equal(runs.shown("A").run, "live");
+  assert.equal(runs.shown("A").steps[0].attempts.length, 1);
 });
 
 test("an end ends what runs, and knows its queued prompt before", () => {
   const runs = createRuns();
-  runs.hear(plan("A", "a"), "A");
-  assert.equal(runs.shown().prompt, "p-a");
+  runs.hear(plan("A", "a"));
+  assert.equal(runs.shown("A").prompt, "p-a");
   runs.end("interrupted");
   assert.equal(runs.of("A", "31").status, "interrupted");
   runs.speak("late words");
-  assert.equal(runs.shown().speech, "");
+  assert.equal(runs.shown("A").speech, "");
 });
 
 const line = (step, at, accepted, more = {}) => JSON.stringify({ step, attempt: at, file: "attempts/x.png", prompt: "x", judgment: accepted === null ? null : { parsed: true, accepted }, ...more });
@@ -73,9 +73,28 @@ test("attempts of earlier passes in the same folder are left out of a run that e
 
 test("a run of which only the end was heard is still to be read from its folder", () => {
   const runs = createRuns();
-  runs.hear({ event: "done", node: "31", workflow: "A", status: "stopped" }, "A");
+  runs.hear({ event: "done", node: "31", workflow: "A", status: "stopped" });
   assert.equal(runs.has("A", "31"), false, "its steps came before this page was there");
-  runs.put({ ...fromFiles("a", { trajectory: { plan: PLAN, status: "stopped" } }, []), node: "31", workflow: "A" }, "A");
+  runs.put({ ...fromFiles("a", { trajectory: { plan: PLAN, status: "stopped" } }, []), node: "31", workflow: "A" });
   assert.equal(runs.has("A", "31"), true);
-  assert.equal(runs.shown().status, "stopped");
+  assert.equal(runs.shown("A").status, "stopped");
+});
+
+test("a run that was heard of before its workflow was open is shown once it is", () => {
+  const runs = createRuns();
+  runs.put({ ...fromFiles("a", { trajectory: { plan: PLAN, status: "running" } }, []), node: "31", workflow: "A" });
+  runs.hear({ event: "done", node: "31", workflow: "A", status: "stopped" });
+  assert.equal(runs.shown("").run, "", "a page that is being loaded has an empty workflow");
+  assert.equal(runs.shown("A").run, "a");
+  assert.equal(runs.shown("A").status, "stopped");
+});
+
+test("only what still runs is to be asked for when nothing runs any more", () => {
+  const runs = createRuns();
+  runs.hear(plan("A", "a"));
+  runs.hear(plan("B", "b"));
+  runs.hear({ event: "done", node: "31", workflow: "B", status: "done" });
+  assert.deepEqual(runs.busy().map((run) => run.run), ["a"]);
+  runs.end("interrupted");
+  assert.deepEqual([runs.busy(), runs.of("B", "31").status], [[], "done"]);
 });
