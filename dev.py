@@ -25,12 +25,15 @@ import socket
 import subprocess
 import sys
 import tarfile
+import tempfile
 import time
 import urllib.request
 import webbrowser
-from collections.abc import Callable, Iterator, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
+from xml.etree import ElementTree
 
 ROOT = Path(__file__).resolve().parent
 DEV = ROOT / ".dev"
@@ -430,27 +433,53 @@ def test_javascript() -> str:
 
 
 def test(place: Place, words: Sequence[str]) -> int:
-    """Quick stages first, then one pytest for all Python; its closing line is the last on stdout."""
+    """Quick stages first, then pytest: the browser by itself, for it is slow beside others; the rest on several cores.
+
+    The closing line counts both and is the last on stdout.
+    """
     results = {"lint": "ok" if lint() else "FAILED", "js": test_javascript(), "browser": "with pytest"}
-    suites = ("unit", "bench", "dev", "comfy", "browser")
+    suites = ("comfy", "dev", "bench", "unit")  # the long files first, so that no core is left with one at the end
     folders = [f"tests/{name}" for name in suites if files(name, "test_*.py")]
-    if "tests/browser" not in folders:
+    browser = ["tests/browser"] if files("browser", "test_*.py") else []
+    if not browser:
         results["browser"] = "no tests"
     elif not has_chromium() and not (apt_install("chromium") and has_chromium()):
         results["browser"] = "skipped, no Chromium or Chrome on the PATH"
-        folders.remove("tests/browser")
-    if "tests/browser" in folders:
+        browser = []
+    if browser:
         target = DEV / "frontend"
         once("frontend", NEWER_FRONTEND, lambda: pip("install", "--no-deps", "--target", target, NEWER_FRONTEND))
     print("[test] " + "; ".join(f"{stage}: {result}" for stage, result in results.items()), flush=True)
+    # One thread each: PyTorch's threads wait for each other where there are more than cores.
+    env = {**os.environ, "INTERLEAVE_COMFYUI": str(place.comfyui), "OMP_NUM_THREADS": "1"}
     if any(word.startswith("tests") for word in words):
-        folders = []  # the caller chose
-    env = {**os.environ, "INTERLEAVE_COMFYUI": str(place.comfyui)}
-    passed = tool("pytest", *folders, *words, env=env)
+        passed = tool("pytest", *words, env=env)  # the caller chose
+    else:
+        several = ["-n", str(min(4, os.cpu_count() or 1)), "--dist", "loadfile", "--no-loadscope-reorder"]
+        with tempfile.TemporaryDirectory() as folder:
+            parts = [Path(folder) / f"{number}.xml" for number in range(2)]
+            passed = tool("pytest", *folders, *several, f"--junitxml={parts[0]}", *words, env=env)
+            if browser:
+                passed = tool("pytest", *browser, f"--junitxml={parts[1]}", *words, env=env) and passed
+            print(counted(part for part in parts if part.is_file()), flush=True)
     failed = [stage for stage, result in results.items() if result == "FAILED"]
     if failed and passed:  # or its green line would be the last word
         print(f"[test] FAILED: {', '.join(failed)} (see above)", file=sys.stderr)
     return int(bool(failed) or not passed)
+
+
+def counted(parts: Iterable[Path]) -> str:
+    """The closing lines of several pytest runs as one, from their JUnit files."""
+    sums: Counter[str] = Counter()
+    seconds = 0.0
+    for part in parts:
+        for suite in ElementTree.parse(part).getroot().iter("testsuite"):
+            sums.update({name: int(suite.get(name, 0)) for name in ("tests", "failures", "errors", "skipped")})
+            seconds += float(suite.get("time", 0))
+    passed = sums["tests"] - sums["failures"] - sums["errors"] - sums["skipped"]
+    said = [("failed", sums["failures"]), ("passed", passed), ("skipped", sums["skipped"]), ("errors", sums["errors"])]
+    told = ", ".join(f"{count} {what}" for what, count in said if count or what == "passed")
+    return f"===== {told} in {seconds:.2f}s ====="
 
 
 # Command line

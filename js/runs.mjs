@@ -2,14 +2,16 @@
  * The runs that a page knows, by the workflow and node that they belong to. Pure: told of events and files.
  *
  * Node ids alone are the same in many workflows, so a run is found by both. The sidebar shows the last run of the open
- * workflow, or of no workflow (queued by an API client), until a person picks a saved one. Which workflow is open is
- * asked when it is shown: a page that was reloaded hears of a run before it has its workflow back.
+ * workflow, or of no workflow (queued by an API client), until a person picks a saved one; where the open workflow has
+ * none, the run that was shown before stays. Which workflow is open is asked when it is shown: a page that was reloaded
+ * hears of a run before it has its workflow back.
  */
 import { emptyRun, reduce } from "./live.mjs";
 
 export function createRuns() {
   const byPlace = new Map(); // the run that was told of last is last
   let picked = null;
+  let lastShown = "";
   const key = (workflow, node) => `${workflow ?? ""}/${node ?? ""}`;
 
   function keep(run) {
@@ -30,7 +32,11 @@ export function createRuns() {
     /** Those that still run, as far as this page was told. */
     busy: () => [...byPlace.values()].filter((run) => run.current || run.status === "running"),
     /** What the sidebar shows; `open` is the id of the workflow that is open. */
-    shown: (open) => picked ?? [...byPlace.values()].filter((run) => run.workflow === "" || run.workflow === open).pop() ?? emptyRun(),
+    shown(open) {
+      const here = [...byPlace].filter(([, run]) => run.workflow === "" || run.workflow === open).pop();
+      lastShown = here?.[0] ?? lastShown;
+      return picked ?? byPlace.get(lastShown) ?? emptyRun();
+    },
     /** One event of the pack. */
     hear(facts) {
       const workflow = String(facts.workflow ?? "");

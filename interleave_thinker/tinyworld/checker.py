@@ -19,6 +19,7 @@ from PIL import Image
 from .language import picture_after
 from .scene import (
     COLORS,
+    FAT_STAR,
     POSITIONS,
     SHAPES,
     SIDE,
@@ -32,9 +33,12 @@ from .scene import (
 
 MIN_COVER = 0.012
 """Below this share of the picture there is no shape."""
-MIN_FIT = {"circle": 0.70, "square": 0.70, "triangle": 0.70, "star": 0.58}
+MIN_FIT = {"circle": 0.70, "square": 0.70, "triangle": 0.70, "star": 0.58, FAT_STAR: 0.70}
 """Below this overlap with the best drawing, what is there is no shape of this world. A star has long thin points:
 one that any person calls a star overlaps with the exact drawing by little more than 0.6."""
+
+DRAWINGS = {**{shape: shape for shape in SHAPES}, FAT_STAR: "star"}
+"""What a cover is compared with, and the shape that each stands for."""
 
 _NAMES = list(COLORS)
 _PALETTE = np.asarray([COLORS[n] for n in _NAMES], dtype=np.float32)
@@ -60,9 +64,11 @@ def read(image: Image.Image) -> Reading:
     if share < MIN_COVER:
         empty = Scene("circle", "red", "medium", "center", _NAMES[background], present=False)
         return Reading(empty, 1.0)
-    shape, radius, (x, y), fit = _best_drawing(cover, share)
-    if fit < MIN_FIT[shape]:
+    drawing, radius, (x, y), fit = _best_drawing(cover, share)
+    if fit < MIN_FIT[drawing]:
         return Reading(None, fit)
+    shape = DRAWINGS[drawing]
+    radius *= (_unit_measures()[drawing][0] / _unit_measures()[shape][0]) ** 0.5  # the exact drawing of the same area
     size = min(SIZES, key=lambda n: abs(SIZES[n] - radius))
     position = min(POSITIONS, key=lambda n: (POSITIONS[n][0] - x) ** 2 + (POSITIONS[n][1] - y) ** 2)
     return Reading(Scene(shape, _NAMES[color], size, position, _NAMES[background]), fit)
@@ -119,14 +125,15 @@ def _cover(pixels: NDArray[Any], background: int) -> tuple[NDArray[Any], int]:
 
 @functools.lru_cache(maxsize=1)
 def _unit_measures() -> dict[str, tuple[float, float]]:
-    """Per shape: area / radius^2 and vertical offset of the centroid / radius."""
+    """Per drawing: area / radius^2 and vertical offset of the centroid / radius."""
     axis = (np.arange(400, dtype=np.float32) + 0.5) / 400 * 2 - 1
     x, y = np.meshgrid(axis, axis)
-    radius = np.full((len(SHAPES), 1, 1), 0.7, dtype=np.float32)
-    inside = _signed_distance(list(SHAPES), np.stack([x] * 4), np.stack([y] * 4), radius) < 0
+    count = len(DRAWINGS)
+    radius = np.full((count, 1, 1), 0.7, dtype=np.float32)
+    inside = _signed_distance(list(DRAWINGS), np.stack([x] * count), np.stack([y] * count), radius) < 0
     return {
-        shape: (float(mask.sum()) * (2 / 400) ** 2 / 0.49, float(y[mask].mean()) / 0.7)
-        for shape, mask in zip(SHAPES, inside, strict=True)
+        drawing: (float(mask.sum()) * (2 / 400) ** 2 / 0.49, float(y[mask].mean()) / 0.7)
+        for drawing, mask in zip(DRAWINGS, inside, strict=True)
     }
 
 
@@ -136,16 +143,18 @@ def _best_drawing(cover: NDArray[Any], share: float) -> tuple[str, float, tuple[
     center_x = float((weight.sum(0) * axis).sum())
     center_y = float((weight.sum(1) * axis).sum())
     tries: list[tuple[str, float, float]] = []
-    for shape in SHAPES:
-        area, offset = _unit_measures()[shape]
+    for drawing in DRAWINGS:
+        area, offset = _unit_measures()[drawing]
         radius = (share / area) ** 0.5
-        tries += [(shape, radius * k, center_y - offset * radius * k) for k in (0.92, 1.0, 1.08)]
+        tries += [(drawing, radius * k, center_y - offset * radius * k) for k in (0.92, 1.0, 1.08)]
     radii = np.asarray([r for _, r, _ in tries], dtype=np.float32)[:, None, None]
     x = np.broadcast_to(axis[None, None, :] - center_x, (len(tries), SIDE, SIDE))
     y = axis[None, :, None] - np.asarray([c for *_, c in tries], dtype=np.float32)[:, None, None]
     distance = _signed_distance([s for s, *_ in tries], x, np.broadcast_to(y, x.shape), radii)
     drawn = np.clip(0.5 - distance * SIDE, 0.0, 1.0)
     overlap = np.minimum(drawn, cover).sum((1, 2)) / np.maximum(drawn, cover).sum((1, 2))
+    fat = np.asarray([drawing == FAT_STAR for drawing, *_ in tries])
+    overlap[fat & (overlap < MIN_FIT[FAT_STAR])] = 0.0  # then it is no star, or one with thin points
     best = int(overlap.argmax())
-    shape, radius, y0 = tries[best]
-    return shape, radius, (center_x, y0), float(overlap[best])
+    drawing, radius, y0 = tries[best]
+    return drawing, radius, (center_x, y0), float(overlap[best])

@@ -92,17 +92,23 @@ def _add_attempts(what: Any) -> None:
     attempts.add_argument("--count", type=int, default=6000)
     attempts.add_argument("--seed", type=int, default=0)
     attempts.add_argument("--generator", type=Path, help="pipeline folder; default: that of the package")
+    attempts.add_argument("--critic", type=Path, help="a critic's folder: attempts as the loop makes them with it")
     attempts.set_defaults(do=_attempts)
 
 
 def _attempts(options: argparse.Namespace) -> None:
     from .attempts import make_attempts
     from .convert import WEIGHTS
+    from .loop_attempts import make_loop_attempts
     from .pipeline import TinyKontextPipeline
 
     pipeline = TinyKontextPipeline.from_pretrained(options.generator or WEIGHTS / "generator")
     pipeline.set_progress_bar_config(disable=True)
-    print(f"{make_attempts(pipeline, options.out, options.count, options.seed)} attempts in {options.out}")
+    if options.critic:
+        made = make_loop_attempts(pipeline, options.critic, options.out, options.count, options.seed)
+    else:
+        made = make_attempts(pipeline, options.out, options.count, options.seed)
+    print(f"{made} attempts in {options.out}")
 
 
 def _add_average(what: Any) -> None:

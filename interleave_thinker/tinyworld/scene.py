@@ -117,6 +117,12 @@ def render_batch(scenes: Sequence[Scene], jitters: Sequence[Jitter] | None = Non
     return out
 
 
+NOTCH, FAT_NOTCH = 0.45, 0.52
+"""Distance of a star's notches from its centre, in radii."""
+FAT_STAR = "fat star"
+"""Drawn by nobody: what a generator makes of a star when it rounds the tips. The checker knows it for a star."""
+
+
 def _signed_distance(shapes: list[str], x: NDArray[Any], y: NDArray[Any], r: NDArray[Any]) -> NDArray[Any]:
     """Distance in edge units to each shape's outline, negative inside; shape (batch, side, side)."""
     x, y = np.broadcast_arrays(x, y)
@@ -131,18 +137,18 @@ def _signed_distance(shapes: list[str], x: NDArray[Any], y: NDArray[Any], r: NDA
             yt = yi - ri * 0.2
             out[i] = np.maximum(yt - ri * 0.62, (np.abs(xi) * 0.86603 - yt * 0.5) - ri * 0.62)
         else:
-            out[i] = _star_distance(xi, yi, ri)
+            out[i] = _star_distance(xi, yi, ri, FAT_NOTCH if shape == FAT_STAR else NOTCH)
     return out
 
 
-def _star_distance(x: NDArray[Any], y: NDArray[Any], r: NDArray[Any]) -> NDArray[Any]:
+def _star_distance(x: NDArray[Any], y: NDArray[Any], r: NDArray[Any], notch: float) -> NDArray[Any]:
     """Five points: fold the plane into one tenth, then the distance to the edge from tip to notch."""
     tenth = math.pi / 5
     angle = np.mod(np.arctan2(x, -y) + tenth, 2 * tenth) - tenth
     rho = np.hypot(x, y)
     px, py = rho * np.cos(angle), np.abs(rho * np.sin(angle))
     tip = r * 1.12
-    notch_x, notch_y = r * 0.45 * math.cos(tenth), r * 0.45 * math.sin(tenth)
+    notch_x, notch_y = r * notch * math.cos(tenth), r * notch * math.sin(tenth)
     edge_x, edge_y = notch_x - tip, notch_y
     out: NDArray[Any] = ((px - tip) * edge_y - py * edge_x) / np.hypot(edge_x, edge_y)
     return out

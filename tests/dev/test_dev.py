@@ -480,10 +480,10 @@ def test_a_server_that_never_answers_is_given_up(dev: ModuleType, tmp_path: Path
 @pytest.fixture
 def stages(dev: ModuleType, monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
     """Lint and pytest as switches; what pytest was given is kept."""
-    state = SimpleNamespace(lint=True, pytest=True, given=None, chromium=False)
+    state = SimpleNamespace(lint=True, pytest=True, runs=[], chromium=False)
 
     def tool(*words: str, **options: Any) -> bool:
-        state.given = list(words[1:])
+        state.runs.append(list(words[1:]))
         return bool(state.pytest)
 
     monkeypatch.setattr(dev, "lint", lambda: state.lint)
@@ -497,6 +497,10 @@ def stages(dev: ModuleType, monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
     return state
 
 
+def chosen(words: Sequence[str]) -> list[str]:
+    return [word for word in words if word.startswith("tests")]
+
+
 def test_folders_without_tests_are_left_out_and_a_missing_browser_is_said(
     dev: ModuleType, stages: SimpleNamespace, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -504,17 +508,20 @@ def test_folders_without_tests_are_left_out_and_a_missing_browser_is_said(
     fetched: list[tuple[Any, ...]] = []
     monkeypatch.setattr(dev, "pip", lambda *words: fetched.append(words))
     assert dev.test(dev.Place(), []) == 0
-    assert stages.given == ["tests/unit", "tests/dev"] and not fetched
+    [alone] = stages.runs
+    assert chosen(alone) == ["tests/dev", "tests/unit"] and "-n" in alone and not fetched
     assert "browser: skipped, no Chromium" in capsys.readouterr().out
     stages.chromium = True
     assert dev.test(dev.Place(), ["-x"]) == 0
-    assert stages.given == ["tests/unit", "tests/dev", "tests/browser", "-x"]
+    rest, browser = stages.runs[1:]
+    assert chosen(rest) == ["tests/dev", "tests/unit"] and "-x" in rest
+    assert chosen(browser) == ["tests/browser"] and "-x" in browser and "-n" not in browser
     assert [words[-1] for words in fetched] == [dev.NEWER_FRONTEND]
 
 
 def test_paths_of_the_caller_replace_the_folders(dev: ModuleType, stages: SimpleNamespace) -> None:
     dev.test(dev.Place(), ["tests/unit/test_it.py::test_x", "-q"])
-    assert stages.given == ["tests/unit/test_it.py::test_x", "-q"]
+    assert stages.runs == [["tests/unit/test_it.py::test_x", "-q"]]
 
 
 @pytest.mark.parametrize(("lint", "pytest_", "code"), [(True, True, 0), (False, True, 1), (True, False, 1)])
@@ -587,3 +594,13 @@ def test_a_fresh_clone_sets_itself_up_and_the_second_time_takes_seconds(tmp_path
     start = time.monotonic()
     subprocess.run([sys.executable, "dev.py", "setup"], cwd=clone, check=True)
     assert time.monotonic() - start < 5
+
+
+def test_the_closing_line_counts_all_parts(dev: ModuleType, tmp_path: Path) -> None:
+    """Who reads the last line only must not take one part for all, nor miss a failure of the first."""
+    suite = '<testsuites><testsuite tests="{}" failures="{}" errors="0" skipped="{}" time="{}"/></testsuites>'
+    parts = [tmp_path / "0.xml", tmp_path / "1.xml"]
+    parts[0].write_text(suite.format(10, 2, 1, 61.5), encoding="utf-8")
+    parts[1].write_text(suite.format(5, 0, 0, 2.25), encoding="utf-8")
+    assert dev.counted(parts) == "===== 2 failed, 12 passed, 1 skipped in 63.75s ====="
+    assert dev.counted(parts[1:]) == "===== 5 passed in 2.25s ====="

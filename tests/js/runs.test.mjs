@@ -98,3 +98,12 @@ test("only what still runs is to be asked for when nothing runs any more", () =>
   runs.end("interrupted");
   assert.deepEqual([runs.busy(), runs.of("B", "31").status], [[], "done"]);
 });
+
+test("the run stays in sight when a workflow without runs is opened, so that its own can be opened again", () => {
+  const runs = createRuns();
+  runs.hear(plan("A", "a"));
+  assert.equal(runs.shown("A").run, "a");
+  assert.equal(runs.shown("C").run, "a");
+  runs.hear(plan("C", "c"));
+  assert.equal(runs.shown("C").run, "c");
+});

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
+import math
 import random
 from pathlib import Path
 
 import pytest
 import torch
-from PIL import Image
+from PIL import Image, ImageDraw, ImageFilter
 
 from interleave_thinker.cli import main
 from interleave_thinker.plan import Plan, PlanStep, read_plan
@@ -65,6 +66,37 @@ def test_the_checker_refuses_what_is_not_of_this_world():
     noise = Image.effect_noise((64, 64), 120).convert("RGB")
     assert checker.read(noise).scene is None
     assert checker.shows(Image.new("RGB", (64, 64), (247, 247, 247)), RED.with_(present=False))
+
+
+def outline(corners: list[tuple[float, float]], radius: int = 95, blur: float = 1.0) -> Image.Image:
+    """A polygon with the soft edge that a generator gives it; `radius` is 256 for one as wide as the picture."""
+    large = Image.new("RGB", (512, 512), "white")
+    ImageDraw.Draw(large).polygon([(256 + radius * x, 256 + radius * y) for x, y in corners], fill=(0, 160, 60))
+    return large.resize((64, 64), Image.Resampling.BOX).filter(ImageFilter.GaussianBlur(blur))
+
+
+@pytest.mark.parametrize(
+    ("notch", "radius", "blur"), [(0.45, 95, 1.0), (0.55, 60, 1.0), (0.6, 75, 1.0), (0.55, 95, 1.5)]
+)
+def test_a_star_with_rounded_tips_is_a_star(notch, radius, blur):
+    """Anybody sees one; the exact drawing alone overlaps less with it than a circle does."""
+    angles = [(k, math.pi / 5 * k) for k in range(10)]
+    corners = [((notch if k % 2 else 1) * math.sin(a), -(notch if k % 2 else 1) * math.cos(a)) for k, a in angles]
+    found = checker.read(outline(corners, radius, blur)).scene
+    assert found is not None and found.shape == "star"
+
+
+@pytest.mark.parametrize(
+    "corners",
+    [
+        [(0, -1), (0.8, -0.2), (0.8, 0.9), (-0.8, 0.9), (-0.8, -0.2)],  # a house
+        [(math.sin(math.pi / 2.5 * k), -math.cos(math.pi / 2.5 * k)) for k in range(5)],  # a pentagon
+        [(-0.8, -0.8), (0.8, -0.8), (0.8, 0.8), (-0.8, 0.8)],
+    ],
+)
+def test_what_has_no_notches_is_no_star(corners):
+    found = checker.read(outline(corners)).scene
+    assert found is None or found.shape != "star"
 
 
 def test_step_succeeded_needs_the_whole_change_and_nothing_else():
