@@ -1,0 +1,60 @@
+"""Attempts for the critic's lessons as the loop makes them, with the shipped tiny models."""
+
+from __future__ import annotations
+
+import json
+from itertools import pairwise
+from pathlib import Path
+
+import pytest
+
+from interleave_thinker.tinyworld import loop_attempts
+from interleave_thinker.tinyworld.convert import WEIGHTS
+from interleave_thinker.tinyworld.lessons import AttemptPool
+from interleave_thinker.tinyworld.pipeline import TinyKontextPipeline
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("attempts")
+    pipeline = TinyKontextPipeline.from_pretrained(WEIGHTS / "generator")
+    pipeline.set_progress_bar_config(disable=True)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(loop_attempts, "STORIES", 6)
+        assert loop_attempts.make_loop_attempts(pipeline, WEIGHTS / "critic", out, 30, seed=4) >= 30
+        assert loop_attempts.make_loop_attempts(pipeline, WEIGHTS / "critic", out, 36, seed=4) >= 36  # goes on
+    return out
+
+
+def records(folder: Path) -> list[dict]:
+    return [json.loads(line) for line in (folder / "attempts.jsonl").read_text(encoding="utf-8").splitlines()]
+
+
+def test_a_step_is_tried_as_the_loop_tries_it(made: Path) -> None:
+    """Same start and wish at each try, at most T_max, none after an accepted one; refined prompts are used."""
+    groups: dict[str, list[dict]] = {}
+    for record in records(made):
+        groups.setdefault(record["group"], []).append(record)
+    for tries in groups.values():
+        assert len(tries) <= loop_attempts.T_MAX
+        assert not any(t["accepted"] for t in tries[:-1])
+        assert len({(t["prompt"], t["before_image"]) for t in tries}) == 1
+        assert tries[0]["used"] == tries[0]["prompt"]
+    assert any(a["used"] != b["used"] for tries in groups.values() for a, b in pairwise(tries))
+
+
+def test_a_step_starts_from_the_last_attempt_of_the_one_before(made: Path) -> None:
+    last: dict[str, str] = {}
+    later = 0
+    for record in records(made):
+        story, step = record["group"].split("-")
+        if step != "0":
+            later += 1
+            assert record["before_image"] == last[f"{story}-{int(step) - 1}"]
+        last[record["group"]] = record["after_image"]
+    assert later
+
+
+def test_each_attempt_becomes_a_lesson(made: Path) -> None:
+    pool = AttemptPool([made])
+    assert len(pool.records) == len(records(made)) == len(pool.right) + len(pool.wrong)
