@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter, deque
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Generic, TypeVar
 
@@ -63,7 +63,7 @@ class Farm(Generic[T, R]):
     retry_lost: float = 120.0
     lost: list[str] = field(default_factory=list)
     """Labels of places that were lost so far."""
-    _idle: deque[tuple[Any, Place]] = field(default_factory=deque, repr=False)
+    _idle: deque[_Hand] = field(default_factory=deque, repr=False)
     _gone: list[tuple[float, Place]] = field(default_factory=list, repr=False)
     _why: str = ""
     _started: bool = False
@@ -77,13 +77,13 @@ class Farm(Generic[T, R]):
         have = int(ray.cluster_resources().get("GPU", 0))
         if gpus > have:
             raise FarmError(f"{gpus} GPUs are asked for and Ray sees {have}. Ask for fewer, or name servers.")
-        self._idle.extend((self._start(place), place) for place in self.places)
+        self._idle.extend(self._start(place) for place in self.places)
         return self
 
     def __exit__(self, *_: object) -> None:
         ray = _ray()
-        for worker, _place in self._idle:
-            ray.kill(worker)
+        for hand in self._idle:
+            ray.kill(hand.worker)
         self._idle.clear()
         if self._started:
             ray.shutdown()
@@ -97,42 +97,45 @@ class Farm(Generic[T, R]):
         ray = _ray()
         self._try_lost_again()
         waiting: deque[tuple[int, T]] = deque(enumerate(items))
-        running: dict[Any, tuple[Any, Place, int, T, float]] = {}
+        running: dict[Any, tuple[_Hand, int, T]] = {}
         deaths: Counter[int] = Counter()
         while waiting or running:
             while waiting and self._idle:
-                worker, place = self._idle.popleft()
+                hand = self._idle.popleft()
                 number, item = waiting.popleft()
-                running[worker.do.remote(item)] = (worker, place, number, item, time.monotonic())
+                hand.begun = time.monotonic()
+                running[hand.worker.do.remote(item)] = (hand, number, item)
             if not running:
                 raise FarmError(
                     f"All places are lost ({', '.join(sorted(set(self.lost))[:4])}: {self._why}); {len(waiting)} of "
                     f"{len(items)} are left. Start them again and go on with --resume."
                 )
             ready, _ = ray.wait(list(running), timeout=None if self.timeout is None else 1.0)
-            for late in [] if ready else self._late(running):
-                worker, place, _number, item, _begun = running.pop(late)
-                ray.kill(worker)
-                self._idle.append((self._start(place), place))
+            late = [call for call, (hand, *_) in running.items() if not ready and hand.is_late(ray, self.timeout)]
+            for call in late:
+                hand, _number, item = running.pop(call)
+                ray.kill(hand.worker)
+                self._idle.append(self._start(hand.place))
                 yield item, TimeoutError(f"it took longer than {self.timeout:g} s")
             if not ready:
                 continue
-            worker, place, number, item, _begun = running.pop(ready[0])
+            hand, number, item = running.pop(ready[0])
             outcome = _outcome(ray, ready[0])
             if isinstance(outcome, PlaceLost):
-                self._lose(place, str(outcome))
+                self._lose(hand.place, str(outcome))
                 deaths[number] += isinstance(outcome, _ProcessDied)
                 if deaths[number] < DEADLY:
                     waiting.appendleft((number, item))
                 else:
                     yield item, FarmError(f"it ended {DEADLY} workers: {outcome}")
                 continue
-            self._idle.append((worker, place))
+            self._idle.append(hand)
             yield item, outcome
 
-    def _start(self, place: Place) -> Any:
+    def _start(self, place: Place) -> _Hand:
         actor = _ray().remote(_Worker)
-        return actor.options(num_gpus=1 if place.gpu else 0, num_cpus=0).remote(self.build, place)
+        worker = actor.options(num_gpus=1 if place.gpu else 0, num_cpus=0).remote(self.build, place)
+        return _Hand(worker, place, worker.__ray_ready__.remote())
 
     def _lose(self, place: Place, why: str) -> None:
         self.lost.append(place.label)
@@ -143,11 +146,32 @@ class Farm(Generic[T, R]):
         now = time.monotonic()
         back = [place for since, place in self._gone if now - since >= self.retry_lost]
         self._gone = [(since, place) for since, place in self._gone if now - since < self.retry_lost]
-        self._idle.extend((self._start(place), place) for place in back)
+        self._idle.extend(self._start(place) for place in back)
 
-    def _late(self, running: Mapping[Any, tuple[Any, Place, int, T, float]]) -> list[Any]:
-        limit = self.timeout or float("inf")
-        return [call for call, (*_, begun) in running.items() if time.monotonic() - begun > limit]
+
+@dataclass
+class _Hand:
+    """A worker and where it works.
+
+    ready: Ray's word that it has started, asked for before any item, for a worker does one thing at a time.
+    begun: when its item began, in seconds of the monotonic clock.
+    """
+
+    worker: Any
+    place: Place
+    ready: Any
+    begun: float = 0.0
+    up: bool = False
+
+    def is_late(self, ray: Any, limit: float | None) -> bool:
+        """What a new worker needs to start and to load its models is not its first item's time."""
+        if limit is None:
+            return False
+        if not self.up:
+            self.up = bool(ray.wait([self.ready], timeout=0)[0])
+            self.begun = time.monotonic()
+            return False
+        return time.monotonic() - self.begun > limit
 
 
 def _outcome(ray: Any, call: Any) -> Any:

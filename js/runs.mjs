@@ -14,38 +14,38 @@ export function createRuns() {
   let lastShown = "";
   const key = (workflow, node) => `${workflow ?? ""}/${node ?? ""}`;
 
-  function keep(run) {
-    byPlace.delete(key(run.workflow, run.node));
-    byPlace.set(key(run.workflow, run.node), run);
-  }
-
   function each(change) {
     for (const [place, run] of byPlace) byPlace.set(place, change(run));
     picked &&= change(picked);
   }
 
+  /** The picked run as it is now: it may have gone on since it was read. */
+  function pickedNow() {
+    return picked && ([...byPlace.values()].find((run) => run.run === picked.run && run.workflow === picked.workflow) ?? picked);
+  }
+
   return {
     /** The run of a node of a workflow. */
     of: (workflow, node) => byPlace.get(key(workflow, node)) ?? emptyRun(),
-    /** Whether more is known of it than that something ended: its plan or an attempt. */
-    has: (workflow, node) => (byPlace.get(key(workflow, node))?.steps.length ?? 0) > 0,
+    /** Whether more is known of it than that something went on or ended: its plan. */
+    has: (workflow, node) => Boolean(byPlace.get(key(workflow, node))?.plan),
     /** Those that still run, as far as this page was told. */
     busy: () => [...byPlace.values()].filter((run) => run.current || run.status === "running"),
     /** What the sidebar shows; `open` is the id of the workflow that is open. */
     shown(open) {
       const here = [...byPlace].filter(([, run]) => run.workflow === "" || run.workflow === open).pop();
       lastShown = here?.[0] ?? lastShown;
-      return picked ?? byPlace.get(lastShown) ?? emptyRun();
+      return pickedNow() ?? byPlace.get(lastShown) ?? emptyRun();
     },
     /** One event of the pack. */
     hear(facts) {
       const workflow = String(facts.workflow ?? "");
       const run = { ...reduce(this.of(workflow, String(facts.node ?? "")), facts), workflow };
-      keep(run);
-      if (picked && key(picked.workflow, picked.node) === key(workflow, run.node) && picked.run === run.run) picked = run;
+      byPlace.delete(key(workflow, run.node));
+      byPlace.set(key(workflow, run.node), run);
     },
-    /** A run from its folder. */
-    put: keep,
+    /** A run from its folder; which run is the last one is what events tell. */
+    put: (run) => byPlace.set(key(run.workflow, run.node), run),
     /** What the agent writes, for the runs that wait for it. */
     speak: (text) => each((run) => (run.current ? { ...run, speech: text } : run)),
     /** ComfyUI ended everything that ran: interrupted or failed. */

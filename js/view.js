@@ -27,22 +27,24 @@ async function savedFile(run, filename) {
   return reply.ok ? reply.text() : "";
 }
 
-/** What a run's folder says, through ComfyUI's own file route; null where there is none. */
+/** What a run's folder says, through ComfyUI's own file route; null where there is none, or it cannot be read now. */
 async function savedRun(name) {
-  const [state, lines] = await Promise.all([savedFile(name, "run.json"), savedFile(name, "trajectory.jsonl")]);
   try {
+    const [state, lines] = await Promise.all([savedFile(name, "run.json"), savedFile(name, "trajectory.jsonl")]);
     if (!state) return null;
     const run = fromFiles(name, JSON.parse(state), lines.split("\n"));
-    return run.status === "running" && !(await isBusy()) ? { ...run, status: "interrupted" } : run;
+    return run.status === "running" && !(await isBusy(run.workflow)) ? { ...run, status: "interrupted" } : run;
   } catch {
     return null;
   }
 }
 
-/** Whether anything runs on the server: a run that a crash ended still says "running" in its folder. */
-async function isBusy() {
+/** Whether the server runs this workflow now: a run that a crash ended still says "running" in its folder. */
+async function isBusy(workflow) {
   const reply = await api.fetchApi("/queue", { cache: "no-store" });
-  return reply.ok && (await reply.json()).queue_running.length > 0;
+  if (!reply.ok) return false;
+  const running = (await reply.json()).queue_running;
+  return running.some(([, , , extra]) => String(extra?.extra_pnginfo?.workflow?.id ?? "") === workflow);
 }
 
 function openWorkflowId() {
@@ -209,6 +211,7 @@ async function take(facts) {
     asked.add(name); // this tab came later than the run: its folder has what was said before
     const before = await savedRun(name);
     if (before) runs.put({ ...before, node, workflow });
+    else asked.delete(name);
   }
   runs.hear(facts);
   redraw();
@@ -246,6 +249,7 @@ function drawSidebar(element) {
   });
   list.addEventListener("focus", () => fillRuns(list));
   bar.append(list);
+  runs.pick(null); // as the new list says
   element.classList.add("itk-side");
   element.replaceChildren(bar, place.root);
   Object.assign(element.style, { display: "flex", flexDirection: "column", height: "100%" });
@@ -277,11 +281,25 @@ async function listRuns() {
 async function fillRuns(list) {
   const names = await listRuns();
   const first = new Option(names.length ? "The last run here" : "No saved runs", "");
+  const chosen = list.value;
   list.replaceChildren(first, ...names.map((entry) => new Option(entry.title ? `${entry.title.slice(0, 60)} — ${entry.name}` : entry.name, entry.name)));
+  if ([...list.options].some((option) => option.value === chosen)) list.value = chosen;
 }
 
-// Not in setup(): a page that is opened while a loop runs is told of it before.
+// Not in setup(): a page that is opened while a loop runs is told of it, and of its end, before.
 api.addEventListener(EVENT, (event) => inTurn(() => take(event.detail ?? {})));
+for (const [kind, status] of [["execution_interrupted", "interrupted"], ["execution_error", "failed"]]) {
+  api.addEventListener(kind, () =>
+    inTurn(() => {
+      runs.end(status);
+      redraw();
+    }),
+  );
+}
+// Errors are told to the tab that queued; that nothing runs any more, to all of them.
+api.addEventListener("status", ({ detail }) => {
+  if (detail?.exec_info?.queue_remaining === 0) inTurn(settle);
+});
 
 let leaveSidebar = () => {};
 
@@ -291,17 +309,6 @@ app.registerExtension({
     const style = document.createElement("style");
     style.textContent = STYLE;
     document.head.append(style);
-    for (const [kind, status] of [["execution_interrupted", "interrupted"], ["execution_error", "failed"]]) {
-      api.addEventListener(kind, () => {
-        runs.end(status);
-        redraw();
-      });
-    }
-    // Errors are told to the tab that queued; that nothing runs any more, to all of them.
-    api.addEventListener("status", ({ detail }) => {
-      if (detail?.exec_info?.queue_remaining !== 0) return;
-      inTurn(settle);
-    });
     api.addEventListener("progress_text", (event) => hearText(event.detail));
     app.extensionManager?.registerSidebarTab?.({
       id: "interleave-thinker",

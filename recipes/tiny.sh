@@ -1,18 +1,22 @@
 #!/usr/bin/env bash
-# The tiny world from nothing: base -> data -> SFT -> GRPO -> table. Stops and goes on where it was (give it again).
-#   bash recipes/tiny.sh OUT            everything, about three hours of two CPU cores; minutes on a GPU
-#   REQUESTS=40 BASE_STEPS=20 SFT_STEPS=5 GRPO_STEPS=2 ROWS="raw generator" SEEDS=0 bash recipes/tiny.sh TRIAL    a trial, in a folder of its own
+# The tiny world from nothing: a base model, data, SFT of both agents, GRPO of the critic, and how good they are.
+#   bash recipes/tiny.sh OUT       everything: two to three hours of two CPU cores. Stopped, the same line goes on.
+#   REQUESTS=40 BASE_STEPS=20 SFT_STEPS=5 GRPO_STEPS=2 EVAL_REQUESTS=3 bash recipes/tiny.sh TRIAL     whether it runs
+#   START=interleave_thinker/tinyworld/weights/critic bash recipes/tiny.sh OUT     from a model that there is already
 set -euo pipefail
 OUT=${1:?folder for everything}
-REQUESTS=${REQUESTS:-2400} BASE_STEPS=${BASE_STEPS:-1500} SFT_STEPS=${SFT_STEPS:-800} GRPO_STEPS=${GRPO_STEPS:-60}
-SEEDS=${SEEDS:-0,1,2} EVAL_REQUESTS=${EVAL_REQUESTS:-100} ROWS=${ROWS:-}
+REQUESTS=${REQUESTS:-2400} BASE_STEPS=${BASE_STEPS:-1500} SFT_STEPS=${SFT_STEPS:-600} GRPO_STEPS=${GRPO_STEPS:-60}
+EVAL_REQUESTS=${EVAL_REQUESTS:-200} START=${START:-$OUT/base/base}
 I=${INTERLEAVE:-interleave-thinker}
-HERE=$(cd "$(dirname "$0")/.." && pwd)
-PROMPTS=$HERE/interleave_thinker/tinyworld/weights/critic/prompts
+WEIGHTS=$(cd "$(dirname "$0")/.." && pwd)/interleave_thinker/tinyworld/weights
+export OMP_NUM_THREADS=${OMP_NUM_THREADS:-1} # two jobs at a time, a core each
 mkdir -p "$OUT"
 
 # 1. What all trainings start from: sees rendered pictures, plans short stories, knows nothing of generated pictures.
-[ -d "$OUT/base/base" ] || $I tinyworld train base --out "$OUT/base" --steps "$BASE_STEPS" --seed 3
+if [ ! -d "$START" ]; then
+  $I tinyworld train base --out "$OUT/base" --steps "$BASE_STEPS" --seed 3 &
+  base=$!
+fi
 
 # 2. Requests with right plans; the real tiny generator; a critic that knows the truth, as a hosted teacher would.
 $I data prompts --world tiny --count "$REQUESTS" --seed 11 --out "$OUT/requests" --resume
@@ -23,10 +27,25 @@ $I data from-runs "$OUT/made/runs" --store "$OUT/made/store" --out "$OUT/data" -
 $I data score "$OUT/data" --judge checker --label-by score --min-semantics 10 --min-quality 5 --resume
 $I data filter "$OUT/data" --rl-share 0.1 --resume
 $I data planner "$OUT/data" --cuts 0 --resume
-$I data export "$OUT/data" --format trl --format rl --prompts "$PROMPTS" --on-accept empty
-$I data export "$OUT/data" --format trl --source critic.jsonl --name unfiltered_sft --prompts "$PROMPTS" --on-accept empty
-cat "$OUT/data/planner_sft.jsonl" "$OUT/data/critic_sft.jsonl" > "$OUT/data/both_sft.jsonl"
+$I data export "$OUT/data" --format trl --format rl --prompts "$WEIGHTS/critic/prompts" --on-accept empty
+if [ -n "${base:-}" ]; then wait "$base"; fi
 
-# 4. SFT of both agents, GRPO of the critic, every row of the table: each once a seed.
-$I ablate --base "$OUT/base/base" --data "$OUT/data" --out "$OUT/ablate" --seeds "$SEEDS" --requests "$EVAL_REQUESTS" \
-  --sft-steps "$SFT_STEPS" --grpo-steps "$GRPO_STEPS" ${ROWS:+--rows "$ROWS"} --resume
+# 4. SFT of both agents, beside each other.
+SFT="--data $OUT/data --train-vision --batch 32 --accumulate 1 --learning-rate 5e-4 --weight-decay 0.01 --steps $SFT_STEPS"
+$I sft planner --model "$START" --out "$OUT/sft-planner" $SFT --save-every 100 --log-every 50 --resume &
+planner=$!
+$I sft critic --model "$START" --out "$OUT/sft-critic" $SFT --save-every 100 --log-every 50 --resume
+wait "$planner"
+
+# 5. GRPO of the critic: eight states a step, eight responses to each, every refined prompt tried.
+$I grpo --model "$OUT/sft-critic/model" --data "$OUT/data" --out "$OUT/grpo-critic" --train-vision --generator tiny \
+  --judge checker --reward ours --group 8 --batch 64 --accumulate 1 --learning-rate 5e-5 --max-tokens 160 \
+  --steps "$GRPO_STEPS" --save-every 20 --resume
+
+# 6. The pair beside the generator, as `tinyworld eval` and Load Agent take them.
+mkdir -p "$OUT/agents"
+rm -rf "$OUT/agents/planner" "$OUT/agents/critic" "$OUT/agents/generator"
+cp -r "$OUT/sft-planner/model" "$OUT/agents/planner"
+cp -r "$OUT/grpo-critic/model" "$OUT/agents/critic"
+cp -r "$WEIGHTS/generator" "$OUT/agents/generator"
+$I tinyworld eval --requests "$EVAL_REQUESTS" --seed 2026 --t-max 1,3,5 --weights "$OUT/agents" --json "$OUT/eval.json"

@@ -43,7 +43,7 @@ def make_loop_attempts(pipeline: TinyKontextPipeline, critic: Path, out: Path, c
     have = len(log.read_text(encoding="utf-8").splitlines()) if log.exists() else 0
     judges = _Critics(critic)
     rng = random.Random(f"loop-attempts-{seed}-{have}")
-    stories = [_Story(rng, have + i) for i in range(STORIES)]
+    stories = [_Story(rng, have + STORIES + i) for i in range(STORIES)]  # above any of an earlier call
     while have < count:
         drawn = [s for s in stories if s.image is None]
         edited = [s for s in stories if s.image is not None]
@@ -60,7 +60,7 @@ def make_loop_attempts(pipeline: TinyKontextPipeline, critic: Path, out: Path, c
                     image.save(out / name)
                     lines.write(json.dumps(story.heard(image, name, judgment)) + "\n")
                     have += 1
-        stories = [_Story(rng, have + i) if s.ended else s for i, s in enumerate(stories)]
+        stories = [_Story(rng, have + STORIES + i) if s.ended else s for i, s in enumerate(stories)]
         print(f"attempts {have}/{count}", flush=True)
     return have
 

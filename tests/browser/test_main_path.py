@@ -57,9 +57,18 @@ def test_from_the_gallery_to_the_document(editor, tmp_path) -> None:
     side.locator(".itk-thumb img").first.wait_for(timeout=120_000)
     page.screenshot(path=str(tmp_path / "running.png"))
 
-    if vue_nodes(page):  # a slow page: it is told of the run's end before it has its workflow back
-        page.route("**/api/object_info", lambda route: (wait_until(page, lambda: idle(comfy)), route.continue_()))
+    held: list[str] = []
+
+    def hold(route) -> None:
+        held.append(route.request.url)
+        wait_until(page, lambda: idle(comfy))
+        route.continue_()
+
+    if slow := vue_nodes(page):  # it is told of the run's end before it has its workflow back
+        page.route("**/api/object_info", hold)
     page.reload()  # in mid-run
+    page.locator(".side-bar-button", has_text="Interleave").first.wait_for(timeout=180_000)
+    assert bool(held) is slow
     ready(page)
     open_sidebar(page)
     side.get_by_text("Go on", exact=True).wait_for(timeout=120_000)

@@ -480,10 +480,13 @@ def test_a_server_that_never_answers_is_given_up(dev: ModuleType, tmp_path: Path
 @pytest.fixture
 def stages(dev: ModuleType, monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
     """Lint and pytest as switches; what pytest was given is kept."""
-    state = SimpleNamespace(lint=True, pytest=True, runs=[], chromium=False)
+    state = SimpleNamespace(lint=True, pytest=True, runs=[], chromium=False, counts=True)
 
     def tool(*words: str, **options: Any) -> bool:
         state.runs.append(list(words[1:]))
+        for word in words:
+            if word.startswith("--junitxml=") and state.counts:
+                Path(word.split("=", 1)[1]).write_text('<testsuites><testsuite tests="1" time="1"/></testsuites>')
         return bool(state.pytest)
 
     monkeypatch.setattr(dev, "lint", lambda: state.lint)
@@ -517,6 +520,24 @@ def test_folders_without_tests_are_left_out_and_a_missing_browser_is_said(
     assert chosen(rest) == ["tests/dev", "tests/unit"] and "-x" in rest
     assert chosen(browser) == ["tests/browser"] and "-x" in browser and "-n" not in browser
     assert [words[-1] for words in fetched] == [dev.NEWER_FRONTEND]
+
+
+def test_a_part_that_died_is_not_outshone_by_the_other(
+    dev: ModuleType, stages: SimpleNamespace, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(dev, "pip", lambda *words: None)
+    stages.chromium = True
+    tool = dev.tool
+
+    def first_fails(*words: str, **options: Any) -> bool:
+        return bool(tool(*words, **options)) and "tests/browser" in words
+
+    monkeypatch.setattr(dev, "tool", first_fails)
+    assert dev.test(dev.Place(), []) == 1
+    monkeypatch.setattr(dev, "tool", tool)
+    stages.counts = False
+    assert dev.test(dev.Place(), []) == 1
+    assert "FAILED: pytest" in capsys.readouterr().err
 
 
 def test_paths_of_the_caller_replace_the_folders(dev: ModuleType, stages: SimpleNamespace) -> None:

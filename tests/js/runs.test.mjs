@@ -107,3 +107,28 @@ test("the run stays in sight when a workflow without runs is opened, so that its
   runs.hear(plan("C", "c"));
   assert.equal(runs.shown("C").run, "c");
 });
+
+test("a picked run that goes on is shown as it is now, and its end is its own", () => {
+  const runs = createRuns();
+  runs.hear(plan("B", "b"));
+  runs.pick({ ...fromFiles("b", { trajectory: { plan: PLAN, status: "running" }, origin: { workflow: "B" } }, []), node: "" });
+  runs.hear(attempt("B", "b"));
+  assert.equal(runs.shown("A").steps[0].attempts.length, 1);
+  runs.hear({ event: "done", node: "31", workflow: "B", status: "done" });
+  runs.end("interrupted");
+  assert.equal(runs.shown("A").status, "done");
+});
+
+test("reading a folder again does not make its run the last one", () => {
+  const runs = createRuns();
+  runs.hear(plan("A", "first", "31"));
+  runs.hear(plan("A", "second", "40"));
+  runs.put({ ...fromFiles("first", { trajectory: { plan: PLAN, status: "stopped" } }, []), node: "31", workflow: "A" });
+  assert.equal(runs.shown("A").run, "second");
+});
+
+test("steps that were heard of without their plan are still to be read from the folder", () => {
+  const runs = createRuns();
+  runs.hear(attempt("A", "a"));
+  assert.equal(runs.has("A", "31"), false);
+});

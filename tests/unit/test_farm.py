@@ -48,6 +48,11 @@ def sleeping(place):
     return work
 
 
+def slow_to_start(place):
+    time.sleep(3)
+    return lambda item: place.server
+
+
 def deadly(place):
     def work(item):
         if item == "poison":
@@ -102,6 +107,11 @@ def test_an_item_that_takes_too_long_is_given_up_and_its_worker_starts_anew(ray)
     with Farm(sleeping, (Place(server="a"),), timeout=2.0) as farm:
         found = dict(farm.map([0, 60, 0.01]))
     assert isinstance(found[60], TimeoutError) and (found[0], found[0.01]) == ("a", "a") and farm.lost == []
+
+
+def test_loading_a_model_is_not_the_first_items_time(ray):
+    with Farm(slow_to_start, (Place(server="a"),), timeout=1.5) as farm:
+        assert list(farm.map([1])) == [(1, "a")]
 
 
 def test_an_item_that_ends_every_worker_does_not_end_the_farm(ray):
