@@ -113,3 +113,30 @@ def test_the_folder_can_be_copied_and_the_page_printed(page, comfy) -> None:
     side.get_by_text("Print", exact=True).click()
     page.wait_for_function("() => window.printed === 2", timeout=20_000)
     assert page.problems == []
+
+
+def test_a_saved_run_is_looked_at_and_left_again(page, comfy) -> None:
+    open_editor(page, comfy)
+    show_api(page, loop("1. an older run", seed=7805), "older")
+    open_sidebar(page)
+    side = page.locator(".itk-side")
+    queue(page)
+    side.get_by_text("finished", exact=True).wait_for(timeout=60_000)
+    older = newest(comfy).name
+    show_api(page, loop("1. a newer run\n2. of two steps", seed=7806), "newer")
+    queue(page)
+    wait_until(page, lambda: side.locator(".itk-step").count() == 2)
+    side.get_by_text("finished", exact=True).wait_for(timeout=60_000)
+
+    saved = side.get_by_label("Saved runs")
+    saved.focus()
+    saved.locator(f"option[value='{older}']").wait_for(state="attached")
+    saved.select_option(older)
+    wait_until(page, lambda: side.locator(".itk-step").count() == 1)
+    saved.blur()
+    saved.focus()  # the list is read again
+    page.wait_for_timeout(1000)
+    assert saved.input_value() == older, "or going back would be no change"
+    saved.select_option("")
+    wait_until(page, lambda: side.locator(".itk-step").count() == 2)
+    assert page.problems == []
