@@ -55,18 +55,23 @@ def score_all(
     """
     drops = Drops()
     scored: list[CriticRecord] = []
+    refused: list[AgentError] = []  # in a row, up to now; appending and clearing are atomic
 
     def one(record: CriticRecord) -> Score | AgentError | str:
         known = log.known.get(_key(record, scorer))
         if known is not None:
             return known
+        if len(refused) >= HOPELESS:
+            return refused[-1]  # the judge is not asked any more
         try:
             before = _open(folder, record.before) if record.before else None
             score = scorer.score(before, _open(folder, record.after), record.prompt)
         except (ScoreError, DataError) as error:
             return str(error)
         except AgentError as error:  # one refusal costs one record
+            refused.append(error)
             return error
+        refused.clear()
         log.keep(_key(record, scorer), score)
         return score
 
