@@ -199,9 +199,14 @@ def _wrong(before: Scene | None, wanted: Scene, rng: random.Random) -> Scene:
 
 
 class AttemptPool:
-    """Attempts that the generator really made (`attempts.py`), as cases labelled by the checker."""
+    """Attempts that the generator really made (`attempts.py`), as cases labelled by the checker.
 
-    def __init__(self, folders: Sequence[Path]):
+    A folder that is given twice counts twice. right_share: of right attempts among those that are drawn; less than
+    a half makes a stricter critic.
+    """
+
+    def __init__(self, folders: Sequence[Path], right_share: float = 0.5):
+        self.right_share = right_share
         self.records: list[dict[str, Any]] = []
         for folder in folders:
             for line in (folder / "attempts.jsonl").read_text(encoding="utf-8").splitlines():
@@ -241,9 +246,9 @@ class AttemptPool:
         )
 
     def balanced_case(self, rng: random.Random) -> Case:
-        """Half are right; of the wrong ones half miss by one thing only, or cannot be read at all."""
+        """Of the wrong ones half miss by one thing only, or cannot be read at all."""
         wrong = self.near if self.near and rng.random() < 0.5 else self.wrong
-        return varied(self.case(rng.choice(self.right if rng.random() < 0.5 else wrong)), rng)
+        return varied(self.case(rng.choice(self.right if rng.random() < self.right_share else wrong)), rng)
 
     def restated_case(self, rng: random.Random) -> Case:
         """A real attempt under other words: what was wanted is invented to fit it, or to miss by little.
@@ -257,12 +262,12 @@ class AttemptPool:
             return case
         voice = Voice(rng, RICHNESS)
         if case.before is None:
-            fits = case.after.present and rng.random() < 0.5
+            fits = case.after.present and rng.random() < self.right_share
             prompt = voice.describe(case.after if fits else _one_off(case.after, rng))
         else:
             edit = random_edit(case.before, rng, removal=0.02)
             changed = [a for a in ATTRIBUTES if getattr(case.before, a) != getattr(case.after, a)]
-            if case.after.present and len(changed) == 1 and rng.random() < 0.6:
+            if case.after.present and len(changed) == 1 and rng.random() < self.right_share + 0.1:
                 edit = Edit(changed[0], getattr(case.after, changed[0]))
             prompt = voice.instruct(edit, case.before)
         used = prompt if rng.random() < 0.5 else plain_prompt(prompt, prompt, case.before)

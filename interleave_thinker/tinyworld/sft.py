@@ -117,10 +117,11 @@ def train_agent(
     seed: int = 0,
     attempts: Sequence[Path] = (),
     start_from: Path | None = None,
+    right_share: float = 0.5,
 ) -> None:
     """Train `role` ("critic", "planner" or "base") and save it as a folder `out / role`."""
     set_seed(seed)
-    pool = AttemptPool(attempts) if attempts else None
+    pool = AttemptPool(attempts, right_share) if attempts else None
     if start_from is not None:
         processor = Qwen3VLProcessor.from_pretrained(start_from)
         model = Qwen3VLForConditionalGeneration.from_pretrained(start_from, dtype=torch.float32)
