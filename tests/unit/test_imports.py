@@ -19,7 +19,8 @@ COMFYUI = {"comfy", "comfy_api", "comfy_execution", "comfy_extras", "execution",
 HEAVY = {"torch", "transformers", "diffusers", "openai", "trl", "ray"}
 ALSO_HEAVY = {"accelerate", "peft", "datasets", "torchvision"}
 MAY_BE_HEAVY = {
-    f"tinyworld/{n}.py" for n in ("pipeline", "train_generator", "sft", "agents", "attempts", "convert", "average")
+    f"tinyworld/{n}.py"
+    for n in ("pipeline", "train_generator", "sft", "agents", "attempts", "convert", "average", "loop_attempts")
 }
 """Modules that are about these libraries; `commands` imports them only when a command needs them."""
 SIBLINGS = ("data", "train", "bench")
