@@ -20,8 +20,11 @@ def attempts(folder):
 
 def press(page, label) -> None:
     """A view that is drawn anew four times a second does not hold still as long as Playwright's click wants."""
-    page.evaluate(
-        "label => [...document.querySelectorAll('.itk-side button')].find(b => b.textContent === label).click()", label
+    page.wait_for_function(
+        "label => { const found = [...document.querySelectorAll('.itk-side button')].find(b => b.textContent === label);"
+        " found?.click(); return Boolean(found) }",
+        arg=label,
+        timeout=60_000,
     )
 
 
