@@ -95,6 +95,14 @@ def critic_turn(
     return (before, after, text.rstrip())
 
 
+def compare_turn(
+    before: T, attempts: Sequence[T], instruction: str, prompt_folders: Sequence[str | Path | None] = ()
+) -> tuple[T | str, ...]:
+    """What the critic is asked to compare, as `critic_turn`."""
+    text = fill(load_prompt("compare", prompt_folders), original_instruction=instruction)
+    return (before, *attempts, text.rstrip())
+
+
 def read_judgment(raw: str) -> Judgment:
     """A critic's reply -> judgment. Never raises; what cannot be read has `parsed=False`."""
     reply = read_reply(raw)
@@ -122,8 +130,7 @@ def compare(
     which is what the paper keeps.
     """
     before = white_canvas(attempts[-1].size) if before is None else before
-    text = fill(load_prompt("compare", [*prompt_folders, agent.prompts]), original_instruction=instruction)
-    parts: tuple[Part, ...] = (before, *attempts, text.rstrip())
+    parts: tuple[Part, ...] = compare_turn(before, attempts, instruction, [*prompt_folders, agent.prompts])
     completion = agent.complete([Message("user", parts)], sampling or Sampling(), until_answered(on_text))
     answer = read_reply(completion.text).answer or {}
     number = re.search(r"\d{1,4}", text_or_none(answer.get("best")) or "")

@@ -36,7 +36,7 @@ class Loop:
 
     @property
     def body(self) -> Signature:
-        key = hash_of("generator", self.generator.name, self.size)
+        key = hash_of("generator", *_identity(self.generator), self.size)
         return Signature(key, frozenset({"prompt", "seed", "reference"}))
 
     @property
@@ -44,8 +44,13 @@ class Loop:
         if self.agent is None:
             return None
         text = load_prompt("critic", [*self.prompt_folders, self.agent.prompts])
-        key = hash_of("critic", self.agent.name, str(self.sampling), text)
+        key = hash_of("critic", *_identity(self.agent), str(self.sampling), text)
         return Signature(key, frozenset({"instruction", "prompt", "reference", "image"}))
+
+
+def _identity(model: Generator | Agent) -> tuple[str, str]:
+    """Its name, and the state of its files where it has any: weights that were written anew are another model."""
+    return model.name, getattr(model, "state", "")
 
 
 def carry_out(

@@ -12,7 +12,7 @@ from comfy_api.latest import io
 from ..interleave_thinker.agents.base import Agent, Sampling
 from ..interleave_thinker.agents.endpoints import agent_for, load_endpoints
 from ..interleave_thinker.errors import ConfigError
-from ..interleave_thinker.store import hash_of
+from ..interleave_thinker.store import files_state
 from .events import check_interrupt
 from .folders import adapter_folders, agent_folders, model_folder, prompt_folder, user_folder
 from .types import AGENT, schema
@@ -81,17 +81,6 @@ def sampling_inputs() -> list[io.Input]:
             tooltip="Name of a folder with your own prompt texts in user/interleave_thinker/prompts.",
         ),
     ]
-
-
-def files_state(*places: Path) -> str:
-    """Changes when a file below `places` does: an edited prompt or endpoint must be read again."""
-    found = []
-    for place in places:
-        for path in sorted(place.rglob("*")) if place.is_dir() else [place]:
-            if path.is_file():
-                state = path.stat()
-                found.append((path.name, state.st_mtime_ns, state.st_size))
-    return hash_of(found)
 
 
 def _prompts_state() -> str:

@@ -17,6 +17,7 @@ import nodes
 
 from ..interleave_thinker.session import Signature
 from ..interleave_thinker.store import hash_of
+from .folders import model_state
 
 Link = list[Any]
 
@@ -145,7 +146,7 @@ def sign(dynprompt: Any, body: Body, link: Link, changed: Callable[[str], Any], 
         for name in sorted(node["inputs"]):
             value = node["inputs"][name]
             if not is_link(value):
-                inputs.append((name, "value", value))
+                inputs.append((name, "value", value, model_state(value)))
             elif given is not None and list(value) == given:
                 uses.add("image")
                 inputs.append((name, "loop", "image"))

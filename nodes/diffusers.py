@@ -11,6 +11,7 @@ from comfy_api.latest import io
 
 from ..interleave_thinker.generators.base import GenerationRequest
 from ..interleave_thinker.generators.diffusers_generator import DiffusersGenerator, load_generator
+from ..interleave_thinker.store import files_state
 from .events import check_interrupt
 from .folders import pipeline_folder, pipeline_folders
 from .images import to_pictures, to_tensor
@@ -18,7 +19,8 @@ from .types import schema
 
 
 @functools.lru_cache(maxsize=1)
-def _loaded(name: str, dtype: str) -> DiffusersGenerator:
+def _loaded(name: str, dtype: str, state: str) -> DiffusersGenerator:
+    """state: of the folder's files, so that what was written anew is read anew."""
     return load_generator(pipeline_folder(name), dtype=dtype, device="cpu")
 
 
@@ -68,6 +70,10 @@ class GenerateOrEdit(io.ComfyNode):
         )
 
     @classmethod
+    def fingerprint_inputs(cls, pipeline: Any = None, **_: Any) -> str:
+        return files_state(pipeline_folder(pipeline)) if pipeline else ""
+
+    @classmethod
     def execute(
         cls,
         pipeline: str,
@@ -84,7 +90,7 @@ class GenerateOrEdit(io.ComfyNode):
         wanted = dtype
         if dtype == "auto":
             wanted = "float32" if memory.is_device_cpu(device) else "bfloat16"
-        generator = _loaded(pipeline, wanted)
+        generator = _loaded(pipeline, wanted, files_state(pipeline_folder(pipeline)))
         generator.check = check_interrupt
         generator.options = _options(generator.pipeline, steps, guidance)
         given = to_pictures(reference, "reference")[:1]

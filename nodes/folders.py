@@ -2,16 +2,54 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
+import uuid
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import folder_paths
 
 from ..interleave_thinker.errors import AgentError, ConfigError
-from ..interleave_thinker.store import AttemptStore
+from ..interleave_thinker.store import AttemptStore, files_state
 
 MODEL_FOLDERS = ("VLM", "LLM")
 RUNS = "interleave"
+
+
+_seen: dict[str, str] = {}
+_SESSION = str(uuid.uuid4())
+
+
+def model_state(value: Any) -> list[str]:
+    """The state of each model file that an input's value names, in ComfyUI's folders or by its whole path.
+
+    A LoRA that was trained anew under its old name makes other pictures, and stock loaders say nothing of it. A file
+    that changes while ComfyUI runs may be loaded or not, nobody knows: what it makes is recalled until ComfyUI ends,
+    and not after. Not seen is a file that a loader had in memory and that changed before it first came here.
+    """
+    if isinstance(value, Mapping):
+        return [state for part in value.values() for state in model_state(part)]
+    if isinstance(value, (list, tuple)):
+        return [state for part in value for state in model_state(part)]
+    endings = folder_paths.supported_pt_extensions | {".gguf"}
+    if not isinstance(value, str) or Path(value).suffix.lower() not in endings:
+        return []
+    now = files_state(*_named(value))
+    first = _seen.setdefault(value, now)
+    return [now] if now == first else [now, _SESSION]
+
+
+def _named(value: str) -> list[Path]:
+    if Path(value).is_absolute():
+        return [Path(value)]
+    found = []
+    for kind in sorted(folder_paths.folder_names_and_paths):
+        with contextlib.suppress(ValueError):  # Windows: a name on another drive
+            path = folder_paths.get_full_path(kind, value)
+            found += [Path(path)] if path else []
+    return found
 
 
 def add_model_folders() -> None:

@@ -1,16 +1,18 @@
 #!/usr/bin/env bash
 # The tiny world from nothing: a base model, data, SFT of both agents, GRPO of the critic, and how good they are.
-#   bash recipes/tiny.sh OUT       everything: two to three hours of two CPU cores. Stopped, the same line goes on.
-#   REQUESTS=40 BASE_STEPS=20 SFT_STEPS=5 GRPO_STEPS=2 EVAL_REQUESTS=3 bash recipes/tiny.sh TRIAL     whether it runs
+#   bash recipes/tiny.sh OUT       everything, on two CPU cores; not yet run whole with these sizes. The same line goes on.
+#   REQUESTS=40 BASE_STEPS=20 PLANNER_STEPS=5 CRITIC_STEPS=5 GRPO_STEPS=2 EVAL_REQUESTS=3 bash recipes/tiny.sh TRIAL     whether it runs
 #   START=interleave_thinker/tinyworld/weights/critic bash recipes/tiny.sh OUT     from a model that there is already
 set -euo pipefail
 OUT=${1:?folder for everything}
-REQUESTS=${REQUESTS:-2400} BASE_STEPS=${BASE_STEPS:-1500} SFT_STEPS=${SFT_STEPS:-600} GRPO_STEPS=${GRPO_STEPS:-60}
+REQUESTS=${REQUESTS:-2400} BASE_STEPS=${BASE_STEPS:-1500}
+PLANNER_STEPS=${PLANNER_STEPS:-600} CRITIC_STEPS=${CRITIC_STEPS:-1500} GRPO_STEPS=${GRPO_STEPS:-60}
 EVAL_REQUESTS=${EVAL_REQUESTS:-200} START=${START:-$OUT/base/base}
 I=${INTERLEAVE:-interleave-thinker}
 WEIGHTS=$(cd "$(dirname "$0")/.." && pwd)/interleave_thinker/tinyworld/weights
 export OMP_NUM_THREADS=${OMP_NUM_THREADS:-1} # two jobs at a time, a core each
 mkdir -p "$OUT"
+trap 'kill $(jobs -p) 2>/dev/null || true' EXIT # what runs beside does not outlive a failure
 
 # 1. What all trainings start from: sees rendered pictures, plans short stories, knows nothing of generated pictures.
 if [ ! -d "$START" ]; then
@@ -27,14 +29,16 @@ $I data from-runs "$OUT/made/runs" --store "$OUT/made/store" --out "$OUT/data" -
 $I data score "$OUT/data" --judge checker --label-by score --min-semantics 10 --min-quality 5 --resume
 $I data filter "$OUT/data" --rl-share 0.1 --resume
 $I data planner "$OUT/data" --cuts 0 --resume
-$I data export "$OUT/data" --format trl --format rl --prompts "$WEIGHTS/critic/prompts" --on-accept empty
+$I data export "$OUT/data" --format trl --format rl --format compare --prompts "$WEIGHTS/critic/prompts" --on-accept empty
+head -n 800 "$OUT/data/compare_sft.jsonl" | cat "$OUT/data/critic_sft.jsonl" - > "$OUT/data/critic_all.jsonl"
 if [ -n "${base:-}" ]; then wait "$base"; fi
 
 # 4. SFT of both agents, beside each other.
-SFT="--data $OUT/data --train-vision --batch 32 --accumulate 1 --learning-rate 5e-4 --weight-decay 0.01 --steps $SFT_STEPS"
-$I sft planner --model "$START" --out "$OUT/sft-planner" $SFT --save-every 100 --log-every 50 --resume &
+SFT="--train-vision --batch 32 --accumulate 1 --learning-rate 5e-4 --weight-decay 0.01"
+SFT="$SFT --save-every 100 --log-every 50 --resume"
+$I sft planner --model "$START" --data "$OUT/data" --out "$OUT/sft-planner" $SFT --steps "$PLANNER_STEPS" &
 planner=$!
-$I sft critic --model "$START" --out "$OUT/sft-critic" $SFT --save-every 100 --log-every 50 --resume
+$I sft critic --model "$START" --data "$OUT/data/critic_all.jsonl" --out "$OUT/sft-critic" $SFT --steps "$CRITIC_STEPS"
 wait "$planner"
 
 # 5. GRPO of the critic: eight states a step, eight responses to each, every refined prompt tried.

@@ -90,7 +90,7 @@ class Experiment:
         """What a training is the result of; its start by what that is the result of."""
         numbers = {f.name: getattr(self, f.name) for f in fields(self) if f.name.startswith(training.kind)}
         if training.kind == "grpo":
-            numbers |= {"group": self.group, "kl": self.kl}
+            numbers |= {"group": self.group, "kl": self.kl, "generator": _generator()}
         rows = hash_of("rows", (self.data / training.data).read_text(encoding="utf-8"))
         return {**asdict(training), "without": list(training.without), **numbers, "seed": seed, "rows": rows,
                 "start": self._written(training.start, seed)}  # fmt: skip
@@ -99,10 +99,7 @@ class Experiment:
         """A hash of a model's weights; what was judged by others is not recalled for it."""
         if name == ORACLE:
             return ORACLE
-        digest = hashlib.sha256()
-        for shard in sorted(self.model(name, seed).glob("*.safetensors")):
-            digest.update(shard.read_bytes())
-        return digest.hexdigest()[:16]
+        return _digest(self.model(name, seed))
 
     def _train_now(self, training: Training, out: Path, seed: int, say: Say) -> None:
         say(f"seed {seed}: training {training.name}")
@@ -133,6 +130,7 @@ class Experiment:
         agents = [self._written(name, seed) for name in (row.planner, row.critic) if name != NOBODY]
         settings = {
             "requests": self.requests, "request_seed": self.request_seed, "t_max": row.t_max, "agents": agents,
+            "generator": _generator(),
         }  # fmt: skip
         if path.is_file():
             known: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
@@ -175,6 +173,21 @@ class Experiment:
             made = [plan_of(agent, r) for r in requests]
             write_atomically(path, json.dumps([p and p.to_dict() for p in made]).encode())
         return [p and Plan.from_dict(p) for p in json.loads(path.read_text(encoding="utf-8"))]
+
+
+def _digest(folder: Path) -> str:
+    """Of all weights in or below a folder."""
+    digest = hashlib.sha256()
+    for shard in sorted(folder.rglob("*.safetensors")):
+        digest.update(shard.read_bytes())
+    return digest.hexdigest()[:16]
+
+
+def _generator() -> str:
+    """What the tiny generator of the package is; another one makes other pictures."""
+    from ..tinyworld.convert import WEIGHTS
+
+    return _digest(WEIGHTS / "generator")
 
 
 @dataclass

@@ -76,6 +76,8 @@ ROWS = (
     Row("oracle agents", ORACLE, ORACLE, paper=77.4),
     Row("GRPO, paper's reward", "planner-sft", "critic-rl-paper"),
     Row("GRPO, released reward", "planner-sft", "critic-rl-code"),
+    Row("SFT critic on right plans", ORACLE, "critic-sft"),
+    Row("GRPO critic on right plans", ORACLE, "critic-rl"),
 )
 
 
@@ -105,6 +107,7 @@ COMPARISONS = (
     Comparison("full, T_max 5", "GRPO, full", "five attempts beat three", 1.0),
     Comparison("oracle agents", "GRPO, full", "there is room above", 11.1),
     Comparison("GRPO, full", "critic as a filter only", "refinement beats luck (not in the paper)"),
+    Comparison("GRPO critic on right plans", "SFT critic on right plans", "GRPO helps the critic (not in the paper)"),
 )
 
 

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 from weakref import WeakValueDictionary
 
 from ..errors import AgentError
+from ..store import files_state
 from .base import Completion, Message, OnText, Sampling, TextStream, shrink
 
 if TYPE_CHECKING:
@@ -39,6 +40,8 @@ class TransformersAgent:
     check: Callable[[], None] | None = field(default=None, repr=False)
     base: SharedBase | None = field(default=None, repr=False)
     adapter: str | None = None
+    state: str = ""
+    """Of the folders' files (`store.files_state`)."""
 
     def complete(self, messages: Sequence[Message], sampling: Sampling, on_text: OnText | None = None) -> Completion:
         import torch
@@ -290,7 +293,13 @@ def load_agent(
         name += f"+{adapter.name}"
     prompts = next((p for p in (adapter and adapter / "prompts", folder / "prompts") if p and p.is_dir()), None)
     return TransformersAgent(
-        base.model, base.processor, name, str(prompts) if prompts else None, base=base, adapter=role
+        base.model,
+        base.processor,
+        name,
+        str(prompts) if prompts else None,
+        base=base,
+        adapter=role,
+        state=files_state(*(f for f in (folder, adapter) if f is not None)),
     )
 
 

@@ -9,7 +9,7 @@ from typing import Any, get_args
 
 from ..agents.choose import HELP as AGENT_HELP
 from ..settings_file import save_options
-from .export import ExportOptions, OnAccept
+from .export import ExportOptions, Format, OnAccept
 from .filters import FilterOptions, Trend
 from .planning import Words
 from .records import DataError, Drops
@@ -36,11 +36,11 @@ def add_score(what: Any) -> None:
 
 def _score(options: argparse.Namespace) -> None:
     from ..scores import scorer_from
-    from .records import CRITIC_FILE, CriticRecord, read_records, write_records
+    from .records import CRITIC_FILE, SCORED_FILE, CriticRecord, read_records, write_records
     from .scoring import SCORES_FILE, LabelOptions, ScoreLog, score_all
 
     records = list(read_records(options.data / CRITIC_FILE, CriticRecord))
-    if not begin(options, options.data / "scored.jsonl", f"{len(records)} attempts, {2 * len(records)} judge calls"):
+    if not begin(options, options.data / SCORED_FILE, f"{len(records)} attempts, {2 * len(records)} judge calls"):
         return
     scorer = scorer_from(options.judge, endpoints=options.endpoints)
     labels = LabelOptions(options.label_by, options.min_semantics, options.min_quality)
@@ -51,7 +51,7 @@ def _score(options: argparse.Namespace) -> None:
 
     log = ScoreLog(options.data / SCORES_FILE)
     scored, drops = score_all(records, options.data, scorer, labels, log, workers=options.workers, said=said)
-    write_records(options.data / "scored.jsonl", scored)
+    write_records(options.data / SCORED_FILE, scored)
     report(options.data / "scored.drops.json", {"attempts": drops})
 
 
@@ -80,9 +80,9 @@ def add_filter(what: Any) -> None:
 
 def _filter(options: argparse.Namespace) -> None:
     from .filters import filtered
-    from .records import CriticRecord, read_records, write_records
+    from .records import SCORED_FILE, CriticRecord, read_records, write_records
 
-    records = list(read_records(options.data / "scored.jsonl", CriticRecord))
+    records = list(read_records(options.data / SCORED_FILE, CriticRecord))
     if not begin(options, options.data / "sft.jsonl", f"{len(records)} scored attempts"):
         return
     chosen = FilterOptions(**{f.name: getattr(options, f.name) for f in fields(FilterOptions)})
@@ -132,10 +132,11 @@ def add_export(what: Any) -> None:
         "export",
         help="what trainers read",
         description="Writes into DATA: trl (critic_sft.jsonl, planner_sft.jsonl), sharegpt (the same as .json for "
-        "LLaMA-Factory), rl (critic_rl.jsonl), easy and hard (whole documents as sequences).",
+        "LLaMA-Factory), rl (critic_rl.jsonl), compare (compare_sft.jsonl: attempts at one step side by side), easy "
+        "and hard (whole documents as sequences).",
     )
     export.add_argument("data", type=Path, help="folder of sft.jsonl, rl.jsonl, plans.jsonl")
-    export.add_argument("--format", action="append", choices=["trl", "sharegpt", "rl", "easy", "hard"], required=True)
+    export.add_argument("--format", action="append", choices=get_args(Format), required=True)
     export.add_argument("--prompts", type=Path, help="folder of the prompt texts that the model is to know")
     export.add_argument("--on-accept", choices=get_args(OnAccept), default="repeat", help="refined prompt of a success")
     export.add_argument("--source", help="records for the critic instead of sft.jsonl, such as critic.jsonl")

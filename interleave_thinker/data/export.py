@@ -3,6 +3,7 @@
 trl       prompt-completion conversations with pictures (TRL's SFTTrainer), `critic_sft.jsonl`, `planner_sft.jsonl`
 sharegpt  LLaMA-Factory's `critic_sft.json`, `planner_sft.json` with `dataset_info.json`
 rl        `critic_rl.jsonl`: states for single-step GRPO, in the fields of the paper's code
+compare   `compare_sft.jsonl`: attempts at one step side by side, for TRL (`comparing.py`)
 easy      whole documents as one sequence: reasoning, then a plan, a picture and a text for each step
 hard      the same with every attempt and what the critic said of it
 
@@ -32,6 +33,7 @@ WHITE = "data/interleave/white.png"
 IMAGE_MARK = "<image>"
 PICTURE_TOKEN = "<img_token>"
 OnAccept = Literal["repeat", "empty"]
+Format = Literal["trl", "sharegpt", "rl", "compare", "easy", "hard"]
 
 
 @dataclass(frozen=True)
@@ -66,14 +68,14 @@ def critic_conversation(record: CriticRecord, options: ExportOptions) -> Convers
     if record.success:
         refined = record.used if options.on_accept == "repeat" else ""
     answer = json.dumps({"previous_step_success": record.success, "refine_prompt": refined}, ensure_ascii=False)
-    return Conversation(turn, f"<think>{_inside(record.reasoning)}</think><answer>{answer}</answer>")
+    return Conversation(turn, f"<think>{inside(record.reasoning)}</think><answer>{answer}</answer>")
 
 
 def planner_conversation(record: PlannerRecord, options: ExportOptions) -> Conversation:
     """The request with its pictures, and the plan."""
     turn = planner_turn(record.request, [Path(p) for p in record.images], options.max_steps, [options.prompts])
     body = json.dumps({"execution_plan": record.plan["execution_plan"]}, ensure_ascii=False)
-    thought = _inside(str(record.plan.get("reasoning") or ""))
+    thought = inside(str(record.plan.get("reasoning") or ""))
     return Conversation(turn, f"<think>{thought}</think><answer>{body}</answer>")
 
 
@@ -203,7 +205,7 @@ def _escaped(text: str) -> str:
     return html.escape(text, quote=False)
 
 
-def _inside(text: str) -> str:
+def inside(text: str) -> str:
     """Reasoning that cannot end its own block."""
     return text.replace("</think>", "").replace("<think>", "")
 

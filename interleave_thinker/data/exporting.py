@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from ..store import write_atomically
+from .comparing import comparisons
 from .export import (
     Conversation,
     ExportOptions,
@@ -20,7 +21,7 @@ from .export import (
     write_lines,
     write_white,
 )
-from .records import CRITIC_FILE, PLANNER_FILE, CriticRecord, DataError, PlannerRecord, read_records
+from .records import CRITIC_FILE, PLANNER_FILE, SCORED_FILE, CriticRecord, DataError, PlannerRecord, read_records
 
 
 def export_all(
@@ -49,6 +50,9 @@ def export_all(
             if not any(found.values()):
                 raise DataError(f"{data} holds neither {critic.name} nor plans.jsonl with records; filter first.")
             yield from _conversations(data, form, found)
+        elif form == "compare":
+            talks = list(comparisons(list(read_records(data / SCORED_FILE, CriticRecord)), options))
+            yield from _conversations(data, "trl", {"compare_sft": talks})
         elif form == "rl":
             records = list(read_records(data / "rl.jsonl", CriticRecord))
             yield f"{write_lines(data / 'critic_rl.jsonl', map(state, records))} states: {data / 'critic_rl.jsonl'}"

@@ -61,7 +61,7 @@ def filtered(
     """(for fine-tuning, for reinforcement learning, what was dropped and why); nothing is in both parts."""
     drops = Drops()
     kept: list[tuple[float, list[CriticRecord]]] = []
-    for attempts in _by_step(records, drops):
+    for attempts in by_step(records, drops):
         reason = _unfit(attempts, options)
         if reason:
             drops.drop(reason, len(attempts))
@@ -105,7 +105,8 @@ def slope(scores: Sequence[float]) -> float:
     return sum((i - middle) * (s - mean) for i, s in enumerate(scores)) / sum((i - middle) ** 2 for i in range(n))
 
 
-def _by_step(records: Sequence[CriticRecord], drops: Drops) -> list[list[CriticRecord]]:
+def by_step(records: Sequence[CriticRecord], drops: Drops) -> list[list[CriticRecord]]:
+    """The scored attempts of each step in their order; the others are dropped and counted."""
     groups: dict[str, list[CriticRecord]] = defaultdict(list)
     for record in records:
         if record.overall is None:

@@ -21,6 +21,7 @@ Labeller = Literal["critic", "user", "checker", "judge"]
 """Who says whether an attempt succeeded: the run's critic, the person who overruled it, a ground truth, a judge."""
 
 CRITIC_FILE, PLANNER_FILE, REQUESTS_FILE, DROPS_FILE = "critic.jsonl", "planner.jsonl", "requests.jsonl", "drops.json"
+SCORED_FILE = "scored.jsonl"
 
 
 class DataError(InterleaveError):

@@ -17,6 +17,7 @@ from typing import Any
 from PIL import Image
 
 from ..errors import GeneratorError
+from ..store import files_state
 from .base import GenerationRequest
 
 TINY = "TinyKontextPipeline"
@@ -31,6 +32,8 @@ class DiffusersGenerator:
     name: str
     options: Mapping[str, Any] = field(default_factory=dict)
     check: Callable[[], None] | None = field(default=None, repr=False)
+    state: str = ""
+    """Of the folder's files (`store.files_state`)."""
     _lock: threading.Lock = field(default_factory=threading.Lock, repr=False, compare=False)
     """A pipeline's scheduler counts its steps: two calls at a time would count together."""
 
@@ -76,8 +79,8 @@ class DiffusersGenerator:
         made: dict[int, Image.Image] = {}
         alike: dict[object, list[int]] = {}
         for number, request in enumerate(requests):
-            size = request.references[-1].size if request.references else request.size
-            start = (bool(request.references), size, self.pipeline.encode_text(request.prompt).shape[1])
+            seen = request.references[-1].size if request.references else None
+            start = (seen, request.size, self.pipeline.encode_text(request.prompt).shape[1])
             alike.setdefault(start, []).append(number)
         for numbers in alike.values():
             for at in range(0, len(numbers), BATCH):
@@ -90,11 +93,15 @@ class DiffusersGenerator:
         import torch
 
         edits = bool(requests[0].references)
+        values = {k: v for k, v in self.options.items() if v is not None}
+        if requests[0].size is not None:
+            values |= dict(zip(("width", "height"), requests[0].size, strict=True))
         with self._lock:
             made = self.pipeline(
                 [r.prompt for r in requests],
                 [r.references[-1] for r in requests] if edits else None,
                 generator=[torch.Generator("cpu").manual_seed(r.seed % 2**63) for r in requests],
+                **values,
             ).images
         return [picture.convert("RGB") for picture in made]
 
@@ -136,4 +143,4 @@ def load_generator(
         text = " ".join(str(error).split())[:300]
         raise GeneratorError(f"Pipeline {folder.name} ({kind}) cannot be loaded: {text}") from error
     pipeline.set_progress_bar_config(disable=True)
-    return DiffusersGenerator(pipeline.to(device), folder.name, options)
+    return DiffusersGenerator(pipeline.to(device), folder.name, options, state=files_state(folder))

@@ -99,19 +99,24 @@ def _attempt_all(
                 name = f"{have:06d}.png"
                 image.save(out / name)
                 after = checker.read(image).scene
-                log.write(json.dumps(_record(walker, after, name)) + "\n")
+                step = f"{walker.number}-{walker.step}"
+                record = attempt_record(step, walker.prompt, walker.used, walker.before, after, walker.file, name)
+                log.write(json.dumps(record) + "\n")
                 walker.tries.append((after, image, name))
                 have += 1
     return have
 
 
-def _record(walker: _Walker, after: Scene | None, name: str) -> dict[str, Any]:
+def attempt_record(
+    group: str, prompt: str, used: str, before: Scene | None, after: Scene | None, before_image: str, after_image: str
+) -> dict[str, Any]:
+    """A line of attempts.jsonl, as `lessons.AttemptPool` reads it; `group` names the step."""
     return {
-        "group": f"{walker.number}-{walker.step}",
-        "prompt": walker.prompt,
-        "used": walker.used,
-        "before": asdict(walker.before) if walker.before else None,
+        "group": group,
+        "prompt": prompt,
+        "used": used,
+        "before": asdict(before) if before else None,
         "after": asdict(after) if after else None,
-        "before_image": walker.file,
-        "after_image": name,
+        "before_image": before_image,
+        "after_image": after_image,
     }

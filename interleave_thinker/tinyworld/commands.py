@@ -45,6 +45,9 @@ def _add_train(what: Any) -> None:
     train.add_argument("--seed", type=int, default=0)
     train.add_argument("--tokenizer", type=Path, help="generator: a CLIP tokenizer folder")
     train.add_argument("--attempts", type=Path, nargs="+", default=[], help="critic: folders of `tinyworld attempts`")
+    train.add_argument(
+        "--strangers", type=float, default=0.5, help="generator: share of lessons that may hold unknown words"
+    )
     train.add_argument("--right-share", type=float, default=0.5, help="critic: of right attempts; less is stricter")
     train.add_argument("--start-from", type=Path, help="a trained folder to go on from")
     train.set_defaults(do=_train)
@@ -64,6 +67,7 @@ def _train(options: argparse.Namespace) -> None:
             options.learning_rate or rate,
             options.seed,
             start_from=options.start_from,
+            strangers=options.strangers,
         )
         if options.model == "vae":
             train_vae(chosen)

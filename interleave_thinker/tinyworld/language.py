@@ -68,6 +68,17 @@ _RICH_EDITS: dict[str, tuple[str, ...]] = {
     "position": ("shift the {shape} to the {value}", "slide the {shape} over to the {value}"),
     "remove": ("erase the {shape}", "banish the {shape}"),
 }
+WORDS = {
+    word
+    for form in (
+        *_PLAIN_CAPTIONS,
+        *_RICH_CAPTIONS,
+        *(form for table in (_PLAIN_EDITS, _RICH_EDITS) for forms in table.values() for form in forms),
+    )
+    for word in re.findall(r"[a-z]+", re.sub(r"{\w+}", "", form))
+} | {*SYNONYMS, *PLAIN_OF}
+"""All words that sentences of either vocabulary are made of."""
+
 _VERBS = {form.split()[0] for table in (_PLAIN_EDITS, _RICH_EDITS) for forms in table.values() for form in forms}
 _REMOVERS = {"remove", "delete", "erase", "banish"}
 _RESHAPERS = {"turn", "replace", "morph", "reforge"}
@@ -114,11 +125,11 @@ class Voice:
     def describe(self, scene: Scene) -> str:
         """A caption that names every visible attribute."""
         if not scene.present:
-            return _article(
+            return with_articles(
                 _EMPTY_CAPTION.format(background=self.word(scene.background), ground=self.word("background"))
             )
         form = self._form(_PLAIN_CAPTIONS, _RICH_CAPTIONS)
-        return _article(
+        return with_articles(
             form.format(
                 size=self.word(scene.size),
                 color=self.word(scene.color),
@@ -132,7 +143,7 @@ class Voice:
     def instruct(self, edit: Edit, scene: Scene) -> str:
         """An imperative sentence for `edit` of a picture that shows `scene`."""
         form = self._form(_PLAIN_EDITS[edit.kind], _RICH_EDITS[edit.kind])
-        return _article(
+        return with_articles(
             form.format(
                 shape=self.word(scene.shape),
                 ground=self.word("background"),
@@ -141,7 +152,7 @@ class Voice:
         )
 
 
-def _article(text: str) -> str:
+def with_articles(text: str) -> str:
     return re.sub(r"\b([Aa]) (?=[aeiou])", r"\1n ", text)
 
 

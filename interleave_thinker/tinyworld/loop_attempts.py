@@ -11,7 +11,6 @@ from __future__ import annotations
 import json
 import random
 from collections.abc import Sequence
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +21,7 @@ from transformers import Qwen3VLForConditionalGeneration, Qwen3VLProcessor
 from ..critic import critic_turn, read_judgment, white_canvas
 from ..trajectory import Judgment
 from . import checker
+from .attempts import attempt_record
 from .language import picture_after
 from .pipeline import TinyKontextPipeline
 from .requests import draw_request
@@ -83,16 +83,9 @@ class _Story:
     def heard(self, image: Image.Image, file: str, judgment: Judgment) -> dict[str, Any]:
         """The record of an attempt; what comes next follows from the judgment, as in the loop."""
         after = checker.read(image).scene
-        record = {
-            "group": f"{self.number}-{self.at}",
-            "prompt": self.prompt,
-            "used": self.used,
-            "before": asdict(self.before) if self.before else None,
-            "after": asdict(after) if after else None,
-            "before_image": self.file,
-            "after_image": file,
-            "accepted": judgment.accepted,
-        }
+        step = f"{self.number}-{self.at}"
+        record = attempt_record(step, self.prompt, self.used, self.before, after, self.file, file)
+        record["accepted"] = judgment.accepted
         self.tried += 1
         if not judgment.accepted and self.tried < T_MAX:
             self.used = judgment.refined_prompt or self.used

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Sequence
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -88,6 +89,11 @@ class TokenVectors(torch.nn.Module):
         return F.layer_norm(hidden, (WIDTH,))
 
 
+@lru_cache(maxsize=4096)
+def _ids(tokenizer: CLIPTokenizer, word: str) -> tuple[int, ...]:
+    return tuple(tokenizer(word, add_special_tokens=False)["input_ids"])
+
+
 def tokenize(tokenizer: CLIPTokenizer, text: str) -> Tensor:
     """Chunks of `TOKENS` ids, cut between words where possible, as ComfyUI's CLIP tokenizer does.
 
@@ -96,7 +102,7 @@ def tokenize(tokenizer: CLIPTokenizer, text: str) -> Tensor:
     room = TOKENS - 2
     chunks: list[list[int]] = [[]]
     for word in text.replace("\n", " ").split(" "):
-        ids = tokenizer(word, add_special_tokens=False)["input_ids"] if word else []
+        ids = list(_ids(tokenizer, word)) if word else []
         while ids:
             free = room - len(chunks[-1])
             if len(ids) <= free:

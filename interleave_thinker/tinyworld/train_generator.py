@@ -37,6 +37,7 @@ from .pipeline import (
     velocity,
 )
 from .scene import Jitter, Scene, random_scene, render_batch
+from .strangers import Strangers
 
 # Residual blocks of the codec that are trained; the others stay exactly zero (identity), which makes
 # a training step three times cheaper and loses nothing on pictures this simple.
@@ -54,6 +55,8 @@ class TrainOptions:
     checkpoint_every: int = 500
     start_from: Path | None = None
     """A pipeline folder to go on from, with a new learning-rate schedule."""
+    strangers: float = 0.5
+    """Share of the transformer's lessons that may hold unknown words (`strangers.py`)."""
 
 
 class _Nothing(nn.Module):
@@ -201,7 +204,7 @@ class LatentPool:
 
 
 def train_transformer(options: TrainOptions, clip_tokenizer: Path, pairs: int = 60_000) -> None:
-    """Flow matching, half the steps from text alone and half edits; text is dropped in one of ten."""
+    """Flow matching, two steps of five from text alone and three edits; text is dropped in one of ten."""
     vae = AutoencoderTiny.from_pretrained(options.out / "vae", torch_dtype=torch.float32)
     pool = LatentPool(vae, pairs, options.seed + 77, options.out / f"latents-{options.seed}-{pairs}.pt")
     tokenizer = CLIPTokenizer.from_pretrained(clip_tokenizer)
@@ -222,20 +225,31 @@ def train_transformer(options: TrainOptions, clip_tokenizer: Path, pairs: int = 
         model.load_state_dict({name: tensor.float() for name, tensor in trained.items()})
     run = _Run(options, model, "generator")
     losses = {True: 1.0, False: 1.0}
+    voice, strangers = Voice(run.rng), Strangers(tokenizer.get_vocab(), pool.before, run.rng)
     for step in run.steps():
         editing = step % 5 >= 2
-        voice = Voice(run.rng)
         chosen = [run.rng.randrange(len(pool)) for _ in range(options.batch)]
-        pair = pool.latents[chosen].float()
+        strange = [run.rng.random() < options.strangers for _ in chosen]
         reference = None
         if editing:
-            texts = [voice.instruct(pool.edits[i], pool.before[i]) for i in chosen]
-            target = pair[:, 1]
+            asked = [
+                strangers.instruction(pool.edits[i], pool.before[i])
+                if unknown
+                else (voice.instruct(pool.edits[i], pool.before[i]), True)
+                for i, unknown in zip(chosen, strange, strict=True)
+            ]
+            texts = [text for text, _ in asked]
+            pair = pool.latents[chosen].float()
+            target = pair[torch.arange(len(chosen)), [int(takes_effect) for _, takes_effect in asked]]
             # The reference met in use was made by this generator: less clean than a rendered one.
             reference = pair[:, 0] + torch.randn_like(target) * torch.rand(len(chosen), 1, 1, 1) * 0.15
         else:
-            texts = [voice.describe(pool.before[i]) for i in chosen]
-            target = pair[:, 0]
+            described = [
+                strangers.caption() if unknown else (i, voice.describe(pool.before[i]))
+                for i, unknown in zip(chosen, strange, strict=True)
+            ]
+            texts = [text for _, text in described]
+            target = pool.latents[[i for i, _ in described], 0].float()
         text = encode(texts) * (torch.rand(len(chosen), 1, 1) > 0.1)
         half = len(chosen) // 2
         moment = torch.cat([torch.rand(half), torch.sigmoid(torch.randn(len(chosen) - half) + 0.5)])

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import hashlib
+import os
+import shutil
+import time
 
 import pytest
-from comfy_test_graphs import loop, numbers
+from comfy_test_graphs import loop, numbers, tiny_story
 
 from interleave_thinker.comfy_client import WorkflowError
 
@@ -65,3 +68,22 @@ def test_killed_interrupted_and_edited_runs_redo_only_what_changed(new_comfy, ca
     assert edited.made == [(6, 1), (6, 2)]
     back = server.run(story())
     assert back.made == []
+
+
+def test_a_model_file_that_was_written_anew_makes_its_pictures_anew(new_comfy, request):
+    """Whoever trains a model again under its old name must not be shown what the old one made."""
+    server = new_comfy()
+    models = server.base / "models" / "diffusion_models"
+    other = models / "tiny_written_anew.safetensors"
+    shutil.copy(models / "tiny_kontext.safetensors", other)
+    request.addfinalizer(other.unlink)
+    graph = tiny_story()
+    graph["10"]["inputs"]["unet_name"] = other.name
+    first = server.run(graph)
+    made = []
+    for age in (0, 5):
+        server.stop()
+        os.utime(other, ns=(time.time_ns(), other.stat().st_mtime_ns + age * 10**9))
+        server.start()
+        made.append(server.run(graph).made)
+    assert made == [[], first.made] and first.made

@@ -24,6 +24,7 @@ def test_rows_comparisons_and_trainings_name_each_other():
     assert all({row.planner, row.critic} <= known for row in ROWS)
     assert {row.name for row in ROWS if row.paper is None} == {
         "critic as a filter only", "GRPO, paper's reward", "GRPO, released reward",
+        "SFT critic on right plans", "GRPO critic on right plans",
     }  # fmt: skip
 
 
@@ -71,14 +72,17 @@ def test_a_sign_is_reproduced_opposite_or_not_decided():
     assert [c["paper"] for c in found["comparisons"]] == [1.8, 5.1, 1.0], "the paper's own T_max on both sides"
 
 
-def test_rows_without_training_run_for_real_and_only_once(tmp_path):
-    """Raw generator and oracle agents with the real tiny generator; the second call reads what the first found."""
+def test_rows_without_training_run_for_real_and_only_once(tmp_path, monkeypatch):
+    """With the real tiny generator; the second call reads what the first found, but not with another generator."""
     experiment = Experiment(tmp_path / "out", CRITIC, tmp_path, requests=2)
     rows = chosen("raw generator; oracle agents")
     found = experiment.run(rows, [0], lambda line: None)
     assert found["oracle agents"][0]["plan_valid"] == 1.0 and len(found["raw generator"][0]["shares"]) == 2
     said = []
     assert experiment.run(rows, [0], said.append) == found and said == []
+    monkeypatch.setattr("interleave_thinker.ablate.experiment._generator", lambda: "another")
+    experiment.run(rows, [0], said.append)
+    assert len(said) == 2
 
 
 def test_the_filter_row_keeps_no_refined_prompt_of_the_full_critic(tmp_path, monkeypatch):

@@ -11,6 +11,7 @@ from jsonschema import Draft202012Validator
 
 from interleave_thinker.agents.base import Completion
 from interleave_thinker.cli import main
+from interleave_thinker.data.comparing import TIE
 from interleave_thinker.data.export import (
     WHITE,
     ExportOptions,
@@ -19,11 +20,11 @@ from interleave_thinker.data.export import (
     sharegpt,
     trl,
 )
-from interleave_thinker.data.records import CriticRecord, DataError, PlannerRecord, read_records, write_records
+from interleave_thinker.data.records import CriticRecord, PlannerRecord, read_records
 from interleave_thinker.data.requests import tiny_requests
 from interleave_thinker.data.schemas import SCHEMAS
 from interleave_thinker.data.scoring import LabelOptions, ScoreLog, labelled, score_all
-from interleave_thinker.data.trajectories import RUNS, Team, is_done, make_all
+from interleave_thinker.data.trajectories import Team, make_all
 from interleave_thinker.errors import AgentError, GeneratorError
 from interleave_thinker.generators.choose import GeneratorChoice
 from interleave_thinker.plan import Plan
@@ -51,7 +52,7 @@ def folder(tmp_path_factory):
         f"score {data} --judge checker --label-by score --min-semantics 10 --min-quality 5",
         f"filter {data} --rl-share 0.2 --balance 0",
         f"planner {data}",
-        f"export {data} --format trl --format sharegpt --format rl --format easy --format hard --on-accept empty "
+        f"export {data} --format trl --format sharegpt --format rl --format compare --format easy --format hard --on-accept empty "
         f"--prompts {TINY_PROMPTS}",
     ):
         assert main(["data", *command.split()]) == 0
@@ -62,7 +63,7 @@ FILES = {
     "critic": ["critic.jsonl", "scored.jsonl", "sft.jsonl", "rl.jsonl"],
     "planner": ["planner.jsonl", "plans.jsonl"],
     "request": ["../requests/requests.jsonl"],
-    "trl": ["critic_sft.jsonl", "planner_sft.jsonl"],
+    "trl": ["critic_sft.jsonl", "planner_sft.jsonl", "compare_sft.jsonl"],
     "critic_rl": ["critic_rl.jsonl"],
     "sequence": ["sequences_easy.jsonl", "sequences_hard.jsonl"],
 }
@@ -105,7 +106,7 @@ def test_the_parts_are_what_the_filter_kept(folder):
 
 
 def test_every_picture_that_is_named_is_there(folder):
-    for name in ("critic_sft.jsonl", "planner_sft.jsonl", "sequences_hard.jsonl"):
+    for name in ("critic_sft.jsonl", "planner_sft.jsonl", "compare_sft.jsonl", "sequences_hard.jsonl"):
         for row in lines(folder / name):
             assert all((folder / picture).is_file() for picture in row["images"])
     states = lines(folder / "critic_rl.jsonl")
@@ -133,6 +134,24 @@ def test_the_critics_row_is_what_the_critic_is_asked_in_use(folder):
     assert record.reasoning in reply and json.dumps(record.refined) in reply and "false" in reply
 
 
+def test_a_comparison_asks_as_in_use_and_wants_the_last_of_the_best_wherever_it_stands(folder):
+    """Attempts come in any order: a trajectory ends with its success, and "the last" must not be the answer to all."""
+    scored = {r.after: r for r in read_records(folder / "scored.jsonl", CriticRecord)}
+    places = []
+    for row in lines(folder / "compare_sft.jsonl"):
+        *pictures, text = row["prompt"][0]["content"]
+        assert {p["type"] for p in pictures} == {"image"} and 3 <= len(pictures) == len(row["images"]) <= 6
+        tried = [scored[name] for name in row["images"][1:]]
+        assert len({r.group for r in tried}) == 1 and text["text"] == f"best {tried[0].prompt}"
+        reply = row["completion"][0]["content"][0]["text"]
+        best = json.loads(re.search(r"<answer>(.*)</answer>", reply)[1])["best"]
+        top = max(r.overall for r in tried)
+        assert tried[best - 1].overall >= top - TIE and all(r.overall < top - TIE for r in tried[best:])
+        assert all(r.reasoning in reply for r in tried)
+        places.append(best == len(tried))
+    assert 0 < sum(places) < len(places)
+
+
 def test_the_refined_prompt_of_a_success_is_repeated_or_empty(folder):
     record = next(r for r in read_records(folder / "sft.jsonl", CriticRecord) if r.success)
     assert json.dumps(record.used) in critic_conversation(record, ExportOptions(TINY_PROMPTS)).reply
@@ -145,75 +164,6 @@ def test_a_config_file_beside_the_output_gives_the_same_again(folder, capsys):
     assert (folder / "sft.jsonl").read_text() == before
     assert main(["data", "filter", str(folder), "--config", str(folder / "filter.config.yaml")]) == 1
     assert "--resume" in capsys.readouterr().err
-
-
-class TestTrajectories:
-    def test_a_finished_run_is_passed_over_and_a_cut_one_goes_on(self, tmp_path):
-        requests = tiny_requests(2, 9, tmp_path)
-        team = Team(GeneratorChoice("tiny"), "tiny:oracle", t_max=2, size=(64, 64))
-        assert make_all(requests, tmp_path, tmp_path / "out", team) == 0
-        assert all(is_done(r, tmp_path / "out") for r in requests)
-        pictures = {p: p.read_bytes() for p in (tmp_path / "out" / RUNS).rglob("*.png")}
-        state = tmp_path / "out" / RUNS / requests[1].id / "run.json"
-        state.write_text(state.read_text().replace('"status": "done"', '"status": "running"'))
-        assert not is_done(requests[1], tmp_path / "out")
-        seen = []
-        make_all(requests, tmp_path, tmp_path / "out", team, said=lambda r, e: seen.append((r.id, e)))
-        assert seen == [(requests[1].id, None)]
-        assert {p: p.read_bytes() for p in (tmp_path / "out" / RUNS).rglob("*.png")} == pictures
-
-    def test_one_failure_costs_one_request(self, tmp_path, monkeypatch):
-        requests = tiny_requests(3, 9, tmp_path)
-        broken = requests[1].__class__(requests[1].id, "x", ("images/none.png",), requests[1].plan)
-        said = []
-        failed = make_all(
-            [requests[0], broken], tmp_path, tmp_path / "out", TEAM, said=lambda r, e: said.append(str(e or ""))
-        )
-        assert failed == 1 and sum("cannot be read" in s for s in said) == 1
-        assert lines(tmp_path / "out" / "failures.jsonl")[0]["id"] == broken.id
-
-    def test_a_picture_that_leads_out_of_the_folder_is_refused(self, tmp_path):
-        (request,) = tiny_requests(1, 9, tmp_path)
-        outside = request.__class__(request.id, "x", ("../secret.png",), request.plan)
-        errors = []
-        make_all([outside], tmp_path, tmp_path / "out", TEAM, said=lambda r, e: errors.append(str(e)))
-        assert "leads out of" in errors[0]
-
-    def test_two_requests_of_one_name_are_refused(self, tmp_path):
-        (request,) = tiny_requests(1, 9, tmp_path)
-        with pytest.raises(DataError, match="Two requests are named"):
-            make_all([request, request], tmp_path, tmp_path / "out", TEAM)
-
-    def test_another_request_under_the_same_id_is_not_done(self, tmp_path):
-        (request,) = tiny_requests(1, 9, tmp_path)
-        make_all([request], tmp_path, tmp_path / "out", TEAM)
-        other = request.__class__(**{**vars(request), "request": "Something else."})
-        assert is_done(request, tmp_path / "out") and not is_done(other, tmp_path / "out")
-        errors = []
-        make_all([other], tmp_path, tmp_path / "out", TEAM, said=lambda r, e: errors.append(str(e)))
-        assert "another request" in errors[0]
-
-    def test_a_request_without_plan_needs_a_planner(self, tmp_path):
-        (request,) = tiny_requests(1, 9, tmp_path)
-        bare = request.__class__(request.id, request.request)
-        errors = []
-        make_all([bare], tmp_path, tmp_path / "out", TEAM, said=lambda r, e: errors.append(str(e)))
-        assert "--planner" in errors[0]
-
-    def test_a_dry_run_says_what_it_takes_and_writes_nothing(self, tmp_path, capsys):
-        write_records(tmp_path / "requests.jsonl", tiny_requests(2, 9, tmp_path))
-        command = f"trajectories {tmp_path}/requests.jsonl --critic tiny:oracle --generator tiny --out {tmp_path}/out"
-        assert main(["data", *command.split(), "--dry-run"]) == 0
-        assert re.search(r"2 requests, 2 left; at most \d+ generator", capsys.readouterr().out)
-        assert not (tmp_path / "out").exists()
-
-    @pytest.mark.parametrize(("judge_all", "judged"), [(True, 2), (False, 1)])
-    def test_the_last_attempt_is_judged_too(self, studio, judge_all, judged):
-        """Where no attempt is accepted, the last one's verdict changes nothing in the loop, but it is a label."""
-        no = '<think>no</think><answer>{"previous_step_success": false, "refine_prompt": "again"}</answer>'
-        plan = Plan.from_dict({"execution_plan": [{"step_number": 1, "prompt": "p1"}]})
-        run = studio.run(plan, [no], t_max=2, judge_all=judge_all)
-        assert [a.judgment is not None for a in run.session.attempts].count(True) == judged
 
 
 class Judge:

@@ -142,3 +142,5 @@ def test_the_tiny_generator_may_be_asked_from_many_threads():
         alone, generator.generate_all([*asked, replace(asked[0], prompt="word " * 200)]), strict=False
     ):
         assert np.abs(np.asarray(one, int) - np.asarray(other, int)).mean() < 1
+    sizes = [p.size for p in generator.generate_all([replace(asked[0], size=(96, 80)), *asked])]
+    assert sizes == [(96, 80)] + [(64, 64)] * 3

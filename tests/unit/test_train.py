@@ -332,7 +332,8 @@ class TestGrpo:
         assert load_agent(folder, device="cpu").prompts
         logged = list(trainers[0]._logs["advantages"])
         by_hand = [a for values in seen for g in (values[:4], values[4:]) for a in advantages(g)]
-        assert [0.0 if math.isnan(a) else a for a in logged[-8:]] == pytest.approx(by_hand[-8:], abs=1e-4)
+        # TRL takes means in float32: of equal rewards 6e-8 may be left, over a spread of 0 + 1e-4
+        assert [0.0 if math.isnan(a) else a for a in logged[-8:]] == pytest.approx(by_hand[-8:], abs=1e-3)
         history = json.loads((tmp_path / "g" / "history.json").read_text())
         assert all(e["critic/masked"] >= 0 for e in history if "critic/masked" in e)
         assert json.loads((tmp_path / "g" / "rollouts.json").read_text())["failed"] == 0
