@@ -30,7 +30,9 @@ QUIET = [
 
 @pytest.fixture(scope="session")
 def comfy(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Comfy]:
-    server = Comfy(tmp_path_factory.mktemp("comfy")).start()
+    base = tmp_path_factory.mktemp("comfy")
+    shutil.copytree(Path(__file__).parent / "slow_node", base / "custom_nodes" / "slow_node")
+    server = Comfy(base).start()
     yield server
     server.stop()
 

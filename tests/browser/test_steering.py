@@ -80,22 +80,29 @@ def test_two_attempts_side_by_side_and_the_workflow_of_a_run(page, comfy, tmp_pa
 
 
 def test_stop_here_keeps_what_is_finished(page, comfy) -> None:
+    graph = loop("\n".join(f"{i}. picture {i}" for i in range(1, 60)), accept="b > 1", seed=7803)
+    graph["14"] = {"class_type": "TestHoldPicture", "inputs": {"image": ["12", 0], "step": ["2", 6]}}
+    graph["30"]["inputs"]["image"] = ["14", 0]
+    hold = comfy.output / "hold_from_step"
+    hold.parent.mkdir(exist_ok=True)
+    hold.write_text("3")
     open_editor(page, comfy)
-    show_api(
-        page, loop("\n".join(f"{i}. picture {i}" for i in range(1, 60)), accept="b > 1", size=512, seed=7803), "long"
-    )
+    show_api(page, graph, "long")
     open_sidebar(page)
     side = page.locator(".itk-side")
     queue(page)
-    side.locator(".itk-thumb img").nth(2).wait_for(timeout=60_000)
+    side.locator(".itk-thumb img").nth(3).wait_for(timeout=60_000)
     press(page, "Stop here")
     side.get_by_text("interrupted", exact=False).first.wait_for(timeout=60_000)
-    kept = len(attempts(newest(comfy)))
-    assert 3 <= kept < 118
+    assert len(attempts(newest(comfy))) == 4, "two attempts at each of two steps"
+
+    hold.write_text("5")
     side.get_by_text("Go on", exact=True).click()
-    wait_until(page, lambda: len(attempts(newest(comfy))) > kept, 60)
+    side.locator(".itk-thumb img").nth(7).wait_for(timeout=60_000)
     press(page, "Stop here")
     side.get_by_text("interrupted", exact=False).first.wait_for(timeout=60_000)
+    assert len(attempts(newest(comfy))) == 8, "none made twice"
+    hold.unlink()
     assert page.problems == []
 
 

@@ -1,0 +1,33 @@
+"""A custom node of the test server: a picture that is not ready before the test says so, as a slow sampler's.
+
+With it a run is met in its middle however fast the machine and however slow the page.
+"""
+
+import time
+from pathlib import Path
+
+import comfy.model_management
+import folder_paths
+
+HOLD = "hold_from_step"
+"""A file in the output folder with the number of the first step that waits; none waits where it is missing."""
+
+
+class HoldPicture:
+    CATEGORY = "tests"
+    RETURN_TYPES = ("IMAGE",)
+    FUNCTION = "hold"
+
+    @classmethod
+    def INPUT_TYPES(cls) -> dict:
+        return {"required": {"image": ("IMAGE",), "step": ("INT", {"forceInput": True})}}
+
+    def hold(self, image, step):
+        file = Path(folder_paths.get_output_directory()) / HOLD
+        while file.is_file() and step >= int(file.read_text() or 1):
+            comfy.model_management.throw_exception_if_processing_interrupted()
+            time.sleep(0.05)
+        return (image,)
+
+
+NODE_CLASS_MAPPINGS = {"TestHoldPicture": HoldPicture}
