@@ -123,19 +123,33 @@ def compare(
     sampling: Sampling | None = None,
     prompt_folders: Sequence[str | None] = (),
     on_text: OnText | None = None,
-) -> tuple[int, str]:
-    """Which of several rejected attempts comes closest: (number from 1, the raw reply).
+) -> int:
+    """Which of several rejected attempts comes closest, from 1.
 
-    Not in the paper: it serves `on_exhausted="best"`. An unreadable answer means the last attempt,
-    which is what the paper keeps.
+    Not in the paper: it serves `on_exhausted="best"`. The last attempt is what the paper keeps, and the one that the
+    critic has refined most; an earlier one takes its place only if the critic names it twice, the second time with the
+    attempts in reverse, since what is named in one order alone may be named for its place. An unreadable answer means
+    the last.
+
+    Raises:
+        AgentError: the agent cannot be used.
     """
     before = white_canvas(attempts[-1].size) if before is None else before
-    parts: tuple[Part, ...] = compare_turn(before, attempts, instruction, [*prompt_folders, agent.prompts])
-    completion = agent.complete([Message("user", parts)], sampling or Sampling(), until_answered(on_text))
-    answer = read_reply(completion.text).answer or {}
-    number = re.search(r"\d{1,4}", text_or_none(answer.get("best")) or "")
-    chosen = int(number.group()) if number else 0
-    return (chosen if 1 <= chosen <= len(attempts) else len(attempts)), completion.text
+    folders = [*prompt_folders, agent.prompts]
+
+    def named(order: Sequence[int]) -> int | None:
+        parts: tuple[Part, ...] = compare_turn(before, [attempts[at] for at in order], instruction, folders)
+        completion = agent.complete([Message("user", parts)], sampling or Sampling(), until_answered(on_text))
+        answer = read_reply(completion.text).answer or {}
+        number = re.search(r"\d{1,4}", text_or_none(answer.get("best")) or "")
+        place = int(number.group()) if number else 0
+        return order[place - 1] if 1 <= place <= len(order) else None
+
+    last = len(attempts) - 1
+    found = named(range(len(attempts)))
+    if found is None or found == last or named(range(last, -1, -1)) != found:
+        return last + 1
+    return found + 1
 
 
 def _until_decided(on_text: OnText | None) -> OnText:

@@ -123,7 +123,7 @@ def _closest(session: Session, loop: Loop) -> int:
     if loop.agent is None:
         return len(session.state.tried)
     images = [session.image(a.image_key) for a in session.state.tried]
-    best, _ = compare(
+    return compare(
         loop.agent,
         _reference(session),
         images,
@@ -131,4 +131,3 @@ def _closest(session: Session, loop: Loop) -> int:
         sampling=loop.sampling,
         prompt_folders=loop.prompt_folders,
     )
-    return best

@@ -134,7 +134,7 @@ class CompareAttempts(io.ComfyNode):
         live.caches = find_caches()
         session = live.session
         state = session.state
-        best, _ = compare(
+        best = compare(
             agent.agent,
             session.image(state.reference_key) if state.reference_key else None,
             [session.image(a.image_key) for a in state.tried],

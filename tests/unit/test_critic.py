@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import random
 import sys
 from typing import Any
@@ -219,21 +220,33 @@ def test_an_interrupt_passes_through() -> None:
 
 # --- comparing ---------------------------------------------------------------------------------------------------------
 
+
+def best(number: object) -> str:
+    return json.dumps({"best": number}).join(("<answer>", "</answer>"))
+
+
+# Of three attempts; the second reply is about them in reverse, so that attempt 1 is its number 3.
 COMPARED = [
-    ("a number", '<answer>{"best": 2}</answer>', 2),
-    ("a text", '<answer>{"best": "attempt 2"}</answer>', 2),
-    ("beyond the attempts: the last, as in the paper", '<answer>{"best": 9}</answer>', 3),
-    ("zero", '<answer>{"best": 0}</answer>', 3),
-    ("none", '<answer>{"best": null}</answer>', 3),
-    ("a number of many digits", '<answer>{"best": ' + "9" * 4000 + "}</answer>", 3),
-    ("unreadable", "the second", 3),
+    ("the same in both orders", [best(1), best(3)], 1),
+    ("a text", [best("attempt 2"), best("attempt 2")], 2),
+    ("the same place in both orders, not the same attempt", [best(1), best(1)], 3),
+    ("another at the second look", [best(2), best(3)], 3),
+    ("unreadable at the second look", [best(2), "the second"], 3),
+    ("the last: not asked again", [best(3)], 3),
+    ("beyond the attempts: the last, as in the paper", [best(9)], 3),
+    ("zero", [best(0)], 3),
+    ("none", [best(None)], 3),
+    ("a number of many digits", ['<answer>{"best": ' + "9" * 4000 + "}</answer>"], 3),
+    ("unreadable", ["the second"], 3),
 ]
 
 
-@pytest.mark.parametrize(("why", "reply", "best"), COMPARED, ids=[c[0] for c in COMPARED])
-def test_compare_names_one_of_the_attempts(why: str, reply: str, best: int) -> None:
-    agent = ScriptedAgent([reply])
+@pytest.mark.parametrize(("why", "replies", "chosen"), COMPARED, ids=[c[0] for c in COMPARED])
+def test_an_earlier_attempt_must_be_named_in_both_orders(why: str, replies: list[str], chosen: int) -> None:
+    agent = ScriptedAgent(list(replies))
     attempts = [Image.new("RGB", (6, 4), c) for c in ("red", "green", "blue")]
-    assert compare(agent, None, attempts, "a cat") == (best, reply)
-    images = agent.calls[0][0].images
-    assert images[0].getpixel((0, 0)) == (255, 255, 255) and list(images[1:]) == attempts
+    assert compare(agent, None, attempts, "a cat") == chosen
+    assert len(agent.calls) == len(replies)
+    for call, order in zip(agent.calls, (attempts, attempts[::-1]), strict=False):
+        images = call[0].images
+        assert images[0].getpixel((0, 0)) == (255, 255, 255) and list(images[1:]) == order

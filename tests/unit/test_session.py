@@ -27,10 +27,11 @@ def drawn(*prompts: str | None) -> Plan:
 
 
 def critic(messages: Sequence[Message]) -> str:
-    """Accepts what says "sound", never accepts a step that says "never"; of several attempts the first."""
+    """Accepts what says "sound", never accepts a step that says "never"; of several attempts always the same."""
     text = str(messages[-1].parts[-1])
-    if len(messages[-1].images) > 2:
-        return '<answer>{"best": 1}</answer>'
+    _, *attempts = (image.tobytes() for image in messages[-1].images)
+    if len(attempts) > 1:
+        return json.dumps({"best": attempts.index(min(attempts)) + 1}).join(("<answer>", "</answer>"))
     accepted = "sound" in text.split("Judge AFTER")[0].split("given this time")[1] and "never" not in text
     return f"<answer>{json.dumps({'previous_step_success': accepted, 'refine_prompt': 'a sound one'})}</answer>"
 
