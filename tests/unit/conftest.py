@@ -5,7 +5,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Mapping, Sequence
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -23,6 +24,10 @@ from interleave_thinker.plan import Plan
 from interleave_thinker.runs import RunFolder
 from interleave_thinker.session import Session
 from interleave_thinker.store import AttemptStore, hash_of, image_key
+
+sys.path.insert(0, str(Path(__file__).parent))
+
+from chat_server import Server, serving
 
 
 @dataclass
@@ -151,3 +156,10 @@ def studio(tmp_path: Path) -> Studio:
 @pytest.fixture
 def painter() -> type[Painter]:
     return Painter
+
+
+@pytest.fixture
+def server() -> Iterator[Server]:
+    """A chat server that answers as the test says."""
+    with serving() as state:
+        yield state
