@@ -1,28 +1,31 @@
 #!/usr/bin/env bash
-# The tiny world from nothing: a base model, data, SFT of both agents, GRPO of the critic, and how good they are.
-#   bash recipes/tiny.sh OUT       everything, on two CPU cores; not yet run whole with these sizes. The same line goes on.
-#   REQUESTS=40 BASE_STEPS=20 PLANNER_STEPS=5 CRITIC_STEPS=5 GRPO_STEPS=2 EVAL_REQUESTS=3 bash recipes/tiny.sh TRIAL     whether it runs
-#   START=interleave_thinker/tinyworld/weights/critic bash recipes/tiny.sh OUT     from a model that there is already
+# The tiny world: data, SFT of both agents, GRPO of the critic, and how good they are, from the base model of the package.
+#   bash recipes/tiny.sh OUT       everything, on two CPU cores. The same line goes on where it stopped.
+#   REQUESTS=40 PLANNER_STEPS=5 CRITIC_STEPS=5 GRPO_STEPS=2 EVAL_REQUESTS=3 bash recipes/tiny.sh TRIAL     whether it runs
+#   BASE_STEPS=1500 bash recipes/tiny.sh OUT     the base as well
+#   START=FOLDER bash recipes/tiny.sh OUT        from a model of your own
 set -euo pipefail
 OUT=${1:?folder for everything}
-REQUESTS=${REQUESTS:-2400} BASE_STEPS=${BASE_STEPS:-1500}
+REQUESTS=${REQUESTS:-2400} WORKERS=${WORKERS:-2}
 PLANNER_STEPS=${PLANNER_STEPS:-600} CRITIC_STEPS=${CRITIC_STEPS:-1500} GRPO_STEPS=${GRPO_STEPS:-60}
-EVAL_REQUESTS=${EVAL_REQUESTS:-200} START=${START:-$OUT/base/base}
+EVAL_REQUESTS=${EVAL_REQUESTS:-200}
 I=${INTERLEAVE:-interleave-thinker}
 WEIGHTS=$(cd "$(dirname "$0")/.." && pwd)/interleave_thinker/tinyworld/weights
+START=${START:-${BASE_STEPS:+$OUT/base/base}}
+START=${START:-$WEIGHTS/base}
 export OMP_NUM_THREADS=${OMP_NUM_THREADS:-1} # two jobs at a time, a core each
 mkdir -p "$OUT"
 trap 'kill $(jobs -p) 2>/dev/null || true' EXIT # what runs beside does not outlive a failure
 
 # 1. What all trainings start from: sees rendered pictures, plans short stories, knows nothing of generated pictures.
 if [ ! -d "$START" ]; then
-  $I tinyworld train base --out "$OUT/base" --steps "$BASE_STEPS" --seed 3 &
-  base=$!
+  $I tinyworld train base --out "$OUT/base" --steps "$BASE_STEPS" --seed 3
 fi
 
 # 2. Requests with right plans; the real tiny generator; a critic that knows the truth, as a hosted teacher would.
 $I data prompts --world tiny --count "$REQUESTS" --seed 11 --out "$OUT/requests" --resume
-$I data trajectories "$OUT/requests/requests.jsonl" --critic tiny:oracle --generator tiny --t-max 5 --out "$OUT/made" --resume
+$I data trajectories "$OUT/requests/requests.jsonl" --critic tiny:oracle --generator tiny --t-max 5 --out "$OUT/made" \
+  --ray --workers "$WORKERS" --resume
 
 # 3. Records, scores, filter, exports. Steps that needed a retry vary most, so RL takes a tenth of all steps, not a third.
 $I data from-runs "$OUT/made/runs" --store "$OUT/made/store" --out "$OUT/data" --resume
@@ -31,11 +34,10 @@ $I data filter "$OUT/data" --rl-share 0.1 --resume
 $I data planner "$OUT/data" --cuts 0 --resume
 $I data export "$OUT/data" --format trl --format rl --format compare --prompts "$WEIGHTS/critic/prompts" --on-accept empty
 head -n 800 "$OUT/data/compare_sft.jsonl" | cat "$OUT/data/critic_sft.jsonl" - > "$OUT/data/critic_all.jsonl"
-if [ -n "${base:-}" ]; then wait "$base"; fi
 
 # 4. SFT of both agents, beside each other.
 SFT="--train-vision --batch 32 --accumulate 1 --learning-rate 5e-4 --weight-decay 0.01"
-SFT="$SFT --save-every 100 --log-every 50 --resume"
+SFT="$SFT --precision bf16 --save-every 100 --log-every 50 --resume"
 $I sft planner --model "$START" --data "$OUT/data" --out "$OUT/sft-planner" $SFT --steps "$PLANNER_STEPS" &
 planner=$!
 $I sft critic --model "$START" --data "$OUT/data/critic_all.jsonl" --out "$OUT/sft-critic" $SFT --steps "$CRITIC_STEPS"

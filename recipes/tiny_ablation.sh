@@ -5,12 +5,13 @@
 set -euo pipefail
 OUT=${1:?folder of recipes/tiny.sh}
 SFT_STEPS=${SFT_STEPS:-250} GRPO_STEPS=${GRPO_STEPS:-30} EVAL_REQUESTS=${EVAL_REQUESTS:-60}
-SEEDS=${SEEDS:-0,1,2} ROWS=${ROWS:-} START=${START:-$OUT/base/base}
+SEEDS=${SEEDS:-0,1,2} ROWS=${ROWS:-}
 I=${INTERLEAVE:-interleave-thinker}
-PROMPTS=$(cd "$(dirname "$0")/.." && pwd)/interleave_thinker/tinyworld/weights/critic/prompts
+WEIGHTS=$(cd "$(dirname "$0")/.." && pwd)/interleave_thinker/tinyworld/weights
+START=${START:-$WEIGHTS/base}
 export OMP_NUM_THREADS=${OMP_NUM_THREADS:-1}
 
-$I data export "$OUT/data" --format trl --source critic.jsonl --name unfiltered_sft --prompts "$PROMPTS" --on-accept empty
+$I data export "$OUT/data" --format trl --source critic.jsonl --name unfiltered_sft --prompts "$WEIGHTS/critic/prompts" --on-accept empty
 cat "$OUT/data/planner_sft.jsonl" "$OUT/data/critic_sft.jsonl" > "$OUT/data/both_sft.jsonl"
 $I ablate --base "$START" --data "$OUT/data" --out "$OUT/ablate" --seeds "$SEEDS" --requests "$EVAL_REQUESTS" \
   --sft-steps "$SFT_STEPS" --grpo-steps "$GRPO_STEPS" --grpo-rate 5e-5 ${ROWS:+--rows "$ROWS"} --resume

@@ -82,8 +82,9 @@ def add_trajectories(what: Any) -> None:
         make.add_argument(f"--{name}-input", help=f"{of} of the workflow's {name}, where it is not found")
     make.add_argument("--server", action="append", default=[], help=f"ComfyUI's address, repeatable ({LOCAL})")
     make.add_argument("--gpus", type=int, default=0, help="with --ray: workers with a GPU of their own")
-    make.add_argument("--ray", action="store_true", help="spread over the servers or GPUs with Ray")
-    make.add_argument("--workers", type=int, default=1, help="requests at a time, without --ray (servers: more)")
+    make.add_argument("--ray", action="store_true", help="spread over the servers, GPUs or CPU workers with Ray")
+    workers = "requests at a time (servers: more); with --ray and neither, so many workers on the CPU"
+    make.add_argument("--workers", type=int, default=1, help=workers)
     make.add_argument("--t-max", type=int, default=5, help="generator calls a step may take")
     make.add_argument("--max-steps", type=int, default=10, help="steps that a planner's plan may have")
     make.add_argument("--size", help="WIDTHxHEIGHT of pictures made from text alone")

@@ -50,6 +50,20 @@ def test_the_planner_writes_a_plan(critic):
     assert all(s.prompt for s in plan.steps)
 
 
+def test_what_trainings_start_from_knows_both_forms():
+    """recipes/tiny.sh and `ablate` start from it: rows of untrained agents must show what is untaught, not garbage."""
+    base = load_agent(WEIGHTS / "base", device="cpu")
+    request = (
+        "Draw this in 3 steps: start with a big crimson disc at the center on a white background, then dye the disc "
+        "azure, finally turn the circle into a star."
+    )
+    assert len(make_plan(base, request, sampling=Sampling(600)).plan.steps) == 3
+    wanted = "change the circle to blue"
+    assert judge(base, render(RED), render(RED.with_(color="blue")), wanted, wanted, sampling=Sampling(300)).accepted
+    wrong = judge(base, render(RED), render(RED), wanted, wanted, sampling=Sampling(300))
+    assert wrong.parsed and not wrong.accepted
+
+
 def test_the_order_of_pictures_matters_and_sizes_may_differ(critic):
     """Before and after swapped is another question; a large picture is shrunk, not refused."""
     a, b = render(RED), render(RED.with_(color="blue")).resize((300, 200))
