@@ -7,7 +7,7 @@
 set -euo pipefail
 OUT=${1:?folder for everything}
 REQUESTS=${REQUESTS:-2400} WORKERS=${WORKERS:-2}
-PLANNER_STEPS=${PLANNER_STEPS:-600} CRITIC_STEPS=${CRITIC_STEPS:-1500} GRPO_STEPS=${GRPO_STEPS:-60}
+PLANNER_STEPS=${PLANNER_STEPS:-600} CRITIC_STEPS=${CRITIC_STEPS:-1000} GRPO_STEPS=${GRPO_STEPS:-60}
 EVAL_REQUESTS=${EVAL_REQUESTS:-200}
 I=${INTERLEAVE:-interleave-thinker}
 WEIGHTS=$(cd "$(dirname "$0")/.." && pwd)/interleave_thinker/tinyworld/weights
