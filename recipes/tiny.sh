@@ -17,7 +17,7 @@ export OMP_NUM_THREADS=${OMP_NUM_THREADS:-1} # two jobs at a time, a core each
 mkdir -p "$OUT"
 trap 'kill $(jobs -p) 2>/dev/null || true' EXIT # what runs beside does not outlive a failure
 
-# 1. What all trainings start from: says what rendered pictures show, plans short stories, judges hardly better than chance.
+# 1. What all trainings start from: says what rendered pictures show, plans short stories, accepts most of what is wrong.
 if [ ! -d "$START" ]; then
   $I tinyworld train base --out "$OUT/base" --steps "$BASE_STEPS" --seed 3
 fi
