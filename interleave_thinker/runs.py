@@ -1,7 +1,7 @@
 """The run folder: what one run of the loop left on disk, written as it happens.
 
     <root>/<run>/run.json            plan, settings, status
-    <root>/<run>/trajectory.jsonl    one line an attempt, appended and synced
+    <root>/<run>/trajectory.jsonl    one line an attempt, appended as it ends
     <root>/<run>/attempts/*.png      every attempt, accepted or not
 
 The folder is the truth: a run that was killed is read back from it. Names from outside never form a
@@ -55,32 +55,35 @@ class RunFolder:
             raise RunError(f"run_name {name!r} leads out of {root}.")
         try:
             (self.path / "attempts").mkdir(parents=True, exist_ok=True)
-            (self.path / "trajectory.jsonl").touch()  # empty, not missing, for whoever looks early
+            self.trajectory_file.touch()  # empty, not missing, for whoever looks early
         except OSError as error:
             raise RunError(
                 f"Cannot create the run folder {self.path}: {error.strerror or error}. Choose a writable output folder."
             ) from error
         self.known: dict[str, Attempt] = {a.identity: a for a in read_trajectory(self.path)}
 
-    def record(self, attempt: Attempt) -> None:
-        """Append an attempt unless the folder has it already; on disk when this returns."""
+    @property
+    def trajectory_file(self) -> Path:
+        return self.path / "trajectory.jsonl"
+
+    def record(self, attempt: Attempt) -> bool:
+        """Append an attempt unless the folder has it already; returns whether it was new."""
         before = self.known.get(attempt.identity)
         if before is not None and _same_outcome(before, attempt):
-            return
+            return False
         line = json.dumps(attempt.to_dict(), ensure_ascii=False) + "\n"
         try:
-            with (self.path / "trajectory.jsonl").open("ab+") as file:
+            with self.trajectory_file.open("ab+") as file:
                 if _is_cut_off(file):
                     line = "\n" + line
                 file.write(line.encode("utf-8", "surrogatepass"))
-                file.flush()
-                os.fsync(file.fileno())
         except OSError as error:
             raise RunError(
-                f"Cannot append to {self.path / 'trajectory.jsonl'}: {error.strerror or error}. "
+                f"Cannot append to {self.trajectory_file}: {error.strerror or error}. "
                 "Everything up to the last attempt is kept; free some space and queue again."
             ) from error
         self.known[attempt.identity] = attempt
+        return True
 
     def keep_image(self, step: int, attempt: int, key: str, source: Path) -> str:
         """Put an attempt's picture beside the record; returns its path relative to the run folder."""

@@ -2,7 +2,7 @@
 
 ComfyUI's Loop Close and the plain driver (`driver.py`) both work through this: they ask what is
 needed next, make it by their own means, and report what came of it. Everything found in the store is
-taken from there, everything new is on disk before the loop moves on.
+taken from there, everything new is written before the loop moves on.
 Knows nothing of how pictures or judgments are made.
 """
 
@@ -19,6 +19,7 @@ from .errors import RunError
 from .loop import LoopState, advance, choose, stop
 from .runs import RunFolder
 from .store import AttemptStore, hash_of, open_rgb
+from .syncing import SyncQueue
 from .trajectory import Attempt, Judgment, Trajectory
 
 Notify = Callable[[str, Mapping[str, Any]], None]
@@ -57,6 +58,7 @@ class Session:
     pending: Attempt | None = None
     _seen: set[str] = field(default_factory=set)
     _is_new: bool = False
+    _to_disk: SyncQueue = field(default_factory=SyncQueue)
 
     def start(self) -> None:
         """Write the plan down and say it. What the folder already holds counts as seen by the user."""
@@ -119,6 +121,8 @@ class Session:
         source = self.store.image_file(image_key)
         if source is None:
             raise RunError("The attempt store lost a picture that was just written; is its size limit too small?")
+        if not recalled:
+            self._to_disk.put(source)
         self.pending = Attempt(
             state.step,
             state.attempt,
@@ -202,7 +206,8 @@ class Session:
             attempt = replace(attempt, judgment=Judgment(True, attempt.prompt, "no critic is connected"))
         if self.state.picked == attempt.attempt:
             attempt = replace(attempt, overridden=True)
-        self.folder.record(attempt)
+        if self.folder.record(attempt):
+            self._to_disk.put(self.folder.trajectory_file)
         self.attempts.append(attempt)
         self.pending = None
         before = self.state
@@ -218,6 +223,7 @@ class Session:
         if reason:
             self.state = stop(self.state, reason)
         if self.state.finished:
+            self._to_disk.settle()
             self.write()
             self._tell("done", status=self.state.status, reason=self.state.reason)
 

@@ -72,7 +72,7 @@ def open_rgb(path: Path) -> Image.Image:
     return image
 
 
-def write_atomically(path: Path, data: bytes, *, durable: bool = False) -> None:
+def write_atomically(path: Path, data: bytes) -> None:
     """All of the file or nothing of it.
 
     Raises:
@@ -84,9 +84,6 @@ def write_atomically(path: Path, data: bytes, *, durable: bool = False) -> None:
         try:
             with os.fdopen(handle, "wb") as file:
                 file.write(data)
-                if durable:
-                    file.flush()
-                    os.fsync(file.fileno())
             os.chmod(name, 0o644)
             os.replace(name, path)
         except BaseException:
@@ -116,7 +113,7 @@ class AttemptStore:
         if self.image_file(key) is None:
             data = encode_png(image)
             self._make_room(len(data))
-            write_atomically(path, data, durable=True)
+            write_atomically(path, data)
         self._remember(key, image)
         return key
 

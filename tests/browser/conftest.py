@@ -12,7 +12,7 @@ import pytest
 sys.path[:0] = [str(Path(__file__).parents[1] / "comfy"), str(Path(__file__).parent)]
 
 from comfy_server import REPO, Comfy  # noqa: E402
-from editor_page import open_editor  # noqa: E402
+from editor_page import new_page, open_editor  # noqa: E402
 
 NEWER = REPO / ".dev" / "frontend" / "comfyui_frontend_package" / "static"
 """The second editor, which `dev.py test` fetches."""
@@ -78,18 +78,8 @@ def chromium():
         browser.close()
 
 
-def is_ours(said) -> bool:
-    """An error or a warning that one of our files wrote, or that is about one."""
-    ours = "interleave" in f"{said.location.get('url', '')} {said.text}".lower()
-    return said.type in ("error", "warning") and ours
-
-
 @pytest.fixture
 def page(chromium):
-    """A page that remembers what went wrong in it: `page.problems`."""
-    opened = chromium.new_page(viewport={"width": 1600, "height": 950})
-    opened.problems = []
-    opened.on("pageerror", lambda error: opened.problems.append(str(error)))
-    opened.on("console", lambda said: opened.problems.append(said.text) if is_ours(said) else None)
+    opened = new_page(chromium)
     yield opened
     opened.close()

@@ -8,6 +8,21 @@ from typing import Any
 from comfy_server import REPO
 
 
+def new_page(browser: Any) -> Any:
+    """A page that remembers what went wrong in it: `page.problems`."""
+    page = browser.new_page(viewport={"width": 1600, "height": 950})
+    page.problems = []
+    page.on("pageerror", lambda error: page.problems.append(str(error)))
+    page.on("console", lambda said: page.problems.append(said.text) if is_ours(said) else None)
+    return page
+
+
+def is_ours(said: Any) -> bool:
+    """An error or a warning that one of our files wrote, or that is about one."""
+    ours = "interleave" in f"{said.location.get('url', '')} {said.text}".lower()
+    return said.type in ("error", "warning") and ours
+
+
 def open_editor(page: Any, comfy: Any, *, nodes2: bool = False) -> None:
     page.goto(comfy.url)
     ready(page)
@@ -15,15 +30,24 @@ def open_editor(page: Any, comfy: Any, *, nodes2: bool = False) -> None:
 
 
 def ready(page: Any) -> None:
-    page.wait_for_function("() => window.app?.graph && window.app?.extensionManager", timeout=120_000)
-    page.wait_for_timeout(1500)
-    page.keyboard.press("Escape")  # the gallery, which a new profile is shown
+    """Wait until the editor has opened its workflow, and close the gallery, which a new profile is shown."""
+    page.wait_for_function(
+        "() => { const editor = window.app?.extensionManager;"
+        " return window.app?.graph && editor?.workflow?.activeWorkflow && editor.spinner === false }",
+        timeout=120_000,
+    )
+    gallery = page.get_by_role("dialog")
+    if gallery.count():
+        page.keyboard.press("Escape")
+        gallery.first.wait_for(state="detached")
 
 
 def set_nodes2(page: Any, on: bool) -> None:
     """Nodes 2.0 draws nodes as elements of the page, not on the canvas."""
-    page.evaluate("on => window.app.extensionManager.setting.set('Comfy.VueNodes.Enabled', on)", on)
-    page.wait_for_timeout(500)
+    setting, name = "window.app.extensionManager.setting", "Comfy.VueNodes.Enabled"
+    if page.evaluate(f"() => Boolean({setting}.get('{name}'))") != on:
+        page.evaluate(f"on => {setting}.set('{name}', on)", on)
+        page.wait_for_timeout(500)
 
 
 def load(page: Any, name: str) -> dict[str, Any]:

@@ -7,15 +7,24 @@ import json
 import pytest
 from comfy_server import REPO
 from comfy_test_graphs import loop
-from editor_page import finished, load, look_at, open_editor, open_sidebar, strip, wait_until
+from editor_page import finished, load, look_at, new_page, open_editor, open_sidebar, strip, wait_until
 
 WORKFLOWS = sorted(p.stem for p in (REPO / "workflows").glob("*.json"))
 
 
-@pytest.mark.parametrize("name", WORKFLOWS)
-def test_every_template_opens_and_becomes_the_api_workflow(page, comfy, name):
-    """The editor itself turns our UI file into the prompt that our API file is."""
+@pytest.fixture(scope="module")
+def one_page(chromium, comfy):
+    """For all templates, one after the other: to open the editor takes longer than to open a workflow."""
+    page = new_page(chromium)
     open_editor(page, comfy)
+    yield page
+    page.close()
+
+
+@pytest.mark.parametrize("name", WORKFLOWS)
+def test_every_template_opens_and_becomes_the_api_workflow(one_page, name):
+    """The editor itself turns our UI file into the prompt that our API file is."""
+    page = one_page
     load(page, name)
     made = page.evaluate("async () => (await window.app.graphToPrompt()).output")
     shipped = json.loads((REPO / "workflows" / "api" / f"{name}.json").read_text())

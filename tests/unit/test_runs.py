@@ -163,14 +163,12 @@ def test_a_full_disk_while_recording_names_the_file_and_keeps_the_earlier_lines(
     folder = RunFolder(tmp_path, "run")
     folder.record(ATTEMPT)
 
-    def full(_: int) -> None:
-        raise OSError(errno.ENOSPC, "No space left on device")
-
     with monkeypatch.context() as patch:
-        patch.setattr(os, "fsync", full)
-        with pytest.raises(RunError, match=r"trajectory\.jsonl.*No space left"):
+        patch.setattr(RunFolder, "trajectory_file", Path("/dev/full"))
+        with pytest.raises(RunError, match=r"Cannot append to /dev/full.*No space left"):
             folder.record(dataclasses.replace(ATTEMPT, attempt=2))
-    assert read_trajectory(folder.path)[0] == ATTEMPT
+    assert read_trajectory(folder.path) == [ATTEMPT]
+    assert folder.record(dataclasses.replace(ATTEMPT, attempt=2)), "what could not be written is not taken for written"
 
 
 # --- pictures ---------------------------------------------------------------------------------------------------

@@ -6,6 +6,7 @@ import dataclasses
 import errno
 import json
 import os
+import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -252,7 +253,7 @@ def no_space(*_: Any) -> None:
     raise OSError(errno.ENOSPC, "No space left on device")
 
 
-@pytest.mark.parametrize("call", ["replace", "fsync"])
+@pytest.mark.parametrize("call", ["replace", "chmod"])
 def test_a_full_disk_is_said_with_its_path_and_costs_nothing_finished(
     studio: Any, painter: Any, monkeypatch: pytest.MonkeyPatch, call: str
 ) -> None:
@@ -266,6 +267,32 @@ def test_a_full_disk_is_said_with_its_path_and_costs_nothing_finished(
     assert files(folder) == kept and not list(studio.root.rglob(".writing-*"))
     resumed = studio.run(PLAN, [critic])
     assert resumed.session.state.status == "done" and len(resumed.painter.requests) >= CALLS - 3 - 1
+
+
+def test_a_disk_that_fails_behind_the_loop_is_said_too(studio: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Some disks take what is written and only say at the sync that they could not keep it."""
+    with monkeypatch.context() as full, pytest.raises(RunError, match=f"{studio.root}.*No space left"):
+        full.setattr(os, "fsync", no_space)
+        studio.run(PLAN, [critic])
+    again = studio.run(PLAN, [critic])
+    assert again.session.state.status == "done"
+
+
+def test_a_finished_run_is_on_the_disk_itself(studio: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A power cut after "done" costs nothing: every picture and, after the last line, the trajectory are synced."""
+    synced: list[int] = []
+    real = os.fsync
+
+    def slow(handle: int) -> None:
+        time.sleep(0.01)
+        real(handle)
+        synced.append(os.fstat(handle).st_ino)
+
+    monkeypatch.setattr(os, "fsync", slow)
+    run = studio.run(PLAN, [critic])
+    folder = run.session.folder
+    assert {folder.image_file(a).stat().st_ino for a in run.session.attempts} <= set(synced)
+    assert synced[-1] == folder.trajectory_file.stat().st_ino
 
 
 # --- gates ------------------------------------------------------------------------------------------------
