@@ -3,7 +3,7 @@
     python benchmarks/loop_cost.py [--attempts 100] [--size 512] [--json F]
 
 Starts a real ComfyUI on the CPU and runs one plan of `attempts` steps (T_max 1 judged attempts each,
-so every attempt is one copy of the body). The body is ten stock image nodes. Overhead is the time from one
+so every attempt is one copy of the body). The body is ten stock nodes, a switch and nine on pictures. Overhead is the time from one
 attempt to the next less the time in which body nodes run, both from the server's messages of the same
 run: what is left is all that the loop adds, storing the picture, the judgment and ComfyUI's own work
 for the loop's nodes included. The gap after every 20th attempt holds a garbage collection, for counting what lives.
@@ -33,11 +33,14 @@ SETTLED = 20
 """Attempts after which memory must stay level."""
 
 
-def body(source: list[Any], seed: Any) -> tuple[Graph, list[Any]]:
-    """Ten stock nodes on a picture: noise, blur, sharpen and flips; returns nodes and the last output."""
-    graph: Graph = {"b0": node("ImageAddNoise", image=source, seed=seed, strength=0.1)}
-    last: list[Any] = ["b0", 0]
-    for i in range(1, 10):
+def body(first: list[Any], loop: str) -> tuple[Graph, list[Any]]:
+    """Ten stock nodes: the reference or the first picture, noise, flips and inversions; returns nodes and last output."""
+    graph: Graph = {
+        "b0": node("ComfySwitchNode", switch=[loop, 3], on_false=first, on_true=[loop, 2]),
+        "b1": node("ImageAddNoise", image=["b0", 0], seed=[loop, 5], strength=0.1),
+    }
+    last: list[Any] = ["b1", 0]
+    for i in range(2, 10):
         kind = ("ImageFlip", "ImageInvert")[i % 2]
         extra = {"flip_method": "x-axis: vertically"} if kind == "ImageFlip" else {}
         graph[f"b{i}"] = node(kind, image=last, **extra)
@@ -46,12 +49,11 @@ def body(source: list[Any], seed: Any) -> tuple[Graph, list[Any]]:
 
 
 def looped(attempts: int, size: int) -> Graph:
-    inner, last = body(["11", 0], ["2", 5])
+    inner, last = body(["10", 0], "2")
     return {
         "1": ours("PlanFromText", text=plan_text(attempts), max_steps=100, title=""),
         "2": ours("LoopOpen", plan=["1", 0], seed=11),
         "10": node("EmptyImage", width=size, height=size, batch_size=1, color=0x406080),
-        "11": node("ComfySwitchNode", switch=["2", 3], on_false=["10", 0], on_true=["2", 2]),
         **inner,
         "21": ours("Judgment", accepted=True, refined_prompt=["2", 1], reasoning=""),
         "30": ours(

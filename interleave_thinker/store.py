@@ -18,7 +18,7 @@ import struct
 import tempfile
 from collections import OrderedDict
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from PIL import Image
 
@@ -29,6 +29,7 @@ from .trajectory import Judgment
 KEY_LENGTH = 24
 DEFAULT_LIMIT = 8 * 1024**3
 """Bytes of pictures kept."""
+_T = TypeVar("_T")
 IN_MEMORY = 4
 """Pictures kept decoded: the reference and the attempt of the moment are asked for again at once."""
 RECORDS = ("attempts", "judgments", "comparisons")
@@ -103,6 +104,8 @@ class AttemptStore:
         self.root, self.limit = root, limit
         self._bytes: int | None = None
         self._recent: OrderedDict[str, Image.Image] = OrderedDict()
+        self._whole: OrderedDict[str, tuple[int, ...] | None] = OrderedDict()
+        """State in which a recent picture's file was found whole: until it changes, it is not read again."""
 
     def put_image(self, image: Image.Image) -> str:
         """Keep an RGB picture; returns its key."""
@@ -120,9 +123,11 @@ class AttemptStore:
     def image_file(self, key: str) -> Path | None:
         """Where the picture lies, or None if it is not (or no longer) kept, or damaged."""
         path = self._image_path(key)
-        if not _is_sound(path):
+        state = _state(path)
+        if state is None or (state != self._whole.get(key) and not _is_sound(path)):
             return None
         self._touch(path)
+        _keep_few(self._whole, key, _state(path))
         return path
 
     def get_image(self, key: str) -> Image.Image | None:
@@ -141,10 +146,7 @@ class AttemptStore:
 
     def _remember(self, key: str, image: Image.Image) -> None:
         """Copies go in and come out: whoever draws on a picture of his must not change the stored one."""
-        self._recent[key] = image.copy()
-        self._recent.move_to_end(key)
-        while len(self._recent) > IN_MEMORY:
-            self._recent.popitem(last=False)
+        _keep_few(self._recent, key, image.copy())
 
     def put_attempt(self, key: str, image: str, seconds: float) -> None:
         self._put_record("attempts", key, {"image_key": image, "seconds": seconds})
@@ -236,6 +238,22 @@ def _remove(file: Path) -> None:
         file.unlink(missing_ok=True)
     except OSError:
         pass  # in use, or not ours to delete: the next one goes instead
+
+
+def _keep_few(kept: OrderedDict[str, _T], key: str, value: _T) -> None:
+    kept[key] = value
+    kept.move_to_end(key)
+    while len(kept) > IN_MEMORY:
+        kept.popitem(last=False)
+
+
+def _state(path: Path) -> tuple[int, ...] | None:
+    """Changes with every writing of a file; None where there is none."""
+    try:
+        facts = path.stat()
+    except OSError:
+        return None
+    return facts.st_ino, facts.st_size, facts.st_mtime_ns
 
 
 def _is_sound(path: Path) -> bool:
