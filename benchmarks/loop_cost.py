@@ -3,10 +3,11 @@
     python benchmarks/loop_cost.py [--attempts 100] [--size 512] [--json F]
 
 Starts a real ComfyUI on the CPU and runs one plan of `attempts` steps (T_max 1 judged attempts each,
-so every attempt is one copy of the body). The body is ten stock nodes, a switch and nine on pictures. Overhead is the time from one
-attempt to the next less the time in which body nodes run, both from the server's messages of the same
-run: what is left is all that the loop adds, storing the picture, the judgment and ComfyUI's own work
-for the loop's nodes included. The gap after every 20th attempt holds a garbage collection, for counting what lives.
+so every attempt is one copy of the body). The body is ten stock nodes, a switch and nine on pictures.
+Overhead is the time from one attempt to the next less the time in which body nodes run, both from the
+server's messages of the same run: what is left is all that the loop adds, storing the picture, the judgment
+and ComfyUI's own work for the loop's nodes included. The gap after every 20th attempt holds a garbage collection, for
+counting what lives.
 """
 
 from __future__ import annotations
@@ -34,7 +35,7 @@ SETTLED = 20
 
 
 def body(first: list[Any], loop: str) -> tuple[Graph, list[Any]]:
-    """Ten stock nodes: the reference or the first picture, noise, flips and inversions; returns nodes and last output."""
+    """Ten stock nodes: reference or first picture, noise, flips, inversions; returns them and the last output."""
     graph: Graph = {
         "b0": node("ComfySwitchNode", switch=[loop, 3], on_false=first, on_true=[loop, 2]),
         "b1": node("ImageAddNoise", image=["b0", 0], seed=[loop, 5], strength=0.1),
