@@ -20,7 +20,7 @@ _UP = 2
 _RGB8 = (8, 2, 0, 0, 0)
 _ZLIB_HEADER = b"\x78\x01"
 BAND = 2**18
-"""Bytes that are packed as one. Bands follow from the picture alone, so the same picture is the same file anywhere."""
+"""Bytes that are packed as one. Bands follow from the picture alone, not from the machine's cores."""
 
 _packers = ThreadPoolExecutor(4, "interleave-png")
 
@@ -42,7 +42,11 @@ def encode_png(image: Image.Image) -> bytes:
 def _deflate(data: bytes) -> bytes:
     """A zlib stream of bands that end at byte borders (RFC 1950, RFC 1951 section 3.2.4)."""
     bands = [data[i : i + BAND] for i in range(0, len(data), BAND)]
-    packed = _packers.map(_pack, bands, [zlib.Z_SYNC_FLUSH] * (len(bands) - 1) + [zlib.Z_FINISH])
+    ends = [zlib.Z_SYNC_FLUSH] * (len(bands) - 1) + [zlib.Z_FINISH]
+    try:
+        packed = _packers.map(_pack, bands, ends)
+    except RuntimeError:  # the program ends; what it has just made is still kept
+        packed = map(_pack, bands, ends)
     return _ZLIB_HEADER + b"".join(packed) + struct.pack(">I", zlib.adler32(data))
 
 

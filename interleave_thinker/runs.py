@@ -11,6 +11,7 @@ path: see `safe_name`.
 from __future__ import annotations
 
 import contextlib
+import filecmp
 import json
 import os
 import re
@@ -90,7 +91,7 @@ class RunFolder:
         relative = f"attempts/step{step:02d}_attempt{attempt}_{key[:8]}.png"
         target = self.path / relative
         try:
-            if target.exists() and target.stat().st_size == source.stat().st_size:
+            if target.exists() and (target.samefile(source) or filecmp.cmp(target, source, shallow=False)):
                 return relative
             target.unlink(missing_ok=True)  # half a copy, left by a crash
             os.link(source, target)

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any
 
 from PIL import Image
@@ -64,6 +65,7 @@ class Session:
         """Write the plan down and say it. What the folder already holds counts as seen by the user."""
         self._seen = set(self.folder.known)
         self.write()
+        self._sync(*filter(None, map(self.store.image_file, self.state.user_images)))
         self._tell("plan", plan=self.state.plan.to_dict(), run=self.folder.name)
         if self.state.finished:
             self._tell("done", status=self.state.status, reason=self.state.reason)
@@ -121,8 +123,9 @@ class Session:
         source = self.store.image_file(image_key)
         if source is None:
             raise RunError("The attempt store lost a picture that was just written; is its size limit too small?")
+        kept = self.folder.keep_image(state.step, state.attempt, image_key, source)
         if not recalled:
-            self._to_disk.put(source)
+            self._sync(source, self.folder.path / kept)
         self.pending = Attempt(
             state.step,
             state.attempt,
@@ -133,7 +136,7 @@ class Session:
             seconds=seconds,
             recalled=recalled,
             key=key,
-            file=self.folder.keep_image(state.step, state.attempt, image_key, source),
+            file=kept,
         )
         self._tell("attempt", **self._facts(self.pending))
 
@@ -189,6 +192,11 @@ class Session:
             }
         )
 
+    def _sync(self, *files: Path) -> None:
+        """Each file once, also where the run folder's is the store's (a hard link)."""
+        for file in {(f.stat().st_dev, f.stat().st_ino): f for f in files}.values():
+            self._to_disk.put(file)
+
     def _judgment_key(self) -> str:
         assert self.judge is not None and self.pending is not None
         return self.judge.of({**self.values, "image": self.pending.image_key})
@@ -207,7 +215,7 @@ class Session:
         if self.state.picked == attempt.attempt:
             attempt = replace(attempt, overridden=True)
         if self.folder.record(attempt):
-            self._to_disk.put(self.folder.trajectory_file)
+            self._sync(self.folder.trajectory_file)
         self.attempts.append(attempt)
         self.pending = None
         before = self.state
@@ -223,8 +231,8 @@ class Session:
         if reason:
             self.state = stop(self.state, reason)
         if self.state.finished:
-            self._to_disk.settle()
             self.write()
+            self._to_disk.settle()
             self._tell("done", status=self.state.status, reason=self.state.reason)
 
     def _gated(self, before: LoopState) -> str:

@@ -25,6 +25,7 @@ def one_page(chromium, comfy):
 def test_every_template_opens_and_becomes_the_api_workflow(one_page, name):
     """The editor itself turns our UI file into the prompt that our API file is."""
     page = one_page
+    page.problems.clear()
     load(page, name)
     made = page.evaluate("async () => (await window.app.graphToPrompt()).output")
     shipped = json.loads((REPO / "workflows" / "api" / f"{name}.json").read_text())

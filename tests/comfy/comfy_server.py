@@ -119,7 +119,7 @@ class Comfy:
             self.process = None
 
     def kill(self) -> None:
-        """As a power cut would: SIGKILL, no clean-up."""
+        """SIGKILL, no clean-up."""
         self.stop(signal.SIGKILL)
 
     def log(self) -> str:

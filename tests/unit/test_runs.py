@@ -157,6 +157,7 @@ def test_an_attempt_is_recorded_once_and_again_when_its_outcome_changed(tmp_path
     assert RunFolder(tmp_path, "run").known[ATTEMPT.identity] == picked, "the later line holds"
 
 
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no device that is always full")
 def test_a_full_disk_while_recording_names_the_file_and_keeps_the_earlier_lines(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -195,10 +196,11 @@ def test_half_a_copy_is_replaced(tmp_path: Path) -> None:
     source.write_bytes(b"picture")
     folder = RunFolder(tmp_path / "runs", "run")
     name = folder.keep_image(1, 1, "abcdef01", source)
-    (folder.path / name).unlink()
-    (folder.path / name).write_bytes(b"pic")
-    folder.keep_image(1, 1, "abcdef01", source)
-    assert (folder.path / name).read_bytes() == b"picture"
+    for left in (b"pic", bytes(7)):  # too short, or of the right length and empty, as after a power cut
+        (folder.path / name).unlink()
+        (folder.path / name).write_bytes(left)
+        folder.keep_image(1, 1, "abcdef01", source)
+        assert (folder.path / name).read_bytes() == b"picture"
 
 
 def test_a_picture_that_cannot_be_kept_is_an_error_that_names_it(tmp_path: Path) -> None:
