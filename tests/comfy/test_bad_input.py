@@ -54,7 +54,7 @@ class _Handler(BaseHTTPRequestHandler):
                     return
                 if not server.endless:
                     break
-                time.sleep(0.01)
+                time.sleep(0.001)
             self.say({}, "stop")
             self.wfile.write(b"data: [DONE]\n\n")
         except OSError:

@@ -128,8 +128,9 @@ LAYERS = [
     ("loop", {"errors", "plan", "trajectory"}),
     ("store", {"errors", "png", "trajectory"}),
     ("runs", {"errors", "store", "trajectory"}),
+    ("syncing", {"errors"}),
     ("document", {"errors", "trajectory"}),
-    ("session", {"document", "errors", "loop", "runs", "store", "trajectory"}),
+    ("session", {"document", "errors", "loop", "runs", "store", "syncing", "trajectory"}),
     ("agents/base", set()),
     ("generators/base", set()),
 ]
