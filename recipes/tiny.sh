@@ -45,7 +45,7 @@ wait "$planner"
 
 # 5. GRPO of the critic: eight states a step, eight responses to each, every refined prompt tried.
 $I grpo --model "$OUT/sft-critic/model" --data "$OUT/data" --out "$OUT/grpo-critic" --train-vision --generator tiny \
-  --judge checker --reward ours --group 8 --batch 64 --accumulate 1 --learning-rate 5e-5 --max-tokens 160 \
+  --judge checker --reward ours --group 8 --batch 64 --accumulate 1 --learning-rate 1e-5 --max-tokens 160 \
   --steps "$GRPO_STEPS" --save-every 20 --resume
 
 # 6. The pair beside the generator, as `tinyworld eval` and Load Agent take them.
