@@ -39,7 +39,7 @@ class LiveLoop:
     begun: float = 0.0
     placed: list[str] = field(default_factory=list)
     over: list[str] = field(default_factory=list)
-    """What was placed before that: of its last node, ComfyUI still made a cache after it had returned."""
+    """The last node of what was placed before that: ComfyUI still made a cache of it after it had returned."""
     caches: list[Any] = field(default_factory=list)
 
     def step_label(self) -> str:
@@ -68,7 +68,7 @@ def live_loop(token: str) -> LiveLoop:
 def go_on(live: LiveLoop) -> io.NodeOutput:
     """Take what the store has, place what must be made next, or hand out the finished document."""
     forget(live.caches, live.over + live.placed)
-    live.over, live.placed = live.placed, []
+    live.over, live.placed = live.placed[-1:], []
     session = live.session
     if not session.advance_from_store():
         _LIVE.pop(live.token, None)

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import argparse
+import json
 from dataclasses import fields
 from pathlib import Path
 from typing import Any, get_args
 
 from ..agents.choose import HELP as AGENT_HELP
-from ..settings_file import save_options
+from ..settings_file import add_config, save_options
+from ..store import write_atomically
 from .export import ExportOptions, Format, OnAccept
 from .filters import FilterOptions, Trend
 from .planning import Words
@@ -53,6 +55,51 @@ def _score(options: argparse.Namespace) -> None:
     scored, drops = score_all(records, options.data, scorer, labels, log, workers=options.workers, said=said)
     write_records(options.data / SCORED_FILE, scored)
     report(options.data / "scored.drops.json", {"attempts": drops})
+
+
+def add_agree(what: Any) -> None:
+    agree = what.add_parser(
+        "agree",
+        help="how often a critic says what the labels say",
+        description="Asks a critic about every attempt of DATA/scored.jsonl (or --source) and compares its verdict "
+        "with the label. Use attempts that it was not trained on.",
+    )
+    agree.add_argument("data", type=Path, help="folder of scored.jsonl")
+    agree.add_argument("--critic", required=True, help=AGENT_HELP)
+    agree.add_argument(
+        "--source", default="scored.jsonl", help="another file of attempts in DATA, such as critic.jsonl"
+    )
+    agree.add_argument("--limit", type=int, default=0, help="only the first so many attempts; 0: all")
+    agree.add_argument("--workers", type=int, default=1, help="attempts at a time (servers: more)")
+    agree.add_argument("--endpoints", type=Path, help="file of chat endpoints (docs/agents-server.md)")
+    agree.add_argument("--device", help="cuda, cpu, ...; default: the best there is")
+    agree.add_argument("--json", type=Path, help="write the figures here as well")
+    add_config(agree)
+    agree.add_argument("--dry-run", action="store_true", help="say what it would do and take, and do nothing")
+    agree.set_defaults(do=_agree)
+
+
+def _agree(options: argparse.Namespace) -> None:
+    from .records import CriticRecord, read_records
+
+    if "/" in options.source or "\\" in options.source:
+        raise DataError(f"--source is {options.source!r}; it must be the name of a file in {options.data}.")
+    records = list(read_records(options.data / options.source, CriticRecord))[: options.limit or None]
+    print(f"{len(records)} attempts, as many calls of the critic", flush=True)
+    if options.dry_run:
+        return
+    from ..agents.choose import agent_from
+    from .agreement import agreement, table
+
+    def said(done: int) -> None:
+        if done % 200 == 0 or done == len(records):
+            print(f"{done}/{len(records)} attempts", flush=True)
+
+    critic = agent_from(options.critic, endpoints=options.endpoints, device=options.device)
+    figures = agreement(critic, records, options.data, workers=options.workers, said=said)
+    print(table(figures))
+    if options.json:
+        write_atomically(options.json, (json.dumps(figures, indent=2) + "\n").encode())
 
 
 def add_filter(what: Any) -> None:

@@ -20,6 +20,7 @@ def add_commands(commands: Any) -> None:
     making.add_trajectories(what)
     making.add_from_runs(what)
     choosing.add_score(what)
+    choosing.add_agree(what)
     choosing.add_filter(what)
     choosing.add_planner(what)
     choosing.add_export(what)

@@ -14,8 +14,10 @@ from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any, Literal, TypeVar, get_args
 
+from PIL import Image
+
 from ..errors import InterleaveError
-from ..store import write_atomically
+from ..store import open_rgb, write_atomically
 
 Labeller = Literal["critic", "user", "checker", "judge"]
 """Who says whether an attempt succeeded: the run's critic, the person who overruled it, a ground truth, a judge."""
@@ -152,6 +154,23 @@ def read_records(path: Path, cls: type[R]) -> Iterator[R]:
     for number, line in enumerate(text.split("\n"), 1):
         if line.strip():
             yield _record(cls, line, f"{path}, line {number}")
+
+
+def open_picture(folder: Path, name: str) -> Image.Image:
+    """A record's picture as RGB; `folder` is that of the records.
+
+    Raises:
+        DataError: it is missing, cannot be read, or lies elsewhere; the message is short, to be counted.
+    """
+    path = folder / name
+    if folder.resolve() not in path.resolve().parents:
+        raise DataError("a picture's path leads out of the folder")
+    try:
+        return open_rgb(path)
+    except FileNotFoundError:
+        raise DataError("a picture is missing") from None
+    except (OSError, ValueError, SyntaxError):
+        raise DataError("a picture cannot be read") from None
 
 
 def _record(cls: type[R], line: str, place: str) -> R:

@@ -13,12 +13,10 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
-from PIL import Image
-
 from ..errors import AgentError
 from ..scores import Score, ScoreError, Scorer
-from ..store import hash_of, open_rgb
-from .records import CriticRecord, DataError, Drops, Labeller
+from ..store import hash_of
+from .records import CriticRecord, DataError, Drops, Labeller, open_picture
 
 SCORES_FILE = "scores.jsonl"
 HOPELESS = 10
@@ -64,8 +62,8 @@ def score_all(
         if len(refused) >= HOPELESS:
             return refused[-1]  # the judge is not asked any more
         try:
-            before = _open(folder, record.before) if record.before else None
-            score = scorer.score(before, _open(folder, record.after), record.prompt)
+            before = open_picture(folder, record.before) if record.before else None
+            score = scorer.score(before, open_picture(folder, record.after), record.prompt)
         except (ScoreError, DataError) as error:
             return str(error)
         except AgentError as error:  # one refusal costs one record
@@ -132,15 +130,3 @@ class ScoreLog:
 
 def _key(record: CriticRecord, scorer: Scorer) -> str:
     return hash_of("score", scorer.name, record.before, record.after, record.prompt)
-
-
-def _open(folder: Path, name: str) -> Image.Image:
-    path = folder / name
-    if folder.resolve() not in path.resolve().parents:
-        raise DataError("a picture's path leads out of the folder")
-    try:
-        return open_rgb(path)
-    except FileNotFoundError:
-        raise DataError("a picture is missing") from None
-    except (OSError, ValueError, SyntaxError):
-        raise DataError("a picture cannot be read") from None

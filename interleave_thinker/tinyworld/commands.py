@@ -1,4 +1,4 @@
-"""`interleave-thinker tinyworld ...`: install, train, attempts, eval."""
+"""`interleave-thinker tinyworld ...`: install, train, attempts, lessons, average, eval."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ def add_commands(commands: Any) -> None:
     _add_install(what)
     _add_train(what)
     _add_attempts(what)
+    _add_lessons(what)
     _add_average(what)
     _add_eval(what)
 
@@ -115,6 +116,22 @@ def _attempts(options: argparse.Namespace) -> None:
     else:
         made = make_attempts(pipeline, options.out, options.count, options.seed)
     print(f"{made} attempts in {options.out}")
+
+
+def _add_lessons(what: Any) -> None:
+    lessons = what.add_parser("lessons", help="rows for `sft critic` from the attempts of a data set, also restated")
+    lessons.add_argument("data", type=Path, nargs="+", help="folders of `data score` or `tinyworld attempts`")
+    lessons.add_argument("--out", type=Path, required=True, help="folder for lesson_sft.jsonl and its pictures")
+    lessons.add_argument("--count", type=int, default=26000, help="rows")
+    lessons.add_argument("--seed", type=int, default=0)
+    lessons.set_defaults(do=_lessons)
+
+
+def _lessons(options: argparse.Namespace) -> None:
+    from .lesson_rows import write_lessons
+    from .lessons import PROMPTS
+
+    print(f"Wrote {write_lessons(options.data, options.out, options.count, options.seed, PROMPTS)}")
 
 
 def _add_average(what: Any) -> None:

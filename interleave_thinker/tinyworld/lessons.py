@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import json
 import random
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import lru_cache
 from pathlib import Path
@@ -199,18 +199,19 @@ def _wrong(before: Scene | None, wanted: Scene, rng: random.Random) -> Scene:
 
 
 class AttemptPool:
-    """Attempts that the generator really made (`attempts.py`), as cases labelled by the checker.
+    """Attempts that the generator really made, as cases labelled by the checker.
 
-    A folder that is given twice counts twice. right_share: of right attempts among those that are drawn; less than
-    a half makes a stricter critic.
+    folders: of `attempts.py`, or data sets of `data score`. One that is given twice counts twice. right_share: of
+    right attempts among those that are drawn; less than a half makes a stricter critic.
     """
 
     def __init__(self, folders: Sequence[Path], right_share: float = 0.5):
         self.right_share = right_share
         self.records: list[dict[str, Any]] = []
         for folder in folders:
-            for line in (folder / "attempts.jsonl").read_text(encoding="utf-8").splitlines():
-                self.records.append(json.loads(line) | {"folder": folder})
+            attempts = folder / "attempts.jsonl"
+            read = _lines(attempts) if attempts.is_file() else self._scored(_lines(folder / "scored.jsonl"), folder)
+            self.records += [record | {"folder": folder} for record in read]
         for record in self.records:  # as the checker is now, not as it was when they were made
             after = checker.read(self._image(record["folder"] / record["after_image"])).scene
             record["after"] = asdict(after) if after else None
@@ -227,6 +228,18 @@ class AttemptPool:
             if not case.right and case.misses <= 1:
                 self.near.append(i)
         self.several = [g for g in self.groups.values() if len(g) > 1]
+
+    def _scored(self, records: list[dict[str, Any]], folder: Path) -> Iterator[dict[str, Any]]:
+        """Without those that start from a picture on which the wish cannot be carried out: nobody can judge them."""
+        scenes: dict[str, Scene | None] = {}
+        for r in records:
+            start = r["before"]
+            if start and start not in scenes:
+                scenes[start] = checker.read(self._image(folder / start)).scene
+            before = scenes[start] if start else None
+            if bool(start) == (before is not None) and picture_after(r["prompt"], before) is not None:
+                shown = asdict(before) if before else None
+                yield r | {"before": shown, "before_image": start or "", "after_image": r["after"]}
 
     @lru_cache(maxsize=100_000)  # noqa: B019
     def _image(self, path: Path) -> Image.Image:
@@ -278,6 +291,10 @@ class AttemptPool:
         chosen = list(rng.choice(self.several))
         rng.shuffle(chosen)
         return [varied(self.case(i), rng) for i in chosen[: rng.randint(2, 5)]]
+
+
+def _lines(path: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in path.read_text(encoding="utf-8").split("\n") if line]
 
 
 def varied(case: Case, rng: random.Random) -> Case:

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from .models import CHECKPOINTS, RunOptions, extra_missing, load_model, lora, run, save_result
 from .rows import dataset, sft_rows
+from .turns import in_turn
 
 
 @dataclass(frozen=True)
@@ -43,14 +44,22 @@ def fine_tune(options: SftOptions, said: Callable[[str], None] = print) -> Path:
     model, processor = load_model(options.base)
     arguments = SFTConfig(
         **options.arguments(),
+        train_sampling_strategy="sequential",
         warmup_steps=int(options.warmup) if options.warmup >= 1 else options.warmup,
         max_length=options.max_length,
         completion_only_loss=True,
     )
+    arguments.max_steps, order = in_turn(
+        [len(row["images"]) for row in rows],
+        options.batch * options.accumulate * arguments.world_size,
+        options.seed,
+        epochs=options.epochs,
+        steps=options.steps,
+    )
     trainer = SFTTrainer(
         model=model,
         args=arguments,
-        train_dataset=dataset(rows),
+        train_dataset=dataset(rows).select(order),
         processing_class=processor,
         peft_config=lora(options.base),
     )

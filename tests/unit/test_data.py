@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,7 @@ from jsonschema import Draft202012Validator
 
 from interleave_thinker.agents.base import Completion
 from interleave_thinker.cli import main
+from interleave_thinker.data.agreement import agreement
 from interleave_thinker.data.comparing import TIE
 from interleave_thinker.data.export import (
     WHITE,
@@ -20,7 +22,7 @@ from interleave_thinker.data.export import (
     sharegpt,
     trl,
 )
-from interleave_thinker.data.records import CriticRecord, PlannerRecord, read_records
+from interleave_thinker.data.records import CriticRecord, DataError, PlannerRecord, read_records
 from interleave_thinker.data.requests import tiny_requests
 from interleave_thinker.data.schemas import SCHEMAS
 from interleave_thinker.data.scoring import LabelOptions, ScoreLog, labelled, score_all
@@ -29,6 +31,7 @@ from interleave_thinker.errors import AgentError, GeneratorError
 from interleave_thinker.generators.choose import GeneratorChoice
 from interleave_thinker.plan import Plan
 from interleave_thinker.scores import AgentScorer, Score, ScoreError
+from interleave_thinker.store import open_rgb
 
 REPO = Path(__file__).parents[2]
 TINY_PROMPTS = REPO / "interleave_thinker" / "tinyworld" / "weights" / "critic" / "prompts"
@@ -275,6 +278,91 @@ class TestScores:
         assert score(None, blue, "a big red circle in the center on a white background").semantics == 8
         with pytest.raises(ScoreError):
             score(None, blue, "make it nicer")
+
+
+class TestAgreement:
+    """How often a critic says what the labels say."""
+
+    ACCEPTS = '<answer>{"previous_step_success": true, "refine_prompt": ""}</answer>'
+
+    def records(self, folder):
+        return list(read_records(folder / "scored.jsonl", CriticRecord))
+
+    def test_one_that_accepts_all_is_right_half_the_time_whatever_the_shares(self, folder):
+        records = self.records(folder)
+        right = sum(r.success for r in records)
+        assert 0 < right < len(records)
+        found = agreement(Judge(self.ACCEPTS), records, folder)["kinds"]
+        assert found["all"]["balanced_accuracy"] == 0.5
+        assert found["all"]["right_accepted"] == [right, right]
+        assert found["all"]["wrong_rejected"] == [0, len(records) - right]
+        for two in (("drawn", "edited"), ("first", "later")):
+            assert sum(found[kind]["right_accepted"][1] for kind in two if kind in found) == right
+
+    def test_what_cannot_be_read_is_a_wrong_verdict_and_counted(self, folder):
+        records = [r for r in self.records(folder) if not r.success]
+        found = agreement(Judge("no idea"), records, folder)
+        assert found["unreadable"] == found["attempts"] == len(records)
+        assert found["kinds"]["all"]["wrong_rejected"] == [0, len(records)]
+        assert found["kinds"]["all"]["balanced_accuracy"] is None, "there is no right one"
+
+    def test_a_lost_picture_is_left_out_and_counted(self, folder):
+        records = self.records(folder)
+        lost = replace(records[0], after="images/none.png")
+        found = agreement(Judge(self.ACCEPTS), [lost, *records[1:]], folder)
+        assert found["left_out"] == {"a picture is missing": 1} and found["attempts"] == len(records) - 1
+        with pytest.raises(DataError, match="No attempt"):
+            agreement(Judge(self.ACCEPTS), [lost], folder)
+
+    def test_the_command_asks_a_real_critic_and_writes_the_figures(self, folder, tmp_path, capsys):
+        out = tmp_path / "agree.json"
+        assert main(["data", "agree", str(folder), "--critic", "tiny:oracle", "--json", str(out)]) == 0
+        figures = json.loads(out.read_text(encoding="utf-8"))
+        assert figures["kinds"]["all"]["balanced_accuracy"] > 0.95, "the oracle knows what the checker knows"
+        assert "| all |" in capsys.readouterr().out
+
+    def test_a_source_is_a_name_not_a_path(self, folder, capsys):
+        assert main(["data", "agree", str(folder), "--critic", "tiny:oracle", "--source", "../x.jsonl"]) == 1
+        assert "--source" in capsys.readouterr().err
+
+
+class TestLessons:
+    """Rows for the tiny critic from a data set's own attempts."""
+
+    @pytest.fixture(scope="class")
+    def rows(self, folder):
+        assert main(f"tinyworld lessons {folder} --out {folder} --count 120 --seed 3".split()) == 0
+        return lines(folder / "lesson_sft.jsonl")
+
+    def test_each_is_a_row_that_sft_takes_and_tells_the_truth_of_its_pictures(self, rows, folder):
+        from interleave_thinker.tinyworld import checker
+
+        assert len(rows) == 120
+        verdicts, as_seen = [], []
+        for row in rows:
+            Draft202012Validator(SCHEMAS["trl"]).validate(row)
+            assert "lessons/" in row["images"][1]
+            said = row["completion"][0]["content"][0]["text"]
+            verdict = json.loads(re.search(r"<answer>(.*)</answer>", said)[1])["previous_step_success"]
+            verdicts.append(verdict)
+            want = row["prompt"][0]["content"][-1]["text"].split("\n")[0].removeprefix("want ")
+            before, after = (open_rgb(folder / name) for name in row["images"])
+            start = checker.read(before).scene if "before sheet" not in said else None
+            if start is not None or "before sheet" in said:
+                as_seen.append(checker.step_succeeded(want, before if start else None, after) is verdict)
+        assert sum(as_seen) / len(as_seen) > 0.9, "a picture that was moved by a pixel may be hard to read"
+        assert 0.3 < sum(verdicts) / len(verdicts) < 0.7
+
+    def test_sft_accepts_them(self, rows, folder, capsys):
+        command = (
+            f"sft critic --model {TINY_PROMPTS.parent} --data {folder}/lesson_sft.jsonl --out {folder}/x --dry-run"
+        )
+        assert main(command.split()) == 0
+        assert "120 rows" in capsys.readouterr().out
+
+    def test_without_attempts_the_step_before_is_named(self, tmp_path, capsys):
+        assert main(f"tinyworld lessons {tmp_path} --out {tmp_path}".split()) == 1
+        assert "data score" in capsys.readouterr().err
 
 
 class TestSequences:

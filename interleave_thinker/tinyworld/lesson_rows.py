@@ -1,0 +1,66 @@
+"""Lessons for the critic from a data set's own attempts, as rows that `sft critic` takes.
+
+    interleave-thinker tinyworld lessons DATA --count 26000
+
+Half are attempts as they were made, as many wrong as right; half are attempts under other words (`restated_case`).
+The records of a data set alone teach a tiny critic to read instead of to look: a plain prompt mostly succeeds.
+"""
+
+from __future__ import annotations
+
+import json
+import random
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from PIL import Image
+
+from ..errors import ConfigError
+from ..store import write_atomically
+from .lessons import AttemptPool, Lesson, critic_lesson
+
+PICTURES = "lessons"
+
+
+def write_lessons(folders: Sequence[Path], out: Path, count: int, seed: int, prompts: Mapping[str, str]) -> Path:
+    """`out`/lesson_sft.jsonl of `count` rows, their pictures beside it; written anew at each call.
+
+    folders: data sets of `data score`, or attempts of `tinyworld attempts`; one that is given twice counts twice.
+
+    Raises:
+        ConfigError: there are no such attempts, right ones and wrong ones.
+    """
+    for folder in folders:
+        if not any((folder / name).is_file() for name in ("scored.jsonl", "attempts.jsonl")):
+            raise ConfigError(f"{folder} holds no scored.jsonl (`data score` writes it), and no attempts.jsonl.")
+    pool = AttemptPool(folders)
+    if not pool.right or not pool.wrong:
+        raise ConfigError(f"{len(pool.right)} attempts are right and {len(pool.wrong)} wrong; both kinds are needed.")
+    (out / PICTURES).mkdir(parents=True, exist_ok=True)
+    rng = random.Random(f"lessons-{seed}")
+    rows = []
+    for number in range(count):
+        case = pool.balanced_case(rng) if number % 2 else pool.restated_case(rng)
+        rows.append(json.dumps(_row(critic_lesson(case, dict(prompts)), out, number)))
+    file = out / "lesson_sft.jsonl"
+    write_atomically(file, "".join(row + "\n" for row in rows).encode())
+    return file
+
+
+def _row(lesson: Lesson, out: Path, number: int) -> dict[str, Any]:
+    content: list[dict[str, str]] = []
+    names: list[str] = []
+    for part in lesson.parts:
+        if isinstance(part, Image.Image):
+            name = f"{PICTURES}/{number}-{len(names) + 1}.png"
+            part.save(out / name)
+            names.append(name)
+            content.append({"type": "image"})
+        else:
+            content.append({"type": "text", "text": part})
+    return {
+        "prompt": [{"role": "user", "content": content}],
+        "completion": [{"role": "assistant", "content": [{"type": "text", "text": lesson.reply}]}],
+        "images": names,
+    }
