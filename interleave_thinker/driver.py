@@ -100,7 +100,7 @@ def _make(session: Session, loop: Loop) -> None:
     )
     begun = time.monotonic()
     image = loop.generator.generate(request)
-    session.picture_made(session.store.put_image(image), time.monotonic() - begun)
+    session.picture_made(image, time.monotonic() - begun)
 
 
 def _judge(session: Session, loop: Loop) -> None:

@@ -88,7 +88,7 @@ class RunFolder:
 
     def keep_image(self, step: int, attempt: int, key: str, source: Path) -> str:
         """Put an attempt's picture beside the record; returns its path relative to the run folder."""
-        relative = f"attempts/step{step:02d}_attempt{attempt}_{key[:8]}.png"
+        relative = image_name(step, attempt, key)
         target = self.path / relative
         try:
             if target.exists() and (target.samefile(source) or filecmp.cmp(target, source, shallow=False)):
@@ -125,6 +125,11 @@ class RunFolder:
 
     def read_state(self) -> dict[str, Any] | None:
         return read_state(self.path)
+
+
+def image_name(step: int, attempt: int, key: str) -> str:
+    """Path of an attempt's picture, relative to its run folder."""
+    return f"attempts/step{step:02d}_attempt{attempt}_{key[:8]}.png"
 
 
 def read_state(path: Path) -> dict[str, Any] | None:

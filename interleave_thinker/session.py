@@ -15,10 +15,11 @@ from typing import Any
 
 from PIL import Image
 
+from .behind import AtOnce, Line
 from .document import Document, compose
 from .errors import RunError
 from .loop import LoopState, advance, choose, stop
-from .runs import RunFolder
+from .runs import RunFolder, image_name
 from .store import AttemptStore, hash_of, open_rgb
 from .syncing import SyncQueue
 from .trajectory import Attempt, Judgment, Trajectory
@@ -55,10 +56,14 @@ class Session:
     origin: Mapping[str, str] = field(default_factory=dict)
     """Who runs it, for whoever finds the folder: in ComfyUI the Loop Close's id and the workflow's."""
     notify: Notify | None = None
+    behind: Line = field(default_factory=AtOnce)
+    """Where what is to be written and told goes, in order."""
     attempts: list[Attempt] = field(default_factory=list)
     pending: Attempt | None = None
     _seen: set[str] = field(default_factory=set)
     _is_new: bool = False
+    _coming: set[str] = field(default_factory=set)
+    """Keys of records that were put to be written."""
     _to_disk: SyncQueue = field(default_factory=SyncQueue)
 
     def start(self) -> None:
@@ -66,9 +71,9 @@ class Session:
         self._seen = set(self.folder.known)
         self.write()
         self._sync(*filter(None, map(self.store.image_file, self.state.user_images)))
-        self._tell("plan", plan=self.state.plan.to_dict(), run=self.folder.name)
+        self.tell("plan", plan=self.state.plan.to_dict(), run=self.folder.name)
         if self.state.finished:
-            self._tell("done", status=self.state.status, reason=self.state.reason)
+            self.tell("done", status=self.state.status, reason=self.state.reason)
 
     @property
     def values(self) -> dict[str, Any]:
@@ -95,18 +100,18 @@ class Session:
         """
         while not self.state.finished:
             if self.state.status == "compare":
-                best = self.store.get_comparison(self._comparison_key())
+                best = self.store.get_comparison(self._written(self._comparison_key()))
                 if best is None or not 1 <= best <= len(self.state.tried):
                     return True
                 self.compared(best, recalled=True)
                 continue
             if self.pending is None:
-                found = self.store.get_attempt(self.body.of(self.values))
+                found = self.store.get_attempt(self._written(self.body.of(self.values)))
                 if found is None:
                     return True
-                self.picture_made(found[0], found[1], recalled=True)
+                self._attempted(found[0], found[1], recalled=True)
             if self.needs_judgment:
-                known = self.store.get_judgment(self._judgment_key())
+                known = self.store.get_judgment(self._written(self._judgment_key()))
                 if known is None:
                     return True
                 self.judged(known[0], known[1], recalled=True)
@@ -114,19 +119,21 @@ class Session:
                 self._finish_attempt()
         return False
 
-    def picture_made(self, image_key: str, seconds: float, *, recalled: bool = False) -> None:
-        """Report the picture of the attempt that is due; its PNG is in the store already."""
+    def picture_made(self, image: Image.Image, seconds: float) -> str:
+        """Report the picture of the attempt that is due; returns its key.
+
+        Raises:
+            RunError: this or an earlier one could not be written.
+        """
+        self.behind.check()
+        key = self.store.expect(image)
+        self._attempted(key, seconds, recalled=False)
+        return key
+
+    def _attempted(self, image_key: str, seconds: float, *, recalled: bool) -> None:
         state = self.state
         key = self.body.of(self.values)
-        if not recalled:
-            self.store.put_attempt(key, image_key, seconds)
-        source = self.store.image_file(image_key)
-        if source is None:
-            raise RunError("The attempt store lost a picture that was just written; is its size limit too small?")
-        kept = self.folder.keep_image(state.step, state.attempt, image_key, source)
-        if not recalled:
-            self._sync(source, self.folder.path / kept)
-        self.pending = Attempt(
+        attempt = Attempt(
             state.step,
             state.attempt,
             state.prompt,
@@ -136,17 +143,34 @@ class Session:
             seconds=seconds,
             recalled=recalled,
             key=key,
-            file=kept,
+            file=image_name(state.step, state.attempt, image_key),
         )
-        self._tell("attempt", **self._facts(self.pending))
+        self._coming.add(key)
+        self.behind.put(lambda: self._keep(attempt))
+        self.pending = attempt
+        self.tell("attempt", **self._facts(attempt))
+
+    def _keep(self, attempt: Attempt) -> None:
+        if not attempt.recalled:
+            self.store.put_expected(attempt.image_key)
+            self.store.put_attempt(attempt.key, attempt.image_key, attempt.seconds)
+        source = self.store.image_file(attempt.image_key)
+        if source is None:
+            raise RunError("The attempt store lost a picture that was just written; is its size limit too small?")
+        kept = self.folder.keep_image(attempt.step, attempt.attempt, attempt.image_key, source)
+        if not attempt.recalled:
+            self._sync(source, self.folder.path / kept)
 
     def judged(self, judgment: Judgment, seconds: float, *, recalled: bool = False) -> None:
         """Report the critic's judgment of the pending attempt."""
         assert self.pending is not None, "no attempt waits for a judgment"
+        self.behind.check()
         if not recalled:
-            self.store.put_judgment(self._judgment_key(), judgment, seconds)
+            key = self._judgment_key()
+            self._coming.add(key)
+            self.behind.put(lambda: self.store.put_judgment(key, judgment, seconds))
         self.pending = replace(self.pending, judgment=judgment, judge_seconds=seconds)
-        self._tell("judgment", judgment=judgment.to_dict(), **self._facts(self.pending))
+        self.tell("judgment", judgment=judgment.to_dict(), **self._facts(self.pending))
         self._finish_attempt()
 
     def compared(self, best: int, *, recalled: bool = False) -> None:
@@ -154,7 +178,9 @@ class Session:
         before = self.state
         self.state = choose(before, best)
         if not recalled:
-            self.store.put_comparison(self._comparison_key(before), best)
+            key = self._comparison_key(before)
+            self._coming.add(key)
+            self.behind.put(lambda: self.store.put_comparison(key, best))
         self._after_move(before)
 
     def document(self) -> Document:
@@ -214,8 +240,7 @@ class Session:
             attempt = replace(attempt, judgment=Judgment(True, attempt.prompt, "no critic is connected"))
         if self.state.picked == attempt.attempt:
             attempt = replace(attempt, overridden=True)
-        if self.folder.record(attempt):
-            self._sync(self.folder.trajectory_file)
+        self.behind.put(lambda: self._record(attempt))
         self.attempts.append(attempt)
         self.pending = None
         before = self.state
@@ -224,16 +249,22 @@ class Session:
         self._seen.add(attempt.identity)
         self._after_move(before)
 
+    def _record(self, attempt: Attempt) -> None:
+        if self.folder.record(attempt):
+            self._sync(self.folder.trajectory_file)
+
     def _after_move(self, before: LoopState) -> None:
         for result in self.state.results[len(before.results) :]:
-            self._tell("chosen", **result.to_dict())
+            self.tell("chosen", **result.to_dict())
         reason = self._gated(before)
         if reason:
             self.state = stop(self.state, reason)
         if self.state.finished:
+            self.behind.settle()
             self.write()
             self._to_disk.settle()
-            self._tell("done", status=self.state.status, reason=self.state.reason)
+            self.tell("done", status=self.state.status, reason=self.state.reason)
+            self.behind.settle()
 
     def _gated(self, before: LoopState) -> str:
         """Why the run ends here because the user asked to look; only at work that this execution did."""
@@ -263,6 +294,14 @@ class Session:
             "recalled": attempt.recalled,
         }
 
-    def _tell(self, event: str, **facts: Any) -> None:
-        if self.notify is not None:
-            self.notify(event, facts)
+    def tell(self, event: str, **facts: Any) -> None:
+        """Notify of an event, after all that came before it was written."""
+        notify = self.notify
+        if notify is not None:
+            self.behind.put(lambda: notify(event, facts))
+
+    def _written(self, key: str) -> str:
+        """The key of a record that is looked for; waits if this run has just made it."""
+        if key in self._coming:
+            self.behind.settle()
+        return key

@@ -16,6 +16,7 @@ import json
 import os
 import struct
 import tempfile
+import threading
 from collections import OrderedDict
 from pathlib import Path
 from typing import Any, TypeVar
@@ -103,39 +104,63 @@ class AttemptStore:
     def __init__(self, root: Path, limit: int = DEFAULT_LIMIT):
         self.root, self.limit = root, limit
         self._bytes: int | None = None
+        self._memory = threading.Lock()  # pictures may be written behind the loop, which asks for others meanwhile
+        self._expected: dict[str, Image.Image] = {}
         self._recent: OrderedDict[str, Image.Image] = OrderedDict()
         self._whole: OrderedDict[str, tuple[int, ...] | None] = OrderedDict()
         """State in which a recent picture's file was found whole: until it changes, it is not read again."""
 
     def put_image(self, image: Image.Image) -> str:
         """Keep an RGB picture; returns its key."""
+        key = self.expect(image)
+        self.put_expected(key)
+        return key
+
+    def expect(self, image: Image.Image) -> str:
+        """Have a picture at hand by its key before `put_expected` writes it; returns the key."""
         if image.mode != "RGB":
             image = image.convert("RGB")
         key = image_key(image)
+        self._expected[key] = image.copy()
+        return key
+
+    def put_expected(self, key: str) -> None:
+        """Write an expected picture. Raises as `write_atomically` does, and keeps it expected then."""
+        image = self._expected.get(key)
+        if image is None:
+            return  # another attempt with the same picture had it written
         path = self._image_path(key)
         if self.image_file(key) is None:
             data = encode_png(image)
             self._make_room(len(data))
             write_atomically(path, data)
         self._remember(key, image)
-        return key
+        self._expected.pop(key, None)
 
     def image_file(self, key: str) -> Path | None:
         """Where the picture lies, or None if it is not (or no longer) kept, or damaged."""
         path = self._image_path(key)
         state = _state(path)
-        if state is None or (state != self._whole.get(key) and not _is_sound(path)):
+        with self._memory:
+            known = self._whole.get(key)
+        if state is None or (state != known and not _is_sound(path)):
             return None
         self._touch(path)
-        _keep_few(self._whole, key, _state(path))
+        with self._memory:
+            _keep_few(self._whole, key, _state(path))
         return path
 
     def get_image(self, key: str) -> Image.Image | None:
+        expected = self._expected.get(key)
+        if expected is not None:
+            return expected.copy()
         path = self.image_file(key)
         if path is None:
             return None
-        if key in self._recent:
-            return self._recent[key].copy()
+        with self._memory:
+            recent = self._recent.get(key)
+        if recent is not None:
+            return recent.copy()
         try:
             image = open_rgb(path)
         except OSError:
@@ -146,7 +171,8 @@ class AttemptStore:
 
     def _remember(self, key: str, image: Image.Image) -> None:
         """Copies go in and come out: whoever draws on a picture of his must not change the stored one."""
-        _keep_few(self._recent, key, image.copy())
+        with self._memory:
+            _keep_few(self._recent, key, image.copy())
 
     def put_attempt(self, key: str, image: str, seconds: float) -> None:
         self._put_record("attempts", key, {"image_key": image, "seconds": seconds})

@@ -10,7 +10,7 @@ from comfy_api.latest import io
 from ..interleave_thinker.critic import compare
 from ..interleave_thinker.trajectory import Judgment
 from .agents import AgentValue
-from .events import send, show_text, watcher
+from .events import show_text, watcher
 from .images import to_pictures, to_tensor
 from .live import go_on, live_loop, stopwatch
 from .loop_open import outputs
@@ -43,8 +43,7 @@ class StepFeed(io.ComfyNode):
     ) -> io.NodeOutput:
         live = live_loop(token)
         show_text(live.step_label(), live.display_id)
-        facts = {"step": step, "attempt": attempt, "prompt": prompt, "seed": seed}
-        send("trying", live.display_id, {"workflow": live.session.origin.get("workflow", ""), **facts})
+        live.session.tell("trying", step=step, attempt=attempt, prompt=prompt, seed=seed)
         reference = to_tensor(live.session.image(reference_key)) if reference_key else None
         live.begun = time.monotonic()
         return io.NodeOutput(None, prompt, reference, reference is not None, instruction, seed, step, attempt)
@@ -67,9 +66,7 @@ class KeepPicture(io.ComfyNode):
         live = live_loop(token[0])
         seconds = stopwatch(live)
         picture = to_pictures(image[0], "The attempt's picture")[0]
-        key = live.session.store.put_image(picture)
-        live.session.picture_made(key, seconds)
-        return io.NodeOutput(key)
+        return io.NodeOutput(live.session.picture_made(picture, seconds))
 
 
 class RecallPicture(io.ComfyNode):

@@ -10,6 +10,7 @@ from comfy_api.latest import io
 from comfy_execution.graph_utils import is_link
 from execution import IsChangedCache
 
+from ..interleave_thinker.behind import Behind, written
 from ..interleave_thinker.document import Document
 from ..interleave_thinker.errors import ConfigError, InterleaveError
 from ..interleave_thinker.loop import Gate, LoopSettings, LoopState, OnExhausted, ReferencePolicy, begin
@@ -160,6 +161,7 @@ class LoopClose(io.ComfyNode):
                     f"Step {state.step} has no picture to edit, but node {stuck} ({kind}) needs one. Connect your "
                     "picture to Loop Open, or let has_reference drive a Switch between text-to-image and edit."
                 )
+        written()  # what an interrupted run still writes is part of its folder
         signed = _Signatures(dynprompt)
         made_by = signed.of(body, body.image_link)
         session = Session(
@@ -170,6 +172,7 @@ class LoopClose(io.ComfyNode):
             signed.of(body, body.judgment_link, body.image_link) if body.judgment_link else None,
             title=context.plan.request,
             origin=_origin(cls.hidden.extra_pnginfo, dynprompt.get_display_node_id(close_id)),
+            behind=Behind(),
         )
         live = LiveLoop(
             session,

@@ -16,6 +16,7 @@ from PIL import Image
 
 from interleave_thinker.agents.base import Message
 from interleave_thinker.agents.scripted import ScriptedAgent
+from interleave_thinker.behind import AtOnce, Line, written
 from interleave_thinker.document import Document
 from interleave_thinker.driver import Loop, drive
 from interleave_thinker.generators.base import GenerationRequest
@@ -81,6 +82,7 @@ Replies = Sequence[str | Callable[[Sequence[Message]], str]]
 class Studio:
     root: Path
     limit: int = 10**9
+    line: Callable[[], Line] = AtOnce
 
     @property
     def store(self) -> AttemptStore:
@@ -122,6 +124,7 @@ class Studio:
         name: str = "run",
         **settings: Any,
     ) -> Run:
+        written()
         run = Run(None, painter or Painter(), ScriptedAgent(list(replies or ()) or [self.yes()]), [])  # type: ignore[arg-type]
         loop = self.loop(run, replies is not None)
         run.session = Session(
@@ -131,6 +134,7 @@ class Studio:
             loop.body,
             loop.judge,
             notify=lambda event, facts: run.events.append((event, facts)),
+            behind=self.line(),
         )
         return run
 

@@ -129,8 +129,9 @@ LAYERS = [
     ("store", {"errors", "png", "trajectory"}),
     ("runs", {"errors", "store", "trajectory"}),
     ("syncing", {"errors"}),
+    ("behind", set()),
     ("document", {"errors", "trajectory"}),
-    ("session", {"document", "errors", "loop", "runs", "store", "syncing", "trajectory"}),
+    ("session", {"behind", "document", "errors", "loop", "runs", "store", "syncing", "trajectory"}),
     ("agents/base", set()),
     ("generators/base", set()),
 ]

@@ -70,7 +70,12 @@ def options(data, out, **more):
 
 
 def losses(out):
-    return [float(e["loss"]) for e in json.loads((out / "history.json").read_text()) if "loss" in e]
+    return logged(out, "loss")
+
+
+def logged(out, name):
+    """What the trainer noted of each step."""
+    return [float(e[name]) for e in json.loads((out / "history.json").read_text()) if "loss" in e]
 
 
 class TestSft:
@@ -232,8 +237,8 @@ def test_a_checkpoint_that_was_cut_off_is_passed_over(tmp_path):
 
 
 def test_two_processes_learn_what_one_does(data, tmp_path):
-    """The same rows in a step, once 4 on one process and once 2 on each of two. Not bit for bit: the loss of two
-    processes is the mean of their means, that of one the mean over all tokens."""
+    """The same rows in a step, once 4 on one process and once 2 on each of two. Losses are not the same bit for bit:
+    that of two processes is the mean of their means, that of one the mean over all tokens."""
     more = ("--steps", "4", "--learning-rate", "1e-4")
     assert main(command(data, tmp_path / "one", *more)) == 0
     two = [*command(data, tmp_path / "two", *more), "--batch", "2"]
@@ -242,7 +247,8 @@ def test_two_processes_learn_what_one_does(data, tmp_path):
     launch = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node=2", "--master_port=0", "--standalone"]
     done = subprocess.run([*launch, str(script), *two], env=environment(), capture_output=True, text=True, timeout=400)
     assert done.returncode == 0, done.stderr[-2000:]
-    assert losses(tmp_path / "two") == pytest.approx(losses(tmp_path / "one"), rel=1e-2)
+    assert logged(tmp_path / "two", "num_tokens") == logged(tmp_path / "one", "num_tokens"), "other rows"
+    assert losses(tmp_path / "two") == pytest.approx(losses(tmp_path / "one"), rel=3e-2)
 
 
 class TestRows:
