@@ -8,12 +8,15 @@ from __future__ import annotations
 
 import contextvars
 import functools
+import logging
 from collections import deque
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Protocol
 
 Job = Callable[[], None]
+_log = logging.getLogger(__name__)
+
 WAITING = 8
 """Jobs of a run that may wait, those of about two attempts; with more, the loop waits."""
 
@@ -72,6 +75,7 @@ class Behind:
         try:
             context.run(job)
         except BaseException as error:
+            _log.error("What a run made could not be kept: %s", error)  # also where nobody asks any more
             self._failed, self._broken = error, True
 
 

@@ -134,7 +134,8 @@ class AttemptStore:
             data = encode_png(image)
             self._make_room(len(data))
             write_atomically(path, data)
-        self._remember(key, image)
+        with self._memory:
+            _keep_few(self._recent, key, image)  # nobody else holds it
         self._expected.pop(key, None)
 
     def image_file(self, key: str) -> Path | None:

@@ -84,6 +84,8 @@ def _agree(options: argparse.Namespace) -> None:
 
     if "/" in options.source or "\\" in options.source:
         raise DataError(f"--source is {options.source!r}; it must be the name of a file in {options.data}.")
+    if options.limit < 0 or options.workers < 1:
+        raise DataError(f"--limit is {options.limit} and --workers {options.workers}; at least 0 and 1 are needed.")
     records = list(read_records(options.data / options.source, CriticRecord))[: options.limit or None]
     print(f"{len(records)} attempts, as many calls of the critic", flush=True)
     if options.dry_run:

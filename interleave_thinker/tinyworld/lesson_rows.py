@@ -29,12 +29,15 @@ def write_lessons(folders: Sequence[Path], out: Path, count: int, seed: int, pro
     folders: data sets of `data score`, or attempts of `tinyworld attempts`; one that is given twice counts twice.
 
     Raises:
-        ConfigError: there are no such attempts, right ones and wrong ones.
+        ConfigError: there are no such attempts, right ones and wrong ones; or they cannot be read.
     """
     for folder in folders:
         if not any((folder / name).is_file() for name in ("scored.jsonl", "attempts.jsonl")):
             raise ConfigError(f"{folder} holds no scored.jsonl (`data score` writes it), and no attempts.jsonl.")
-    pool = AttemptPool(folders)
+    try:
+        pool = AttemptPool(folders)
+    except (OSError, ValueError, KeyError, TypeError) as error:  # a lost picture, a broken line
+        raise ConfigError(f"Cannot read the attempts of {', '.join(map(str, folders))}: {error}") from error
     if not pool.right or not pool.wrong:
         raise ConfigError(f"{len(pool.right)} attempts are right and {len(pool.wrong)} wrong; both kinds are needed.")
     (out / PICTURES).mkdir(parents=True, exist_ok=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import math
 from pathlib import Path
 from typing import Any, get_args
 
@@ -122,7 +123,7 @@ def _sft(options: argparse.Namespace) -> None:
     )
     if options.dry_run:
         rows, dropped = sft_rows(chosen.data)
-        steps = chosen.steps or round(len(rows) * chosen.epochs / (chosen.batch * chosen.accumulate))
+        steps = chosen.steps or math.ceil(len(rows) * chosen.epochs / (chosen.batch * chosen.accumulate))
         left_out = f", {sum(dropped.values())} left out" if dropped else ""
         print(f"{len(rows)} rows{left_out}; {steps} steps on one device; {_disk(options)}")
         return

@@ -360,6 +360,18 @@ class TestLessons:
         assert main(command.split()) == 0
         assert "120 rows" in capsys.readouterr().out
 
+    def test_a_broken_line_and_a_lost_picture_are_one_line(self, tmp_path, capsys):
+        for text, told in (
+            ("{", "Cannot read"),
+            (
+                '{"before": null, "after": "no.png", "prompt": "a big red circle at the center on a white background"}',
+                "no.png",
+            ),
+        ):
+            (tmp_path / "scored.jsonl").write_text(text + "\n")
+            assert main(f"tinyworld lessons {tmp_path} --out {tmp_path}".split()) == 1
+            assert told in capsys.readouterr().err
+
     def test_without_attempts_the_step_before_is_named(self, tmp_path, capsys):
         assert main(f"tinyworld lessons {tmp_path} --out {tmp_path}".split()) == 1
         assert "data score" in capsys.readouterr().err
