@@ -8,6 +8,7 @@ for it. Reading is left to Pillow.
 
 from __future__ import annotations
 
+import os
 import struct
 import zlib
 from concurrent.futures import ThreadPoolExecutor
@@ -22,7 +23,8 @@ _ZLIB_HEADER = b"\x78\x01"
 BAND = 2**17
 """Bytes that are packed as one, about. Bands follow from the picture alone, not from the machine's cores."""
 
-_packers = ThreadPoolExecutor(4, "interleave-png")
+_packers = ThreadPoolExecutor(max(1, min(4, (os.cpu_count() or 2) - 1)), "interleave-png")
+"""One core is left to the loop, which goes on meanwhile."""
 
 
 def encode_png(image: Image.Image) -> bytes:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import time
 
 import torch
@@ -10,6 +11,7 @@ from comfy_api.latest import io
 from ..interleave_thinker.critic import compare
 from ..interleave_thinker.trajectory import Judgment
 from .agents import AgentValue
+from .body import OPEN_OUTPUTS
 from .events import show_text, watcher
 from .images import to_pictures, to_tensor
 from .live import go_on, live_loop, stopwatch
@@ -27,26 +29,22 @@ class StepFeed(io.ComfyNode):
             "StepFeed",
             inputs=[
                 io.String.Input("token"),
-                io.String.Input("prompt"),
-                io.String.Input("instruction"),
-                io.Int.Input("seed", max=2**64 - 1),
-                io.Int.Input("step"),
-                io.Int.Input("attempt"),
-                io.String.Input("reference_key"),
+                io.String.Input("due", tooltip="The loop's values for this attempt, as JSON (`Session.values`)."),
             ],
             outputs=outputs(),
         )
 
     @classmethod
-    def execute(
-        cls, token: str, prompt: str, instruction: str, seed: int, step: int, attempt: int, reference_key: str
-    ) -> io.NodeOutput:
+    def execute(cls, token: str, due: str) -> io.NodeOutput:
         live = live_loop(token)
+        values = json.loads(due)
+        told = {name: values[name] for name in ("step", "attempt", "prompt", "seed")}
         show_text(live.step_label(), live.display_id)
-        live.session.tell("trying", step=step, attempt=attempt, prompt=prompt, seed=seed)
-        reference = to_tensor(live.session.image(reference_key)) if reference_key else None
+        live.session.tell("trying", **told)
+        key = values["reference"]
+        values["reference"] = to_tensor(live.session.image(key)) if key else None
         live.begun = time.monotonic()
-        return io.NodeOutput(None, prompt, reference, reference is not None, instruction, seed, step, attempt)
+        return io.NodeOutput(None, *(values[name] for name in OPEN_OUTPUTS[1:]))
 
 
 class KeepPicture(io.ComfyNode):

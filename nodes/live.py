@@ -7,6 +7,7 @@ earlier attempts (linked iterations cost quadratic time and recursion depth in C
 
 from __future__ import annotations
 
+import json
 import time
 import uuid
 from collections import OrderedDict
@@ -67,7 +68,8 @@ def live_loop(token: str) -> LiveLoop:
 
 def go_on(live: LiveLoop) -> io.NodeOutput:
     """Take what the store has, place what must be made next, or hand out the finished document."""
-    forget(live.caches, live.over + live.placed)
+    for nodes_of_one in (live.over, live.placed):
+        forget(live.caches, nodes_of_one)
     live.over, live.placed = live.placed[-1:], []
     session = live.session
     if not session.advance_from_store():
@@ -138,17 +140,8 @@ class _Placer:
         return self.add("NextAttempt", "next", kept=key, judgment=link)
 
     def _feed(self) -> None:
-        state = self.state
-        self.feed = self.add(
-            "StepFeed",
-            "feed",
-            prompt=state.prompt,
-            instruction=state.plan_step.prompt or "",
-            seed=state.seed,
-            step=state.step,
-            attempt=state.attempt,
-            reference_key=state.reference_key or "",
-        )
+        # One literal instead of seven: ComfyUI writes every node's inputs into the key of each node below it.
+        self.feed = self.add("StepFeed", "feed", due=json.dumps(self.live.session.values))
         self.feed.set_override_display_id(self.live.body.open_id)
 
     def _copy(self, node_ids: frozenset[str]) -> None:
