@@ -32,7 +32,13 @@ def begin(options: argparse.Namespace, target: Path, takes: str) -> bool:
     """Say what it takes, refuse to write over what is there, keep the options. False for a dry run.
 
     target: the output's folder, or its .jsonl file.
+
+    Raises:
+        DataError: the target is there already and --resume was not given; or there is nobody to work.
     """
+    workers = getattr(options, "workers", 1)
+    if workers < 1:
+        raise DataError(f"--workers is {workers}; at least 1 is needed.")
     print(takes, flush=True)
     if options.dry_run:
         return False

@@ -122,7 +122,9 @@ def _add_lessons(what: Any) -> None:
     lessons = what.add_parser("lessons", help="rows for `sft critic` from the attempts of a data set, also restated")
     lessons.add_argument("data", type=Path, nargs="+", help="folders of `data score` or `tinyworld attempts`")
     lessons.add_argument("--out", type=Path, required=True, help="folder for lesson_sft.jsonl and its pictures")
-    lessons.add_argument("--count", type=int, default=26000, help="rows")
+    lessons.add_argument("--count", type=int, default=26000, help="rows that judge an attempt")
+    lessons.add_argument("--compare", type=int, default=0, help="further rows that compare the attempts at a step")
+    lessons.add_argument("--right-share", type=float, default=0.5, help="of right attempts; less is stricter")
     lessons.add_argument("--seed", type=int, default=0)
     lessons.set_defaults(do=_lessons)
 
@@ -131,7 +133,16 @@ def _lessons(options: argparse.Namespace) -> None:
     from .lesson_rows import write_lessons
     from .lessons import PROMPTS
 
-    print(f"Wrote {write_lessons(options.data, options.out, options.count, options.seed, PROMPTS)}")
+    file = write_lessons(
+        options.data,
+        options.out,
+        options.count,
+        options.seed,
+        PROMPTS,
+        comparisons=options.compare,
+        right_share=options.right_share,
+    )
+    print(f"Wrote {file}")
 
 
 def _add_average(what: Any) -> None:

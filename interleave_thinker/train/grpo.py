@@ -63,6 +63,8 @@ class GrpoOptions(RunOptions):
             raise ConfigError(f"group is {self.group}; advantages need at least 2 responses to a state.")
         if self.batch % self.group:
             raise ConfigError(f"batch is {self.batch}; it must be a multiple of group ({self.group}).")
+        if self.workers < 1 or self.timeout <= 0:
+            raise ConfigError(f"workers is {self.workers} and timeout {self.timeout}; both must be more than 0.")
 
 
 @dataclass

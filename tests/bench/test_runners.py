@@ -231,7 +231,7 @@ def test_comm_tasks_1_and_2_have_outputs_and_scores(tmp_path: Path, run: Path, j
 def test_the_tiny_world_ranks_the_systems(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """The chain of acceptance: raw, planner only, planner and critic with each T_max, paired intervals."""
     runs = []
-    requests = ["--requests", "8", "--request-seed", "5"]
+    requests = ["--requests", "5", "--request-seed", "5"]
     for name, options in {
         "raw": ["--system", "raw"],
         "planner": ["--system", "no-critic"],

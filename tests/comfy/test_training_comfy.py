@@ -20,7 +20,7 @@ from interleave_thinker.farm import Place
 from interleave_thinker.generators.choose import GeneratorChoice
 from interleave_thinker.runs import read_trajectory
 
-COUNT = 10
+COUNT = 6
 
 
 @pytest.fixture(scope="module")

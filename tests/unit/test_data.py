@@ -439,6 +439,11 @@ def test_what_is_missing_is_named_in_one_line(tmp_path, capsys, command, told):
     assert error.startswith("Error: ") and told in error and error.count("\n") == 1
 
 
+def test_somebody_must_work(folder, capsys):
+    assert main(f"data score {folder} --judge checker --resume --workers 0".split()) == 1
+    assert "--workers is 0" in capsys.readouterr().err
+
+
 def test_a_generator_error_is_a_counted_failure(tmp_path, monkeypatch):
     from interleave_thinker.generators import diffusers_generator
 

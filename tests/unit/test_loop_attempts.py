@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from interleave_thinker.cli import main
 from interleave_thinker.tinyworld import loop_attempts
 from interleave_thinker.tinyworld.convert import WEIGHTS
 from interleave_thinker.tinyworld.lessons import AttemptPool
@@ -58,3 +59,36 @@ def test_a_step_starts_from_the_last_attempt_of_the_one_before(made: Path) -> No
 def test_each_attempt_becomes_a_lesson(made: Path) -> None:
     pool = AttemptPool([made])
     assert len(pool.records) == len(records(made)) == len(pool.right) + len(pool.wrong)
+
+
+def lessons(made: Path, out: Path, *options: str) -> list[dict]:
+    words = ["tinyworld", "lessons", str(made), "--out", str(out), "--count", "200", *options]
+    assert main(words) == 0
+    return [json.loads(line) for line in (out / "lesson_sft.jsonl").read_text(encoding="utf-8").splitlines()]
+
+
+def reply(row: dict) -> str:
+    return row["completion"][0]["content"][0]["text"]
+
+
+def test_lessons_compare_the_attempts_at_a_step_where_asked(made: Path, tmp_path: Path) -> None:
+    rows = lessons(made, tmp_path, "--compare", "20")
+    compared = [row for row in rows if '"best"' in reply(row)]
+    assert (len(rows), len(compared)) == (220, 20)
+    for row in compared:  # the start, and two attempts or more
+        assert len(row["images"]) >= 3
+        assert all((tmp_path / name).is_file() for name in row["images"])
+
+
+def test_fewer_right_attempts_where_a_stricter_critic_is_wanted(made: Path, tmp_path: Path) -> None:
+    def right(share: str) -> int:
+        rows = lessons(made, tmp_path / share, "--right-share", share)
+        return sum('"previous_step_success": true' in reply(row) for row in rows)
+
+    assert right("0.2") < right("0.5") < right("0.8")
+
+
+def test_a_share_is_no_percentage(made: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    words = ["tinyworld", "lessons", str(made), "--out", str(tmp_path), "--right-share", "40"]
+    assert main(words) == 1
+    assert "--right-share is 40.0" in capsys.readouterr().err

@@ -377,6 +377,7 @@ def test_export_joins_shards_into_one_file(tmp_path):
         ("sft critic --data {d} --model {d}/none --out {d}/o", "no model folder"),
         ("sft critic --data {d}/none --model {c} --out {d}/o", "Cannot read"),
         ("grpo --data {d} --model {c} --out {d}/o --generator tiny --judge checker --group 3", "multiple of group"),
+        ("grpo --data {d} --model {c} --out {d}/o --generator tiny --judge checker --workers 0", "workers is 0"),
         ("grpo --data {d} --model {c} --out {d}/o --generator tiny --judge checker --server a --server b", "--ray"),
         ("adapters merge {c} {d} --out {d}/m", "adapter_config.json"),
     ],
