@@ -15,6 +15,7 @@ from ..agents.base import Agent, Sampling
 from ..critic import judge
 from ..errors import AgentError
 from .records import CriticRecord, DataError, open_picture
+from .scoring import HOPELESS
 
 RESAMPLES = 2000
 KINDS = ("all", "drawn", "edited", "first", "later")
@@ -33,12 +34,14 @@ def agreement(
 ) -> dict[str, Any]:
     """Figures by kind of attempt; shares are in [0, 1], and None where there is nothing to share.
 
-    A reply that cannot be read is a wrong verdict. A picture that cannot be read is counted and left out.
+    A reply that cannot be read is a wrong verdict. An attempt whose picture cannot be read, or that the critic
+    refuses, is counted and left out.
 
     Raises:
-        AgentError: the critic cannot be used.
+        AgentError: the critic cannot be used: it refused `HOPELESS` attempts in a row, or all of them.
         DataError: no attempt is left.
     """
+    refused: list[AgentError] = []  # in a row, up to now; appending and clearing are atomic
 
     def one(record: CriticRecord) -> tuple[bool, bool] | str:
         """(whether the verdict is the label, whether it could be read), or why it was not asked for."""
@@ -47,7 +50,14 @@ def agreement(
             after = open_picture(folder, record.after)
         except DataError as error:
             return str(error)
-        judgment = judge(critic, before, after, record.prompt, record.used, sampling=Sampling(512))
+        if len(refused) >= HOPELESS:
+            raise refused[-1]  # the critic is not asked any more
+        try:
+            judgment = judge(critic, before, after, record.prompt, record.used, sampling=Sampling(512))
+        except AgentError as error:
+            refused.append(error)
+            return str(error)
+        refused.clear()
         return judgment.parsed and judgment.accepted == record.success, judgment.parsed
 
     kinds: dict[str, dict[str, Counts]] = {}
@@ -73,6 +83,8 @@ def agreement(
         except AgentError:
             pool.shutdown(wait=False, cancel_futures=True)
             raise
+    if not asked and refused:
+        raise refused[-1]
     if not asked:
         raise DataError(f"No attempt could be judged: {left_out or 'there is none'}.")
     return {

@@ -25,7 +25,7 @@ from interleave_thinker.data.export import (
 from interleave_thinker.data.records import CriticRecord, DataError, PlannerRecord, read_records
 from interleave_thinker.data.requests import tiny_requests
 from interleave_thinker.data.schemas import SCHEMAS
-from interleave_thinker.data.scoring import LabelOptions, ScoreLog, labelled, score_all
+from interleave_thinker.data.scoring import HOPELESS, LabelOptions, ScoreLog, labelled, score_all
 from interleave_thinker.data.trajectories import Team, make_all
 from interleave_thinker.errors import AgentError, GeneratorError
 from interleave_thinker.generators.choose import GeneratorChoice
@@ -313,6 +313,26 @@ class TestAgreement:
         assert found["left_out"] == {"a picture is missing": 1} and found["attempts"] == len(records) - 1
         with pytest.raises(DataError, match="No attempt"):
             agreement(Judge(self.ACCEPTS), [lost], folder)
+
+    def test_one_refusal_costs_one_attempt_and_a_critic_that_always_refuses_is_not_asked_for_ever(self, folder):
+        class Moody(Judge):
+            def __init__(self, refuses):
+                super().__init__(TestAgreement.ACCEPTS)
+                self.refuses = refuses
+
+            def complete(self, messages, sampling, on_text=None):
+                said = super().complete(messages, sampling, on_text)
+                if self.refuses(self.asked):
+                    raise AgentError("503 too many requests")
+                return said
+
+        records = self.records(folder)
+        found = agreement(Moody(lambda asked: asked == 2), records, folder)
+        assert found["left_out"] == {"503 too many requests": 1} and found["attempts"] == len(records) - 1
+        never = Moody(lambda asked: True)
+        with pytest.raises(AgentError, match="503"):
+            agreement(never, records * 3, folder)
+        assert never.asked == HOPELESS
 
     def test_the_command_asks_a_real_critic_and_writes_the_figures(self, folder, tmp_path, capsys):
         out = tmp_path / "agree.json"
