@@ -26,6 +26,8 @@ from .requests import RICHNESS, Request, draw_request
 from .scene import ATTRIBUTES, COLORS, POSITIONS, SHAPES, SIDE, SIZES, Jitter, Scene, random_scene, render
 
 UNCLEAR = "unclear"
+CROSSINGS = 20
+"""How often another picture is looked for that shows what is needed."""
 
 PROMPTS = {
     "planner_text": "plan {text_input}",
@@ -228,6 +230,11 @@ class AttemptPool:
             if not case.right and case.misses <= 1:
                 self.near.append(i)
         self.several = [g for g in self.groups.values() if len(g) > 1]
+        self.showing: dict[tuple[str, ...], list[Path]] = {}
+        for record in self.records:
+            if record["after"]:
+                shows = Scene(**record["after"]).values()
+                self.showing.setdefault(shows, []).append(record["folder"] / record["after_image"])
 
     def _scored(self, records: list[dict[str, Any]], folder: Path) -> Iterator[dict[str, Any]]:
         """Without those that start from a picture on which the wish cannot be carried out: nobody can judge them."""
@@ -285,6 +292,30 @@ class AttemptPool:
             prompt = voice.instruct(edit, case.before)
         used = prompt if rng.random() < 0.5 else plain_prompt(prompt, prompt, case.before)
         return replace(case, prompt=prompt, used=used)
+
+    def crossed_case(self, rng: random.Random) -> Case:
+        """A real attempt beside a picture that it was not made from: as if one thing, or another too, had changed.
+
+        Edits mostly leave alone what they should, so that a critic may take for granted what it cannot see well. Here
+        what was there tells nothing of what came.
+        """
+        record = self.records[rng.choice(self.right if rng.random() < 0.5 else self.wrong)]
+        after = Scene(**record["after"]) if record["after"] else None
+        right = rng.random() < self.right_share
+        for _ in range(CROSSINGS if after is not None and after.present else 0):
+            assert after is not None
+            back = random_edit(after, rng, removal=0.0)
+            edit, before = Edit(back.kind, getattr(after, back.kind)), back.apply(after)
+            if not right:
+                before = _one_off(before, rng)
+            shown = self.showing.get(before.values(), ())
+            if not shown or getattr(before, edit.kind) != back.value:
+                continue  # no such picture, or what else changed is what the edit is about
+            prompt = Voice(rng, RICHNESS).instruct(edit, before)
+            used = prompt if rng.random() < 0.5 else plain_prompt(prompt, prompt, before)
+            pictures = self._image(rng.choice(shown)), self._image(record["folder"] / record["after_image"])
+            return varied(Case(before, after, prompt, used, *pictures), rng)
+        return self.balanced_case(rng)
 
     def group(self, rng: random.Random) -> list[Case]:
         """Two to five attempts at one step, in any order."""
