@@ -28,6 +28,8 @@ from .scene import ATTRIBUTES, COLORS, POSITIONS, SHAPES, SIDE, SIZES, Jitter, S
 UNCLEAR = "unclear"
 CROSSINGS = 20
 """How often another picture is looked for that shows what is needed."""
+VARIATIONS = 5
+"""How often a picture is moved before it is shown as it is."""
 
 PROMPTS = {
     "planner_text": "plan {text_input}",
@@ -329,15 +331,23 @@ def _lines(path: Path) -> list[dict[str, Any]]:
 
 
 def varied(case: Case, rng: random.Random) -> Case:
-    """The same case a pixel aside and a shade lighter or darker, so that pictures are not learned by heart."""
-    x, y, light = rng.randint(-1, 1), rng.randint(-1, 1), rng.uniform(0.97, 1.03)
+    """The same case a pixel aside and a shade lighter or darker, so that pictures are not learned by heart.
 
-    def vary(image: Image.Image) -> Image.Image:
-        pixels = np.roll(np.pad(np.asarray(image), ((1, 1), (1, 1), (0, 0)), "edge"), (y, x), (0, 1))[1:-1, 1:-1]
-        return Image.fromarray(np.clip(pixels * light, 0, 255).astype(np.uint8), "RGB")
+    What came must still show what it showed: a small shape a pixel aside may be no drawing any more to the checker, and
+    a critic that learns otherwise learns to overlook what the generator gets wrong.
+    """
+    for _ in range(VARIATIONS):
+        x, y, light = rng.randint(-1, 1), rng.randint(-1, 1), rng.uniform(0.97, 1.03)
+        after = _moved(case.after_image, x, y, light)
+        if checker.read(after).scene == case.after:
+            before = _moved(case.before_image, x, y, light) if case.before_image is not None else None
+            return replace(case, before_image=before, after_image=after)
+    return case
 
-    before = vary(case.before_image) if case.before_image is not None else None
-    return replace(case, before_image=before, after_image=vary(case.after_image))
+
+def _moved(image: Image.Image, x: int, y: int, light: float) -> Image.Image:
+    pixels = np.roll(np.pad(np.asarray(image), ((1, 1), (1, 1), (0, 0)), "edge"), (y, x), (0, 1))[1:-1, 1:-1]
+    return Image.fromarray(np.clip(pixels * light, 0, 255).astype(np.uint8), "RGB")
 
 
 def _one_off(scene: Scene, rng: random.Random) -> Scene:

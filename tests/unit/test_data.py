@@ -370,7 +370,7 @@ class TestLessons:
             start = checker.read(before).scene if "before sheet" not in said else None
             if start is not None or "before sheet" in said:
                 as_seen.append(checker.step_succeeded(want, before if start else None, after) is verdict)
-        assert sum(as_seen) / len(as_seen) > 0.9, "a picture that was moved by a pixel may be hard to read"
+        assert sum(as_seen) / len(as_seen) > 0.9, "what was there may be hard to read, moved by a pixel"
         assert 0.3 < sum(verdicts) / len(verdicts) < 0.7
 
     def test_sft_accepts_them(self, rows, folder, capsys):

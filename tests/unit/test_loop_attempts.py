@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import json
-from itertools import pairwise
+import random
+from itertools import pairwise, product
 from pathlib import Path
 
 import pytest
 
 from interleave_thinker.cli import main
-from interleave_thinker.tinyworld import loop_attempts
+from interleave_thinker.tinyworld import checker, loop_attempts
+from interleave_thinker.tinyworld.attempts import attempt_record
 from interleave_thinker.tinyworld.convert import WEIGHTS
+from interleave_thinker.tinyworld.language import Voice
 from interleave_thinker.tinyworld.lessons import AttemptPool
 from interleave_thinker.tinyworld.pipeline import TinyKontextPipeline
+from interleave_thinker.tinyworld.scene import POSITIONS, SHAPES, SIZES, Scene, render
 
 
 @pytest.fixture(scope="module")
@@ -59,6 +63,33 @@ def test_a_step_starts_from_the_last_attempt_of_the_one_before(made: Path) -> No
 def test_each_attempt_becomes_a_lesson(made: Path) -> None:
     pool = AttemptPool([made])
     assert len(pool.records) == len(records(made)) == len(pool.right) + len(pool.wrong)
+
+
+@pytest.fixture
+def every_place(tmp_path: Path) -> AttemptPool:
+    """Attempts at every shape, size and place of a red thing on white, each drawn as it was wanted."""
+    records = []
+    for number, (shape, size, position) in enumerate(product(SHAPES, SIZES, POSITIONS)):
+        scene = Scene(shape, "red", size, position, "white")
+        render(scene).save(tmp_path / f"{number}.png")
+        prompt = Voice(random.Random(number)).describe(scene)
+        records.append(attempt_record(f"{number}-0", prompt, prompt, None, scene, "", f"{number}.png"))
+    (tmp_path / "attempts.jsonl").write_text("".join(json.dumps(r) + "\n" for r in records), encoding="utf-8")
+    return AttemptPool([tmp_path], right_share=0.5)
+
+
+def test_beside_another_picture_what_was_there_tells_nothing_of_what_came(every_place: AttemptPool) -> None:
+    """Half are right; the others miss by one thing that the edit is not about, so that looking at both is needed."""
+    every_place.wrong = every_place.right  # there are none: all were drawn as wanted
+    rng = random.Random(1)
+    cases = [every_place.crossed_case(rng) for _ in range(200)]
+    crossed = [case for case in cases if case.before is not None]
+    assert len(crossed) > 100
+    for case in crossed:
+        assert case.before_image is not None
+        assert checker.read(case.after_image).scene == case.after, "the label is true of the picture that is shown"
+        assert case.misses == (0 if case.right else 1)
+    assert 0.3 < sum(case.right for case in crossed) / len(crossed) < 0.7
 
 
 def lessons(made: Path, out: Path, *options: str) -> list[dict]:
