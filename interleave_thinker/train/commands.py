@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import math
+import os
 from pathlib import Path
 from typing import Any, get_args
 
@@ -130,7 +131,7 @@ def _sft(options: argparse.Namespace) -> None:
     _keep(options, f"sft-{options.role}")
     from .sft import fine_tune
 
-    print(f"Wrote {fine_tune(chosen)}")
+    _wrote(fine_tune(chosen))
 
 
 def _grpo(options: argparse.Namespace) -> None:
@@ -172,7 +173,12 @@ def _grpo(options: argparse.Namespace) -> None:
     from ..scores import scorer_from
     from .grpo import train_critic
 
-    print(f"Wrote {train_critic(chosen, lambda: scorer_from(options.judge, endpoints=options.endpoints))}")
+    _wrote(train_critic(chosen, lambda: scorer_from(options.judge, endpoints=options.endpoints)))
+
+
+def _wrote(folder: Path) -> None:
+    if os.environ.get("RANK", "0") == "0":  # one line for all processes of a training
+        print(f"Wrote {folder}")
 
 
 def _add_adapters(commands: Any) -> None:
