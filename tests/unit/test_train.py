@@ -247,6 +247,7 @@ def test_two_processes_learn_what_one_does(data, tmp_path):
     launch = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node=2", "--master_port=0", "--standalone"]
     done = subprocess.run([*launch, str(script), *two], env=environment(), capture_output=True, text=True, timeout=400)
     assert done.returncode == 0, done.stderr[-2000:]
+    assert done.stdout.count("Wrote ") == 1, "one line for both"
     assert logged(tmp_path / "two", "num_tokens") == logged(tmp_path / "one", "num_tokens"), "other rows"
     assert losses(tmp_path / "two") == pytest.approx(losses(tmp_path / "one"), rel=3e-2)
 
