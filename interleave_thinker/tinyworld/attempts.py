@@ -110,7 +110,7 @@ def _attempt_all(
 def attempt_record(
     group: str, prompt: str, used: str, before: Scene | None, after: Scene | None, before_image: str, after_image: str
 ) -> dict[str, Any]:
-    """A line of attempts.jsonl, as `lessons.AttemptPool` reads it; `group` names the step."""
+    """A line of attempts.jsonl, as `attempt_pool.AttemptPool` reads it; `group` names the step."""
     return {
         "group": group,
         "prompt": prompt,

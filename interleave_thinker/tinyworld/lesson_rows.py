@@ -20,7 +20,8 @@ from PIL import Image
 
 from ..errors import ConfigError
 from ..store import write_atomically
-from .lessons import AttemptPool, Lesson, compare_lesson, critic_lesson
+from .attempt_pool import AttemptPool
+from .lessons import Lesson, compare_lesson, critic_lesson
 
 PICTURES = "lessons"
 

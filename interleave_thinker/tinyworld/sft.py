@@ -27,9 +27,9 @@ from transformers import (
 from transformers.trainer_utils import get_last_checkpoint
 
 from .agents import build_processor, new_model, save_agent, train_tokenizer
+from .attempt_pool import AttemptPool
 from .lessons import (
     PROMPTS,
-    AttemptPool,
     Lesson,
     base_lesson,
     compare_lesson,

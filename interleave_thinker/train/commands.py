@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import math
-import os
 from pathlib import Path
 from typing import Any, get_args
 
@@ -177,7 +176,9 @@ def _grpo(options: argparse.Namespace) -> None:
 
 
 def _wrote(folder: Path) -> None:
-    if os.environ.get("RANK", "0") == "0":  # one line for all processes of a training
+    from accelerate import PartialState
+
+    if PartialState().is_main_process:  # one line for all processes of a training
         print(f"Wrote {folder}")
 
 

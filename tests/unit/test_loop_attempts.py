@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import random
+from dataclasses import replace
 from itertools import pairwise, product
 from pathlib import Path
 
@@ -11,10 +12,11 @@ import pytest
 
 from interleave_thinker.cli import main
 from interleave_thinker.tinyworld import checker, loop_attempts
+from interleave_thinker.tinyworld.attempt_pool import AttemptPool, repainted
 from interleave_thinker.tinyworld.attempts import attempt_record
 from interleave_thinker.tinyworld.convert import WEIGHTS
 from interleave_thinker.tinyworld.language import Voice
-from interleave_thinker.tinyworld.lessons import AttemptPool
+from interleave_thinker.tinyworld.lessons import Case
 from interleave_thinker.tinyworld.pipeline import TinyKontextPipeline
 from interleave_thinker.tinyworld.scene import POSITIONS, SHAPES, SIZES, Scene, render
 
@@ -90,6 +92,24 @@ def test_beside_another_picture_what_was_there_tells_nothing_of_what_came(every_
         assert checker.read(case.after_image).scene == case.after, "the label is true of the picture that is shown"
         assert case.misses == (0 if case.right else 1)
     assert 0.3 < sum(case.right for case in crossed) / len(crossed) < 0.7
+
+
+def test_in_other_colours_and_in_a_mirror_a_drawing_shows_what_its_label_says(every_place: AttemptPool) -> None:
+    """Of every drawing, also of an empty ground; what does not change with it, size and shape, stays."""
+    rng = random.Random(2)
+    painted = 0
+    for index in range(len(every_place.records)):
+        case = every_place.case(index)
+        new = repainted(replace(case, before=case.after, before_image=case.after_image), rng)
+        assert new.after is not None and case.after is not None
+        assert (new.after.shape, new.after.size) == (case.after.shape, case.after.size)
+        assert checker.read(new.after_image).scene == new.after == new.before, "both in the same colours"
+        painted += new.after != case.after
+    assert painted > len(every_place.records) * 0.9
+    empty = Scene("circle", "red", "medium", "center", "blue", present=False)
+    gone = repainted(Case(None, empty, "", "", None, render(empty)), rng)
+    assert gone.after is not None and not gone.after.present
+    assert checker.read(gone.after_image).scene == gone.after
 
 
 def lessons(made: Path, out: Path, *options: str) -> list[dict]:
