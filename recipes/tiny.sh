@@ -7,7 +7,7 @@
 #   START=FOLDER bash recipes/tiny.sh OUT        from a model of your own
 set -euo pipefail
 OUT=${1:?folder for everything}
-REQUESTS=${REQUESTS:-2400} LESSONS=${LESSONS:-30000} MORE=${MORE:-6000} LOOP=${LOOP:-3000} WORKERS=${WORKERS:-2}
+REQUESTS=${REQUESTS:-2400} LESSONS=${LESSONS:-26000} MORE=${MORE:-6000} LOOP=${LOOP:-3000} WORKERS=${WORKERS:-2}
 PLANNER_STEPS=${PLANNER_STEPS:-600} CRITIC_STEPS=${CRITIC_STEPS:-2200} SECOND_STEPS=${SECOND_STEPS:-1100}
 GRPO_STEPS=${GRPO_STEPS:-60}
 EVAL_REQUESTS=${EVAL_REQUESTS:-200}
@@ -39,12 +39,14 @@ $I data from-runs "$OUT/made/runs" --store "$OUT/made/store" --out "$OUT/data" -
 $I data score "$OUT/data" --judge checker --label-by score --min-semantics 10 --min-quality 5 --resume
 $I data filter "$OUT/data" --rl-share 0.1 --resume
 $I data planner "$OUT/data" --cuts 0 --resume
-$I data export "$OUT/data" --format trl --format rl --prompts "$WEIGHTS/critic/prompts" --on-accept empty
+$I data export "$OUT/data" --format trl --format rl --format compare --prompts "$WEIGHTS/critic/prompts" --on-accept empty
 
-# What the critic learns from: the filtered records, comparisons, and the same attempts under other words and beside
-# other pictures, so that it learns to look and not to read. The pictures are moved by a pixel, or a shade lighter.
-$I tinyworld lessons "$OUT/data" --out "$OUT/data" --count "$LESSONS" --compare $((LESSONS / 10))
-cat "$OUT/data/critic_sft.jsonl" "$OUT/data/lesson_sft.jsonl" > "$OUT/data/critic_all.jsonl"
+# What the critic learns from: the filtered records, comparisons, and the same attempts under other words, so that it
+# learns to look and not to read. The pictures of these are moved by a pixel, or a shade lighter.
+$I tinyworld lessons "$OUT/data" --out "$OUT/data" --count "$LESSONS"
+head -n 3000 "$OUT/data/compare_sft.jsonl" | cat "$OUT/data/critic_sft.jsonl" "$OUT/data/lesson_sft.jsonl" - \
+  > "$OUT/data/critic_all.jsonl"
+
 took "data"
 
 # 4. SFT of both agents, beside each other. The core that the planner leaves first makes more attempts, at random stories.
@@ -77,11 +79,12 @@ $I grpo --model "$OUT/sft-critic-2/model" --data "$OUT/data" --out "$OUT/grpo-cr
   --steps "$GRPO_STEPS" --save-every 20 --resume
 took "GRPO"
 
-# 7. The pair beside the generator, as `tinyworld eval` and Load Agent take them.
+# 7. The mean of the three, which is right as often as the best of them, and beside it the planner and the generator, as
+# `tinyworld eval` and Load Agent take them.
 mkdir -p "$OUT/agents"
 rm -rf "$OUT/agents/planner" "$OUT/agents/critic" "$OUT/agents/generator"
+$I tinyworld average "$OUT/sft-critic/model" "$OUT/sft-critic-2/model" "$OUT/grpo-critic/model" --out "$OUT/agents/critic"
 cp -r "$OUT/sft-planner/model" "$OUT/agents/planner"
-cp -r "$OUT/grpo-critic/model" "$OUT/agents/critic"
 cp -r "$WEIGHTS/generator" "$OUT/agents/generator"
 $I tinyworld eval --requests "$EVAL_REQUESTS" --seed 2026 --t-max 1,3,5 --weights "$OUT/agents" --json "$OUT/eval.json"
 took "evaluation"

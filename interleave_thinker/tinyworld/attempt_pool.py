@@ -7,27 +7,23 @@ from __future__ import annotations
 
 import json
 import random
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 from PIL import Image
 
 from . import checker
 from .language import Edit, Voice, picture_after, random_edit
 from .lessons import Case, one_off, plain_prompt
 from .requests import RICHNESS
-from .scene import ATTRIBUTES, COLORS, Scene
+from .scene import ATTRIBUTES, Scene
 
-CROSSINGS = 20
-"""How often another picture is looked for that shows what is needed."""
 VARIATIONS = 5
 """How often a picture is moved before it is shown as it is."""
-MIRRORED = {"left": "right", "right": "left"}
 
 
 class AttemptPool:
@@ -60,11 +56,6 @@ class AttemptPool:
             if not case.right and case.misses <= 1:
                 self.near.append(i)
         self.several = [g for g in self.groups.values() if len(g) > 1]
-        self.showing: dict[tuple[str, ...], list[Path]] = {}
-        for record in self.records:
-            if record["after"]:
-                shows = Scene(**record["after"]).values()
-                self.showing.setdefault(shows, []).append(record["folder"] / record["after_image"])
 
     def _scored(self, records: list[dict[str, Any]], folder: Path) -> Iterator[dict[str, Any]]:
         """Without those that start from a picture on which the wish cannot be carried out: nobody can judge them."""
@@ -101,13 +92,13 @@ class AttemptPool:
         return varied(self.case(rng.choice(self.right if rng.random() < self.right_share else wrong)), rng)
 
     def restated_case(self, rng: random.Random) -> Case:
-        """A real attempt under other words, in other colours: what was wanted is invented to fit, or to miss by little.
+        """A real attempt under other words: what was wanted is invented to fit it, or to miss by little.
 
         Without these the text alone tells much of what the picture shows (plain prompts mostly succeed), and
         a critic learns to read instead of to look.
         """
         drawn = rng.random() < 0.5
-        case = repainted(varied(self.case(rng.choice(self.drawn if drawn else self.edited)), rng), rng)
+        case = varied(self.case(rng.choice(self.drawn if drawn else self.edited)), rng)
         if case.after is None:
             return case
         voice = Voice(rng, RICHNESS)
@@ -122,32 +113,6 @@ class AttemptPool:
             prompt = voice.instruct(edit, case.before)
         used = prompt if rng.random() < 0.5 else plain_prompt(prompt, prompt, case.before)
         return replace(case, prompt=prompt, used=used)
-
-    def crossed_case(self, rng: random.Random) -> Case:
-        """A real attempt beside a picture that it was not made from: as if one thing, or another too, had changed.
-
-        Edits mostly leave alone what they should, so that a critic may take for granted what it cannot see well. Here
-        what was there tells nothing of what came.
-        """
-        record = self.records[rng.choice(self.right if rng.random() < 0.5 else self.wrong)]
-        after = Scene(**record["after"]) if record["after"] else None
-        right = rng.random() < self.right_share
-        for _ in range(CROSSINGS if after is not None and after.present else 0):
-            assert after is not None
-            back = random_edit(after, rng, removal=0.0)
-            edit, before = Edit(back.kind, getattr(after, back.kind)), back.apply(after)
-            if not right:
-                before = one_off(before, rng)
-            shown = self.showing.get(before.values(), ())
-            if not shown or getattr(before, edit.kind) != back.value:
-                continue  # no such picture, or what else changed is what the edit is about
-            pictures = self._image(rng.choice(shown)), self._image(record["folder"] / record["after_image"])
-            case = repainted(varied(Case(before, after, "", "", *pictures), rng), rng)
-            assert case.before is not None
-            prompt = Voice(rng, RICHNESS).instruct(Edit(edit.kind, getattr(case.after, edit.kind)), case.before)
-            used = prompt if rng.random() < 0.5 else plain_prompt(prompt, prompt, case.before)
-            return replace(case, prompt=prompt, used=used)
-        return self.balanced_case(rng)
 
     def group(self, rng: random.Random) -> list[Case]:
         """Two to five attempts at one step, in any order."""
@@ -178,45 +143,3 @@ def varied(case: Case, rng: random.Random) -> Case:
 def _moved(image: Image.Image, x: int, y: int, light: float) -> Image.Image:
     pixels = np.roll(np.pad(np.asarray(image), ((1, 1), (1, 1), (0, 0)), "edge"), (y, x), (0, 1))[1:-1, 1:-1]
     return Image.fromarray(np.clip(pixels * light, 0, 255).astype(np.uint8), "RGB")
-
-
-def repainted(case: Case, rng: random.Random) -> Case:
-    """The same drawings in other colours, half of the time in a mirror: what is seen is the drawing, not the picture.
-
-    For cases whose words come after it. Pictures that cannot be read, then or afterwards, stay as they are.
-    """
-    names = list(COLORS)
-    paints = dict(zip(names, rng.sample(names, len(names)), strict=True))
-    mirror = rng.random() < 0.5
-    if case.after is None or (case.before is None) != (case.before_image is None):
-        return case
-    after, after_image = _repaint(case.after, case.after_image, paints, mirror)
-    if checker.read(after_image).scene != after:
-        return case
-    if case.before is None or case.before_image is None:
-        return replace(case, after=after, after_image=after_image)
-    before, before_image = _repaint(case.before, case.before_image, paints, mirror)
-    return replace(case, before=before, before_image=before_image, after=after, after_image=after_image)
-
-
-def _repaint(scene: Scene, image: Image.Image, paints: Mapping[str, str], mirror: bool) -> tuple[Scene, Image.Image]:
-    """Each pixel keeps how much of the shape covers it, and what it has of neither colour."""
-    pixels = np.asarray(image, dtype=np.float32) / 255.0
-    ground, new_ground = _rgb(scene.background), _rgb(paints[scene.background])
-    shows = replace(scene, background=paints[scene.background])
-    painted = pixels + new_ground - ground
-    if scene.present:
-        shape, new_shape = _rgb(scene.color), _rgb(paints[scene.color])
-        across = shape - ground
-        cover = ((pixels - ground) @ across / (across @ across)).clip(0, 1)[..., None]
-        painted += cover * (new_shape - new_ground - across)
-        shows = replace(shows, color=paints[scene.color])
-        if mirror:
-            shows = replace(shows, position=MIRRORED.get(scene.position, scene.position))
-    if mirror:
-        painted = painted[:, ::-1]
-    return shows, Image.fromarray(np.rint(painted.clip(0, 1) * 255.0).astype(np.uint8), "RGB")
-
-
-def _rgb(name: str) -> NDArray[np.float32]:
-    return np.array(COLORS[name], dtype=np.float32)

@@ -2,10 +2,8 @@
 
     interleave-thinker tinyworld lessons DATA --out DATA --count 26000
 
-A third are attempts as they were made, as many wrong as right; a third are attempts under other words
-(`restated_case`), a third beside other pictures than those that they were made from (`crossed_case`). The records of a
-data set alone teach a tiny critic to read instead of to look: a plain prompt mostly succeeds, and an edit mostly leaves
-alone what it should.
+Half are attempts as they were made, as many wrong as right; half are attempts under other words (`restated_case`).
+The records of a data set alone teach a tiny critic to read instead of to look: a plain prompt mostly succeeds.
 """
 
 from __future__ import annotations
@@ -60,10 +58,9 @@ def write_lessons(
         raise ConfigError("No step was tried more than once, so there is nothing to compare.")
     (out / PICTURES).mkdir(parents=True, exist_ok=True)
     rng = random.Random(f"lessons-{seed}")
-    kinds = (pool.restated_case, pool.balanced_case, pool.crossed_case)
     rows = []
     for number in range(count):
-        case = kinds[number % len(kinds)](rng)
+        case = pool.balanced_case(rng) if number % 2 else pool.restated_case(rng)
         rows.append(json.dumps(_row(critic_lesson(case, dict(prompts)), out, number)))
     for number in range(count, count + comparisons):
         rows.append(json.dumps(_row(compare_lesson(pool.group(rng), dict(prompts)), out, number)))

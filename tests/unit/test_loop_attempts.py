@@ -4,21 +4,16 @@ from __future__ import annotations
 
 import json
 import random
-from dataclasses import replace
-from itertools import pairwise, product
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
 
 from interleave_thinker.cli import main
 from interleave_thinker.tinyworld import checker, loop_attempts
-from interleave_thinker.tinyworld.attempt_pool import AttemptPool, repainted
-from interleave_thinker.tinyworld.attempts import attempt_record
+from interleave_thinker.tinyworld.attempt_pool import AttemptPool, varied
 from interleave_thinker.tinyworld.convert import WEIGHTS
-from interleave_thinker.tinyworld.language import Voice
-from interleave_thinker.tinyworld.lessons import Case
 from interleave_thinker.tinyworld.pipeline import TinyKontextPipeline
-from interleave_thinker.tinyworld.scene import POSITIONS, SHAPES, SIZES, Scene, render
 
 
 @pytest.fixture(scope="module")
@@ -67,49 +62,16 @@ def test_each_attempt_becomes_a_lesson(made: Path) -> None:
     assert len(pool.records) == len(records(made)) == len(pool.right) + len(pool.wrong)
 
 
-@pytest.fixture
-def every_place(tmp_path: Path) -> AttemptPool:
-    """Attempts at every shape, size and place of a red thing on white, each drawn as it was wanted."""
-    records = []
-    for number, (shape, size, position) in enumerate(product(SHAPES, SIZES, POSITIONS)):
-        scene = Scene(shape, "red", size, position, "white")
-        render(scene).save(tmp_path / f"{number}.png")
-        prompt = Voice(random.Random(number)).describe(scene)
-        records.append(attempt_record(f"{number}-0", prompt, prompt, None, scene, "", f"{number}.png"))
-    (tmp_path / "attempts.jsonl").write_text("".join(json.dumps(r) + "\n" for r in records), encoding="utf-8")
-    return AttemptPool([tmp_path], right_share=0.5)
-
-
-def test_beside_another_picture_what_was_there_tells_nothing_of_what_came(every_place: AttemptPool) -> None:
-    """Half are right; the others miss by one thing that the edit is not about, so that looking at both is needed."""
-    every_place.wrong = every_place.right  # there are none: all were drawn as wanted
-    rng = random.Random(1)
-    cases = [every_place.crossed_case(rng) for _ in range(200)]
-    crossed = [case for case in cases if case.before is not None]
-    assert len(crossed) > 100
-    for case in crossed:
-        assert case.before_image is not None
-        assert checker.read(case.after_image).scene == case.after, "the label is true of the picture that is shown"
-        assert case.misses == (0 if case.right else 1)
-    assert 0.3 < sum(case.right for case in crossed) / len(crossed) < 0.7
-
-
-def test_in_other_colours_and_in_a_mirror_a_drawing_shows_what_its_label_says(every_place: AttemptPool) -> None:
-    """Of every drawing, also of an empty ground; what does not change with it, size and shape, stays."""
-    rng = random.Random(2)
-    painted = 0
-    for index in range(len(every_place.records)):
-        case = every_place.case(index)
-        new = repainted(replace(case, before=case.after, before_image=case.after_image), rng)
-        assert new.after is not None and case.after is not None
-        assert (new.after.shape, new.after.size) == (case.after.shape, case.after.size)
-        assert checker.read(new.after_image).scene == new.after == new.before, "both in the same colours"
-        painted += new.after != case.after
-    assert painted > len(every_place.records) * 0.9
-    empty = Scene("circle", "red", "medium", "center", "blue", present=False)
-    gone = repainted(Case(None, empty, "", "", None, render(empty)), rng)
-    assert gone.after is not None and not gone.after.present
-    assert checker.read(gone.after_image).scene == gone.after
+def test_a_picture_that_is_moved_still_shows_what_its_label_says(made: Path) -> None:
+    """A small shape a pixel aside may be no drawing to the checker: taught as right, it would teach to overlook that."""
+    pool, rng = AttemptPool([made]), random.Random(3)
+    moved = 0
+    for index in range(len(pool.records)):
+        case = pool.case(index)
+        new = varied(case, rng)
+        assert checker.read(new.after_image).scene == case.after == new.after
+        moved += new is not case
+    assert moved > len(pool.records) * 0.8
 
 
 def lessons(made: Path, out: Path, *options: str) -> list[dict]:
