@@ -79,8 +79,8 @@ $I grpo --model "$OUT/sft-critic-2/model" --data "$OUT/data" --out "$OUT/grpo-cr
   --steps "$GRPO_STEPS" --save-every 20 --resume
 took "GRPO"
 
-# 7. The mean of the three, which is right as often as the best of them, and beside it the planner and the generator, as
-# `tinyworld eval` and Load Agent take them.
+# 7. The mean of the three critics, in which the mistakes of each weigh less, and beside it the planner and the generator,
+# as `tinyworld eval` and Load Agent take them.
 mkdir -p "$OUT/agents"
 rm -rf "$OUT/agents/planner" "$OUT/agents/critic" "$OUT/agents/generator"
 $I tinyworld average "$OUT/sft-critic/model" "$OUT/sft-critic-2/model" "$OUT/grpo-critic/model" --out "$OUT/agents/critic"
