@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 import uuid
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -17,6 +18,9 @@ from typing import Any
 from .errors import InterleaveError
 
 EVENT = "interleave_thinker"
+PLACED = re.compile(r"\.s(\d+)[ajc](\d+)\.")
+"""In the id of a node that a loop placed: step and attempt (`nodes/live.py`). ComfyUI says which node starts before
+it runs; the pack's events of an attempt come when it is written, which may be later."""
 HISTORY_TRIES = 200
 """Looks at the history, 0.05 s apart."""
 
@@ -36,6 +40,11 @@ class _Place:
     node: str = ""
     step: int = 0
     attempt: int = 0
+
+    def starts(self, node_id: str, display_id: str) -> None:
+        found = PLACED.search(node_id)
+        self.node = display_id
+        self.step, self.attempt = (int(found[1]), int(found[2])) if found else (0, 0)
 
     def label(self, prompt: Mapping[str, Any], fallback: str) -> str:
         node_id = self.node or fallback
@@ -159,11 +168,9 @@ class ComfyClient:
             if data.get("prompt_id") not in (None, prompt_id):
                 continue
             if kind == "executing" and data.get("node"):
-                place.node = str(data.get("display_node") or data["node"])
+                place.starts(str(data["node"]), str(data.get("display_node") or data["node"]))
                 on_event("executing", {"node": place.node})
             elif kind == EVENT:
-                place.step = data.get("step", place.step)
-                place.attempt = data.get("attempt", place.attempt)
                 on_event(data.get("event", ""), data)
             elif kind == "execution_error":
                 text = str(data.get("exception_message", "")).strip()

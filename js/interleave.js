@@ -13,7 +13,7 @@ function titleOf(id) {
 app.registerExtension({
   name: "InterleaveThinker.place",
   setup() {
-    for (const kind of ["execution_start", "executing", "interleave_thinker"]) {
+    for (const kind of ["execution_start", "executing", "progress_state"]) {
       api.addEventListener(kind, (event) => {
         place = after(place, kind, event.detail);
       });

@@ -12,11 +12,11 @@ from ..interleave_thinker.critic import compare
 from ..interleave_thinker.trajectory import Judgment
 from .agents import AgentValue
 from .body import OPEN_OUTPUTS
+from .caches import find_caches
 from .events import show_text, watcher
 from .images import to_pictures, to_tensor
 from .live import go_on, live_loop, stopwatch
 from .loop_open import outputs
-from .memory import find_caches
 from .types import AGENT, DOCUMENT, JUDGMENT, internal_schema
 
 

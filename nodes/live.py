@@ -20,7 +20,7 @@ from comfy_execution.graph_utils import GraphBuilder, is_link
 
 from ..interleave_thinker.session import Session
 from .body import Body, links_of
-from .memory import forget
+from .caches import forget, shorten
 from .types import PREFIX
 
 KEPT = 8
@@ -40,7 +40,7 @@ class LiveLoop:
     begun: float = 0.0
     placed: list[str] = field(default_factory=list)
     over: list[str] = field(default_factory=list)
-    """The last node of what was placed before that: ComfyUI still made a cache of it after it had returned."""
+    """The last node of what was placed before that, which placed it: ComfyUI made a cache for it after that."""
     caches: list[Any] = field(default_factory=list)
 
     def step_label(self) -> str:
@@ -84,6 +84,7 @@ def go_on(live: LiveLoop) -> io.NodeOutput:
         last = place.judgment_only(session.pending.image_key)
     graph = place.builder.finalize()
     live.placed = list(graph)
+    shorten(live.caches, live.over[0] if live.over else live.body.close_id, graph)
     return io.NodeOutput(last.out(0), expand=graph)
 
 
@@ -94,6 +95,7 @@ class _Placer:
         self.live, self.state = live, live.session.state
         close = live.body.close_id.replace(":", "_")
         kind = "c" if self.state.status == "compare" else "j" if live.session.pending else "a"
+        # Whoever reports an error reads step and attempt from this: comfy_client.py, place.mjs.
         self.builder = GraphBuilder(prefix=f"{close}.s{self.state.step}{kind}{self.state.attempt}.")
         self.copies: dict[str, Any] = {}
         self.feed: Any = None

@@ -19,11 +19,11 @@ from ..interleave_thinker.session import Session, Signature
 from ..interleave_thinker.store import hash_of
 from .agents import AgentValue
 from .body import Body, find_body, needs_reference, sign
+from .caches import find_caches
 from .events import editors_graph, send, workflow_id
 from .folders import attempt_store, runs_root
 from .live import LiveLoop, go_on, remember
 from .loop_open import LoopContext
-from .memory import find_caches
 from .types import AGENT, DOCUMENT, JUDGMENT, LOOP, schema
 
 

@@ -2,28 +2,12 @@
 
 from __future__ import annotations
 
-import json
-import os
-import subprocess
-import sys
-from pathlib import Path
-
 import pytest
-from comfy_server import COMFYUI, REPO
+from comfy_server import REPO
 from comfy_test_graphs import node, ours
+from inside import run_inside
 
 from interleave_thinker.comfy_client import WorkflowError
-
-
-def run_inside(script: str, *arguments: str) -> dict:
-    """A script in ComfyUI's folder; its RESULT line."""
-    command = [sys.executable, str(Path(__file__).with_name(script)), str(REPO), *arguments]
-    done = subprocess.run(
-        command, cwd=COMFYUI, capture_output=True, text=True, timeout=300, env={**os.environ, "OMP_NUM_THREADS": "1"}
-    )
-    lines = [line for line in done.stdout.splitlines() if line.startswith("RESULT ")]
-    assert lines, done.stdout[-2000:] + done.stderr[-4000:]
-    return json.loads(lines[-1][7:])
 
 
 @pytest.fixture(scope="module")

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import json
-import os
 import subprocess
 import sys
-from pathlib import Path
 
-from comfy_server import COMFYUI, REPO
+from comfy_server import REPO
+from inside import run_inside
 
 USER_NODES = {
     "AgentFromCLIP",
@@ -28,20 +26,8 @@ USER_NODES = {
 
 def test_importing_the_pack_is_quick_and_pulls_in_nothing_heavy():
     """The libraries of the agents and trainers come in when a node needs them; 0.3 s is the promise."""
-    command = [sys.executable, str(Path(__file__).with_name("start_cost.py")), str(REPO)]
-    found = []
-    for _ in range(2):  # the first import may compile; the promise is about a start, not about an install
-        done = subprocess.run(
-            command,
-            cwd=COMFYUI,
-            capture_output=True,
-            text=True,
-            timeout=300,
-            env={**os.environ, "OMP_NUM_THREADS": "1"},
-        )
-        lines = [line for line in done.stdout.splitlines() if line.startswith("RESULT ")]
-        assert lines, done.stderr[-3000:]
-        found.append(json.loads(lines[-1][7:]))
+    # Twice: the first import may compile, and the promise is about a start, not about an install.
+    found = [run_inside("start_cost.py") for _ in range(2)]
     assert found[-1]["heavy"] == []
     print(f"import of the pack: {min(f['seconds'] for f in found):.3f} s")
 

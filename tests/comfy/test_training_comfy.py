@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 from comfy_server import COMFYUI, Comfy
+from inside import run_inside
 from PIL import Image
-from test_agents import run_inside
 from test_bench_comfy import plain
 
 from interleave_thinker.cli import main
