@@ -1,9 +1,10 @@
 """What the loop itself costs: time, websocket traffic and memory per attempt.
 
-    python benchmarks/loop_cost.py [--attempts 100] [--size 512] [--json F]
+    python benchmarks/loop_cost.py [--attempts 100] [--size 512] [--nodes 10] [--cache=MODE]
+        [--json F]
 
 Starts a real ComfyUI on the CPU and runs one plan of `attempts` steps (T_max 1 judged attempts each,
-so every attempt is one copy of the body). The body is ten stock nodes, a switch and nine on pictures.
+so every attempt is one copy of the body). The body is `nodes` stock nodes, a switch and the rest on pictures.
 Overhead is the time from one attempt to the next less the time in which body nodes run, both from the
 server's messages of the same run: what is left is all that the loop adds, storing the picture, the judgment
 and ComfyUI's own work for the loop's nodes included. The gap after every 20th attempt holds a garbage collection, for
@@ -34,14 +35,14 @@ SETTLED = 20
 """Attempts after which memory must stay level."""
 
 
-def body(first: list[Any], loop: str) -> tuple[Graph, list[Any]]:
-    """Ten stock nodes: reference or first picture, noise, flips, inversions; returns them and the last output."""
+def body(first: list[Any], loop: str, count: int) -> tuple[Graph, list[Any]]:
+    """Stock nodes: reference or first picture, noise, flips, inversions; returns them and the last output."""
     graph: Graph = {
         "b0": node("ComfySwitchNode", switch=[loop, 3], on_false=first, on_true=[loop, 2]),
         "b1": node("ImageAddNoise", image=["b0", 0], seed=[loop, 5], strength=0.1),
     }
     last: list[Any] = ["b1", 0]
-    for i in range(2, 10):
+    for i in range(2, count):
         kind = ("ImageFlip", "ImageInvert")[i % 2]
         extra = {"flip_method": "x-axis: vertically"} if kind == "ImageFlip" else {}
         graph[f"b{i}"] = node(kind, image=last, **extra)
@@ -49,8 +50,8 @@ def body(first: list[Any], loop: str) -> tuple[Graph, list[Any]]:
     return graph, last
 
 
-def looped(attempts: int, size: int) -> Graph:
-    inner, last = body(["10", 0], "2")
+def looped(attempts: int, size: int, count: int) -> Graph:
+    inner, last = body(["10", 0], "2", count)
     return {
         "1": ours("PlanFromText", text=plan_text(attempts), max_steps=100, title=""),
         "2": ours("LoopOpen", plan=["1", 0], seed=11),
@@ -103,7 +104,7 @@ class Meter:
                 self.live.append(self.server.get("/memory_probe"))
 
 
-def measure(attempts: int, size: int, arguments: tuple[str, ...]) -> dict[str, Any]:
+def measure(attempts: int, size: int, count: int, arguments: tuple[str, ...]) -> dict[str, Any]:
     with tempfile.TemporaryDirectory() as folder:
         server = Comfy(Path(folder), arguments)
         (server.base / "custom_nodes").mkdir(parents=True)
@@ -111,7 +112,7 @@ def measure(attempts: int, size: int, arguments: tuple[str, ...]) -> dict[str, A
         server.start()
         try:
             meter = Meter(server)
-            ran: Ran = server.run(looped(attempts, size), meter)
+            ran: Ran = server.run(looped(attempts, size, count), meter)
         finally:
             server.stop()
     overheads = [b - a - body for a, b, body in zip(meter.times, meter.times[1:], meter.bodies[1:], strict=False)]
@@ -121,6 +122,7 @@ def measure(attempts: int, size: int, arguments: tuple[str, ...]) -> dict[str, A
         "arguments": list(arguments),
         "attempts": len(meter.times),
         "size": size,
+        "nodes": count,
         "attempt_ms": round(statistics.median(gaps) * 1000, 2),
         "attempt_ms_last_ten": round(statistics.median(gaps[-10:]) * 1000, 2),
         "body_ms": round(statistics.median(meter.bodies[1:]) * 1000, 2),
@@ -141,10 +143,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--attempts", type=int, default=100)
     parser.add_argument("--size", type=int, default=512)
+    parser.add_argument("--nodes", type=int, default=10, help="stock nodes of the body, 2 or more")
     parser.add_argument("--cache", default="", help="one of ComfyUI's cache options, such as --cache-classic")
     parser.add_argument("--json", type=Path)
     options = parser.parse_args()
-    figures = measure(options.attempts, options.size, tuple(options.cache.split()))
+    figures = measure(options.attempts, options.size, max(2, options.nodes), tuple(options.cache.split()))
     for name, value in figures.items():
         print(f"{name:28} {value}")
     if options.json:
