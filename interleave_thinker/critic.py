@@ -127,9 +127,9 @@ def compare(
     """Which of several rejected attempts comes closest, from 1.
 
     Not in the paper: it serves `on_exhausted="best"`. The last attempt is what the paper keeps, and the one that the
-    critic has refined most; an earlier one takes its place only if the critic names it twice, the second time with the
-    attempts in reverse, since what is named in one order alone may be named for its place. An unreadable answer means
-    the last.
+    critic has refined most. One that is named among all takes its place only if it is also named beside the last
+    alone, before it and after it, since what is named in one order may be named for its place. An unreadable answer
+    means the last.
 
     Raises:
         AgentError: the agent cannot be used.
@@ -147,9 +147,10 @@ def compare(
 
     last = len(attempts) - 1
     found = named(range(len(attempts)))
-    if found is None or found == last or named(range(last, -1, -1)) != found:
+    if found is None or found == last:
         return last + 1
-    return found + 1
+    pairs = [(found, last), (last, found)] if last > 1 else [(last, found)]  # of two, one order was the first question
+    return (found if all(named(pair) == found for pair in pairs) else last) + 1
 
 
 def _until_decided(on_text: OnText | None) -> OnText:

@@ -231,7 +231,7 @@ class Session:
         state = state or self.state
         judge = self.judge.key if self.judge else ""
         tried = [a.image_key for a in state.tried]
-        return hash_of("compare in both orders", judge, state.plan_step.prompt, state.reference_key, tried)
+        return hash_of("compare, then beside the last", judge, state.plan_step.prompt, state.reference_key, tried)
 
     def _finish_attempt(self) -> None:
         attempt = self.pending

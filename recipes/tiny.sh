@@ -67,7 +67,7 @@ first=$!
 $I tinyworld attempts --critic "$OUT/sft-critic/model" --out "$OUT/loop-2" --count "$LOOP" --seed 102
 wait "$first"
 $I tinyworld lessons "$OUT/data" "$OUT/more" "$OUT/loop-1" "$OUT/loop-2" "$OUT/loop-1" "$OUT/loop-2" --out "$OUT/second" \
-  --count $((SECOND_STEPS * 29)) --compare $((SECOND_STEPS * 3)) --right-share 0.4 --seed 1
+  --count $((SECOND_STEPS * 28)) --compare $((SECOND_STEPS * 4)) --right-share 0.4 --seed 1
 torchrun --standalone --nproc_per_node "$WORKERS" --no-python \
   $I sft critic --model "$OUT/sft-critic/model" --data "$OUT/second/lesson_sft.jsonl" --out "$OUT/sft-critic-2" $SFT \
   --batch $((32 / WORKERS)) --learning-rate 4e-4 --steps "$SECOND_STEPS"

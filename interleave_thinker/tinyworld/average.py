@@ -20,6 +20,8 @@ NAME = "model.safetensors"
 def average(models: Sequence[Path], out: Path) -> None:
     """Write the mean of the folders' weights (computed in float32) to `out`, everything else as in the first.
 
+    But for the trainer's own settings, a pickle that no agent needs.
+
     Raises:
         ConfigError: a folder lacks weights, or they are not of the same names and shapes.
     """
@@ -34,5 +36,5 @@ def average(models: Sequence[Path], out: Path) -> None:
         if {k: v.shape for k, v in other.items()} != {k: v.shape for k, v in first.items()}:
             raise ConfigError(f"{model} is another model than {models[0]}: names or shapes of its weights differ.")
     mean = {k: torch.stack([w[k].float() for w in weights]).mean(0).to(v.dtype) for k, v in first.items()}
-    shutil.copytree(models[0], out, dirs_exist_ok=True)
+    shutil.copytree(models[0], out, dirs_exist_ok=True, ignore=shutil.ignore_patterns("training_args.bin"))
     save_file(mean, out / NAME, metadata={"format": "pt"})

@@ -100,28 +100,23 @@ def critic_lesson(case: Case, prompts: dict[str, str]) -> Lesson:
     before = case.before_image or white_canvas((SIDE, SIDE))
     refined = "" if case.right else plain_prompt(case.prompt, case.used, case.before)
     answer = json.dumps({"previous_step_success": case.right, "refine_prompt": refined})
-    think = f"before {_words(case.before, 'sheet')} after {_words(case.after, UNCLEAR)} "
-    think += f"wanted {_words(case.wanted, '')} so {' '.join(_compared(case.wanted, case.after))}"
-    return Lesson((before, case.after_image, text), f"<think>{think}</think><answer>{answer}</answer>")
+    return Lesson((before, case.after_image, text), f"<think>{_seen(case)}</think><answer>{answer}</answer>")
 
 
 def compare_lesson(cases: Sequence[Case], prompts: dict[str, str]) -> Lesson:
     """Several attempts at the same step; the right answer is the last of those with the most right attributes.
 
-    The last, because prompts get better from attempt to attempt: it is the one to keep where nothing else tells.
+    The last, because prompts get better from attempt to attempt: it is the one to keep where nothing else tells. What
+    is said of each attempt is what a judgment says of it (as in `data/comparing.py`), so that the skill is the same.
     """
     first = cases[0]
     text = prompts["compare"].replace("{original_instruction}", first.prompt)
-    scores = [_compared(first.wanted, c.after).count("ok") for c in cases]
-    told = " ; ".join(
-        f"{i} {_words(c.after, UNCLEAR)} {s} ok" for i, (c, s) in enumerate(zip(cases, scores, strict=True), 1)
-    )
-    before = first.before_image or white_canvas((SIDE, SIDE))
+    scores = [_compared(c.wanted, c.after).count("ok") for c in cases]
     best = max(i for i, s in enumerate(scores, 1) if s == max(scores))
-    think = f"before {_words(first.before, 'sheet')} wanted {_words(first.wanted, '')} ; {told}"
+    told = " ; ".join(f"{i} {_seen(c)}" for i, c in enumerate(cases, 1))
     return Lesson(
-        (before, *(c.after_image for c in cases), text),
-        f'<think>{think}</think><answer>{{"best": {best}}}</answer>',
+        (first.before_image or white_canvas((SIDE, SIDE)), *(c.after_image for c in cases), text),
+        f'<think>{told}</think><answer>{{"best": {best}}}</answer>',
     )
 
 
@@ -205,6 +200,11 @@ def one_off(scene: Scene, rng: random.Random) -> Scene:
 
 def _words(scene: Scene | None, missing: str) -> str:
     return " ".join(scene.values()) if scene else missing
+
+
+def _seen(case: Case) -> str:
+    seen = f"before {_words(case.before, 'sheet')} after {_words(case.after, UNCLEAR)}"
+    return f"{seen} wanted {_words(case.wanted, '')} so {' '.join(_compared(case.wanted, case.after))}"
 
 
 def _compared(wanted: Scene, after: Scene | None) -> list[str]:

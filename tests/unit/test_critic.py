@@ -225,28 +225,38 @@ def best(number: object) -> str:
     return json.dumps({"best": number}).join(("<answer>", "</answer>"))
 
 
-# Of three attempts; the second reply is about them in reverse, so that attempt 1 is its number 3.
+# Of three attempts: replies, which one is named among all, which is chosen. The second reply is about the named one
+# and the last, the third about the last and the named one.
 COMPARED = [
-    ("the same in both orders", [best(1), best(3)], 1),
-    ("a text", [best("attempt 2"), best("attempt 2")], 2),
-    ("the same place in both orders, not the same attempt", [best(1), best(1)], 3),
-    ("another at the second look", [best(2), best(3)], 3),
-    ("unreadable at the second look", [best(2), "the second"], 3),
-    ("the last: not asked again", [best(3)], 3),
-    ("beyond the attempts: the last, as in the paper", [best(9)], 3),
-    ("zero", [best(0)], 3),
-    ("none", [best(None)], 3),
-    ("a number of many digits", ['<answer>{"best": ' + "9" * 4000 + "}</answer>"], 3),
-    ("unreadable", ["the second"], 3),
+    ("named each time", [best(1), best(1), best(2)], 1, 1),
+    ("a text", [best("attempt 2"), best("attempt 1"), best("attempt 2")], 2, 2),
+    ("the same place in both orders, not the same attempt", [best(1), best(1), best(1)], 1, 3),
+    ("the last at the second look", [best(2), best(2)], 2, 3),
+    ("unreadable at the second look", [best(2), "the first"], 2, 3),
+    ("unreadable at the third look", [best(2), best(1), "the second"], 2, 3),
+    ("the last: not asked again", [best(3)], 3, 3),
+    ("beyond the attempts: the last, as in the paper", [best(9)], 3, 3),
+    ("zero", [best(0)], 3, 3),
+    ("none", [best(None)], 3, 3),
+    ("a number of many digits", ['<answer>{"best": ' + "9" * 4000 + "}</answer>"], 3, 3),
+    ("unreadable", ["the second"], 3, 3),
 ]
 
 
-@pytest.mark.parametrize(("why", "replies", "chosen"), COMPARED, ids=[c[0] for c in COMPARED])
-def test_an_earlier_attempt_must_be_named_in_both_orders(why: str, replies: list[str], chosen: int) -> None:
+@pytest.mark.parametrize(("why", "replies", "named", "chosen"), COMPARED, ids=[c[0] for c in COMPARED])
+def test_an_earlier_attempt_must_be_named_beside_the_last_too(
+    why: str, replies: list[str], named: int, chosen: int
+) -> None:
     agent = ScriptedAgent(list(replies))
     attempts = [Image.new("RGB", (6, 4), c) for c in ("red", "green", "blue")]
     assert compare(agent, None, attempts, "a cat") == chosen
-    assert len(agent.calls) == len(replies)
-    for call, order in zip(agent.calls, (attempts, attempts[::-1]), strict=False):
-        images = call[0].images
-        assert images[0].getpixel((0, 0)) == (255, 255, 255) and list(images[1:]) == order
+    pair = [attempts[named - 1], attempts[-1]]
+    assert [list(call[0].images[1:]) for call in agent.calls] == [attempts, pair, pair[::-1]][: len(replies)]
+    assert all(call[0].images[0].getpixel((0, 0)) == (255, 255, 255) for call in agent.calls)
+
+
+def test_of_two_attempts_the_first_is_taken_if_named_in_both_orders() -> None:
+    attempts = [Image.new("RGB", (6, 4), c) for c in ("red", "blue")]
+    agent = ScriptedAgent([best(1), best(2)])
+    assert compare(agent, None, attempts, "a cat") == 1
+    assert [list(call[0].images[1:]) for call in agent.calls] == [attempts, attempts[::-1]]

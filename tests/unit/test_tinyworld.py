@@ -162,6 +162,9 @@ def test_a_comparison_lesson_prefers_the_closest():
     ]
     lesson = compare_lesson(cases, {"compare": "{original_instruction}"})
     assert lesson.reply.endswith('{"best": 2}</answer>')
+    prompts = {"critic": "{original_instruction}{rewritten_prompt}"}
+    judged = [critic_lesson(c, prompts).reply.split("</think>")[0].removeprefix("<think>") for c in cases]
+    assert lesson.reply.startswith(f"<think>1 {judged[0]} ; 2 {judged[1]}</think>"), "what a judgment says of each"
 
 
 def test_a_plain_prompt_is_not_the_one_just_used():
@@ -200,10 +203,12 @@ def test_the_mean_of_two_trainings(tmp_path: Path) -> None:
         (tmp_path / name).mkdir()
         save_file({"w": torch.full((2, 3), value, dtype=torch.bfloat16)}, tmp_path / name / "model.safetensors")
         (tmp_path / name / "config.json").write_text(name)
+        (tmp_path / name / "training_args.bin").write_text("a pickle of the trainer's")
     words = ["tinyworld", "average", str(tmp_path / "a"), str(tmp_path / "b"), "--out", str(tmp_path / "out")]
     assert main(words) == 0
     mean = load_file(tmp_path / "out" / "model.safetensors")["w"]
     assert mean.dtype == torch.bfloat16 and bool((mean == 2.5).all())
     assert (tmp_path / "out" / "config.json").read_text() == "a"
+    assert not (tmp_path / "out" / "training_args.bin").exists()
     save_file({"w": torch.zeros(3, 2)}, tmp_path / "b" / "model.safetensors")
     assert main(words) == 1 and main([*words[:3], "--out", str(tmp_path / "x")]) == 1
