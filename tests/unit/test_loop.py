@@ -160,10 +160,12 @@ def test_on_exhausted_first_goes_on_with_the_first_attempt_flagged() -> None:
     assert chosen(played(begin(drawn("a"), LoopSettings(3, "first")), "nnn")) == [(1, False)]
 
 
-def test_on_exhausted_best_goes_on_with_what_is_named_in_both_orders(studio: Any) -> None:
-    run = studio.run(drawn("a"), [NO, NO, NO, '<answer>{"best": 2}</answer>'], on_exhausted="best", t_max=3)
+def test_on_exhausted_best_goes_on_with_what_is_named_among_all_and_beside_the_last(studio: Any) -> None:
+    named = [f'<answer>{{"best": {n}}}</answer>' for n in (2, 1, 2)]
+    run = studio.run(drawn("a"), [NO, NO, NO, *named], on_exhausted="best", t_max=3)
     assert chosen(run.session.state) == [(2, False)]
-    assert len(run.critic.calls) == 5 and len(run.critic.calls[-1][-1].images) == 4, "before and three attempts"
+    shown = [len(call[-1].images) for call in run.critic.calls[3:]]
+    assert shown == [4, 3, 3], "before and three attempts, then before and two, in both orders"
 
 
 def test_on_exhausted_best_with_one_attempt_has_nothing_to_compare() -> None:
