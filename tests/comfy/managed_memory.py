@@ -6,7 +6,6 @@ back for the next reply. That VRAM is really given back needs a GPU.
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import sys
 from pathlib import Path
@@ -20,15 +19,10 @@ import comfy.options  # noqa: E402
 comfy.options.enable_args_parsing()
 
 import comfy.model_management as memory  # noqa: E402
-import server  # noqa: E402, F401
+from pack_inside import load_pack  # noqa: E402
 from PIL import Image  # noqa: E402
 
-spec = importlib.util.spec_from_file_location(
-    "interleave_pack", REPO / "__init__.py", submodule_search_locations=[str(REPO)]
-)
-pack = importlib.util.module_from_spec(spec)
-sys.modules["interleave_pack"] = pack
-spec.loader.exec_module(pack)
+load_pack(REPO)
 
 from interleave_pack.interleave_thinker.agents.base import Message, Sampling  # noqa: E402
 from interleave_pack.nodes.managed import load_managed_agent  # noqa: E402

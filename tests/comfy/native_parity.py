@@ -6,7 +6,6 @@ ways. Prints one JSON object with the greedy texts of each and the messages of t
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import sys
 from pathlib import Path
@@ -23,19 +22,13 @@ import comfy.sd  # noqa: E402
 import comfy.text_encoders.qwen3vl as native  # noqa: E402
 import comfy.utils  # noqa: E402
 import torch  # noqa: E402
+from pack_inside import load_pack  # noqa: E402
 from PIL import Image  # noqa: E402
 from qwen_checkpoint import TEXT, VISION, make_checkpoint, make_processor  # noqa: E402
 
 
-def load_pack(repository: Path):
-    spec = importlib.util.spec_from_file_location(
-        "interleave_pack", repository / "__init__.py", submodule_search_locations=[str(repository)]
-    )
-    module = importlib.util.module_from_spec(spec)
-    sys.modules["interleave_pack"] = module
-    import server  # noqa: F401  (the pack's nodes talk to it)
-
-    spec.loader.exec_module(module)
+def load_agents(repository: Path):
+    load_pack(repository)
     from interleave_pack.nodes import native_agent
 
     return native_agent
@@ -54,7 +47,7 @@ def native_clip(folder: Path, kind: comfy.sd.CLIPType) -> comfy.sd.CLIP:
 
 
 def main(repository: Path, work: Path) -> None:
-    agents = load_pack(repository)
+    agents = load_agents(repository)
     from interleave_pack.interleave_thinker.agents.base import Message, Sampling
     from interleave_pack.interleave_thinker.agents.transformers_agent import TransformersAgent
     from interleave_pack.interleave_thinker.errors import AgentError

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import importlib.util
 import json
 import sys
 from pathlib import Path
@@ -17,17 +16,12 @@ import comfy.options  # noqa: E402
 
 comfy.options.enable_args_parsing()
 
-import server  # noqa: E402, F401
 from comfy_execution import caching  # noqa: E402
 from comfy_execution.graph import DynamicPrompt  # noqa: E402
 from execution import CacheEntry, CacheSet, CacheType, IsChangedCache  # noqa: E402
+from pack_inside import load_pack  # noqa: E402
 
-spec = importlib.util.spec_from_file_location(
-    "interleave_pack", REPO / "__init__.py", submodule_search_locations=[str(REPO)]
-)
-pack = importlib.util.module_from_spec(spec)
-sys.modules["interleave_pack"] = pack
-spec.loader.exec_module(pack)
+load_pack(REPO)
 
 from interleave_pack.nodes.caches import forget, shorten  # noqa: E402
 

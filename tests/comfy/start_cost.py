@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import sys
 import time
@@ -18,6 +17,7 @@ comfy.options.enable_args_parsing()
 
 import execution  # noqa: E402, F401
 import server  # noqa: E402, F401
+from pack_inside import load_pack  # noqa: E402
 
 import nodes  # noqa: E402, F401
 
@@ -25,12 +25,7 @@ HEAVY = ("transformers", "diffusers", "openai", "trl", "peft", "accelerate", "da
 
 before = set(sys.modules)
 begun = time.perf_counter()
-spec = importlib.util.spec_from_file_location(
-    "interleave_pack", REPO / "__init__.py", submodule_search_locations=[str(REPO)]
-)
-pack = importlib.util.module_from_spec(spec)
-sys.modules["interleave_pack"] = pack
-spec.loader.exec_module(pack)
+load_pack(REPO)
 seconds = time.perf_counter() - begun
 new = {name.split(".")[0] for name in set(sys.modules) - before}
 print("RESULT " + json.dumps({"seconds": seconds, "heavy": sorted(new & set(HEAVY)), "new": sorted(new)}))

@@ -11,13 +11,13 @@ from pathlib import Path
 
 REPO, FOLDER, FILE = (Path(a) for a in sys.argv[1:4])
 sys.argv = sys.argv[:1]
-from native_parity import comfy, load_pack, native  # noqa: E402  (sets ComfyUI's arguments)
+from native_parity import comfy, load_agents, native  # noqa: E402  (sets ComfyUI's arguments)
 from PIL import Image  # noqa: E402
 from qwen_checkpoint import TEXT, VISION  # noqa: E402
 
 
 def main() -> None:
-    agents = load_pack(REPO)
+    agents = load_agents(REPO)
     from interleave_pack.interleave_thinker.agents.base import Message, Sampling
     from interleave_pack.interleave_thinker.agents.transformers_agent import load_agent
 
