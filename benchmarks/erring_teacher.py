@@ -57,7 +57,7 @@ def err(row: dict[str, Any], rng: random.Random, overlook: float, repeat: float)
     if missed is not None and rng.random() < overlook:
         said["text"] = missed
         return "overlooked"
-    if again is not None and rng.random() < repeat:
+    if repeat and again is not None and rng.random() < repeat:
         said["text"] = again
         return "repeated"
     return ""
