@@ -19,8 +19,7 @@ from .errors import InterleaveError
 
 EVENT = "interleave_thinker"
 PLACED = re.compile(r"\.s(\d+)[ajc](\d+)\.")
-"""In the id of a node that a loop placed: step and attempt (`nodes/live.py`). ComfyUI says which node starts before
-it runs; the pack's events of an attempt come when it is written, which may be later."""
+"""In the id of a node that a loop placed: step and attempt (`nodes/live.py`)."""
 HISTORY_TRIES = 200
 """Looks at the history, 0.05 s apart."""
 
@@ -35,22 +34,30 @@ class WorkflowError(InterleaveError):
 
 @dataclass
 class _Place:
-    """Where the run is, for error messages: the last node that started, and step and attempt."""
+    """Where a run is, for error messages: the nodes that ComfyUI says are running, and the last one to start.
 
-    node: str = ""
-    step: int = 0
-    attempt: int = 0
+    Not from the pack's events: those of an attempt come when it is written, which may be after the next one failed.
+    """
 
-    def starts(self, node_id: str, display_id: str) -> None:
-        found = PLACED.search(node_id)
-        self.node = display_id
-        self.step, self.attempt = (int(found[1]), int(found[2])) if found else (0, 0)
+    running: list[Mapping[str, Any]] = field(default_factory=list)
+    last: str = ""
 
-    def label(self, prompt: Mapping[str, Any], fallback: str) -> str:
-        node_id = self.node or fallback
-        kind = prompt.get(node_id, {}).get("class_type", "?")
-        where = f"Step {self.step}, attempt {self.attempt}, " if self.step else ""
-        return f"{where}node {node_id} ({kind})"
+    def label(self, prompt: Mapping[str, Any], reported: str) -> str:
+        """reported: id of the node that ComfyUI names. For all that a loop placed that is Loop Close."""
+        inside = [node for node in self.running if str(node.get("real_node_id")) == reported]
+        found = max(reversed(inside), key=self._order, default={"display_node_id": reported})
+        node_id, placed = str(found.get("display_node_id")), self._placed(found)
+        where = f"Step {placed[0]}, attempt {placed[1]}, " if any(placed) else ""
+        return f"{where}node {node_id} ({prompt.get(node_id, {}).get('class_type', '?')})"
+
+    def _order(self, node: Mapping[str, Any]) -> tuple[tuple[int, int], bool]:
+        """Nodes of earlier attempts wait for what they placed; in an attempt, one that waits started before."""
+        return self._placed(node), node.get("node_id") == self.last
+
+    @staticmethod
+    def _placed(node: Mapping[str, Any]) -> tuple[int, int]:
+        found = PLACED.search(str(node.get("node_id", "")))
+        return (int(found[1]), int(found[2])) if found else (0, 0)
 
 
 @dataclass
@@ -167,9 +174,11 @@ class ComfyClient:
             kind, data = packet.get("type"), packet.get("data") or {}
             if data.get("prompt_id") not in (None, prompt_id):
                 continue
-            if kind == "executing" and data.get("node"):
-                place.starts(str(data["node"]), str(data.get("display_node") or data["node"]))
-                on_event("executing", {"node": place.node})
+            if kind == "progress_state":
+                place.running = [node for node in data.get("nodes", {}).values() if node.get("state") == "running"]
+            elif kind == "executing" and data.get("node"):
+                place.last = str(data["node"])
+                on_event("executing", {"node": str(data.get("display_node") or data["node"])})
             elif kind == EVENT:
                 on_event(data.get("event", ""), data)
             elif kind == "execution_error":

@@ -12,7 +12,9 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import inspect
 import itertools
+import math
 import sys
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
@@ -39,7 +41,7 @@ def shorten(caches: Iterable[Any], parent_id: str, placed: Mapping[str, Any]) ->
     placed: node id -> node, as in an expansion.
     """
     for cache in caches:
-        with contextlib.suppress(AttributeError, TypeError):  # another ComfyUI: its own keys do
+        with contextlib.suppress(Exception):  # another ComfyUI: its own keys do
             _shorten(cache, parent_id, placed)
 
 
@@ -48,29 +50,53 @@ def _shorten(cache: Any, parent_id: str, placed: Mapping[str, Any]) -> None:
     keys = getattr(holder, "cache_key_set", None)
     if not hasattr(keys, "get_node_signature"):
         return  # keys of this cache are ids already, or it keeps nothing
-    from comfy_execution.caching import BasicCache
-
-    holder.subcaches[keys.get_subcache_key(parent_id)] = BasicCache(_short_keys(type(keys)))
-    if holder is cache and not _hierarchical(cache):
+    short_keys, short_cache = _short_kinds(type(keys))
+    parts, own_key = holder.subcaches, keys.get_subcache_key(parent_id)
+    if not _hierarchical(cache):
         for node_id, node in placed.items():
             _put_short(keys, node_id, node["class_type"])
+    parts[own_key] = short_cache(short_keys)
 
 
 @functools.cache
-def _short_keys(kind: type) -> type:
-    """A key set like `kind`, with short keys."""
+def _short_kinds(kind: type) -> tuple[type, type]:
+    """A set of keys like `kind`, but of short ones, and a cache for it; both for the nodes of one expansion.
+
+    Raises:
+        Exception: ComfyUI's classes are not those of 0.30.
+    """
+    from comfy_execution.caching import BasicCache
+
+    if getattr(kind, "short", False):
+        kind = kind.__mro__[1]
+    if list(inspect.signature(kind.add_keys).parameters) != ["self", "node_ids"]:  # type: ignore[attr-defined]
+        raise TypeError("add_keys takes something else")
 
     async def add_keys(self: Any, node_ids: Iterable[str]) -> None:
         for node_id in node_ids:
             if node_id not in self.keys and self.dynprompt.has_node(node_id):
                 _put_short(self, node_id, self.dynprompt.get_node(node_id)["class_type"])
 
-    return type("ShortKeys", (kind,), {"add_keys": add_keys})
+    def all_node_ids(self: Any) -> set[str]:
+        """ComfyUI's own calls itself for each attempt that placed the next, and Python allows 1,000 such calls."""
+        found: set[str] = set()
+        waiting = [self]
+        while waiting:
+            cache = waiting.pop()
+            found |= cache.cache_key_set.all_node_ids()
+            waiting += cache.subcaches.values()
+        return found
+
+    return (
+        type("ShortKeys", (kind,), {"add_keys": add_keys, "short": True}),
+        type("ShortKeyCache", (BasicCache,), {"all_node_ids": all_node_ids}),
+    )
 
 
 def _put_short(keys: Any, node_id: str, class_type: str) -> None:
-    keys.keys[node_id] = frozenset((next(_numbers),))  # ComfyUI's are frozensets too, and it may compare them
-    keys.subcache_keys[node_id] = (node_id, class_type)
+    """A key that equals nothing but itself: ComfyUI does not ask external caches about a key that holds a NaN."""
+    key = frozenset((next(_numbers), math.nan))  # ComfyUI's are frozensets too, and it may compare them
+    keys.keys[node_id], keys.subcache_keys[node_id] = key, (node_id, class_type)
 
 
 def forget(caches: Iterable[Any], node_ids: Sequence[str]) -> None:

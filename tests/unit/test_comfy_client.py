@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 from collections.abc import AsyncIterator, Mapping
 from types import SimpleNamespace
 from typing import Any
@@ -12,11 +13,14 @@ import pytest
 
 from interleave_thinker.comfy_client import ComfyClient, WorkflowError
 
-PROMPT = {"16": {"class_type": "KSampler"}, "30": {"class_type": "LoopClose"}, "31": {"class_type": "SaveDocument"}}
+KINDS = {"16": "KSampler", "17": "ApiNode", "30": "LoopClose", "31": "SaveDocument", "50:16": "VAEDecode"}
+PROMPT = {node_id: {"class_type": kind} for node_id, kind in KINDS.items()}
 ERROR = ("execution_error", {"node_id": "30", "exception_message": "no room\n"})
 
+Packet = tuple[str, Mapping[str, Any]]
 
-def follow(*messages: tuple[str, Mapping[str, Any]]) -> None:
+
+def follow(*messages: Packet) -> None:
     async def socket() -> AsyncIterator[SimpleNamespace]:
         for kind, data in messages:
             packet = json.dumps({"type": kind, "data": {"prompt_id": "p", **data}})
@@ -25,26 +29,49 @@ def follow(*messages: tuple[str, Mapping[str, Any]]) -> None:
     asyncio.run(ComfyClient("http://none")._follow(socket(), PROMPT, "p", lambda event, facts: None))
 
 
-def starts(node: str, display: str) -> tuple[str, Mapping[str, Any]]:
-    return "executing", {"node": node, "display_node": display}
+def shown(node_id: str) -> str:
+    """Of ids as the pack makes them: 30.s2a1.b16 is a copy of node 16, everything else is shown at Loop Close."""
+    found = re.search(r"\.b([\w]+)", node_id)
+    return found[1].replace("_", ":") if found else node_id.split(".")[0]
 
 
-def told(step: int, attempt: int) -> tuple[str, Mapping[str, Any]]:
+def starts(node_id: str, *waiting: str) -> list[Packet]:
+    """What ComfyUI says when a node starts while others run, which wait for it or for something else."""
+    nodes = {
+        i: {"node_id": i, "real_node_id": i.split(".")[0], "display_node_id": shown(i), "state": "running"}
+        for i in (*waiting, node_id)
+    }
+    nodes["9"] = {"node_id": "9", "real_node_id": "9", "display_node_id": "9", "state": "finished"}
+    return [("progress_state", {"nodes": nodes}), ("executing", {"node": node_id, "display_node": shown(node_id)})]
+
+
+def told(step: int, attempt: int) -> Packet:
     return "interleave_thinker", {"event": "judgment", "step": step, "attempt": attempt}
 
 
 def test_an_error_names_the_attempt_whose_node_failed_not_the_one_last_heard_of() -> None:
     """What the pack tells of an attempt waits until it is written: the next one may fail before."""
     with pytest.raises(WorkflowError, match=r"^Step 2, attempt 1, node 16 \(KSampler\): no room$"):
-        follow(starts("30", "30"), starts("30.s1a3.next", "30"), starts("30.s2a1.b16", "16"), told(1, 3), ERROR)
+        follow(*starts("30"), *starts("30.s2a1.b16", "30", "30.s1a3.next"), told(1, 3), ERROR)
+
+
+def test_a_node_that_waits_for_its_answer_is_named_although_others_started_since() -> None:
+    with pytest.raises(WorkflowError, match=r"^Step 1, attempt 1, node 17 \(ApiNode\): no room$"):
+        follow(*starts("30.s1a1.b17", "30"), *starts("31", "30", "30.s1a1.b17"), ERROR)
+
+
+def test_a_node_in_a_subgraph_is_named() -> None:
+    with pytest.raises(WorkflowError, match=r"^Step 10, attempt 2, node 50:16 \(VAEDecode\): no room$"):
+        follow(*starts("30.s10a2.b50_16", "30", "30.s9a1.next"), ERROR)
 
 
 def test_an_error_after_the_loop_names_no_attempt() -> None:
-    with pytest.raises(WorkflowError, match=r"^node 31 \(SaveDocument\): no room$"):
-        follow(starts("30.s2a1.b16", "16"), told(2, 1), starts("31", "31"), ERROR)
+    after = ("execution_error", {"node_id": "31", "exception_message": "disk full"})
+    with pytest.raises(WorkflowError, match=r"^node 31 \(SaveDocument\): disk full$"):
+        follow(*starts("30.s2a1.b16", "30"), told(2, 1), *starts("31"), after)
 
 
 def test_an_interrupt_names_its_place_and_another_prompts_messages_do_not() -> None:
-    other = ("executing", {"node": "30.s9a9.b16", "display_node": "16", "prompt_id": "q"})
+    others = [(kind, {**data, "prompt_id": "q"}) for kind, data in starts("30.s9a9.b16")]
     with pytest.raises(WorkflowError, match=r"^Interrupted at Step 1, attempt 2, node 16 \(KSampler\)\.$"):
-        follow(starts("30.s1a2.b16", "16"), other, ("execution_interrupted", {"node_id": "30"}))
+        follow(*starts("30.s1a2.b16", "30"), *others, ("execution_interrupted", {"node_id": "30"}))
