@@ -75,6 +75,7 @@ def evaluate(weights: Path, count: int, seed: int, limits: Sequence[int]) -> dic
     right = [p is not None and plan_is_right(r, p) for r, p in zip(requests, plans, strict=True)]
     verdicts = {k: v for row in rows.values() for k, v in row.verdicts.items()}
     first, last = f"t{min(limits)}", f"t{max(limits)}"
+    pairs = [(last, first)] if last != first else []
     return {
         "n": count,
         "seed": seed,
@@ -86,8 +87,8 @@ def evaluate(weights: Path, count: int, seed: int, limits: Sequence[int]) -> dic
         "undecided": sum(row.undecided for row in rows.values()),
         "step_success": {name: interval(row.shares, seed) for name, row in rows.items()},
         "gain": {
-            f"{last}-{first}": interval(difference(rows[last], rows[first]), seed),
-            f"{last}_best-{last}": interval(difference(rows[f"{last}_best"], rows[last]), seed),
+            f"{better}-{other}": interval(difference(rows[better], rows[other]), seed)
+            for better, other in [*pairs, (f"{last}_best", last)]
         },
         "attempts_per_step": {n: statistics.mean(r.attempts) for n, r in rows.items() if r.attempts},
     }
