@@ -10,10 +10,10 @@ not found as expected, nothing else changes.
 
 from __future__ import annotations
 
-import contextlib
 import functools
 import inspect
 import itertools
+import logging
 import math
 import sys
 from collections.abc import Iterable, Mapping, Sequence
@@ -21,6 +21,7 @@ from typing import Any
 
 from comfy_execution.progress import get_progress_state
 
+_log = logging.getLogger(__name__)
 _numbers = itertools.count()
 
 
@@ -41,8 +42,10 @@ def shorten(caches: Iterable[Any], parent_id: str, placed: Mapping[str, Any]) ->
     placed: node id -> node, as in an expansion.
     """
     for cache in caches:
-        with contextlib.suppress(Exception):  # another ComfyUI: its own keys do
+        try:
             _shorten(cache, parent_id, placed)
+        except Exception:  # another ComfyUI, whatever is different there: its own keys do, only slower
+            _log.debug("Keys of this ComfyUI's caches cannot be shortened.", exc_info=True)
 
 
 def _shorten(cache: Any, parent_id: str, placed: Mapping[str, Any]) -> None:
