@@ -7,7 +7,7 @@
 #   START=FOLDER bash recipes/tiny.sh OUT        from a model of your own
 set -euo pipefail
 OUT=${1:?folder for everything}
-REQUESTS=${REQUESTS:-2400} LESSONS=${LESSONS:-26000} MORE=${MORE:-6000} LOOP=${LOOP:-3000} WORKERS=${WORKERS:-2}
+REQUESTS=${REQUESTS:-1600} LESSONS=${LESSONS:-26000} MORE=${MORE:-6000} LOOP=${LOOP:-3000} WORKERS=${WORKERS:-2}
 PLANNER_STEPS=${PLANNER_STEPS:-600} CRITIC_STEPS=${CRITIC_STEPS:-2200} SECOND_STEPS=${SECOND_STEPS:-1100}
 GRPO_STEPS=${GRPO_STEPS:-60}
 EVAL_REQUESTS=${EVAL_REQUESTS:-200}
@@ -15,7 +15,7 @@ I=${INTERLEAVE:-interleave-thinker}
 WEIGHTS=$(cd "$(dirname "$0")/.." && pwd)/interleave_thinker/tinyworld/weights
 START=${START:-${BASE_STEPS:+$OUT/base/base}}
 START=${START:-$WEIGHTS/base}
-export OMP_NUM_THREADS=${OMP_NUM_THREADS:-1} # two jobs at a time, a core each
+export OMP_NUM_THREADS=${OMP_NUM_THREADS:-1} # a core for each of what runs at a time
 mkdir -p "$OUT"
 SINCE=$(date +%s)
 took() { # seconds of each part, in times.txt; those of a run that was resumed add up
@@ -29,10 +29,14 @@ if [ ! -d "$START" ]; then
   $I tinyworld train base --out "$OUT/base" --steps "$BASE_STEPS" --seed 3
 fi
 
-# 2. Requests with right plans; the real tiny generator; a critic that knows the truth, as a hosted teacher would.
+# 2. Requests with right plans; the real tiny generator, many requests at a time; a critic that knows the truth, as a
+# hosted teacher would. Beside it more attempts, at random stories.
 $I data prompts --world tiny --count "$REQUESTS" --seed 11 --out "$OUT/requests" --resume
-$I data trajectories "$OUT/requests/requests.jsonl" --critic tiny:oracle --generator tiny --t-max 5 --out "$OUT/made" \
-  --ray --workers "$WORKERS" --resume
+$I tinyworld attempts --out "$OUT/more" --count "$MORE" --seed 7 --dtype bfloat16 &
+more=$!
+$I data trajectories "$OUT/requests/requests.jsonl" --critic tiny:oracle --generator tiny --dtype bfloat16 --t-max 5 \
+  --workers 24 --out "$OUT/made" --resume
+wait "$more"
 
 # 3. Records, scores, filter, exports. Steps that needed a retry vary most, so RL takes a tenth of all steps, not a third.
 $I data from-runs "$OUT/made/runs" --store "$OUT/made/store" --out "$OUT/data" --resume
@@ -43,41 +47,40 @@ $I data export "$OUT/data" --format trl --format rl --format compare --prompts "
 
 # What the critic learns from: the filtered records, comparisons, and the same attempts under other words, so that it
 # learns to look and not to read. The pictures of these are moved by a pixel, or a shade lighter.
-$I tinyworld lessons "$OUT/data" --out "$OUT/data" --count "$LESSONS"
+$I tinyworld lessons "$OUT/data" "$OUT/more" --out "$OUT/data" --count "$LESSONS"
 head -n 3000 "$OUT/data/compare_sft.jsonl" | cat "$OUT/data/critic_sft.jsonl" "$OUT/data/lesson_sft.jsonl" - \
   > "$OUT/data/critic_all.jsonl"
 
 took "data"
 
-# 4. SFT of both agents, beside each other. The core that the planner leaves first makes more attempts, at random stories.
+# 4. SFT of the critic, on all cores.
 SFT="--train-vision --accumulate 1 --weight-decay 0.01 --precision bf16 --save-every 100 --log-every 50 --resume"
-$I sft critic --model "$START" --data "$OUT/data/critic_all.jsonl" --out "$OUT/sft-critic" $SFT \
-  --batch 32 --learning-rate 5e-4 --steps "$CRITIC_STEPS" &
-critic=$!
-$I sft planner --model "$START" --data "$OUT/data" --out "$OUT/sft-planner" $SFT \
-  --batch 32 --learning-rate 5e-4 --steps "$PLANNER_STEPS"
-$I tinyworld attempts --out "$OUT/more" --count "$MORE" --seed 7
-wait "$critic"
-took "SFT of both agents, more attempts"
+together() { torchrun --standalone --nproc_per_node "$WORKERS" --no-python "$I" "$@"; }
+together sft critic --model "$START" --data "$OUT/data/critic_all.jsonl" --out "$OUT/sft-critic" $SFT \
+  --batch $((32 / WORKERS)) --learning-rate 5e-4 --steps "$CRITIC_STEPS"
+took "SFT of the critic"
 
 # 5. The critic once more, on attempts that it makes itself in the loop: what it misreads is tried again, and what it
 # wrongly accepts is gone on from. These count twice, and wrong ones are shown more often than right ones.
-$I tinyworld attempts --critic "$OUT/sft-critic/model" --out "$OUT/loop-1" --count "$LOOP" --seed 101 &
+$I tinyworld attempts --critic "$OUT/sft-critic/model" --out "$OUT/loop-1" --count "$LOOP" --seed 101 --dtype bfloat16 &
 first=$!
-$I tinyworld attempts --critic "$OUT/sft-critic/model" --out "$OUT/loop-2" --count "$LOOP" --seed 102
+$I tinyworld attempts --critic "$OUT/sft-critic/model" --out "$OUT/loop-2" --count "$LOOP" --seed 102 --dtype bfloat16
 wait "$first"
 $I tinyworld lessons "$OUT/data" "$OUT/more" "$OUT/loop-1" "$OUT/loop-2" "$OUT/loop-1" "$OUT/loop-2" --out "$OUT/second" \
   --count $((SECOND_STEPS * 28)) --compare $((SECOND_STEPS * 4)) --right-share 0.4 --seed 1
-torchrun --standalone --nproc_per_node "$WORKERS" --no-python \
-  $I sft critic --model "$OUT/sft-critic/model" --data "$OUT/second/lesson_sft.jsonl" --out "$OUT/sft-critic-2" $SFT \
-  --batch $((32 / WORKERS)) --learning-rate 4e-4 --steps "$SECOND_STEPS"
+together sft critic --model "$OUT/sft-critic/model" --data "$OUT/second/lesson_sft.jsonl" --out "$OUT/sft-critic-2" \
+  $SFT --batch $((32 / WORKERS)) --learning-rate 4e-4 --steps "$SECOND_STEPS"
 took "second round of the critic"
 
-# 6. GRPO of the critic: eight states a step, eight responses to each, every refined prompt tried.
+# 6. GRPO of the critic: eight states a step, eight responses to each, every refined prompt tried. Beside it the planner.
+$I sft planner --model "$START" --data "$OUT/data" --out "$OUT/sft-planner" $SFT \
+  --batch 32 --learning-rate 5e-4 --steps "$PLANNER_STEPS" &
+planner=$!
 $I grpo --model "$OUT/sft-critic-2/model" --data "$OUT/data" --out "$OUT/grpo-critic" --train-vision --generator tiny \
   --judge checker --reward ours --group 8 --batch 64 --accumulate 1 --learning-rate 1e-5 --max-tokens 160 \
   --steps "$GRPO_STEPS" --save-every 20 --resume
-took "GRPO"
+wait "$planner"
+took "GRPO of the critic, SFT of the planner"
 
 # 7. The mean of the three critics, in which the mistakes of each weigh less, and beside it the planner and the generator,
 # as `tinyworld eval` and Load Agent take them.

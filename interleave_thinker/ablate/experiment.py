@@ -107,9 +107,9 @@ class Experiment:
         if training.kind == "sft":
             fine_tune(
                 SftOptions(
-                    base, self.data / training.data, out, steps=self.sft_steps, batch=self.sft_batch,
-                    learning_rate=self.sft_rate, weight_decay=0.01, save_every=200, log_every=50, seed=seed,
-                    resume=True,
+                    replace(base, precision="bf16"), self.data / training.data, out, steps=self.sft_steps,
+                    batch=self.sft_batch, learning_rate=self.sft_rate, weight_decay=0.01, save_every=200,
+                    log_every=50, seed=seed, resume=True,
                 ),
                 say,
             )  # fmt: skip

@@ -8,8 +8,8 @@ from typing import Any
 
 from ..agents.choose import HELP as AGENT_HELP
 from ..errors import InterleaveError, PlanError
+from ..generators.choose import DTYPES, LOCAL
 from ..generators.choose import HELP as GENERATOR_HELP
-from ..generators.choose import LOCAL
 from ..plan import Plan
 from .prompts import DEFAULT_COUNT
 from .records import DataError
@@ -93,6 +93,9 @@ def add_trajectories(what: Any) -> None:
     make.add_argument("--limit", type=int, help="only the first N requests")
     make.add_argument("--endpoints", type=Path, help="file of chat endpoints (docs/agents-server.md)")
     make.add_argument("--device", help="cuda or cpu for local models")
+    make.add_argument(
+        "--dtype", choices=DTYPES, default="auto", help="of a diffusers generator; auto: float32 on a CPU"
+    )
     common(make, _trajectories)
 
 
@@ -158,7 +161,7 @@ def _team(options: argparse.Namespace) -> Any:
     places = {name: getattr(options, f"{name}_input") for name in ("prompt", "seed", "image", "output")}
     server = options.server[0] if options.server else LOCAL
     generator = GeneratorChoice(
-        options.generator, options.workflow, options.edit_workflow, places, server, options.device
+        options.generator, options.workflow, options.edit_workflow, places, server, options.device, options.dtype
     )
     return Team(
         generator,

@@ -26,6 +26,7 @@ from ..errors import InterleaveError
 from ..farm import Farm, Place, PlaceLost
 from ..generators.base import Generator
 from ..generators.choose import GeneratorChoice
+from ..generators.gathered import Gathered
 from ..loop import LoopSettings
 from ..plan import Plan
 from ..planner import make_plan
@@ -168,6 +169,8 @@ def _spread(
             yield from farm.map(left)
         return
     crew = team.load()
+    if workers > 1 and getattr(crew.generator, "batches", False):
+        crew.generator = Gathered(crew.generator)  # type: ignore[arg-type]
 
     def one(request: RequestRecord) -> Exception | None:
         try:

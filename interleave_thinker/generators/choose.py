@@ -10,6 +10,7 @@ from ..errors import ConfigError
 from .base import Generator
 
 HELP = "a diffusers pipeline folder, tiny (the tiny world's own), or comfyui (with --workflow)"
+DTYPES = ("auto", "float32", "bfloat16", "float16")
 LOCAL = "http://127.0.0.1:8188"
 
 
@@ -18,7 +19,8 @@ class GeneratorChoice:
     """What names a generator; plain values, so that it can be sent to another process.
 
     spec: see `HELP`. workflow, edit_workflow: ComfyUI workflows in API format. places: names of "prompt", "seed",
-    "image" and "output" in it, where they are not to be found. server: address of the ComfyUI.
+    "image" and "output" in it, where they are not to be found. server: address of the ComfyUI. dtype: of a pipeline's
+    weights in memory; "auto" is float32 on a CPU and bfloat16 elsewhere.
     """
 
     spec: str
@@ -27,6 +29,7 @@ class GeneratorChoice:
     places: Mapping[str, str | None] = field(default_factory=dict)
     server: str = LOCAL
     device: str | None = None
+    dtype: str = "auto"
 
     def load(self) -> Generator:
         """The generator itself.
@@ -42,8 +45,8 @@ class GeneratorChoice:
         if self.spec == "tiny":
             from ..tinyworld.convert import WEIGHTS
 
-            return load_generator(WEIGHTS / "generator", device="cpu")
-        return load_generator(Path(self.spec), device=self.device)
+            return load_generator(WEIGHTS / "generator", device="cpu", dtype=self.dtype)
+        return load_generator(Path(self.spec), device=self.device, dtype=self.dtype)
 
     def _comfyui(self) -> Generator:
         from ..comfy_choice import find_places

@@ -143,4 +143,5 @@ def load_generator(
         text = " ".join(str(error).split())[:300]
         raise GeneratorError(f"Pipeline {folder.name} ({kind}) cannot be loaded: {text}") from error
     pipeline.set_progress_bar_config(disable=True)
-    return DiffusersGenerator(pipeline.to(device), folder.name, options, state=files_state(folder))
+    name = folder.name if dtype == "auto" else f"{folder.name} {dtype}"
+    return DiffusersGenerator(pipeline.to(device), name, options, state=files_state(folder))

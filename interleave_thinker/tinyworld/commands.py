@@ -100,16 +100,22 @@ def _add_attempts(what: Any) -> None:
     attempts.add_argument("--seed", type=int, default=0)
     attempts.add_argument("--generator", type=Path, help="pipeline folder; default: that of the package")
     attempts.add_argument("--critic", type=Path, help="a critic's folder: attempts as the loop makes them with it")
+    attempts.add_argument(
+        "--dtype", choices=["float32", "bfloat16"], default="float32", help="of the generator; bfloat16 may be faster"
+    )
     attempts.set_defaults(do=_attempts)
 
 
 def _attempts(options: argparse.Namespace) -> None:
+    import torch
+
     from .attempts import make_attempts
     from .convert import WEIGHTS
     from .loop_attempts import make_loop_attempts
     from .pipeline import TinyKontextPipeline
 
-    pipeline = TinyKontextPipeline.from_pretrained(options.generator or WEIGHTS / "generator")
+    folder = options.generator or WEIGHTS / "generator"
+    pipeline = TinyKontextPipeline.from_pretrained(folder, torch_dtype=getattr(torch, options.dtype))
     pipeline.set_progress_bar_config(disable=True)
     if options.critic:
         made = make_loop_attempts(pipeline, options.critic, options.out, options.count, options.seed)

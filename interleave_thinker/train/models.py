@@ -130,6 +130,10 @@ def load_model(options: ModelOptions) -> tuple[Any, Any]:
         for parameter in model.model.visual.parameters():
             parameter.requires_grad_(False)
     model.config.use_cache = False
+    if not torch.cuda.is_available():
+        from .on_cpu import quicken
+
+        quicken(model)
     return model, processor
 
 

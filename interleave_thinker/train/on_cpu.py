@@ -1,0 +1,71 @@
+"""Qwen3-VL trained on a CPU: the same model and the same numbers but for rounding, in half the time.
+
+Three things that transformers does for GPUs cost a CPU more than all matrix products together: a convolution whose
+kernel is as large as its stride, one attention call for each picture of a batch, and PyTorch's fused attention, whose
+backward is slow there (`benchmarks/training_speed.py` measures it).
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+ATTENTION = "flash_alike"
+"""Name in transformers' registry. "flash" in it makes the vision tower hand over all pictures in one call."""
+
+
+def quicken(model: Any) -> None:
+    """Change how `model`, a Qwen3VLForConditionalGeneration, computes; its weights and their names stay."""
+    from transformers import AttentionInterface
+
+    AttentionInterface.register(ATTENTION, attend_by_picture)
+    vision = model.model.visual
+    vision.config._attn_implementation = ATTENTION
+    model.model.language_model.config._attn_implementation = "eager"
+    patches = vision.patch_embed.proj
+    if isinstance(patches, torch.nn.Conv3d) and patches.kernel_size == patches.stride:
+        patches.__class__ = PatchProduct
+
+
+class PatchProduct(torch.nn.Conv3d):
+    """A convolution over exactly one patch: a product of matrices. (n, channels, *kernel) -> (n, out, 1, 1, 1)."""
+
+    def forward(self, patches: Tensor) -> Tensor:
+        made = functional.linear(patches.flatten(1), self.weight.flatten(1), self.bias)
+        return made[..., None, None, None]
+
+
+def attend_by_picture(
+    module: Any,
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    attention_mask: Tensor | None,
+    scaling: float,
+    dropout: float = 0.0,
+    cu_seq_lens_q: Tensor | None = None,
+    **_: Any,
+) -> tuple[Tensor, None]:
+    """Attention within each picture, for transformers' AttentionInterface.
+
+    query, key, value: (1, heads, patches of all pictures, width). cu_seq_lens_q: where each picture begins, and the
+    end; None for a single picture. Pictures of one size are computed together. Returns (1, patches, heads, width).
+    """
+    lengths = [query.shape[2]] if cu_seq_lens_q is None else cu_seq_lens_q.diff().tolist()
+    if len(set(lengths)) == 1:
+        return _of_one_size(query, key, value, len(lengths), scaling, dropout), None
+    parts = zip(*(t.split(lengths, dim=2) for t in (query, key, value)), strict=True)
+    return torch.cat([_of_one_size(q, k, v, 1, scaling, dropout) for q, k, v in parts], dim=1), None
+
+
+def _of_one_size(query: Tensor, key: Tensor, value: Tensor, count: int, scaling: float, dropout: float) -> Tensor:
+    heads, patches, width = query.shape[1:]
+    # (count, heads, patches of a picture, width)
+    q, k, v = (t.reshape(heads, count, patches // count, width).transpose(0, 1) for t in (query, key, value))
+    weights = torch.softmax(q @ k.transpose(-1, -2) * scaling, dim=-1, dtype=torch.float32).to(v.dtype)
+    if dropout:
+        weights = functional.dropout(weights, dropout)
+    return (weights @ v).transpose(1, 2).reshape(1, patches, heads, width)
