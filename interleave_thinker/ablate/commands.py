@@ -11,8 +11,12 @@ from typing import Any
 from ..errors import ConfigError
 from ..settings_file import add_config, save_options
 from .experiment import Experiment
+from .known import join, kept
 from .report import plot, summarised, table
 from .rows import chosen, trainings_for
+
+PLACES = ("out", "base", "data")
+"""Fields of `Experiment` that say where things lie."""
 
 
 def add_commands(commands: Any) -> None:
@@ -29,10 +33,13 @@ def add_commands(commands: Any) -> None:
     ablate.add_argument("--seeds", default="0,1,2", help="separated by commas")
     ablate.add_argument("--rows", help="only these, separated by semicolons")
     for field in fields(Experiment):
-        if field.name not in ("out", "base", "data"):
+        if field.name not in PLACES:
             kind = float if isinstance(field.default, float) else int
             ablate.add_argument(f"--{field.name.replace('_', '-')}", type=kind, default=field.default)
     ablate.add_argument("--json", type=Path, help="write the figures here as well")
+    ablate.add_argument(
+        "--known", type=Path, nargs="+", default=[], help="figures.json of other runs, whose seeds join the report"
+    )
     add_config(ablate)
     ablate.add_argument("--resume", action="store_true", help="go on in a folder that holds trainings")
     ablate.add_argument("--dry-run", action="store_true", help="say what would be trained and measured")
@@ -55,11 +62,14 @@ def _ablate(options: argparse.Namespace) -> None:
     if options.dry_run:
         return
     experiment.check(rows)
+    settings = {f.name: getattr(experiment, f.name) for f in fields(Experiment) if f.name not in PLACES}
+    join({row.name: dict.fromkeys(seeds) for row in rows}, options.known, settings)  # before hours are spent
     if (options.out / "ablate.config.yaml").is_file() and not options.resume:
         raise ConfigError(f"{options.out} holds an ablation. Give --resume to go on with it, or another folder.")
     options.out.mkdir(parents=True, exist_ok=True)
     save_options(options, options.out / "ablate.config.yaml")
-    summary = summarised(experiment.run(rows, seeds))
+    found = join(experiment.run(rows, seeds), options.known, settings)
+    summary = {**summarised(found), "settings": settings, "measured": kept(found)}
     text = json.dumps(summary, indent=2) + "\n"
     for path in (options.out / "figures.json", options.json):
         if path:

@@ -78,6 +78,8 @@ ROWS = (
     Row("GRPO, released reward", "planner-sft", "critic-rl-code"),
     Row("SFT critic on right plans", ORACLE, "critic-sft"),
     Row("GRPO critic on right plans", ORACLE, "critic-rl"),
+    Row("GRPO without step reward, right plans", ORACLE, "critic-rl-no-step"),
+    Row("GRPO without accuracy reward, right plans", ORACLE, "critic-rl-no-accuracy"),
 )
 
 
@@ -108,6 +110,16 @@ COMPARISONS = (
     Comparison("oracle agents", "GRPO, full", "there is room above", 11.1),
     Comparison("GRPO, full", "critic as a filter only", "refinement beats luck (not in the paper)"),
     Comparison("GRPO critic on right plans", "SFT critic on right plans", "GRPO helps the critic (not in the paper)"),
+    Comparison(
+        "GRPO critic on right plans",
+        "GRPO without step reward, right plans",
+        "the step reward helps the critic (not in the paper)",
+    ),
+    Comparison(
+        "GRPO critic on right plans",
+        "GRPO without accuracy reward, right plans",
+        "the accuracy reward helps the critic (not in the paper)",
+    ),
 )
 
 

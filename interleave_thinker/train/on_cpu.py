@@ -13,18 +13,21 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-ATTENTION = "flash_alike"
-"""Name in transformers' registry. "flash" in it makes the vision tower hand over all pictures in one call."""
+IN_PICTURES, IN_TEXT = "flash_alike", "plain_products"
+"""Names in transformers' registry. "flash" in one makes the vision tower hand over all pictures in one call."""
 
 
 def quicken(model: Any) -> None:
     """Change how `model`, a Qwen3VLForConditionalGeneration, computes; its weights and their names stay."""
-    from transformers import AttentionInterface
+    from transformers import AttentionInterface, AttentionMaskInterface
+    from transformers.masking_utils import eager_mask
 
-    AttentionInterface.register(ATTENTION, attend_by_picture)
+    AttentionInterface.register(IN_PICTURES, attend_by_picture)
+    AttentionInterface.register(IN_TEXT, attend_in_text)
+    AttentionMaskInterface.register(IN_TEXT, eager_mask)
     vision = model.model.visual
-    vision.config._attn_implementation = ATTENTION
-    model.model.language_model.config._attn_implementation = "eager"
+    vision.config._attn_implementation = IN_PICTURES
+    model.model.language_model.config._attn_implementation = IN_TEXT
     patches = vision.patch_embed.proj
     if isinstance(patches, torch.nn.Conv3d) and patches.kernel_size == patches.stride:
         patches.__class__ = PatchProduct
@@ -57,7 +60,7 @@ def attend_by_picture(
     lengths = [query.shape[2]] if cu_seq_lens_q is None else cu_seq_lens_q.diff().tolist()
     if len(set(lengths)) == 1:
         return _of_one_size(query, key, value, len(lengths), scaling, dropout), None
-    parts = zip(*(t.split(lengths, dim=2) for t in (query, key, value)), strict=True)
+    parts = zip(*(torch.split(t, lengths, dim=2) for t in (query, key, value)), strict=True)
     return torch.cat([_of_one_size(q, k, v, 1, scaling, dropout) for q, k, v in parts], dim=1), None
 
 
@@ -69,3 +72,33 @@ def _of_one_size(query: Tensor, key: Tensor, value: Tensor, count: int, scaling:
     if dropout:
         weights = functional.dropout(weights, dropout)
     return (weights @ v).transpose(1, 2).reshape(1, patches, heads, width)
+
+
+def attend_in_text(
+    module: Any,
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    attention_mask: Tensor | None,
+    scaling: float,
+    dropout: float = 0.0,
+    **_: Any,
+) -> tuple[Tensor, None]:
+    """Attention of the language model, for transformers' AttentionInterface; few passes over the weights.
+
+    query: (batch, heads, tokens, width). key, value: (batch, groups, all tokens, width); the heads of a group share
+    them. attention_mask: (batch or 1, 1, tokens, all tokens), 0 where one may look and the least number elsewhere.
+    Returns (batch, tokens, heads, width).
+    """
+    batch, heads, tokens, width = query.shape
+    shared = batch * key.shape[1]
+    keys, values = (t.reshape(shared, -1, width) for t in (key, value))
+    scores = torch.bmm((query * scaling).reshape(shared, -1, width), keys.transpose(1, 2))
+    scores = scores.view(batch, heads, tokens, -1)
+    if attention_mask is not None:
+        scores += attention_mask
+    weights = torch.softmax(scores, dim=-1).to(values.dtype)
+    if dropout:
+        weights = functional.dropout(weights, dropout)
+    found = torch.bmm(weights.view(shared, -1, keys.shape[1]), values)
+    return found.view(batch, heads, tokens, width).transpose(1, 2), None

@@ -24,7 +24,8 @@ def test_rows_comparisons_and_trainings_name_each_other():
     assert all({row.planner, row.critic} <= known for row in ROWS)
     assert {row.name for row in ROWS if row.paper is None} == {
         "critic as a filter only", "GRPO, paper's reward", "GRPO, released reward",
-        "SFT critic on right plans", "GRPO critic on right plans",
+        "SFT critic on right plans", "GRPO critic on right plans", "GRPO without step reward, right plans",
+        "GRPO without accuracy reward, right plans",
     }  # fmt: skip
 
 
@@ -122,3 +123,26 @@ def test_the_command_writes_table_plot_and_figures(tmp_path):
     assert main(["ablate", *line.split(), "--rows", "raw generator"]) == 0
     assert {p.name for p in (tmp_path / "o").iterdir()} >= {"table.md", "plot.png", "plot.svg", "figures.json"}
     assert json.loads((tmp_path / "f.json").read_text())["rows"]["raw generator"]["by_seed"].keys() == {"3"}
+
+
+def test_seeds_of_another_day_join_the_report_once_and_only_with_the_same_settings(tmp_path, capsys):
+    def run(seed, out, *more):
+        line = f"ablate --out {tmp_path}/{out} --base {CRITIC} --data {tmp_path} --seeds {seed} --requests 2"
+        return main([*line.split(), "--rows", "raw generator", *more])
+
+    known = str(tmp_path / "a" / "figures.json")
+    assert run(3, "a") == 0 and run(4, "b") == 0
+    assert run(4, "b", "--resume", "--known", known) == 0
+    told = json.loads((tmp_path / "b" / "figures.json").read_text())
+    assert told["rows"]["raw generator"]["by_seed"].keys() == {"3", "4"}
+    shares = [f["shares"] for f in told["measured"]["raw generator"].values()]
+    assert sorted(map(len, shares)) == [2, 2], "with what an interval over all seeds needs"
+    capsys.readouterr()
+    assert run(3, "c", "--known", known) == 1 and not (tmp_path / "c" / "seed3").exists(), "told before the work"
+    assert "Seed 3 of 'raw generator'" in capsys.readouterr().err
+    text = (tmp_path / "a" / "figures.json").read_text().replace('"requests": 2', '"requests": 3')
+    (tmp_path / "a" / "figures.json").write_text(text)
+    assert run(5, "d", "--known", known) == 1
+    assert "requests 3 instead of 2" in capsys.readouterr().err
+    assert run(5, "d", "--known", str(tmp_path / "none.json")) == 1
+    assert "none.json" in capsys.readouterr().err
