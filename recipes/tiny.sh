@@ -72,17 +72,18 @@ together sft critic --model "$OUT/sft-critic/model" --data "$OUT/second/lesson_s
   $SFT --batch $((32 / WORKERS)) --learning-rate 4e-4 --steps "$SECOND_STEPS"
 took "second round of the critic"
 
-# 6. GRPO of the critic: eight states a step, eight responses to each, every refined prompt tried. Beside it the planner.
-$I sft planner --model "$START" --data "$OUT/data" --out "$OUT/sft-planner" $SFT \
-  --batch 32 --learning-rate 5e-4 --steps "$PLANNER_STEPS" &
-planner=$!
+# 6. GRPO of the critic: eight states a step, eight responses to each, every refined prompt tried.
 $I grpo --model "$OUT/sft-critic-2/model" --data "$OUT/data" --out "$OUT/grpo-critic" --train-vision --generator tiny \
   --judge checker --reward ours --group 8 --batch 64 --accumulate 1 --learning-rate 1e-5 --max-tokens 160 \
   --steps "$GRPO_STEPS" --save-every 20 --resume
-wait "$planner"
-took "GRPO of the critic, SFT of the planner"
+took "GRPO"
 
-# 7. The mean of the three critics, in which the mistakes of each weigh less, and beside it the planner and the generator,
+# 7. SFT of the planner.
+together sft planner --model "$START" --data "$OUT/data" --out "$OUT/sft-planner" $SFT \
+  --batch $((32 / WORKERS)) --learning-rate 5e-4 --steps "$PLANNER_STEPS"
+took "SFT of the planner"
+
+# 8. The mean of the three critics, in which the mistakes of each weigh less, and beside it the planner and the generator,
 # as `tinyworld eval` and Load Agent take them.
 mkdir -p "$OUT/agents"
 rm -rf "$OUT/agents/planner" "$OUT/agents/critic" "$OUT/agents/generator"
