@@ -21,8 +21,8 @@ ALSO_HEAVY = {"accelerate", "peft", "datasets", "torchvision"}
 MAY_BE_HEAVY = {
     f"tinyworld/{n}.py"
     for n in ("pipeline", "train_generator", "sft", "agents", "attempts", "convert", "average", "loop_attempts")
-}
-"""Modules that are about these libraries; `commands` imports them only when a command needs them."""
+} | {"train/on_cpu.py"}
+"""Modules that are about these libraries; they are imported only when a command, or a training on a CPU, needs them."""
 SIBLINGS = ("data", "train", "bench")
 
 
