@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
@@ -22,10 +23,11 @@ class Painter:
 
     def __init__(self, bad=()):
         self.bad, self.batches, self.single = set(bad), [], []
-        self.all_here = threading.Event()
+        self.begun, self.all_here = threading.Event(), threading.Event()
 
     def generate(self, request):
         if not self.single:
+            self.begun.set()
             self.all_here.wait(10)
         self.single.append(request.seed)
         if request.seed in self.bad:
@@ -50,9 +52,12 @@ def ask_at_once(painter):
             return str(error)
 
     with ThreadPoolExecutor(COUNT) as pool:
-        asked = [pool.submit(one, seed) for seed in range(COUNT)]
-        while len(gathered._waiting) < COUNT - 1:  # the first one is being made
-            pass
+        asked = [pool.submit(one, 0)]
+        assert painter.begun.wait(10), "the first one is made alone"
+        asked += [pool.submit(one, seed) for seed in range(1, COUNT)]
+        ends = time.monotonic() + 10
+        while len(gathered._waiting) < COUNT - 1 and time.monotonic() < ends:
+            time.sleep(0.01)
         painter.all_here.set()
         return [a.result() for a in asked]
 
