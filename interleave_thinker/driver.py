@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Generator as Coroutine
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -10,7 +11,7 @@ from PIL import Image
 
 from .agents.base import Agent, Sampling
 from .critic import OnUnreadable, compare, judge
-from .generators.base import GenerationRequest, Generator
+from .generators.base import BatchGenerator, GenerationRequest, Generator
 from .loop import LoopSettings, begin
 from .plan import Plan
 from .prompts import load_prompt
@@ -62,10 +63,22 @@ def carry_out(
     images: Sequence[Image.Image] = (),
 ) -> Session:
     """A whole run of `plan` with the user's `images`; see `drive` for errors. The same call goes on after one."""
-    given = tuple(store.put_image(i) for i in images)
-    session = Session(begin(plan, settings, given), store, folder, loop.body, loop.judge)
+    session = opened(plan, loop, settings, store, folder, images)
     drive(session, loop)
     return session
+
+
+def opened(
+    plan: Plan,
+    loop: Loop,
+    settings: LoopSettings,
+    store: AttemptStore,
+    folder: RunFolder,
+    images: Sequence[Image.Image] = (),
+) -> Session:
+    """The run that `carry_out` carries out, with nothing done yet."""
+    given = tuple(store.put_image(i) for i in images)
+    return Session(begin(plan, settings, given), store, folder, loop.body, loop.judge)
 
 
 def drive(session: Session, loop: Loop) -> None:
@@ -75,14 +88,49 @@ def drive(session: Session, loop: Loop) -> None:
         GeneratorError, AgentError, RunError: as the parts raise them; everything finished is on disk,
             and the same call goes on from there.
     """
+    run = _run(session, loop)
+    request = next(run, None)
+    while request is not None:
+        begun = time.monotonic()
+        image = loop.generator.generate(request)
+        request = _go_on(run, image, time.monotonic() - begun)
+
+
+def drive_all(sessions: Sequence[Session], loop: Loop, generator: BatchGenerator) -> None:
+    """As `drive` for each: whatever the sessions wait for at a time is made in one batch of `generator`, the loop's.
+
+    The same pictures but for rounding. Errors as of `drive`; one session's ends all.
+    """
+    runs = [_run(session, loop) for session in sessions]
+    waiting = [(run, next(run, None)) for run in runs]
+    while asked := [(run, request) for run, request in waiting if request is not None]:
+        begun = time.monotonic()
+        images = generator.generate_all([request for _, request in asked])
+        seconds = (time.monotonic() - begun) / len(asked)
+        waiting = [(run, _go_on(run, image, seconds)) for (run, _), image in zip(asked, images, strict=True)]
+
+
+_Run = Coroutine[GenerationRequest, tuple[Image.Image, float], None]
+"""A session under way: asks for a picture, and goes on when it is given it with the seconds that it took."""
+
+
+def _run(session: Session, loop: Loop) -> _Run:
     session.start()
     while session.advance_from_store():
         if session.state.status == "compare":
             session.compared(_closest(session, loop))
         elif session.pending is None:
-            _make(session, loop)
+            image, seconds = yield _request(session, loop)
+            session.picture_made(image, seconds)
         else:
             _judge(session, loop)
+
+
+def _go_on(run: _Run, image: Image.Image, seconds: float) -> GenerationRequest | None:
+    try:
+        return run.send((image, seconds))
+    except StopIteration:
+        return None
 
 
 def _reference(session: Session) -> Image.Image | None:
@@ -90,17 +138,14 @@ def _reference(session: Session) -> Image.Image | None:
     return session.image(key) if key else None
 
 
-def _make(session: Session, loop: Loop) -> None:
+def _request(session: Session, loop: Loop) -> GenerationRequest:
     reference = _reference(session)
-    request = GenerationRequest(
+    return GenerationRequest(
         session.state.prompt,
         (reference,) if reference else (),
         session.state.seed,
         reference.size if reference else loop.size,
     )
-    begun = time.monotonic()
-    image = loop.generator.generate(request)
-    session.picture_made(image, time.monotonic() - begun)
 
 
 def _judge(session: Session, loop: Loop) -> None:

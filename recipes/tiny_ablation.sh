@@ -14,6 +14,6 @@ export OMP_NUM_THREADS=${OMP_NUM_THREADS:-1}
 $I data export "$OUT/data" --format trl --source critic.jsonl --name unfiltered_sft --prompts "$WEIGHTS/critic/prompts" --on-accept empty
 cat "$OUT/data/planner_sft.jsonl" "$OUT/data/critic_sft.jsonl" > "$OUT/data/both_sft.jsonl"
 ablate=("$I" ablate --base "$START" --data "$OUT/data" --out "$OUT/ablate" --requests "$EVAL_REQUESTS"
-  --sft-steps "$SFT_STEPS" --grpo-steps "$GRPO_STEPS" --grpo-rate 1e-5 ${ROWS:+--rows "$ROWS"} --resume)
+  --sft-steps "$SFT_STEPS" --grpo-steps "$GRPO_STEPS" --grpo-rate 1e-5 --generator-dtype bfloat16 ${ROWS:+--rows "$ROWS"} --resume)
 xargs -P "$WORKERS" -I SEED "${ablate[@]}" --seeds SEED <<< "${SEEDS//,/$'\n'}"
 "${ablate[@]}" --seeds "$SEEDS"

@@ -34,8 +34,7 @@ def add_commands(commands: Any) -> None:
     ablate.add_argument("--rows", help="only these, separated by semicolons")
     for field in fields(Experiment):
         if field.name not in PLACES:
-            kind = float if isinstance(field.default, float) else int
-            ablate.add_argument(f"--{field.name.replace('_', '-')}", type=kind, default=field.default)
+            ablate.add_argument(f"--{field.name.replace('_', '-')}", type=type(field.default), default=field.default)
     ablate.add_argument("--json", type=Path, help="write the figures here as well")
     ablate.add_argument(
         "--known", type=Path, nargs="+", default=[], help="figures.json of other runs, whose seeds join the report"

@@ -13,9 +13,9 @@ from typing import Any
 from ..agents.base import Agent, Completion, Message, OnText, Sampling
 from ..agents.choose import agent_from
 from ..critic import read_judgment
-from ..driver import Loop
 from ..errors import ConfigError
-from ..generators.choose import GeneratorChoice
+from ..generators.choose import DTYPES, GeneratorChoice
+from ..generators.diffusers_generator import DiffusersGenerator, load_generator
 from ..loop import LoopSettings
 from ..plan import Plan
 from ..scores import scorer_from
@@ -23,11 +23,12 @@ from ..store import AttemptStore, hash_of, write_atomically
 from ..tinyworld.evaluate import Tally, balanced_accuracy, carry_out_all, plan_of, row_without_planner
 from ..tinyworld.requests import Request, held_out
 from ..train.grpo import GrpoOptions, train_critic
-from ..train.models import RESULT, ModelOptions
+from ..train.models import RESULT, ModelOptions, Precision
 from ..train.sft import SftOptions, fine_tune
 from .rows import BASE, NOBODY, ORACLE, Row, Training, trainings_for
 
 Say = Callable[[str], None]
+SFT_PRECISION: Precision = "bf16"
 
 
 @dataclass(frozen=True)
@@ -35,6 +36,7 @@ class Experiment:
     """base: the model that all trainings start from. data: folder of `data export --format trl --format rl`.
 
     requests: held-out requests of a seed. sft_steps, grpo_steps: of each training. request_seed: added to the seed.
+    generator_dtype: of the tiny generator, in GRPO and in the rows; "bfloat16" is quicker on CPUs that can.
     """
 
     out: Path
@@ -50,11 +52,14 @@ class Experiment:
     group: int = 8
     grpo_rate: float = 2e-5
     kl: float = 1e-3
+    generator_dtype: str = "float32"
 
     def check(self, rows: tuple[Row, ...]) -> None:
         """Raises:
-        ConfigError: data that a training needs is missing.
+        ConfigError: data that a training needs is missing, or there is no such dtype.
         """
+        if self.generator_dtype not in DTYPES:
+            raise ConfigError(f"generator_dtype is {self.generator_dtype!r}; known are {', '.join(DTYPES)}.")
         for training in trainings_for(rows):
             if not (self.data / training.data).is_file():
                 raise ConfigError(f"{self.data} lacks {training.data}, which {training.name} needs (docs/training.md).")
@@ -89,11 +94,16 @@ class Experiment:
     def _settings(self, training: Training, seed: int) -> dict[str, Any]:
         """What a training is the result of; its start by what that is the result of."""
         numbers = {f.name: getattr(self, f.name) for f in fields(self) if f.name.startswith(training.kind)}
+        if training.kind == "sft":
+            numbers["precision"] = SFT_PRECISION
         if training.kind == "grpo":
-            numbers |= {"group": self.group, "kl": self.kl, "generator": _generator()}
+            numbers |= {"group": self.group, "kl": self.kl, **self._generator()}
         rows = hash_of("rows", (self.data / training.data).read_text(encoding="utf-8"))
         return {**asdict(training), "without": list(training.without), **numbers, "seed": seed, "rows": rows,
                 "start": self._written(training.start, seed)}  # fmt: skip
+
+    def _generator(self) -> dict[str, str]:
+        return {"generator": _generator(), "dtype": self.generator_dtype}
 
     def _written(self, name: str, seed: int) -> str:
         """A hash of a model's weights; what was judged by others is not recalled for it."""
@@ -107,7 +117,7 @@ class Experiment:
         if training.kind == "sft":
             fine_tune(
                 SftOptions(
-                    replace(base, precision="bf16"), self.data / training.data, out, steps=self.sft_steps,
+                    replace(base, precision=SFT_PRECISION), self.data / training.data, out, steps=self.sft_steps,
                     batch=self.sft_batch, learning_rate=self.sft_rate, weight_decay=0.01, save_every=200,
                     log_every=50, seed=seed, resume=True,
                 ),
@@ -116,10 +126,10 @@ class Experiment:
             return
         train_critic(
             GrpoOptions(
-                base, self.data / training.data, out, generator=GeneratorChoice("tiny"), variant=training.reward,
-                without=training.without, group=self.group, batch=self.grpo_states * self.group, accumulate=1,
-                steps=self.grpo_steps, learning_rate=self.grpo_rate, kl=self.kl, max_tokens=160, save_every=20,
-                seed=seed, resume=True,
+                base, self.data / training.data, out, generator=GeneratorChoice("tiny", dtype=self.generator_dtype),
+                variant=training.reward, without=training.without, group=self.group,
+                batch=self.grpo_states * self.group, accumulate=1, steps=self.grpo_steps,
+                learning_rate=self.grpo_rate, kl=self.kl, max_tokens=160, save_every=20, seed=seed, resume=True,
             ),
             lambda: scorer_from("checker"),
             say,
@@ -130,14 +140,14 @@ class Experiment:
         agents = [self._written(name, seed) for name in (row.planner, row.critic) if name != NOBODY]
         settings = {
             "requests": self.requests, "request_seed": self.request_seed, "t_max": row.t_max, "agents": agents,
-            "generator": _generator(),
+            **self._generator(),
         }  # fmt: skip
         if path.is_file():
             known: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
             if known["settings"] == settings:
                 return known
         requests = held_out(self.requests, self.request_seed + seed)
-        generator = GeneratorChoice("tiny").load()
+        generator = _tiny(self.generator_dtype)
         if row.planner == NOBODY:
             tally = row_without_planner(requests, generator)
             plans: Sequence[Plan | None] = []
@@ -153,7 +163,8 @@ class Experiment:
             tally = carry_out_all(
                 requests,
                 plans,
-                Loop(generator, judge, Sampling(512)),
+                generator,
+                judge,
                 LoopSettings(t_max=row.t_max),
                 AttemptStore(work / "store"),
                 work / path.stem,
@@ -181,6 +192,12 @@ def _digest(folder: Path) -> str:
     for shard in sorted(folder.rglob("*.safetensors")):
         digest.update(shard.read_bytes())
     return digest.hexdigest()[:16]
+
+
+def _tiny(dtype: str) -> DiffusersGenerator:
+    from ..tinyworld.convert import WEIGHTS
+
+    return load_generator(WEIGHTS / "generator", device="cpu", dtype=dtype)
 
 
 def _generator() -> str:

@@ -80,6 +80,8 @@ ROWS = (
     Row("GRPO critic on right plans", ORACLE, "critic-rl"),
     Row("GRPO without step reward, right plans", ORACLE, "critic-rl-no-step"),
     Row("GRPO without accuracy reward, right plans", ORACLE, "critic-rl-no-accuracy"),
+    Row("critic on unfiltered data, right plans", ORACLE, "critic-unfiltered"),
+    Row("one agent for both as critic, right plans", ORACLE, "one-agent"),
 )
 
 
@@ -119,6 +121,16 @@ COMPARISONS = (
         "GRPO critic on right plans",
         "GRPO without accuracy reward, right plans",
         "the accuracy reward helps the critic (not in the paper)",
+    ),
+    Comparison(
+        "SFT critic on right plans",
+        "critic on unfiltered data, right plans",
+        "filtering helps the critic (not in the paper)",
+    ),
+    Comparison(
+        "SFT critic on right plans",
+        "one agent for both as critic, right plans",
+        "a critic of its own beats one agent (not in the paper)",
     ),
 )
 

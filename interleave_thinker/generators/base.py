@@ -6,6 +6,7 @@ use this protocol.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -34,4 +35,12 @@ class Generator(Protocol):
         Raises:
             GeneratorError: the picture cannot be made; the message says why.
         """
+        ...
+
+
+class BatchGenerator(Generator, Protocol):
+    """A Generator that can make many pictures in one go (`DiffusersGenerator` with the tiny pipeline)."""
+
+    def generate_all(self, requests: Sequence[GenerationRequest]) -> list[Image.Image]:
+        """One picture for each request, in their order; errors as of `generate`."""
         ...

@@ -5,20 +5,11 @@ from __future__ import annotations
 import threading
 from collections.abc import Sequence
 from concurrent.futures import Future
-from typing import Protocol
 
 from PIL import Image
 
 from ..errors import InterleaveError
-from .base import GenerationRequest, Generator
-
-
-class BatchGenerator(Generator, Protocol):
-    """A Generator that can make many pictures in one go (`DiffusersGenerator` with the tiny pipeline)."""
-
-    def generate_all(self, requests: Sequence[GenerationRequest]) -> list[Image.Image]:
-        """One picture for each request, in their order; errors as of `generate`."""
-        ...
+from .base import BatchGenerator, GenerationRequest
 
 
 class Gathered:

@@ -22,9 +22,9 @@ from PIL import Image
 
 from ..agents.base import Agent, Sampling
 from ..agents.transformers_agent import load_agent
-from ..driver import Loop, carry_out
+from ..driver import Loop, drive_all, opened
 from ..errors import PlanError
-from ..generators.base import GenerationRequest, Generator
+from ..generators.base import BatchGenerator, GenerationRequest
 from ..generators.diffusers_generator import load_generator
 from ..loop import LoopSettings, OnExhausted
 from ..plan import Plan, PlanStep
@@ -37,6 +37,8 @@ from .requests import Request, held_out, plan_is_right
 from .scene import SIDE
 
 RESAMPLES = 2000
+AT_A_TIME = 64
+"""Runs whose pictures are made in one batch."""
 
 
 @dataclass
@@ -67,15 +69,14 @@ def evaluate(weights: Path, count: int, seed: int, limits: Sequence[int]) -> dic
         wanted.append((f"t{max(limits)}_best", max(limits), "best"))
         for name, t_max, policy in wanted:
             settings = LoopSettings(t_max=t_max, on_exhausted=policy)
-            rows[name] = carry_out_all(
-                requests, plans, Loop(generator, critic, Sampling(512)), settings, store, Path(folder) / name
-            )
+            rows[name] = carry_out_all(requests, plans, generator, critic, settings, store, Path(folder) / name)
             _say(name, begun)
     valid = [p is not None for p in plans]
     right = [p is not None and plan_is_right(r, p) for r, p in zip(requests, plans, strict=True)]
     verdicts = {k: v for row in rows.values() for k, v in row.verdicts.items()}
-    first, last = f"t{min(limits)}", f"t{max(limits)}"
-    pairs = [(last, first)] if last != first else []
+    names = [f"t{t}" for t in sorted(set(limits))]
+    last = names[-1]
+    pairs = [(last, name) for name in names[:-1]]
     return {
         "n": count,
         "seed": seed,
@@ -144,37 +145,47 @@ def plan_of(planner: Agent, request: Request) -> Plan | None:
         return None
 
 
-def row_without_planner(requests: Sequence[Request], generator: Generator) -> Tally:
+def row_without_planner(requests: Sequence[Request], generator: BatchGenerator) -> Tally:
     """The raw request is the prompt of every step: what people do without a planner."""
-    tally = Tally()
-    for request in requests:
-        before: Image.Image | None = None
-        hits = []
-        for number, scene in enumerate(request.scenes):
-            asked = GenerationRequest(
-                request.text, (before,) if before else (), 1000 * number, None if before else (SIDE, SIDE)
-            )
-            before = generator.generate(asked)
-            hits.append(checker.shows(before, scene))
-        tally.shares.append(statistics.mean(hits))
-    return tally
+    before: dict[int, Image.Image] = {}
+    hits: list[list[bool]] = [[] for _ in requests]
+    for step in range(max(len(r.scenes) for r in requests)):
+        left = [n for n, r in enumerate(requests) if step < len(r.scenes)]
+        asked = [_raw(requests[n], before.get(n), step) for n in left]
+        for n, image in zip(left, generator.generate_all(asked), strict=True):
+            before[n] = image
+            hits[n].append(checker.shows(image, requests[n].scenes[step]))
+    return Tally([statistics.mean(h) for h in hits])
+
+
+def _raw(request: Request, before: Image.Image | None, step: int) -> GenerationRequest:
+    return GenerationRequest(request.text, (before,) if before else (), 1000 * step, None if before else (SIDE, SIDE))
 
 
 def carry_out_all(
     requests: Sequence[Request],
     plans: Sequence[Plan | None],
-    loop: Loop,
+    generator: BatchGenerator,
+    critic: Agent,
     settings: LoopSettings,
     store: AttemptStore,
     folder: Path,
 ) -> Tally:
+    """A row: each request's plan in the loop; a request without a plan has failed."""
+    loop = Loop(generator, critic, Sampling(512))
+    runs: list[Session | None] = [
+        opened(plan, loop, settings, store, RunFolder(folder, f"run {number}")) if plan else None
+        for number, plan in enumerate(plans)
+    ]
+    sessions = [s for s in runs if s]
+    for at in range(0, len(sessions), AT_A_TIME):
+        drive_all(sessions[at : at + AT_A_TIME], loop, generator)
     tally = Tally()
-    for number, (request, plan) in enumerate(zip(requests, plans, strict=True)):
-        if plan is None:
+    for request, session in zip(requests, runs, strict=True):
+        if session is None:
             tally.shares.append(0.0)
-            continue
-        session = carry_out(plan, loop, settings, store, RunFolder(folder, f"run {number}"))
-        _count(tally, session, request)
+        else:
+            _count(tally, session, request)
     return tally
 
 

@@ -25,7 +25,8 @@ def test_rows_comparisons_and_trainings_name_each_other():
     assert {row.name for row in ROWS if row.paper is None} == {
         "critic as a filter only", "GRPO, paper's reward", "GRPO, released reward",
         "SFT critic on right plans", "GRPO critic on right plans", "GRPO without step reward, right plans",
-        "GRPO without accuracy reward, right plans",
+        "GRPO without accuracy reward, right plans", "critic on unfiltered data, right plans",
+        "one agent for both as critic, right plans",
     }  # fmt: skip
 
 
@@ -95,8 +96,9 @@ def test_the_filter_row_keeps_no_refined_prompt_of_the_full_critic(tmp_path, mon
     used = {}
     real = module.carry_out_all
 
-    def watched(requests, plans, loop, settings, store, folder):
-        tally = real(requests, plans, loop, settings, store, folder)
+    def watched(*asked):
+        tally = real(*asked)
+        folder = asked[-1]
         lines = [json.loads(line) for p in folder.rglob("trajectory.jsonl") for line in p.read_text().splitlines()]
         used[folder.name] = [(a["attempt"], a["prompt"]) for a in lines]
         return tally
@@ -114,6 +116,8 @@ def test_missing_data_is_named_before_anything_is_trained(tmp_path, capsys):
     assert "lacks planner_sft.jsonl" in capsys.readouterr().err and not (tmp_path / "o").exists()
     assert main([*line.split(), "--dry-run"]) == 0
     assert "5 GRPO trainings" in capsys.readouterr().out
+    assert main([*line.split(), "--rows", "raw generator", "--generator-dtype", "fp8"]) == 1
+    assert "generator_dtype is 'fp8'" in capsys.readouterr().err
     assert main(line.replace("--seeds 0", "--seeds 0,x").split()) == 1
     assert "--seeds" in capsys.readouterr().err
 

@@ -17,7 +17,7 @@ from PIL import Image
 from interleave_thinker.agents.base import Message
 from interleave_thinker.behind import AtOnce, Behind, written
 from interleave_thinker.document import Document
-from interleave_thinker.driver import drive
+from interleave_thinker.driver import drive, drive_all
 from interleave_thinker.errors import GeneratorError, RunError
 from interleave_thinker.plan import Plan, PlanStep
 from interleave_thinker.runs import read_state, read_trajectory
@@ -381,3 +381,44 @@ def test_run_json_holds_the_finished_state(studio: Any) -> None:
     assert state is not None
     assert state["state"] == json.loads(json.dumps(run.session.state.to_dict()))
     assert state["trajectory"] == json.loads(json.dumps(run.session.trajectory().to_dict()))
+
+
+# --- many at a time --------------------------------------------------------------------------------------
+
+
+@dataclasses.dataclass
+class Batches:
+    """Makes pictures one by one, and keeps what was asked for at a time."""
+
+    painter: Any
+    name: str = "painter"
+    batches: list[list[str]] = dataclasses.field(default_factory=list)
+
+    def generate(self, request: Any) -> Image.Image:
+        raise AssertionError("one by one")
+
+    def generate_all(self, requests: Sequence[Any]) -> list[Image.Image]:
+        self.batches.append([r.prompt for r in requests])
+        return [self.painter.generate(r) for r in requests]
+
+
+def test_many_runs_at_a_time_are_what_each_is_alone_in_as_few_batches_as_attempts(studio: Any) -> None:
+    plans = [PLAN, drawn("f sound"), drawn(None), drawn("g", "never h")]
+    alone = [studio.run(plan, [critic], name=f"run {n}", on_exhausted="best") for n, plan in enumerate(plans)]
+    other = dataclasses.replace(studio, root=studio.root / "together")
+    runs = [other.prepare(plan, [critic], name=f"run {n}", on_exhausted="best") for n, plan in enumerate(plans)]
+    loop = other.loop(runs[0])
+    generator = Batches(runs[0].painter)
+    drive_all([r.session for r in runs], loop, generator)
+    assert [outcome(r.document) for r in runs] == [outcome(r.document) for r in alone]
+    assert generator.batches[0] == ["a", "f sound", "g"] and len(generator.batches) == CALLS
+
+
+def test_a_failure_among_many_keeps_what_was_finished(studio: Any, painter: Any) -> None:
+    failing = painter(fails_at=4, error=GeneratorError("out of paint"))
+    runs = [studio.prepare(drawn(f"{n}", "end"), [critic], name=f"run {n}", painter=failing) for n in range(2)]
+    with pytest.raises(GeneratorError, match="out of paint"):
+        drive_all([r.session for r in runs], studio.loop(runs[0]), Batches(failing))
+    again = [studio.prepare(drawn(f"{n}", "end"), [critic], name=f"run {n}") for n in range(2)]
+    drive_all([r.session for r in again], studio.loop(again[0]), Batches(again[0].painter))
+    assert again[0].prompts[0] != "0" and all(r.session.state.finished for r in again)
