@@ -33,6 +33,7 @@ from interleave_thinker.train.rows import sft_rows, states
 from interleave_thinker.train.sft import SftOptions, fine_tune
 
 CRITIC = Path(__file__).parents[2] / "interleave_thinker" / "tinyworld" / "weights" / "critic"
+BASE = CRITIC.parent / "base"
 
 
 @pytest.fixture(scope="module")
@@ -156,7 +157,7 @@ class TestSft:
 
     def test_merging_one_adapter_does_not_touch_an_agent_with_another(self, data, tmp_path):
         for name, seed in (("a", 1), ("b", 2)):
-            more = replace(options(data, tmp_path / name, steps=4, lora_rank=4, seed=seed), learning_rate=2e-2)
+            more = replace(options(data, tmp_path / name, steps=4, lora_rank=4, seed=seed), learning_rate=6e-2)
             fine_tune(more, lambda line: None)
         asked = [Message("user", (Image.new("RGB", (64, 64)), Image.new("RGB", (64, 64)), "want a\ngot b"))]
         first = load_agent(CRITIC, adapter=tmp_path / "a" / "model", dtype="float32", device="cpu")
@@ -172,7 +173,7 @@ class TestSft:
         found = {}
         for name, seed in (("planner", 1), ("critic", 2)):
             fine_tune(
-                replace(options(data, tmp_path / name, steps=5, lora_rank=4, seed=seed), learning_rate=2e-2),
+                replace(options(data, tmp_path / name, steps=5, lora_rank=4, seed=seed), learning_rate=6e-2),
                 lambda line: None,
             )
             found[name] = tmp_path / name / "model"
@@ -238,8 +239,9 @@ def test_a_checkpoint_that_was_cut_off_is_passed_over(tmp_path):
 
 def test_two_processes_learn_what_one_does(data, tmp_path):
     """The same rows in a step, once 4 on one process and once 2 on each of two. Losses are not the same bit for bit:
-    that of two processes is the mean of their means, that of one the mean over all tokens."""
-    more = ("--steps", "4", "--learning-rate", "1e-4")
+    that of two processes is the mean of their means, that of one the mean over all tokens. From the base, which does not
+    judge yet: where hardly a token is wrong, the two means are of hardly anything."""
+    more = ("--model", str(BASE), "--steps", "4", "--learning-rate", "1e-4")
     assert main(command(data, tmp_path / "one", *more)) == 0
     two = [*command(data, tmp_path / "two", *more), "--batch", "2"]
     script = tmp_path / "run.py"
@@ -249,7 +251,7 @@ def test_two_processes_learn_what_one_does(data, tmp_path):
     assert done.returncode == 0, done.stderr[-2000:]
     assert done.stdout.count("Wrote ") == 1, "one line for both"
     assert logged(tmp_path / "two", "num_tokens") == logged(tmp_path / "one", "num_tokens"), "other rows"
-    assert losses(tmp_path / "two") == pytest.approx(losses(tmp_path / "one"), rel=3e-2)
+    assert losses(tmp_path / "two") == pytest.approx(losses(tmp_path / "one"), rel=6e-2)
 
 
 class TestRows:
