@@ -123,6 +123,16 @@ COMPARISONS = (
         "the accuracy reward helps the critic (not in the paper)",
     ),
     Comparison(
+        "GRPO without step reward, right plans",
+        "SFT critic on right plans",
+        "the accuracy reward alone helps the critic (not in the paper)",
+    ),
+    Comparison(
+        "GRPO without accuracy reward, right plans",
+        "SFT critic on right plans",
+        "the step reward alone helps the critic (not in the paper)",
+    ),
+    Comparison(
         "SFT critic on right plans",
         "critic on unfiltered data, right plans",
         "filtering helps the critic (not in the paper)",
