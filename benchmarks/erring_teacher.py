@@ -3,7 +3,7 @@
     python benchmarks/erring_teacher.py DATA OUT [--overlooked 0.6] [--repeated 0.0] [--seed 0]
     interleave-thinker ablate --base BASE --data OUT --out ABLATION --seeds 0,1,2 --requests 60 --sft-steps 250 \\
       --grpo-steps 30 --grpo-rate 5e-5 --rows "SFT critic on right plans; GRPO critic on right plans; \\
-      GRPO without step reward, right plans"
+      GRPO without step reward, right plans; GRPO without accuracy reward, right plans"
 
 DATA is an export of the tiny world (`recipes/tiny.sh`), whose teacher is the ground truth and cannot err. In OUT the
 critic's SFT rows are those of a teacher that overlooks a share of the attempts that miss by one thing (it says that it

@@ -1,6 +1,6 @@
 """What filtering is worth where the teacher errs: trajectories whose critic overlooks mistakes and repeats prompts.
 
-    python benchmarks/erring_trajectories.py REQUESTS/requests.jsonl OUT [--overlooked 0.6] [--repeated 0.5]
+    python benchmarks/erring_trajectories.py REQUESTS/requests.jsonl OUT --dtype bfloat16 [--overlooked 0.6] [--repeated 0.5]
     interleave-thinker data from-runs OUT/runs --store OUT/store --out DATA
     interleave-thinker data score DATA --judge checker
     interleave-thinker data filter DATA --rl-share 0
@@ -8,7 +8,7 @@
     interleave-thinker data export DATA --format trl --source critic.jsonl --name unfiltered_sft --on-accept empty \\
       --prompts CRITIC/prompts
     interleave-thinker ablate --base BASE --data DATA --out ABLATION --seeds 0,1,2 --requests 60 --sft-steps 250 \\
-      --rows "SFT critic on right plans; critic on unfiltered data, right plans"
+      --generator-dtype bfloat16 --rows "SFT critic on right plans; critic on unfiltered data, right plans"
 
 REQUESTS are of `data prompts --world tiny`. The critic is the ground truth, but for a share of the attempts that miss
 by one thing, which it accepts, and a share of the other rejections, after which it asks for the same again; the runs go

@@ -2,7 +2,7 @@
 
     python benchmarks/more_attempts.py OUT [--requests 200] [--seeds 0,1,2] [--json FIGURES.json]
 
-In `ablate` the critic's own mistakes hide it: a wrong attempt that is accepted is not tried again. Nothing is trained.
+With a critic that errs a wrong attempt that it accepts is not tried again; here every one is. Nothing is trained.
 """
 
 from __future__ import annotations
