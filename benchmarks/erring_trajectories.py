@@ -1,6 +1,6 @@
 """What filtering is worth where the teacher errs: trajectories whose critic overlooks mistakes and repeats prompts.
 
-    python benchmarks/erring_trajectories.py REQUESTS/requests.jsonl OUT --dtype bfloat16 [--overlooked 0.6] [--repeated 0.5]
+    python benchmarks/erring_trajectories.py REQUESTS/requests.jsonl OUT --dtype bfloat16
     interleave-thinker data from-runs OUT/runs --store OUT/store --out DATA
     interleave-thinker data score DATA --judge checker
     interleave-thinker data filter DATA --rl-share 0
