@@ -1,6 +1,6 @@
 """Write and tell behind the loop's back, in order: packing a picture takes longer than placing the next attempt.
 
-What is told of an attempt is told after it was written, so that whoever has heard of it finds it, also after a kill.
+An event is sent only after its files are written, so every attempt that a client has heard of survives a kill.
 A failure ends the writing of that run and is raised when the loop next asks.
 """
 

@@ -184,13 +184,13 @@ def _write_workflow(path: Path, workflow: Mapping[str, Any]) -> None:
 def _add_parse(commands: Any) -> None:
     parse = commands.add_parser("parse", help="what the parsers make of an agent's raw reply, as JSON")
     parse.add_argument("kind", choices=["plan", "judgment"])
+    parse.add_argument("--typed", action="store_true", help="a plan as Plan from Text reads it, plain lists too")
     parse.add_argument("file", type=Path)
     parse.set_defaults(do=_parse)
 
 
 def _parse(options: argparse.Namespace) -> int:
-    from .critic import read_judgment
-    from .plan import checked, read_plan
+    from .judgments import read_judgment
 
     try:
         raw = options.file.read_bytes().decode("utf-8", "replace")
@@ -199,17 +199,33 @@ def _parse(options: argparse.Namespace) -> int:
     if options.kind == "judgment":
         print(json.dumps(read_judgment(raw).to_dict(), ensure_ascii=False, indent=2))
         return 0
-    plan = read_plan(raw)
-    found: dict[str, Any] = {"parsed": plan is not None, "valid": False, "problem": None, "plan": None}
-    if plan is not None:
-        found["plan"] = plan.to_dict()
-        try:
-            found["plan"] = checked(plan, first_number=plan.steps[0].step_number).to_dict()
-            found["valid"] = True
-        except InterleaveError as error:
-            found["problem"] = str(error)
-    print(json.dumps(found, ensure_ascii=False, indent=2))
+    print(json.dumps(_parsed_plan(raw, options.typed), ensure_ascii=False, indent=2))
     return 0
+
+
+def _parsed_plan(raw: str, typed: bool) -> dict[str, Any]:
+    """What Planner (or Plan from Text) makes of a text: `valid` says whether it would go on with it."""
+    from .plan import Plan, checked
+    from .plan_text import plan_from_text, plan_reading
+
+    plan: Plan | None = None
+    problem = ""
+    try:
+        if typed:
+            plan = plan_from_text(raw)
+        else:
+            reading = plan_reading(raw)
+            plan, problem = reading.plan, reading.problem
+        found = checked(plan, first_number=plan.steps[0].step_number) if plan else None
+    except InterleaveError as error:
+        found, problem = None, str(error)
+    shown = found or plan
+    return {
+        "parsed": plan is not None,
+        "valid": found is not None,
+        "problem": problem or None,
+        "plan": shown.to_dict() if shown else None,
+    }
 
 
 def _add_prompts(commands: Any) -> None:

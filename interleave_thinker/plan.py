@@ -14,7 +14,7 @@ from dataclasses import asdict, dataclass, fields, replace
 from typing import Any
 
 from .errors import PlanError
-from .replies import read_reply, text_or_none
+from .replies import text_or_none
 
 MAX_STEPS = 100
 MAX_ATTEMPTS = 300
@@ -22,13 +22,7 @@ MAX_ATTEMPTS = 300
 MAX_TEXT = 8_000
 """Characters kept of any one text field of a plan."""
 
-# Marks of a list: "3.", "3)", "3:", "3 -", "Step 3:", "**3.**"; but "3-legged", "2.5 m" and "16:9" are words.
-_NUMBERED = re.compile(
-    r"^\s*(?:[-*•]\s*)?(?:\*\*)?(?:step\s*)?\d{1,3}(?:\*\*)?\s*(?:[.):](?!\d)|[-–—](?=\s))\s*(?:\*\*)?\s*", re.I
-)
 _LABEL = re.compile(r"^\s*(?:\*\*)?step\s*\d{1,3}(?:\*\*)?\s*[:.)\-–—](?!\d)\s*(?:\*\*)?\s*", re.I)
-_BULLET = re.compile(r"^\s*[-*•]\s+")
-_FENCE = re.compile(r"^```\w*\s*")
 
 
 @dataclass(frozen=True)
@@ -157,101 +151,3 @@ def _bounded(text: str | None) -> str | None:
 
 def _unlabelled(text: str | None) -> str | None:
     return _LABEL.sub("", text, count=1) if text else text
-
-
-def read_plan(raw: str) -> Plan | None:
-    """A Planner's reply -> plan, or None where no steps can be read. Never raises on any text.
-
-    Unknown keys and odd types of a model's reply are dropped or turned to text: strictness is for
-    files (`Plan.from_dict`), tolerance for models.
-    """
-    reply = read_reply(raw)
-    if reply.answer is None:
-        return None
-    listed = reply.answer.get("execution_plan", reply.answer.get("steps", reply.answer.get("plan")))
-    if not isinstance(listed, list):
-        return None
-    steps: list[PlanStep] = []
-    for entry in listed:
-        if isinstance(entry, str):
-            entry = {"instruction": entry, "prompt": entry}
-        if not isinstance(entry, Mapping):
-            return None
-        step = PlanStep(
-            steps[-1].step_number + 1 if steps else _first_number(entry),
-            text_or_none(entry.get("step_name")) or "",
-            text_or_none(entry.get("instruction")),
-            text_or_none(entry.get("prompt")),
-            text_or_none(entry.get("auxiliary_text")),
-        )
-        if _swallowed(step):
-            return None
-        steps.append(step)
-    if not steps:
-        return None
-    reasoning = reply.reasoning or text_or_none(reply.answer.get("reasoning")) or ""
-    return Plan(tuple(steps), reasoning, text_or_none(reply.answer.get("request")) or "")
-
-
-def _first_number(entry: Mapping[str, Any]) -> int:
-    """Where the numbers of a plan start: a plan that continues somebody's pictures says so (Task B)."""
-    number = entry.get("step_number")
-    return number if type(number) is int and 1 <= number <= MAX_ATTEMPTS else 1
-
-
-def _swallowed(step: PlanStep) -> bool:
-    """A repaired text that ate the following steps (a known failure of lenient JSON readers)."""
-    texts = (step.step_name, step.instruction, step.prompt, step.auxiliary_text)
-    return any(text and re.search(r"[\"']step_number[\"']", text) for text in texts)
-
-
-def plan_from_text(text: str) -> Plan:
-    """A plan somebody else wrote: JSON in the paper's form, or a plain list with one prompt a line.
-
-    Raises:
-        PlanError: the text is empty, or looks like JSON but holds no plan.
-    """
-    stripped = text.strip()
-    if not stripped:
-        raise PlanError("The plan text is empty. Write one step a line, or paste a plan as JSON.")
-    body = _FENCE.sub("", stripped).removesuffix("```").rstrip()
-    if re.match(r"[\[{]\s*[\"'{]", body) or ("{" in body and ("execution_plan" in body or body.startswith("<"))):
-        plan = read_plan(f'{{"execution_plan": {body}}}' if body.startswith("[") else body)
-        if plan is None:
-            raise PlanError(
-                "The plan text looks like JSON but no steps can be read from it. "
-                'Expected {"execution_plan": [{"instruction": "...", "prompt": "..."}]}.'
-            )
-        return plan
-    return _listed(stripped)
-
-
-def plan_as_typed(text: str, max_steps: int) -> Plan:
-    """`plan_from_text`, checked; its own first number is kept (Task B continues after the user's pictures).
-
-    Raises:
-        PlanError: no plan can be read, or it cannot be executed.
-    """
-    plan = plan_from_text(text)
-    first = plan.steps[0].step_number if plan.steps else 1
-    return checked(plan, max_steps=max_steps, first_number=max(1, first))
-
-
-def _listed(text: str) -> Plan:
-    """Numbered lines start a step, or else bulleted ones; other lines continue it, and lines before the
-    first are an introduction. Without marks each line is a step.
-    """
-    lines = [line.strip() for line in text.splitlines() if line.strip()]
-    mark = next((m for m in (_NUMBERED, _BULLET) if any(m.match(line) for line in lines)), None)
-    introduction: list[str] = []
-    prompts: list[str] = []
-    for line in lines:
-        start = mark.match(line) if mark else None
-        if start or not mark:
-            prompts.append(line[start.end() :] if start else line)
-        elif prompts:
-            prompts[-1] += " " + _BULLET.sub("", line)
-        else:
-            introduction.append(line)
-    steps = [PlanStep(i, instruction=p, prompt=p) for i, p in enumerate((p for p in prompts if p), 1)]
-    return Plan(tuple(steps), " ".join(introduction))

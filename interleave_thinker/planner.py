@@ -7,7 +7,7 @@ pictures; Task B: continue them). Knows nothing of generators or of how a plan i
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TypeVar
@@ -16,9 +16,10 @@ from PIL import Image
 
 from .agents.base import Agent, Completion, Message, OnText, Sampling
 from .errors import PlanError
-from .plan import Plan, PlanStep, checked, read_plan
+from .plan import Plan, PlanStep, checked
+from .plan_text import plan_reader, plan_reading
 from .prompts import fill, load_prompt
-from .replies import answer_part, read_reply
+from .replies import Reply, ReplyReader, has_any
 
 T = TypeVar("T")
 _MARKER = re.compile(r"<image>", re.I)
@@ -65,14 +66,15 @@ def make_plan(
             reask = fill(load_prompt("reask", [*prompt_folders, agent.prompts]), problem=problem)
             messages += [Message("assistant", (raw,)), Message("user", (reask,))]
             sampling = replace(sampling, seed=sampling.seed + 1)
-        completion = agent.complete(messages, sampling, until_answered(on_text))
+        watch = Watch(plan_reader, on_text)
+        completion = agent.complete(messages, sampling, watch)
         raw = completion.text
-        plan = read_plan(raw)
-        if plan is None or (completion.finish == "length" and not read_reply(raw).exact):
-            problem = describe_unreadable(completion)
+        reading = plan_reading(watch.read(raw), cut=completion.finish == "length")
+        if reading.plan is None:
+            problem = describe_unreadable(completion, reading.problem)
             continue
         try:
-            plan = replace(plan, request=request.strip())
+            plan = replace(reading.plan, request=request.strip())
             return Planned(_numbered(plan, len(images), max_steps), raw)
         except PlanError as error:
             problem = str(error)
@@ -85,22 +87,43 @@ def make_plan(
     )
 
 
-def until_answered(on_text: OnText | None) -> OnText:
-    """End a reply at `</answer>`: nothing after it is read. One that is quoted while thinking is none."""
+class Watch:
+    """An `on_text` that reads along and ends a reply where nothing more is read; then `read` has what was read.
 
-    def watch(text: str) -> bool:
-        more = on_text(text) if on_text else True
-        return more and "</answer>" not in answer_part(text)
+    A reply that begins anew, because a server was asked again, is read anew.
+    """
 
-    return watch
+    def __init__(self, reader: Callable[[], ReplyReader], on_text: OnText | None = None):
+        self._new, self._on_text = reader, on_text
+        self._reader, self._length = reader(), 0
+
+    def __call__(self, text: str) -> bool:
+        more = self._on_text(text) if self._on_text else True
+        if len(text) < self._length:
+            self._reader = self._new()
+        self._length = len(text)
+        return not self._reader.read(text) and more
+
+    def read(self, text: str) -> Reply:
+        """The whole reply, which is what was last heard of it."""
+        return (self._reader if len(text) == self._length else self._new()).finish(text)
 
 
-def describe_unreadable(completion: Completion) -> str:
+def until_answered(on_text: OnText | None, keys: Iterable[str] | None = None) -> Watch:
+    """End a reply behind the object of its answer, which has one of `keys`."""
+    return Watch(lambda: ReplyReader(has_any(keys)), on_text)
+
+
+def describe_unreadable(
+    completion: Completion, problem: str = "no JSON object of the expected form was found in it."
+) -> str:
+    """What was wrong with a reply, for the agent and the user."""
     if completion.finish == "length":
-        return f"it was cut off after {completion.tokens} tokens (max_tokens)."
+        read = problem[problem.find("What was read") :] if "What was read" in problem else ""
+        return f"it was cut off after {completion.tokens} tokens (max_tokens). {read}".rstrip()
     if not completion.text.strip():
         return "it was empty."
-    return "no JSON object of the expected form was found in it."
+    return problem
 
 
 def _numbered(plan: Plan, images: int, max_steps: int) -> Plan:

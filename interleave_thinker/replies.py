@@ -1,70 +1,434 @@
-"""Read the object out of an agent's reply, however untidy the reply is.
+"""Read what a chat model wrote: its thoughts, its answer, and the objects in it.
 
-Wire format (paper, section 3): `<think>reasoning</think><answer>{...}</answer>` with JSON or a Python
-literal inside. Real replies miss tags, sit in code fences, mix `true` with `True` or stop half-way.
-Order: JSON, Python literal, the whole members of an object that was cut off, json_repair.
-Nothing here raises on bad text: unreadable is `None`. Knows nothing of what the object means.
+Wire format (paper, section 3): `<think>reasoning</think><answer>{...}</answer>`. `ReplyReader` reads a reply once, from
+its beginning, in pieces or as a whole, with the same result:
+
+- Tagged: the first `<answer>` outside thoughts that holds an object decides. Nothing after that object is read.
+- Untagged: the reply is read to its end. Every whole object outside thoughts that has our keys is found; the caller
+  decides what they mean together (the last one counts, unless they disagree).
+- Thoughts of any dialect hold no answer. An unclosed thought means: no answer.
+- A tag that stands in quotation marks is a word, not a tag.
+- After an object that breaks off in its midst nothing counts: what follows may lie inside of it.
+
+Nothing here raises on bad text. Knows nothing of what an object means.
 """
 
 from __future__ import annotations
 
-import ast
-import json
 import re
-import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
 
-MAX_REPLY = 4_000_000
-"""Characters read of a reply; an agent that never stops must not cost more than its own tokens."""
-MAX_REPAIR, MAX_DEPTH = 100_000, 30
-"""Characters and nesting that json_repair gets to see; its time grows with their product."""
+from .loose_json import ObjectReader, plain_key, repaired
+
+MAX_REPLY = 1_000_000
+"""Characters of a reply; a longer one is refused."""
 
 _ABSENT = {"", "none", "null", "n/a"}
-_QUOTED = r"\"(?:\\(?:.|\Z)|[^\"\\])*(?:\"|\Z)|'(?:\\(?:.|\Z)|[^'\\])*(?:'|\Z)"
-"""A quoted text, or the rest of the reply where its end is missing: linear on any text."""
-_WORD = re.compile(rf"({_QUOTED})|\b(true|false|null)\b", re.S)
-_BRACKET = re.compile(rf"{_QUOTED}|([{{}}\[\]])", re.S)
+_PROSE = re.compile(
+    r"<(?=[/|]{0,3}(?:[A-Za-z]|\Z))|◁"  # a tag, perhaps
+    r"|[\[［](?=\s*(?:[{｛\[\"'“]|\Z)|/?(?:[tT][hH]|[tT]?\Z))"  # a list, or [THINK]
+    r"|[{｛](?=\s*(?:[\"'“”„‘’＂「}]|\w[\w .-]{0,40}\s*(?:[:：]|\Z)|\Z))"  # an object
+)
+"""Where something may begin that is no prose; other brackets of mathematics and prompt languages are passed over."""
+_THOUGHT = re.compile(r"[<\[◁]")
+_TAG_END = {"<": re.compile(r"[>\n<{]"), "[": re.compile(r"[\]\n\[{<]"), "◁": re.compile(r"[▷\n<{]")}
+_TAG = re.compile(r"(?:<\|?|\[|◁)(/?)\s*(/?)([A-Za-z][\w:.-]*)(?:[\s=][^>]*)?(?:\|?>|\]|▷)")
+MAX_TAG = 80
+STRIDE = 20_000
+"""Characters between two looks at whether the user interrupts."""
+MAX_CLOSING = 32
+"""Characters after the answer's object in which its closing tag is waited for."""
+_THOUGHTS = re.compile(
+    r"(?:(?:begin|start|end|stop)_(?:of_)?)?(?:inner_|internal_|model_|my_|seed:)?"
+    r"(?:think(?:ing)?|thoughts?|reason(?:ing)?|reflect(?:ion|ing)?|analy(?:sis|[sz]e|[sz]ing)|scratch_?pad|monologue"
+    r"|deliberation|draft|musings?|brainstorm(?:ing)?|cot|chain_of_thought)(?:_process|_steps)?"
+)
+"""Tags that hold thoughts: think, thinking, begin_of_thought, start_thinking, inner_monologue, seed:think, draft."""
+_CHANNEL_NAME_END = re.compile(r"[\n<]")
+_SPACE = re.compile(r"\s*")
+_CHANNEL_ENDS = {"end", "start", "channel", "return", "call", "im_end"}
+_QUOTE_BEFORE = re.compile(r"[\s(\[{:：,，–—-]")
 
-_APOSTROPHE = re.compile(r"(?<=[^\W\d_])'(?=[^\W\d_])")
-"""Between two letters it is no quotation mark, though it may have ended a text in single quotes too early."""
 
-_Reader = Callable[[str], "dict[str, Any] | None"]
+@dataclass(frozen=True)
+class Found:
+    """An object or list of a reply. `whole`: its last bracket was written. `exact`: nothing had to be put right.
+
+    `open_key`: of an object that is not whole, the key whose value was being written.
+    `ends_at`: position behind it in the reply.
+    """
+
+    value: Any
+    whole: bool = True
+    exact: bool = True
+    repeated: bool = False
+    open_key: str | None = None
+    ends_at: int = 0
 
 
 @dataclass(frozen=True)
 class Reply:
-    """`reasoning`: the think block's text. `answer`: the object, or None. `raw`: what was written.
+    """What was read.
 
-    `exact` is False where the object had to be closed or repaired: it may lack what was not written.
+    reasoning: the thoughts' text. prose: what stands outside thoughts, objects included.
+    found: the object that decides (tagged), or all whole objects with our keys, in order (untagged).
+    problem: why nothing could be read, in words for the model and the user; empty where `found` is not.
+    cut: the object that was being written where the reply ended. thinking: it ended inside a thought.
+    remains: something looked like an object or a tag of ours and could not be read.
     """
 
-    reasoning: str
-    answer: dict[str, Any] | None
     raw: str
-    exact: bool = True
+    reasoning: str = ""
+    prose: str = ""
+    found: tuple[Found, ...] = ()
+    tagged: bool = False
+    problem: str = ""
+    cut: Found | None = None
+    thinking: bool = False
+    remains: bool = False
+
+    @property
+    def answer(self) -> dict[str, Any] | None:
+        """The last whole object, where that is an object and not a list."""
+        last = self.found[-1] if self.found else None
+        return last.value if last is not None and last.whole and isinstance(last.value, dict) else None
+
+    @property
+    def exact(self) -> bool:
+        return bool(self.found) and self.found[-1].exact
 
 
-def read_reply(raw: str) -> Reply:
-    """Split a reply into reasoning and answer. Never raises on any text."""
-    text = raw[:MAX_REPLY]
-    reasoning = _reasoning(text)
-    candidates = _candidates(text)
-    mended = [m for c in candidates if (m := _APOSTROPHE.sub(r"\\'", c)) != c]
-    readers: tuple[tuple[_Reader, list[str], bool], ...] = (
-        (_exact, candidates, True),
-        (_exact, mended, True),
-        (_whole_members, candidates, False),
-        (_whole_members, mended, False),
-        (_repair, candidates, False),
+IsOurs = Callable[[Any], bool]
+"""Whether an object or list (also one that is not whole yet) is what is looked for."""
+
+
+def has_any(keys: Iterable[str] | None = None) -> IsOurs:
+    """Objects with one of `keys` at their top level; without keys, any object that is not empty."""
+    wanted = None if keys is None else {plain_key(k) for k in keys}
+    return lambda value: (
+        isinstance(value, dict) and bool(value) and (wanted is None or any(plain_key(k) in wanted for k in value))
     )
-    for reader, places, exact in readers:
-        for place in places:
-            found = reader(place)
-            if found is not None:
-                return Reply(reasoning, found, raw, exact)
-    return Reply(reasoning, None, raw)
+
+
+class ReplyReader:
+    """Reads a reply. Call `read` with all text so far, as often as there is more; then `finish`.
+
+    is_ours: which objects count. is_part: objects of which several make one answer.
+    watched, decides: top-level keys of the answer's object, and whether such a member's value already decides; then
+        `over` is set before the object is whole.
+    thinking: the chat template opened a thought before the reply began.
+    over: nothing that follows is read. visited: how many characters were looked at.
+    """
+
+    def __init__(
+        self,
+        is_ours: IsOurs | None = None,
+        *,
+        is_part: IsOurs | None = None,
+        watched: frozenset[str] = frozenset(),
+        decides: Callable[[dict[str, Any]], bool] | None = None,
+        thinking: bool = False,
+    ):
+        self.over = False
+        self._is_ours = is_ours or has_any()
+        self._is_part = is_part or (lambda value: False)
+        self._watched, self._decides = watched, decides
+        self._at = 0
+        self._seen = 0
+        self._state: Callable[[str], bool] = self._in_prose
+        self._thoughts: list[str] = ["think"] if thinking else []
+        self._spans: list[tuple[int, int, int, int]] = []  # of a thought: tag, first and last character, end of its tag
+        self._outer_at = self._opened_at = 0
+        self._thought_begun = False
+        self._tag_at = self._object_at = 0
+        self._object: ObjectReader | None = None
+        self._found: list[Found] = []
+        self._committed = self._saw_object = self._broken = self._remains = False
+        self._decided: Found | None = None
+        self._cut: Found | None = None
+        self._channel_at = -1
+        if thinking:
+            self._state = self._in_thought
+
+    @property
+    def visited(self) -> int:
+        return self._seen + (self._object.visited if self._object else 0)
+
+    def read(self, text: str) -> bool:
+        """Read on in `text`, which begins with what was read before. Returns `over`."""
+        if len(text) > MAX_REPLY:
+            self.over = True
+        while self._at < len(text) and not self.over:
+            if not self._state(text):
+                break
+        return self.over
+
+    def finish(self, text: str, check: Callable[[], None] | None = None) -> Reply:
+        """The reply is at its end. check: called now and then while a long text is read; raises to interrupt."""
+        if check is not None and len(text) <= MAX_REPLY:
+            for end in range(STRIDE, len(text), STRIDE):
+                self.read(text[:end])
+                check()
+        self.read(text)
+        if len(text) > MAX_REPLY:
+            return Reply(text, problem=f"it has {len(text)} characters; {MAX_REPLY} are read.")
+        if self._decided is None and self._object is not None and not self.over:
+            self._object_over(self._object, whole=False)
+        thinking = bool(self._thoughts) and self._decided is None
+        if thinking:
+            self._spans.append((self._outer_at, self._opened_at, len(text), len(text)))
+        parts = tuple(f for f in self._found if not self._committed or self._is_part(f.value))
+        found = (self._decided,) if self._decided else () if thinking or self._broken else parts
+        prose, end = [], 0
+        for outer, _, _, after in self._spans:
+            prose.append(text[end:outer])
+            end = after
+        prose.append(text[end:])
+        return Reply(
+            text,
+            "\n".join(part for _, a, b, _ in self._spans if (part := text[a:b].strip())),
+            "".join(prose),
+            found,
+            self._decided is not None,
+            "" if found else _problem(text, thinking),
+            self._cut,
+            thinking,
+            self._remains or self._saw_object or self._committed,
+        )
+
+    # -- states: each takes what it can from self._at on; False where more text must come
+
+    def _take(self, at: int) -> bool:
+        self._seen += at - self._at
+        moved, self._at = at > self._at, at
+        return moved
+
+    def _in_prose(self, text: str) -> bool:
+        found = _PROSE.search(text, self._at)
+        self._seen += (found.start() if found else len(text)) - self._at  # what is looked ahead at is seen twice
+        if found is None:
+            return self._take(len(text))
+        sign = found.group()
+        if sign in "<◁":
+            self._begin_tag(found.start())
+        elif sign in "[［":
+            self._object_at, self._state = found.start(), self._after_bracket
+        else:
+            self._object_at, self._state = found.start(), self._after_brace
+        return self._take(found.end())
+
+    def _begin_tag(self, at: int) -> None:
+        self._tag_at, self._state = at, self._in_tag
+
+    def _base(self) -> Callable[[str], bool]:
+        return self._in_thought if self._thoughts else self._in_prose
+
+    def _in_thought(self, text: str) -> bool:
+        found = _THOUGHT.search(text, self._at)
+        if found is None:
+            return self._take(len(text))
+        self._begin_tag(found.start())
+        return self._take(found.end())
+
+    def _in_tag(self, text: str) -> bool:
+        opening = text[self._tag_at]
+        limit = min(len(text), self._tag_at + MAX_TAG)
+        found = _TAG_END[opening].search(text, self._at, limit)
+        if found is None:
+            if limit < len(text):
+                self._state = self._base()
+            return self._take(limit) or self._state != self._in_tag
+        if found.group() not in ">]▷":
+            self._state = self._base()
+            return self._take(found.start()) or True
+        self._take(found.end())
+        self._state = self._base()
+        tag = _TAG.fullmatch(text[self._tag_at : found.end()])
+        self._seen += found.end() - self._tag_at
+        if tag is not None and not _is_quoted(text, self._tag_at):
+            self._tag_read(text, tag.group(), tag.group(3).lower(), bool(tag.group(1) or tag.group(2)), found.end())
+        return True
+
+    def _tag_read(self, text: str, tag: str, name: str, closes: bool, end: int) -> None:
+        if "|" in tag and (name in _CHANNEL_ENDS or name == "message"):
+            return self._channel_tag(name, tag.startswith("<|"), end)
+        closes = closes or name.startswith(("end_", "stop_"))
+        if _THOUGHTS.fullmatch(name) and (tag[0] != "[" or name.startswith("th")):
+            return self._close_thought(name, end) if closes else self._open_thought(text, name, end)
+        if self._thoughts or name != "answer":
+            return None
+        if not closes:
+            if not self._committed:
+                self._forget()
+            self._committed, self._saw_object = True, False
+        elif self._committed:
+            self.over = self._saw_object
+            self._committed = self._saw_object
+        return None
+
+    def _channel_tag(self, name: str, begins: bool, end: int) -> None:
+        """Channels of harmony, and of models that write them alike: `<|channel|>analysis<|message|>...<|end|>`."""
+        if "channel" in self._thoughts and name != "message":
+            self._close_thought("channel", end)
+        if name == "message" and self._thoughts and self._opened_at == self._tag_at:
+            self._opened_at = end
+        if name == "channel" and begins:
+            self._channel_at, self._state = end, self._in_channel
+
+    def _in_channel(self, text: str) -> bool:
+        """The channel's name, up to the next tag or line end."""
+        found = _CHANNEL_NAME_END.search(text, self._at)
+        if found is None:
+            return self._take(len(text))
+        self._take(found.start())
+        name = text[self._channel_at : min(found.start(), self._channel_at + 40)].strip().lower()
+        if name.startswith("final"):
+            self._forget()
+        elif _THOUGHTS.match(name):
+            self._thoughts.append("channel")
+            self._outer_at, self._opened_at, self._thought_begun = self._channel_at, self._at, False
+        self._state = self._base()
+        return True
+
+    def _open_thought(self, text: str, name: str, end: int) -> None:
+        if not self._thoughts:
+            self._thoughts.append(name)
+            self._outer_at, self._opened_at, self._thought_begun = self._tag_at, end, False
+        else:  # one that is quoted in a thought has an end of its own; the same tag twice at the beginning has not
+            if not self._thought_begun:
+                self._seen += self._tag_at - self._opened_at
+                self._thought_begun = bool(text[self._opened_at : self._tag_at].strip())
+            if self._thought_begun or len(self._thoughts) > 1:
+                self._thoughts.append(name)
+        self._state = self._in_thought
+
+    def _close_thought(self, name: str, end: int) -> None:
+        if not self._thoughts:
+            if not (self._committed and self._saw_object):
+                self._forget()  # all before it was a thought, which the chat template had opened
+                self._committed = self._saw_object = False
+                self._spans = [(0, 0, self._tag_at, end)]
+            return
+        last = max((i for i, opened in enumerate(self._thoughts) if opened == name), default=len(self._thoughts) - 1)
+        del self._thoughts[last:]
+        if not self._thoughts:
+            self._spans.append((self._outer_at, self._opened_at, self._tag_at, end))
+        self._state = self._base()
+
+    def _forget(self) -> None:
+        """What was found so far does not count."""
+        self._found.clear()
+        self._broken = self._remains = False
+        self._cut = None
+
+    def _after_brace(self, text: str) -> bool:
+        """An object, if a key or its end follows; otherwise a brace of the prose."""
+        at = _past_space(text, self._at)
+        self._take(at)
+        if at == len(text):
+            return False
+        c = text[at]
+        if c in "\"'“”„‘’＂「}_" or c.isalnum():
+            self._begin_object("{")
+        else:
+            self._state = self._in_prose
+        return True
+
+    def _after_bracket(self, text: str) -> bool:
+        """A list, if an object, a list or a text follows; a tag, if a letter does."""
+        tag_like = self._at == self._object_at + 1
+        at = _past_space(text, self._at)
+        self._take(at)
+        if at == len(text):
+            return False
+        c = text[at]
+        if c in "{｛[\"'“":
+            self._begin_object("[")
+        elif tag_like and at == self._object_at + 1 and (c == "/" or c.isalpha()) and text[self._object_at] == "[":
+            self._begin_tag(self._object_at)
+        else:
+            self._state = self._in_prose
+        return True
+
+    def _begin_object(self, opening: str) -> None:
+        watched = self._watched if self._committed else frozenset()
+        self._object, self._state = ObjectReader(opening, watched), self._in_object
+
+    def _in_object(self, text: str) -> bool:
+        reader = self._object
+        assert reader is not None
+        before = self._at
+        self._at = reader.read(text, self._at)
+        if reader.stopped:
+            value = reader.partial()
+            if self._decides is not None and isinstance(value, dict) and self._decides(value):
+                self._decided = Found(value, False, reader.exact, reader.repeated, None, self._at)
+                self.over = True
+            return True
+        if not reader.ended:
+            return self._at > before
+        self._seen += reader.visited
+        self._object = None
+        self._state = self._in_prose
+        self._object_over(reader, whole=reader.ended == "whole")
+        return True
+
+    def _object_over(self, reader: ObjectReader, *, whole: bool) -> None:
+        value = reader.partial()
+        ours = self._is_ours(value)
+        part = not ours and whole and self._is_part(value)
+        looks = reader.quoted_key or ours
+        self._remains = self._remains or (looks and not (whole and (ours or part)))
+        found = Found(value, whole, reader.exact, reader.repeated, None if whole else reader.key, self._at)
+        if not whole and not reader.ended and (looks or any(self._is_part(f.value) for f in self._found)):
+            self._cut = found
+        if reader.ended == "broken" and reader.quoted_key:  # what follows may lie inside of it
+            self._broken = True
+            self.over = self._committed and not ours
+        if part or (whole and ours and not self._committed):
+            self._found.append(found)
+        self._saw_object = self._saw_object or self._committed
+        if ours and self._committed:
+            self._decided = found
+            self._state = self._in_closing
+
+    def _in_closing(self, text: str) -> bool:
+        """Up to the closing tag, so that the reply keeps its form; nothing here is read."""
+        assert self._decided is not None
+        limit = self._decided.ends_at + MAX_CLOSING
+        end = text.find(">", self._at, limit)
+        self._take(end + 1 if end >= 0 else min(len(text), limit))
+        self.over = end >= 0 or self._at >= limit
+        return self.over
+
+
+def read_reply(raw: str, keys: Iterable[str] | None = None, *, is_ours: IsOurs | None = None) -> Reply:
+    """Read a whole reply. Never raises on any text.
+
+    keys: names of which our objects have at least one; None takes any object. is_ours: a rule in place of keys.
+    """
+    return ReplyReader(is_ours or has_any(keys)).finish(raw)
+
+
+def read_or_repair(raw: str, keys: Iterable[str]) -> Reply:
+    """As `read_reply`; what it cannot read goes through json_repair, where that is installed (`loose_json.repaired`).
+
+    Not for verdicts: what is repaired is a guess.
+    """
+    reply = read_reply(raw, keys)
+    if reply.found or not reply.remains:
+        return reply
+    wanted = frozenset(plain_key(k) for k in keys)
+    body = reply.prose[max(0, reply.prose.find("<answer>")) :]
+    body = body[body.find("{") :].split("</answer>")[0].rstrip("`\n ")
+    whole = body.endswith(("}", "]"))
+    value = repaired(body, wanted) if whole else None
+    if not (isinstance(value, dict) and has_any(wanted)(value)):
+        return reply
+    found = Found(value, True, False, ends_at=len(raw))
+    return Reply(raw, reply.reasoning, reply.prose, (found,), reply.tagged)
 
 
 def text_or_none(value: object) -> str | None:
@@ -83,138 +447,27 @@ def text_or_none(value: object) -> str | None:
 
 
 def answer_part(text: str) -> str:
-    """What follows the reasoning, as far as it is written; empty while the agent still thinks.
-
-    Agents that think quote the form they were asked for: what stands in there is no answer.
-    """
-    opened, closed = text.rfind("<think>"), text.rfind("</think>")
-    if opened > closed:
-        return ""
-    return text[closed + len("</think>") :] if closed >= 0 else text
+    """What stands outside thoughts, as far as it is written; empty while the agent still thinks."""
+    reply = ReplyReader(lambda value: False).finish(text)
+    return "" if reply.thinking else reply.prose
 
 
-def _reasoning(text: str) -> str:
-    opened = re.search(r"<think>(.*?)(?:</think>|<answer>|\Z)", text, re.DOTALL)
-    if opened:
-        return opened.group(1).strip()
-    closed = text.find("</think>")
-    return text[:closed].strip() if closed > 0 else ""
+def _problem(text: str, thinking: bool) -> str:
+    if not text.strip():
+        return "it was empty."
+    if thinking:
+        return "it ended while thinking, before its answer."
+    return "no JSON object of the expected form was found in it."
 
 
-def _candidates(text: str) -> list[str]:
-    """The texts that may be the object, best first, each from its opening brace on."""
-    after_think = answer_part(text)
-    places = [m.group(1) for m in (_answered(after_think), _answered(text)) if m]
-    places += [re.sub(r"</?answer>", "", after_think), re.sub(r"</?(?:answer|think)>", "", text)]
-    out: dict[str, None] = {}
-    for place in places:
-        fenced = re.search(r"```[a-zA-Z]*\s*\n?(.*?)(?:```|\Z)", place, re.DOTALL)
-        for body in (place, fenced.group(1) if fenced else ""):
-            for opening in (r"\{", r"\{\s*[\"']"):
-                found = re.search(opening, body)
-                if found:
-                    out[body[found.start() :].rstrip()] = None
-    return list(out)
+def _past_space(text: str, at: int) -> int:
+    found = _SPACE.match(text, at)
+    return found.end() if found else at
 
 
-def _answered(text: str) -> re.Match[str] | None:
-    return re.search(r"<answer>(.*?)(?:</answer>|\Z)", text, re.DOTALL)
-
-
-def _exact(body: str) -> dict[str, Any] | None:
-    """The object as it stands: up to its own closing brace, or up to the last one there is."""
-    balanced = next((end for end, left in _objects(body) if not left), 0)
-    for end in dict.fromkeys((balanced, body.rfind("}") + 1)):
-        found = (_json(body[:end]) or _literal(body[:end])) if end else None
-        if found:
-            return found
-    return None
-
-
-def _whole_members(body: str) -> dict[str, Any] | None:
-    """An object that was cut off, without the member that was being written."""
-    ends = _objects(body)
-    if not ends or body.count("{") <= body.count("}"):
-        return None
-    end, left = ends[-1]
-    return _exact(body[:end] + "".join("}" if bracket == "{" else "]" for bracket in reversed(left)))
-
-
-def _objects(body: str) -> list[tuple[int, str]]:
-    """Where each object of `body` ends, up to the first's own end, and the brackets then still open."""
-    ends: list[tuple[int, str]] = []
-    opened = ""
-    for found in _BRACKET.finditer(body):
-        bracket = found.group(1)
-        if bracket in ("{", "["):
-            opened += bracket
-        elif bracket:
-            opened = opened[:-1]
-            if bracket == "}":
-                ends.append((found.end(), opened))
-        if bracket and not 0 < len(opened) <= MAX_DEPTH:
-            break
-    return ends
-
-
-def _json(body: str) -> dict[str, Any] | None:
-    try:
-        found, _ = json.JSONDecoder(strict=False).raw_decode(body)
-    except (ValueError, RecursionError):
-        return None
-    return found if isinstance(found, dict) else None
-
-
-def _literal(body: str) -> dict[str, Any] | None:
-    """Python literals, also with JSON's true, false and null between them."""
-    for text in (body, _python_words(body)):
-        try:
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore")  # "\d" in a text is no concern of the user's console
-                found = ast.literal_eval(text)
-            if isinstance(found, dict):
-                return {str(k): v for k, v in found.items()}
-        except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError):
-            continue
-    return None
-
-
-def _python_words(body: str) -> str:
-    """true/false/null outside of quotes -> True/False/None."""
-    words = {"true": "True", "false": "False", "null": "None"}
-    return _WORD.sub(lambda m: m.group(1) or words[m.group(2)], body)
-
-
-def _repair(body: str) -> dict[str, Any] | None:
-    """Last resort, and only where json_repair is installed: it guesses, the readers above do not.
-
-    Of a text that was cut off it sees no more than the last closing brace: half a value is no value.
-    """
-    try:
-        import json_repair
-    except ImportError:
-        return None
-    if not body.endswith(("}", "]", ")", '"', "'")):
-        body = body[: body.rfind("}") + 1]
-    if not body or len(body) > MAX_REPAIR or _too_deep(body):
-        return None
-    try:
-        found = json_repair.loads(_json_words(body))
-    except Exception:  # a guesser on garbage: whatever goes wrong in it, the text is unreadable
-        return None
-    return found if isinstance(found, dict) and found else None
-
-
-def _too_deep(body: str) -> bool:
-    depth = 0
-    for bracket in re.findall(r"[{}\[\]]", body):
-        depth += 1 if bracket in "{[" else -1
-        if depth > MAX_DEPTH:
-            return True
-    return False
-
-
-def _json_words(body: str) -> str:
-    """Python's None/True/False outside of quotes -> JSON: old json_repair swallows steps after None."""
-    words = {"True": "true", "False": "false", "None": "null"}
-    return re.sub(r"(:\s*)(True|False|None)(?=\s*[,}\]]|\s*\Z)", lambda m: m.group(1) + words[m.group(2)], body)
+def _is_quoted(text: str, at: int) -> bool:
+    """Whether a quotation mark that opens stands right before a tag."""
+    mark = text[at - 1] if at else ""
+    if mark in {"“", "‘", "「", "『", "«"}:
+        return True
+    return mark in {'"', "'", "`"} and (at == 1 or bool(_QUOTE_BEFORE.match(text[at - 2])))

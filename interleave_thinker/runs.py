@@ -3,29 +3,49 @@
     <root>/<run>/run.json            plan, settings, status
     <root>/<run>/trajectory.jsonl    one line an attempt, appended as it ends
     <root>/<run>/attempts/*.png      every attempt, accepted or not
+    <root>/<run>/inputs/*.png        the user's pictures
+    <root>/<run>/comparisons.jsonl   which rejected attempt came closest, one line a comparison
 
-The folder is the truth: a run that was killed is read back from it. Names from outside never form a
-path: see `safe_name`.
+The folder is the truth: a run that was killed is read back from it. Its files are copies, never links into the
+attempt store. Every record carries a digest, and a picture is used only if its pixels are those of its key: what
+does not fit is missing. Names from outside never form a path: see `safe_name`.
 """
 
 from __future__ import annotations
 
 import contextlib
-import filecmp
+import errno
 import json
 import os
 import re
-import shutil
+import stat
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, cast
+
+from PIL import Image
 
 from .errors import RunError
-from .store import write_atomically
+from .store import (
+    is_picture,
+    picture_bytes,
+    plain_key,
+    read_picture,
+    sealed,
+    sweep,
+    unsealed,
+    write_atomically,
+    write_failed,
+    write_picture,
+)
 from .trajectory import Attempt
 
 MAX_NAME = 100
-RESERVED = re.compile(r"(?:con|prn|aux|nul|com\d|lpt\d)(?:\.|\Z)", re.I)
-"""Names that Windows keeps for devices."""
+MAX_BYTES = 200
+"""File systems allow 255 bytes in a name; some are left for endings."""
+RESERVED = re.compile(r"(?:con|prn|aux|nul|com[\d¹²³]|lpt[\d¹²³]|conin\$|conout\$|clock\$)\s*(?:\.|\Z)", re.I)
+"""Names that Windows keeps for devices, also with an ending or with blanks."""
 
 
 def safe_name(name: str) -> str:
@@ -33,89 +53,162 @@ def safe_name(name: str) -> str:
 
     Raises:
         RunError: the name holds a path separator or drive, has no letter or digit, or is longer than
-            `MAX_NAME`.
+            `MAX_NAME` characters or `MAX_BYTES` bytes.
     """
     name = name.strip()
     if re.search(r"[/\\]", name) or re.match(r"^[A-Za-z]:", name):
         raise RunError(f"run_name {name[:60]!r} is a path. Give a plain name; runs lie in the output folder.")
     if len(name) > MAX_NAME:
-        raise RunError(f"run_name has {len(name)} characters; {MAX_NAME} are allowed.")
+        raise RunError(f"run_name {name[:60]!r}... has {len(name)} characters; {MAX_NAME} are allowed.")
     clean = "".join(c if c.isalnum() or c in " ._-" else "_" for c in name).strip(" .")
     if not any(c.isalnum() for c in clean):
         raise RunError(f"run_name {name!r} has no letter or digit. Give a plain name, or leave it empty.")
+    length = len(clean.encode())
+    if length > MAX_BYTES:
+        raise RunError(f"run_name {clean[:60]!r}... has {length} bytes in UTF-8; {MAX_BYTES} are allowed. Shorten it.")
     return f"_{clean}" if RESERVED.match(clean) else clean
 
 
 class RunFolder:
-    """One run's folder below `root`. `known` are the attempts it held when it was opened, by identity."""
+    """One run's folder below `root`.
+
+    `known` are the attempts it held when it was opened and those recorded since, by identity. `ancestors` are the
+    folders of the runs that this one branched from, the nearest first: what is missing here is looked for there.
+    """
 
     def __init__(self, root: Path, name: str):
         self.name = safe_name(name)
         self.path = root / self.name
-        if any(root.resolve() not in p.resolve().parents for p in (self.path, self.path / "attempts")):
+        self.ancestors: tuple[RunFolder, ...] = ()
+        inside = [self.path / folder for folder in ("attempts", "inputs")]
+        if any(root.resolve() not in p.resolve().parents for p in (self.path, *inside)):
             raise RunError(f"run_name {name!r} leads out of {root}.")
         try:
-            (self.path / "attempts").mkdir(parents=True, exist_ok=True)
-            self.trajectory_file.touch()  # empty, not missing, for whoever looks early
+            inside[0].mkdir(parents=True, exist_ok=True)
+            with _appending(self.trajectory_file):
+                pass  # empty, not missing, for whoever looks early
         except OSError as error:
-            raise RunError(
-                f"Cannot create the run folder {self.path}: {error.strerror or error}. Choose a writable output folder."
-            ) from error
+            raise write_failed("create the run folder", self.path, error) from error
+        sweep(self.path, *inside)
         self.known: dict[str, Attempt] = {a.identity: a for a in read_trajectory(self.path)}
+        self._compared = _read_comparisons(self.path)
 
     @property
     def trajectory_file(self) -> Path:
         return self.path / "trajectory.jsonl"
 
+    @property
+    def line(self) -> tuple[RunFolder, ...]:
+        """The folders to look in: this one, then its ancestors."""
+        return (self, *self.ancestors)
+
     def record(self, attempt: Attempt) -> bool:
         """Append an attempt unless the folder has it already; returns whether it was new."""
+        if attempt.judgment is not None:
+            attempt = replace(attempt, judgment=attempt.judgment.bounded)
         before = self.known.get(attempt.identity)
         if before is not None and _same_outcome(before, attempt):
             return False
-        line = json.dumps(attempt.to_dict(), ensure_ascii=False) + "\n"
-        try:
-            with self.trajectory_file.open("ab+") as file:
-                if _is_cut_off(file):
-                    line = "\n" + line
-                file.write(line.encode("utf-8", "surrogatepass"))
-        except OSError as error:
-            raise RunError(
-                f"Cannot append to {self.trajectory_file}: {error.strerror or error}. "
-                "Everything up to the last attempt is kept; free some space and queue again."
-            ) from error
+        self._append(self.trajectory_file, [a.to_dict() for a in self.known.values()], attempt.to_dict())
         self.known[attempt.identity] = attempt
         return True
 
+    def record_comparison(self, key: str, best: int) -> None:
+        """Keep the answer to a comparison."""
+        if self._compared.get(key) == best:
+            return
+        known = [{"key": k, "best": b} for k, b in self._compared.items()]
+        self._append(self.path / "comparisons.jsonl", known, {"key": key, "best": best})
+        self._compared[key] = best
+
+    def comparison(self, key: str) -> int | None:
+        return self._compared.get(key)
+
+    def attempts_by(self, *, key: str = "", judgment_key: str = "", image_key: str = "") -> Iterator[Attempt]:
+        """The known attempts of a request, judgment or picture, the latest first."""
+        for attempt in reversed(list(self.known.values())):  # a copy: another thread may record meanwhile
+            if (
+                (not key or attempt.key == key)
+                and (not judgment_key or attempt.judgment_key == judgment_key)
+                and (not image_key or attempt.image_key == image_key)
+            ):
+                yield attempt
+
     def keep_image(self, step: int, attempt: int, key: str, source: Path) -> str:
-        """Put an attempt's picture beside the record; returns its path relative to the run folder."""
+        """Copy an attempt's picture beside the record; returns its path relative to the run folder.
+
+        Raises:
+            RunError: it cannot be written, or `source` is not the picture of `key`.
+        """
         relative = image_name(step, attempt, key)
-        target = self.path / relative
-        try:
-            if target.exists() and (target.samefile(source) or filecmp.cmp(target, source, shallow=False)):
-                return relative
-            target.unlink(missing_ok=True)  # half a copy, left by a crash
-            os.link(source, target)
-        except OSError:
-            self._copy(source, target)
+        self._keep(relative, key, source)
         return relative
+
+    def keep_input(self, key: str, source: Path) -> Path:
+        """Copy a picture of the user's; returns where it lies. Raises as `keep_image`."""
+        path = input_file(self.path, key)
+        self._keep(path.relative_to(self.path).as_posix(), key, source)
+        return path
+
+    def keep_png(self, relative: str, key: str, data: bytes) -> Path:
+        """Write the PNG file of a picture, unless it is there; returns its path.
+
+        Raises:
+            RunError: as `write_atomically`.
+        """
+        path = self.path / relative
+        if not self.has(relative, key, data):
+            write_picture(path, data, key)
+        return path
+
+    def has(self, relative: str, key: str, data: bytes | None = None) -> bool:
+        """Whether a file is the picture of `key`, and the folder's own: older versions linked it to the store.
+
+        data: see `store.is_picture`.
+        """
+        path = self.path / relative
+        try:
+            facts = path.lstat()
+        except OSError:
+            return False
+        return stat.S_ISREG(facts.st_mode) and facts.st_nlink <= 1 and is_picture(path, key, data)
+
+    def _keep(self, relative: str, key: str, source: Path) -> None:
+        data = picture_bytes(source, key)
+        if self.has(relative, key, data):
+            return
+        if data is None:
+            raise RunError(f"Cannot write {self.path / relative}: {source} is missing or is another picture.")
+        write_picture(self.path / relative, data, key)
 
     def image_file(self, attempt: Attempt) -> Path:
         """Where `keep_image` put the attempt's picture. Only the name in the record counts, not its folder."""
-        return self.path / "attempts" / Path(attempt.file).name
+        return image_file(self.path, attempt)
 
-    def _copy(self, source: Path, target: Path) -> None:
+    def picture(self, attempt: Attempt) -> Image.Image | None:
+        """The picture of an attempt; None if it is missing here, damaged or another one."""
+        return read_picture(self.image_file(attempt), attempt.image_key) if attempt.file else None
+
+    def find(self, image_key: str) -> Path | None:
+        """The file of a picture that an attempt made or the user gave; None if the folder does not hold it."""
+        files = [self.image_file(a) for a in self.attempts_by(image_key=image_key) if a.file]
+        return next((f for f in (*files, input_file(self.path, image_key)) if is_picture(f, image_key)), None)
+
+    def _append(self, path: Path, before: list[dict[str, Any]], record: dict[str, Any]) -> None:
+        """Append a line, and those `before` it where somebody deleted the file during the run."""
         try:
-            shutil.copyfile(source, target)
+            path.parent.mkdir(parents=True, exist_ok=True)
+            with _appending(path) as file:
+                lost = file.seek(0, os.SEEK_END) == 0
+                text = "\n" if not lost and _is_cut_off(file) else ""
+                for line in (*(before if lost else ()), record):
+                    text += json.dumps(sealed(line), ensure_ascii=False) + "\n"
+                file.write(text.encode("utf-8", "surrogatepass"))
         except OSError as error:
-            with contextlib.suppress(OSError):
-                target.unlink(missing_ok=True)
-            raise RunError(
-                f"Cannot write {target}: {error.strerror or error}. Free some space or choose a writable "
-                "output folder; everything finished so far is kept."
-            ) from error
+            raise write_failed("append to", path, error) from error
 
     def write_state(self, state: dict[str, Any]) -> None:
-        data = json.dumps(state, ensure_ascii=False, indent=1).encode("utf-8", "surrogatepass")
+        data = json.dumps(sealed(state), ensure_ascii=False, indent=1).encode("utf-8", "surrogatepass")
         write_atomically(self.path / "run.json", data)
 
     def write_workflow(self, workflow: dict[str, Any]) -> None:
@@ -132,27 +225,56 @@ def image_name(step: int, attempt: int, key: str) -> str:
     return f"attempts/step{step:02d}_attempt{attempt}_{key[:8]}.png"
 
 
+def image_file(path: Path, attempt: Attempt) -> Path:
+    """Where the run folder `path` has an attempt's picture."""
+    return path / "attempts" / Path(attempt.file).name
+
+
+def input_file(path: Path, key: str) -> Path:
+    """Where the run folder `path` has a picture of the user's. Raises RunError if `key` is no key."""
+    return path / "inputs" / f"{plain_key(key)}.png"
+
+
 def read_state(path: Path) -> dict[str, Any] | None:
+    """run.json; None if it is missing or damaged."""
     try:
-        state = json.loads((path / "run.json").read_bytes().decode("utf-8", "surrogatepass"))
+        return unsealed(json.loads((path / "run.json").read_bytes().decode("utf-8", "surrogatepass")))
     except (OSError, ValueError, RecursionError):
         return None
-    return state if isinstance(state, dict) else None
 
 
 def read_trajectory(path: Path) -> list[Attempt]:
-    """The attempts of a run folder; a line cut off by a crash is passed over."""
-    try:
-        lines = (path / "trajectory.jsonl").read_bytes().split(b"\n")  # splitlines() would split at U+2028 too
-    except OSError:
-        return []
+    """The attempts of a run folder; a line that a crash cut off or that is damaged is passed over."""
     attempts = []
-    for line in lines:
-        try:
-            attempts.append(Attempt.from_dict(json.loads(line.decode("utf-8", "surrogatepass"))))
-        except (ValueError, TypeError, RecursionError, RunError):
-            continue
+    for record in _read_lines(path / "trajectory.jsonl"):
+        with contextlib.suppress(TypeError, RunError):
+            attempts.append(Attempt.from_dict(record))
     return attempts
+
+
+def _read_comparisons(path: Path) -> dict[str, int]:
+    records = _read_lines(path / "comparisons.jsonl")
+    return {r["key"]: r["best"] for r in records if isinstance(r.get("key"), str) and isinstance(r.get("best"), int)}
+
+
+def _read_lines(path: Path) -> Iterator[Mapping[str, Any]]:
+    try:
+        lines = path.read_bytes().split(b"\n")  # splitlines() would split at U+2028 too
+    except OSError:
+        return
+    for line in lines:
+        with contextlib.suppress(ValueError, RecursionError):
+            record = unsealed(json.loads(line.decode("utf-8", "surrogatepass")))
+            if record is not None:
+                yield record
+
+
+def _appending(path: Path) -> BinaryIO:
+    """The file, open for appending; made if it is missing. Raises OSError (ELOOP) if a symbolic link lies there."""
+    if not hasattr(os, "O_NOFOLLOW") and path.is_symlink():
+        raise OSError(errno.ELOOP, "it is a symbolic link", str(path))
+    flags = os.O_RDWR | os.O_APPEND | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_BINARY", 0)
+    return cast(BinaryIO, os.fdopen(os.open(path, flags, 0o644), "ab+"))
 
 
 def _is_cut_off(file: BinaryIO) -> bool:
@@ -164,4 +286,5 @@ def _is_cut_off(file: BinaryIO) -> bool:
 
 
 def _same_outcome(a: Attempt, b: Attempt) -> bool:
-    return (a.image_key, a.judgment, a.overridden) == (b.image_key, b.judgment, b.overridden)
+    fields = ("image_key", "judgment", "judgment_key", "overridden")
+    return all(getattr(a, name) == getattr(b, name) for name in fields)

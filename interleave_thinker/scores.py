@@ -20,7 +20,7 @@ from .critic import white_canvas
 from .errors import AgentError
 from .planner import describe_unreadable, until_answered
 from .prompts import fill, load_prompt
-from .replies import read_reply
+from .replies import read_or_repair
 
 TRIES = 3
 LOWEST, HIGHEST = 0.0, 10.0
@@ -93,7 +93,7 @@ class AgentScorer:
             sampling = replace(self.sampling, seed=self.sampling.seed + again)
             if again:  # a greedy judge would only repeat itself
                 sampling = replace(sampling, temperature=max(sampling.temperature, 0.7))
-            completion = self.agent.complete([Message("user", parts)], sampling, until_answered(None))
+            completion = self.agent.complete([Message("user", parts)], sampling, until_answered(None, ["score"]))
             marks = read_marks(completion.text, 2)
             if marks is not None:
                 return min(marks)
@@ -103,7 +103,7 @@ class AgentScorer:
 
 def read_marks(raw: str, count: int) -> tuple[float, ...] | None:
     """`count` marks of 0 to 10 under "score" in a judge's reply, or None. Never raises, never guesses."""
-    found = (read_reply(raw).answer or {}).get("score")
+    found = (read_or_repair(raw, ["score"]).answer or {}).get("score")
     marks = found if isinstance(found, (list, tuple)) else [found]
     if len(marks) != count:
         return None

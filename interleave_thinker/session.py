@@ -1,15 +1,18 @@
 """One run under way: the loop's state, the attempt store and the run folder, kept in step.
 
 ComfyUI's Loop Close and the plain driver (`driver.py`) both work through this: they ask what is
-needed next, make it by their own means, and report what came of it. Everything found in the store is
-taken from there, everything new is written before the loop moves on.
+needed next, make it by their own means, and report what came of it. Everything found in the store or the run
+folder is taken from there, everything new is written before the loop moves on. A picture that is recalled is in the
+run folder before the loop goes on, and one that was made stays in memory until it is: the store may drop it any time.
 Knows nothing of how pictures or judgments are made.
 """
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,8 +22,8 @@ from .behind import AtOnce, Line
 from .document import Document, compose
 from .errors import RunError
 from .loop import LoopState, advance, choose, stop
-from .runs import RunFolder, image_name
-from .store import AttemptStore, hash_of, open_rgb
+from .runs import RunFolder, image_name, input_file
+from .store import AttemptStore, hash_of, packed, picture_bytes, read_picture
 from .syncing import SyncQueue
 from .trajectory import Attempt, Judgment, Trajectory
 
@@ -65,12 +68,14 @@ class Session:
     _coming: set[str] = field(default_factory=set)
     """Keys of records that were put to be written."""
     _to_disk: SyncQueue = field(default_factory=SyncQueue)
+    _at_hand: dict[str, Image.Image] = field(default_factory=dict)
+    """Pictures that were made and are not in the run folder yet, by key."""
 
     def start(self) -> None:
         """Write the plan down and say it. What the folder already holds counts as seen by the user."""
         self._seen = set(self.folder.known)
         self.write()
-        self._sync(*filter(None, map(self.store.image_file, self.state.user_images)))
+        self._keep_inputs()
         self.tell("plan", plan=self.state.plan.to_dict(), run=self.folder.name)
         if self.state.finished:
             self.tell("done", status=self.state.status, reason=self.state.reason)
@@ -100,24 +105,70 @@ class Session:
         """
         while not self.state.finished:
             if self.state.status == "compare":
-                best = self.store.get_comparison(self._written(self._comparison_key()))
+                best = self._known_comparison()
                 if best is None or not 1 <= best <= len(self.state.tried):
                     return True
                 self.compared(best, recalled=True)
                 continue
             if self.pending is None:
-                found = self.store.get_attempt(self._written(self.body.of(self.values)))
+                found = self._known_attempt()
                 if found is None:
                     return True
                 self._attempted(found[0], found[1], recalled=True)
             if self.needs_judgment:
-                known = self.store.get_judgment(self._written(self._judgment_key()))
+                known = self._known_judgment()
                 if known is None:
                     return True
                 self.judged(known[0], known[1], recalled=True)
             else:
                 self._finish_attempt()
         return False
+
+    def _known_attempt(self) -> tuple[str, float] | None:
+        """(image key, seconds) of the attempt that is due, if store or folder hold it; its picture is in the folder."""
+        key = self._written(self.body.of(self.values))
+        found = self.store.get_attempt(key)
+        if found is not None and self._recalled(found[0], self.store.image_file(found[0])):
+            return found
+        for folder in self.folder.line:
+            for attempt in folder.attempts_by(key=key):
+                if attempt.file and self._recalled(attempt.image_key, folder.image_file(attempt)):
+                    return attempt.image_key, attempt.seconds
+        return None
+
+    def _recalled(self, image_key: str, source: Path | None) -> bool:
+        """Put the picture of the attempt that is due into the folder; False if `source` is not that picture."""
+        name = image_name(self.state.step, self.state.attempt, image_key)
+        data = picture_bytes(source, image_key) if source is not None else None
+        if self.folder.has(name, image_key, data):
+            return True
+        if data is None:
+            return False
+        path = self.folder.keep_png(name, image_key, data)
+        self.behind.put(lambda: self._sync(path))
+        return True
+
+    def _known_judgment(self) -> tuple[Judgment, float] | None:
+        key = self._written(self._judgment_key())
+        found = self.store.get_judgment(key)
+        if found is not None:
+            return found
+        for folder in self.folder.line:
+            for attempt in folder.attempts_by(judgment_key=key):
+                if attempt.judgment is not None and attempt.judgment.parsed:
+                    known = attempt.judgment, attempt.judge_seconds
+                    self.behind.put(partial(self._give_back, partial(self.store.put_judgment, key, *known)))
+                    return known
+        return None
+
+    def _known_comparison(self) -> int | None:
+        key = self._written(self._comparison_key())
+        found = self.store.get_comparison(key)
+        if found is None:
+            found = next(filter(None, (f.comparison(key) for f in self.folder.line)), None)
+            if found is not None:
+                self.behind.put(partial(self._give_back, partial(self.store.put_comparison, key, found)))
+        return found
 
     def picture_made(self, image: Image.Image, seconds: float) -> str:
         """Report the picture of the attempt that is due; returns its key.
@@ -127,6 +178,7 @@ class Session:
         """
         self.behind.check()
         key = self.store.expect(image)
+        self._at_hand[key] = self.store.at_hand(key) or image
         self._attempted(key, seconds, recalled=False)
         return key
 
@@ -151,25 +203,67 @@ class Session:
         self.tell("attempt", **self._facts(attempt))
 
     def _keep(self, attempt: Attempt) -> None:
-        if not attempt.recalled:
-            self.store.put_expected(attempt.image_key)
-            self.store.put_attempt(attempt.key, attempt.image_key, attempt.seconds)
-        source = self.store.image_file(attempt.image_key)
+        key = attempt.image_key
+        path = self.folder.path / attempt.file
+        if attempt.recalled:
+            if self.store.get_attempt(attempt.key) is None:
+                self._give_back(partial(self.store.take, key, path))
+                self._give_back(partial(self.store.put_attempt, attempt.key, key, attempt.seconds))
+            return
+        self.store.put_expected(key)
+        self.store.put_attempt(attempt.key, key, attempt.seconds)
+        stored = self.store.image_file(key)
+        data = picture_bytes(stored, key) if stored is not None else None
+        made = self._at_hand.get(key)
+        if data is None and made is not None:
+            data = packed(made)  # the store dropped it at once
+        if data is not None:
+            self.folder.keep_png(attempt.file, key, data)
+        elif not self.folder.has(attempt.file, key):
+            self._keep_again(attempt)
+        self._at_hand.pop(key, None)
+        self._sync(*filter(None, (stored, path)))
+
+    def _keep_again(self, attempt: Attempt) -> None:
+        """Copy a picture that another attempt of the run made too."""
+        source = self._find(attempt.image_key)
         if source is None:
-            raise RunError("The attempt store lost a picture that was just written; is its size limit too small?")
-        kept = self.folder.keep_image(attempt.step, attempt.attempt, attempt.image_key, source)
-        if not attempt.recalled:
-            self._sync(source, self.folder.path / kept)
+            raise RunError(f"Picture {attempt.image_key} was deleted while it was written. Queue again.")
+        self.folder.keep_image(attempt.step, attempt.attempt, attempt.image_key, source)
+
+    @staticmethod
+    def _give_back(put: Callable[[], None]) -> None:
+        """Put into the store what it lost. The folder has it, so the run goes on where the store cannot be written."""
+        with contextlib.suppress(RunError):
+            put()
+
+    def _keep_inputs(self) -> None:
+        """Copy the user's pictures into the folder: nobody can make them again."""
+        for key in dict.fromkeys(self.state.user_images):
+            path = input_file(self.folder.path, key)
+            name = path.relative_to(self.folder.path).as_posix()
+            stored = self.store.image_file(key)
+            source = stored or self._find(key)
+            data = picture_bytes(source, key) if source is not None else None
+            if data is None and (image := self.store.at_hand(key)) is not None:
+                data = packed(image)
+            if data is not None:
+                self._sync(*filter(None, (stored, self.folder.keep_png(name, key, data))))
+
+    def _find(self, image_key: str) -> Path | None:
+        """The file of a picture in the run folder or in one that it branched from."""
+        return next(filter(None, (f.find(image_key) for f in self.folder.line)), None)
 
     def judged(self, judgment: Judgment, seconds: float, *, recalled: bool = False) -> None:
         """Report the critic's judgment of the pending attempt."""
         assert self.pending is not None, "no attempt waits for a judgment"
         self.behind.check()
+        judgment = judgment.bounded
+        key = self._judgment_key()
         if not recalled:
-            key = self._judgment_key()
             self._coming.add(key)
             self.behind.put(lambda: self.store.put_judgment(key, judgment, seconds))
-        self.pending = replace(self.pending, judgment=judgment, judge_seconds=seconds)
+        self.pending = replace(self.pending, judgment=judgment, judge_seconds=seconds, judgment_key=key)
         self.tell("judgment", judgment=judgment.to_dict(), **self._facts(self.pending))
         self._finish_attempt()
 
@@ -177,10 +271,11 @@ class Session:
         """Report which rejected attempt of the step comes closest (`on_exhausted="best"`)."""
         before = self.state
         self.state = choose(before, best)
+        key = self._comparison_key(before)
         if not recalled:
-            key = self._comparison_key(before)
             self._coming.add(key)
             self.behind.put(lambda: self.store.put_comparison(key, best))
+        self.behind.put(lambda: self.folder.record_comparison(key, best))
         self._after_move(before)
 
     def document(self) -> Document:
@@ -191,20 +286,26 @@ class Session:
         return Trajectory(self.state.plan, tuple(self.attempts), self.state.results, status)
 
     def image(self, key: str) -> Image.Image:
-        """A picture of this run: from the store, or from the run folder if the store dropped it.
+        """A picture of this run: from the store, or from a run folder if the store dropped it.
 
         Raises:
-            RunError: neither has it.
+            RunError: none has it.
         """
         found = self.store.get_image(key)
         if found is not None:
             return found
-        for attempt in (*self.attempts, *self.folder.known.values()):
-            if attempt.image_key == key and attempt.file:
-                try:
-                    return open_rgb(self.folder.image_file(attempt))
-                except OSError:
-                    continue
+        made = self._at_hand.get(key)
+        if made is not None:
+            return made.copy()
+        own = [a for a in (*self.attempts, self.pending) if a is not None and a.image_key == key]
+        for attempt in own:
+            found = self.folder.picture(attempt)
+            if found is not None:
+                return found
+        path = self._find(key)
+        found = read_picture(path, key) if path is not None else None
+        if found is not None:
+            return found
         raise RunError(f"Picture {key} of run {self.folder.name!r} is gone from store and run folder.")
 
     def write(self) -> None:
@@ -219,8 +320,7 @@ class Session:
         )
 
     def _sync(self, *files: Path) -> None:
-        """Each file once, also where the run folder's is the store's (a hard link)."""
-        for file in {(f.stat().st_dev, f.stat().st_ino): f for f in files}.values():
+        for file in files:
             self._to_disk.put(file)
 
     def _judgment_key(self) -> str:
@@ -253,6 +353,17 @@ class Session:
         if self.folder.record(attempt):
             self._sync(self.folder.trajectory_file)
 
+    def _mend(self) -> None:
+        """Copy the pictures back that somebody deleted from the folder during the run, as far as the store has them."""
+        missing = [a for a in self.attempts if not self.folder.image_file(a).exists()]
+        for attempt in missing:
+            source = self.store.image_file(attempt.image_key) or self._find(attempt.image_key)
+            if source is not None:
+                kept = self.folder.keep_image(attempt.step, attempt.attempt, attempt.image_key, source)
+                self._sync(self.folder.path / kept)
+        if missing:
+            self._keep_inputs()
+
     def _after_move(self, before: LoopState) -> None:
         for result in self.state.results[len(before.results) :]:
             self.tell("chosen", **result.to_dict())
@@ -260,6 +371,7 @@ class Session:
         if reason:
             self.state = stop(self.state, reason)
         if self.state.finished:
+            self.behind.put(self._mend)
             self.behind.settle()
             self.write()
             self._to_disk.settle()

@@ -2,12 +2,13 @@
 
 A written file outlives the program whatever happens to it. Only against a power cut must it be synced too,
 and that takes as long as the disk likes (`benchmarks/loop_cost.py`), so neither the loop nor the program's exit
-waits for it: a power cut costs at most the attempts of the last moment, and what it leaves half written is told
-by checksums and missing line ends. A run that says "done" is on the disk.
+waits for it. A power cut costs at most the attempts of the last moment; digests, checksums and missing line ends
+show which files it left half written. A run that says "done" is on the disk.
 """
 
 from __future__ import annotations
 
+import errno
 import functools
 import logging
 import os
@@ -20,6 +21,14 @@ from .errors import RunError
 
 BEHIND = 8
 """Files of a run that may wait; with more, the loop waits for the disk."""
+
+_ADVICE = {
+    errno.ENOSPC: "The disk is full: free some space and queue again. ",
+    getattr(errno, "EDQUOT", errno.ENOSPC): "The disk is full: free some space and queue again. ",
+    errno.EROFS: "The folder is read-only now: choose a writable folder. ",
+    errno.EIO: "The disk reports a fault: check it or choose a folder on another one. ",
+}
+"""What a sync says of a disk, and what helps; `store.write_failed` knows the causes of writes."""
 
 _log = logging.getLogger(__name__)
 
@@ -50,24 +59,25 @@ class SyncQueue:
 
 class _Sync:
     def __init__(self, path: Path):
-        self.path, self.over, self.error = path, threading.Event(), ""
+        self.path, self.over = path, threading.Event()
+        self.error: OSError | None = None
 
     def carry_out(self) -> None:
         try:
             _sync(self.path)
         except OSError as error:
-            self.error = error.strerror or str(error)
-            _log.error("Cannot write %s: %s", self.path, self.error)  # also where nobody asks any more
+            self.error = error
+            _log.error("Cannot write %s: %s", self.path, error.strerror or error)  # also where nobody asks any more
         finally:
             self.over.set()
 
     def result(self) -> None:
         self.over.wait()
-        if self.error:
+        if self.error is not None:
             raise RunError(
-                f"Cannot write {self.path}: {self.error}. Free some space or choose a writable folder; "
-                "everything finished before it is kept."
-            )
+                f"Cannot write {self.path}: {self.error.strerror or self.error}. {_ADVICE.get(self.error.errno, '')}"
+                "Everything finished before is kept."
+            ) from self.error
 
 
 def _sync(path: Path) -> None:

@@ -8,7 +8,7 @@ Knows nothing of how attempts are made or stored.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from typing import Any, TypeVar
 
 from .errors import RunError
@@ -16,13 +16,16 @@ from .plan import Plan
 
 T = TypeVar("T")
 
+RAW_LIMIT = 20_000
+"""Characters of a critic's reply that are kept."""
+
 
 @dataclass(frozen=True)
 class Judgment:
     """The critic's word on one attempt: j, r^{t+1} and R of the paper, section 3.3.
 
     `parsed=False`: the reply could not be read; then `accepted` is the declared fallback and
-    `refined_prompt` is empty. `raw` is always what the critic wrote.
+    `refined_prompt` is empty, and `note` says what was wrong with it. `raw` is always what the critic wrote.
     """
 
     accepted: bool
@@ -30,6 +33,15 @@ class Judgment:
     reasoning: str = ""
     parsed: bool = True
     raw: str = ""
+    note: str = ""
+
+    @property
+    def bounded(self) -> Judgment:
+        """With the first part of `raw` and a note where `raw` is longer than `RAW_LIMIT`."""
+        if len(self.raw) <= RAW_LIMIT:
+            return self
+        note = f"\n[The reply had {len(self.raw)} characters; the rest was cut.]"
+        return replace(self, raw=self.raw[: RAW_LIMIT - len(note)] + note)
 
     def to_dict(self) -> dict[str, Any]:
         return asdict(self)
@@ -43,7 +55,8 @@ class Judgment:
 class Attempt:
     """One generator call. `step` and `attempt` count from 1; images are named by store keys.
 
-    `key` names the request (body, prompt, seed, reference), `image_key` the pixels that came of it.
+    `key` names the request (body, prompt, seed, reference), `image_key` the pixels that came of it,
+    `judgment_key` everything that made the judgment (judge, picture, prompts); a judgment is recalled by it.
     `overridden`: a person accepted it against, or instead of, the critic.
     """
 
@@ -60,6 +73,7 @@ class Attempt:
     overridden: bool = False
     key: str = ""
     file: str = ""
+    judgment_key: str = ""
 
     @property
     def identity(self) -> str:

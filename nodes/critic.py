@@ -139,7 +139,7 @@ class JudgmentNode(io.ComfyNode):
     def execute(
         cls, accepted: bool, refined_prompt: str, reasoning: str = "", reply: str | None = None
     ) -> io.NodeOutput:
-        from ..interleave_thinker.critic import read_judgment
+        from ..interleave_thinker.judgments import read_judgment
 
         judgment = Judgment(accepted, refined_prompt, reasoning) if reply is None else read_judgment(reply)
         return _handed_out(judgment, refined_prompt, cls.hidden.unique_id)

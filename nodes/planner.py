@@ -2,18 +2,44 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import replace
 from typing import Any
 
 from comfy_api.latest import io
 
 from ..interleave_thinker.errors import ConfigError, InterleaveError
-from ..interleave_thinker.plan import MAX_STEPS, Plan, plan_as_typed
+from ..interleave_thinker.plan import MAX_STEPS, Plan
+from ..interleave_thinker.plan_text import plan_as_typed
 from ..interleave_thinker.planner import make_plan
 from .agents import AgentValue
-from .events import send, show_text, watcher, workflow_id
+from .events import check_interrupt, send, show_text, watcher, workflow_id
 from .images import grown_pictures
 from .types import AGENT, PLAN, schema, user_images
+
+READ_AT_ONCE = 20_000
+"""Characters of a typed plan that are read while a prompt is being queued."""
+
+
+class _Allowance:
+    """Some time in each second."""
+
+    def __init__(self, seconds: float):
+        self.seconds, self.spent, self.since, self.begun = seconds, 0.0, 0.0, 0.0
+
+    def left(self) -> bool:
+        if time.monotonic() - self.since > 1:
+            self.spent, self.since = 0.0, time.monotonic()
+        return self.spent < self.seconds
+
+    def __enter__(self) -> None:
+        self.begun = time.monotonic()
+
+    def __exit__(self, *_: object) -> None:
+        self.spent += time.monotonic() - self.begun
+
+
+_reading_time = _Allowance(0.05)
 
 
 def _plan_outputs() -> list[io.Output]:
@@ -32,6 +58,15 @@ def _handed_out(plan: Plan, hidden: Any) -> io.NodeOutput:
 
 
 def _refusal(text: str, max_steps: int) -> bool | str:
+    """Why a typed plan cannot run, said before anything does. ComfyUI asks in its event loop, so the time is bounded:
+    a long text, or the hundredth of a prompt, is read when its node runs."""
+    if len(text) > READ_AT_ONCE or not _reading_time.left():
+        return True
+    with _reading_time:
+        return _problem(text, max_steps)
+
+
+def _problem(text: str, max_steps: int) -> bool | str:
     try:
         plan_as_typed(text, max_steps)
     except InterleaveError as error:
@@ -125,7 +160,7 @@ class Planner(io.ComfyNode):
         images: dict[str, Any] | None = None,
     ) -> io.NodeOutput:
         if edited_plan.strip():
-            plan = replace(plan_as_typed(edited_plan, max_steps), request=request.strip())
+            plan = replace(plan_as_typed(edited_plan, max_steps, check_interrupt), request=request.strip())
             return _handed_out(plan, cls.hidden)
         if agent is None:
             raise ConfigError("The Planner has no agent. Connect one of the agent nodes, or write the plan yourself.")
@@ -187,5 +222,5 @@ class PlanFromText(io.ComfyNode):
 
     @classmethod
     def execute(cls, text: str, max_steps: int = MAX_STEPS, title: str = "") -> io.NodeOutput:
-        plan = plan_as_typed(text, max_steps)
+        plan = plan_as_typed(text, max_steps, check_interrupt)
         return _handed_out(replace(plan, request=title or plan.request), cls.hidden)

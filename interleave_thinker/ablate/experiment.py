@@ -12,10 +12,10 @@ from typing import Any
 
 from ..agents.base import Agent, Completion, Message, OnText, Sampling
 from ..agents.choose import agent_from
-from ..critic import read_judgment
 from ..errors import ConfigError
 from ..generators.choose import DTYPES, GeneratorChoice
 from ..generators.diffusers_generator import DiffusersGenerator, load_generator
+from ..judgments import read_judgment
 from ..loop import LoopSettings
 from ..plan import Plan
 from ..scores import scorer_from

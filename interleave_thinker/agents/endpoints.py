@@ -9,12 +9,13 @@ from __future__ import annotations
 import json
 import re
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
 from ..errors import ConfigError
+from .chat_connection import FIELDS
 from .server_agent import ServerAgent
 
 EXAMPLE = """\
@@ -38,7 +39,8 @@ class Endpoint:
     keys. timeout: longest silence in seconds, before the first piece of a reply and between two
     pieces, over 0 to 86400. prompts: folder with prompt texts that this model was trained on.
     extra_body: further fields of the request, as the server documents them (`top_k`, ...); they win
-    over the agent's own temperature, top_p and seed.
+    over the agent's own temperature, top_p and seed. leave_out: fields of the agent's own that are not
+    sent (FIELDS), for a server that refuses them.
 
     Raises:
         ConfigError: a value that cannot be used; the message never shows the key.
@@ -52,6 +54,7 @@ class Endpoint:
     timeout: float = 120.0
     prompts: str | None = None
     extra_body: Mapping[str, Any] = field(default_factory=dict, repr=False, hash=False)
+    leave_out: Sequence[str] = ()
 
     def __post_init__(self) -> None:
         for key in ("name", "base_url", "model"):
@@ -82,6 +85,16 @@ class Endpoint:
         self._need(isinstance(self.extra_body, Mapping), "extra_body must be a table.")
         for key in _OURS:
             self._need(key not in self.extra_body, f"extra_body must not contain {key!r}.")
+        self._need(
+            isinstance(self.leave_out, (list, tuple)),
+            f'leave_out must be a list of field names, for example ["top_p"], not {_shown(self.leave_out)}.',
+        )
+        for name in self.leave_out:
+            self._need(
+                isinstance(name, str) and name in FIELDS,
+                f"leave_out cannot contain {_shown(name)}. Allowed names: {', '.join(FIELDS)}.",
+            )
+        object.__setattr__(self, "leave_out", tuple(self.leave_out))
 
     def _need(self, holds: bool, message: str) -> None:
         if not holds:
@@ -191,6 +204,11 @@ def _toml(text: str) -> dict[str, Any]:
 
 def _beside(path: Path, name: str | None) -> str | None:
     return None if name is None else str(path.parent.resolve() / Path(name).expanduser())
+
+
+def _shown(value: object) -> str:
+    text = repr(value)
+    return text if len(text) <= 40 else text[:39] + "…"
 
 
 def _is_text(value: object) -> bool:

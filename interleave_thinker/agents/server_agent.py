@@ -1,8 +1,8 @@
 """An agent behind an OpenAI-compatible chat endpoint: vLLM, SGLang, llama.cpp, Ollama, a hosted model.
 
-A thread of its own reads each reply into a queue, so that the caller notices an interrupt also while
-the server is silent. Ending a reply shuts its connection, at which servers stop generating.
-The `openai` package is imported with the first reply.
+A thread of its own reads each reply into a queue (`chat_connection`), so that the caller notices an
+interrupt also while the server is silent. Ending a reply shuts its connection, at which servers stop
+generating. The `openai` package is imported with the first reply.
 """
 
 from __future__ import annotations
@@ -13,34 +13,33 @@ import io
 import json
 import queue
 import re
-import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 from PIL import Image
 
 from ..errors import AgentError
 from .base import Completion, Message, OnText, Sampling, TextStream, shrink
+from .chat_connection import AGAIN, CONNECT_TIMEOUT, DELAYS, SAID, Failure, Reader
+from .chat_stream import Delta, Wording, is_whole, tags
 
 if TYPE_CHECKING:
     from .endpoints import Endpoint
 
-CONNECT_TIMEOUT = 10.0
+__all__ = ["AGAIN", "CONNECT_TIMEOUT", "DELAYS", "LINGER", "POLL", "SAID", "ServerAgent"]
+
 POLL = 0.1
 """Seconds between two looks at `check` while waiting."""
-DELAYS = (1.0, 3.0)
-"""Seconds before another try where the server is busy or broken."""
-AGAIN = (429, 500, 502, 503, 504)
-LINGER = 2.0
-"""Seconds to wait for the end of a stream (token counts) after the reply's last piece."""
-SAID = 300
-"""Characters shown of what the server says."""
+LINGER = 30.0
+"""Seconds of silence after a finish_reason (or after `on_text` had enough) that end the reading."""
 
-_LOOPBACK = re.compile(r"https?://(localhost|127\.[\d.]+|\[::1\])(:|/|$)", re.I)
-_DIRECT = dict.fromkeys(("http://", "https://", "all://"))
-"""The HTTP client's way to say: through no proxy, whatever the environment names."""
+_OPENED: dict[tuple[str, str, str], bool] = {}
+"""By address, model and extra_body: whether the chat template opens a thought before the reply begins.
+
+Such a reply has "</think>" and no "<think>". An endpoint has no entry until one reply was read to its end.
+"""
 
 
 @dataclass
@@ -55,16 +54,22 @@ class ServerAgent:
     check: Callable[[], None] | None = None
     sleep: Callable[[float], None] = time.sleep
     _limit: str = field(default="max_tokens", init=False, repr=False)
+    _refused: frozenset[str] = field(default=frozenset(), init=False, repr=False)
 
     @property
     def name(self) -> str:
-        """Endpoint, model and a digest of the endpoint's `extra_body`, where it has one."""
+        """Endpoint, model and a digest of the endpoint's `extra_body` and `leave_out`, where it has one."""
         model = self.endpoint.model
         if model.startswith((".", "/", "~")) or "\\" in model:
             model = re.split(r"[\\/]", model)[-1]
-        extra = json.dumps(dict(self.endpoint.extra_body), sort_keys=True, default=str)
+        extra = self._extra()
+        if self.endpoint.leave_out:
+            extra += "-" + ",".join(sorted(set(self.endpoint.leave_out)))
         digest = "" if extra == "{}" else "+" + hashlib.sha256(extra.encode()).hexdigest()[:8]
         return f"server:{self.endpoint.name}:{model}{digest}"
+
+    def _extra(self) -> str:
+        return json.dumps(dict(self.endpoint.extra_body), sort_keys=True, default=str)
 
     @property
     def prompts(self) -> str | None:
@@ -73,9 +78,10 @@ class ServerAgent:
     def complete(self, messages: Sequence[Message], sampling: Sampling, on_text: OnText | None = None) -> Completion:
         """Write one reply; reasoning that the server splits off comes back as `<think>…</think>`.
 
-        A busy server is asked up to three times and a reply that breaks off twice; each try starts
-        `on_text` again from the beginning. `Completion.tokens` counts the pieces received unless the
-        server says. `sampling.top_k` is not sent: it is no part of the protocol (`extra_body` is).
+        A busy server is asked up to three times, a reply that breaks off twice, and a field that the
+        server refuses by name is left out; each try starts `on_text` again from the beginning.
+        `Completion.tokens` counts the pieces received unless the server says. `sampling.top_k` is not
+        sent: it is no part of the protocol (`extra_body` is).
 
         Raises:
             AgentError: the server cannot be reached or used, or the reply is empty or breaks off.
@@ -86,74 +92,117 @@ class ServerAgent:
         request = {
             "model": self.endpoint.model,
             "messages": [_message(m, sampling.max_pixels) for m in messages],
+        }
+        fields = {
             "temperature": sampling.temperature,
             "top_p": sampling.top_p,
             "seed": sampling.seed,
+            "max_tokens": sampling.max_tokens,
         }
-        limit = self._limit
+        limit, refused = self._limit, self._refused
         delays = list(DELAYS)
         cut = False
         while True:
-            sent = {**request, limit: sampling.max_tokens}
-            reader = _Reader(openai, self.endpoint, key, sent, 40 * sampling.max_tokens + 10_000)
+            left_out = refused | set(self.endpoint.leave_out)
+            sent = {limit if k == "max_tokens" else k: v for k, v in fields.items() if k not in left_out}
+            reader = Reader(openai, self.endpoint, key, {**request, **sent}, sampling.max_tokens)
             try:
-                completion = self._read(reader, TextStream(on_text))
-            except _Failure as failure:
+                completion = self._read(reader, TextStream(on_text), key)
+            except Failure as failure:
+                # What stands in extra_body is the user's own choice.
+                named = {name for name in failure.named if name in sent and name not in self.endpoint.extra_body}
                 if failure.again == "busy" and delays:
                     self._pause(delays.pop(0))
                 elif failure.again == "cut" and not cut:
                     cut = True
-                elif failure.again == "max_tokens" and limit == "max_tokens":
+                elif "max_tokens" in named:
                     limit = "max_completion_tokens"
+                elif named:
+                    # Some models take one of these two; temperature is the one that matters more.
+                    refused |= named - {"temperature"} if "top_p" in named else named
                 else:
                     raise AgentError(str(failure)) from None
             else:
-                self._limit = limit
+                self._limit, self._refused = limit, refused
                 return completion
 
-    def _read(self, reader: _Reader, stream: TextStream) -> Completion:
+    def _read(self, reader: Reader, stream: TextStream, key: str | None) -> Completion:
         """One try."""
-        who = f"Endpoint {self.endpoint.name!r}"
-        think = _Think()
+        id_ = (self.endpoint.base_url, self.endpoint.model, self._extra())
+        wording = Wording(key, opened=_OPENED.get(id_, False))
+        timeout = self.endpoint.timeout
         finish = ""
+        failure: Failure | None = None
+        early: Completion | None = None
         reader.start()
         try:
             while True:
-                seconds = LINGER if finish else self.endpoint.timeout
+                seconds = min(LINGER, timeout) if finish or early else timeout
                 try:
                     item = self._next(reader, seconds)
                 except queue.Empty:
-                    if finish:
-                        break
-                    raise _Failure(
-                        f"{who} sent nothing for {seconds:g} s. Is it overloaded, or still loading its "
-                        "model? Wait, or raise the endpoint's timeout."
-                    ) from None
+                    failure = reader.broken_off() if finish else reader.silent(seconds)
+                    break
                 if isinstance(item, Exception):
-                    if finish:
-                        break
-                    raise reader.failure(item)
+                    failure = reader.failure(item)
+                    break
                 if item is None:
                     break
                 stream.tokens = item.tokens or stream.tokens
                 finish = item.finish or finish
-                piece = think.wrap(item)
-                if piece and not stream.push(piece):
-                    return stream.completion(cut_off=False)
+                piece = wording.add(item)
+                if piece and not stream.push(piece) and early is None:
+                    early = self._had_enough(stream, id_)
+                    if id_ in _OPENED:
+                        return early
         finally:
             reader.stop()
-        if not finish:
-            raise reader.broken_off()
-        if not stream.text.strip():
-            raise _Failure(
-                f"{who} sent an empty reply (finish_reason {finish[:40]!r}). Try another seed, a larger "
-                "max_tokens, or another model."
-            )
-        if think.open and finish != "length":
+        if (piece := wording.end()) and not stream.push(piece) and early is None:
+            early = self._had_enough(stream, id_)
+        failure = _verdict(reader, stream.text, finish, failure, wording.thinking)
+        return self._whole(stream, id_, finish, failure, early, wording)
+
+    def _had_enough(self, stream: TextStream, id_: tuple[str, str, str]) -> Completion:
+        """The reply as it is where `on_text` said False; `on_text` is not called again.
+
+        The first reply of an endpoint is read on: only its end tells whether the text so far was a
+        thought that the chat template opened. An opening tag tells it at once.
+        """
+        stream.on_text = None
+        if tags(stream.text)[:1] == ["open"]:
+            _OPENED.setdefault(id_, False)
+        return stream.completion(cut_off=False)
+
+    def _whole(
+        self,
+        stream: TextStream,
+        id_: tuple[str, str, str],
+        finish: str,
+        failure: Failure | None,
+        early: Completion | None,
+        wording: Wording,
+    ) -> Completion:
+        """The reply at its end."""
+        unopened = tags(stream.text)[:1] == ["close"]
+        if unopened:
+            _OPENED[id_] = True
+        elif wording.tagged and finish != "length" and "close" not in tags(stream.text):
+            # Ended inside the thought, or no thought after all: the next reply is read like a first one.
+            _OPENED.pop(id_, None)
+        elif failure is None:
+            _OPENED.setdefault(id_, False)
+        if early is not None and not unopened:
+            return early
+        if failure is not None:
+            raise failure
+        if unopened:
+            stream.text = "<think>" + stream.text
+        stream.early = False
+        if wording.thinking and finish != "length":
             stream.push("</think>", tokens=0)
         return stream.completion(cut_off=finish == "length")
 
-    def _next(self, reader: _Reader, seconds: float) -> _Delta | Exception | None:
+    def _next(self, reader: Reader, seconds: float) -> Delta | Exception | None:
         """What the reader got next; queue.Empty after `seconds` without anything."""
         until = time.monotonic() + seconds
         while True:
@@ -173,196 +222,22 @@ class ServerAgent:
             self.sleep(POLL)
 
 
-class _Failure(AgentError):
-    """`again`: what could help, if anything; "cut" is simply another try."""
+def _verdict(reader: Reader, text: str, finish: str, failure: Failure | None, thinking: bool) -> Failure | None:
+    """Why the reply is of no use; None where it is whole, or cut off by max_tokens.
 
-    def __init__(self, message: str, again: Literal["", "busy", "cut", "max_tokens"] = "") -> None:
-        super().__init__(message)
-        self.again = again
-
-
-@dataclass(frozen=True)
-class _Delta:
-    """What one chunk adds. `tokens`: the server's count so far, 0 where it does not say."""
-
-    reasoning: str = ""
-    content: str = ""
-    finish: str = ""
-    tokens: int = 0
-
-
-@dataclass
-class _Think:
-    """Puts reasoning that a server sends apart back in front of the content."""
-
-    open: bool = False
-
-    def wrap(self, delta: _Delta) -> str:
-        text = ""
-        if delta.reasoning:
-            text += delta.reasoning if self.open else "<think>" + delta.reasoning
-            self.open = True
-        if delta.content:
-            text += "</think>" + delta.content if self.open else delta.content
-            self.open = False
-        return text
-
-
-class _Reader:
-    """Reads one reply in a daemon thread: `items` gets deltas, then None (the end) or an exception.
-
-    `bound`: characters (an empty piece counts as one) after which the reply is ended as too long.
+    failure: what ended the stream, if that was not its proper end.
     """
-
-    def __init__(self, openai: Any, endpoint: Endpoint, key: str | None, request: dict[str, Any], bound: int) -> None:
-        self.items: queue.SimpleQueue[_Delta | Exception | None] = queue.SimpleQueue()
-        self._openai = openai
-        self._endpoint = endpoint
-        self._key = key
-        self._request = request
-        self._bound = bound
-        self._sockets: list[Any] = []
-        self._stopped = False
-        self._begun = False
-        self._streams = True
-
-    def start(self) -> None:
-        threading.Thread(target=self._run, name="interleave-server-agent", daemon=True).start()
-
-    def stop(self) -> None:
-        """Shut the connection, whatever the thread waits for; it then ends by itself."""
-        self._stopped = True
-        for sock in list(self._sockets):
-            _shut(sock)
-
-    def _run(self) -> None:
-        try:
-            with (
-                self._client() as client,
-                client.chat.completions.create(
-                    stream=True, extra_body=dict(self._endpoint.extra_body), **self._request
-                ) as chunks,
-            ):
-                kind = chunks.response.headers.get("content-type", "")
-                self._streams = "json" not in kind and "html" not in kind
-                self._begun = True
-                self._read(chunks)
-        except Exception as error:
-            self.items.put(error)
-        else:
-            self.items.put(None)
-
-    def _read(self, chunks: Iterator[Any]) -> None:
-        received = 0
-        for chunk in chunks:
-            if self._stopped:
-                return
-            delta = _delta(chunk)
-            received += len(delta.reasoning) + len(delta.content) or 1
-            self.items.put(delta)
-            if received > self._bound:
-                self.items.put(_Delta(finish="length"))
-                return
-
-    def _client(self) -> Any:
-        """A client for one reply: then the connection to shut is known.
-
-        A server on this machine is never asked through a proxy. Without a key the package would send
-        the one it finds in the environment, to whatever server this is; likewise the organization.
-        """
-        client = self._openai.OpenAI(
-            api_key=self._key or "none",
-            base_url=self._endpoint.base_url,
-            max_retries=0,
-            timeout=self._openai.Timeout(self._endpoint.timeout + LINGER, connect=CONNECT_TIMEOUT),
-            http_client=self._openai.DefaultHttpxClient(
-                event_hooks={"request": [self._hook]},
-                mounts=_DIRECT if _LOOPBACK.match(self._endpoint.base_url) else None,
-            ),
-        )
-        client.organization = client.project = None
-        return client
-
-    def _hook(self, request: Any) -> None:
-        request.extensions["trace"] = self._trace
-
-    def _trace(self, event: str, info: dict[str, Any]) -> None:
-        """Keep each socket that this request opens: closing a response does not wake its reader."""
-        if event.endswith((".connect_tcp.complete", ".start_tls.complete")):
-            sock = info["return_value"].get_extra_info("socket")
-            self._sockets.append(sock)
-            if self._stopped:
-                _shut(sock)
-
-    def broken_off(self) -> _Failure:
-        who = f"Endpoint {self._endpoint.name!r}"
-        if not self._streams:
-            return _Failure(f"{who} does not stream chat completions. Correct base_url: it usually ends with /v1.")
-        if not self._begun:
-            return _Failure(
-                f"{who} closed the connection without a reply, twice. Check base_url (https?) and the server's log.",
-                "cut",
-            )
-        return _Failure(
-            f"{who}: the reply was cut off, twice. See the server's log: it may have crashed or run out of memory.",
-            "cut",
-        )
-
-    def failure(self, error: Exception) -> _Failure:
-        """What an exception of the package means to the user."""
-        who = f"Endpoint {self._endpoint.name!r}"
-        if isinstance(error, self._openai.APIStatusError):
-            return self._refused(error.status_code, error)
-        if isinstance(error, self._openai.APIError) and not isinstance(error, self._openai.APIConnectionError):
-            busy = str(getattr(error, "code", "")) in map(str, AGAIN)
-            return _Failure(f"{who} failed while it replied. {self._said(error)}", "busy" if busy else "")
-        if self._begun:
-            return self.broken_off()
-        kinds = [type(cause).__name__ for cause in _causes(error)]
-        if "ConnectionRefusedError" in kinds:
-            return _Failure(f"{who}: nothing listens there. Start the server, or correct base_url.")
-        if "gaierror" in kinds:
-            return _Failure(f"{who}: its host name is unknown. Correct base_url, or check the network.")
-        if any(kind.startswith("SSL") for kind in kinds):
-            return _Failure(f"{who}: no secure connection. Is it https, with a valid certificate?")
-        if "ConnectTimeout" in kinds:
-            return _Failure(
-                f"{who}: no connection within {CONNECT_TIMEOUT:g} s. Correct base_url, or check the "
-                "network and the server's firewall."
-            )
-        if {"RemoteProtocolError", "ReadError", "WriteError"} & set(kinds):
-            return self.broken_off()
-        return _Failure(f"{who} cannot be reached ({kinds[-1]}). Check base_url and the network.")
-
-    def _refused(self, status: int, error: Any) -> _Failure:
-        who = f"Endpoint {self._endpoint.name!r}"
-        said = self._said(error)
-        if status == 401 or status == 403:
-            return _Failure(f"{who} refuses the key (HTTP {status}). Correct its api_key or api_key_file.")
-        if status == 404:
-            return _Failure(
-                f"{who} does not know the model {self._endpoint.model!r}, or base_url is not right "
-                f"(it usually ends with /v1). {said}"
-            )
-        if status in AGAIN:
-            why = "is asked too often" if status == 429 else "is overloaded or broken"
-            return _Failure(
-                f"{who} {why} (HTTP {status}, {1 + len(DELAYS)} tries). Wait, or see its log. {said}",
-                "busy",
-            )
-        named = status == 400 and "max_tokens" in f"{error.param} {said}"
-        return _Failure(f"{who} refuses the request (HTTP {status}). {said}", "max_tokens" if named else "")
-
-    def _said(self, error: Any) -> str:
-        """The server's own words, bounded, without the key."""
-        body = error.body
-        if isinstance(body, dict):
-            body = body.get("message") or body.get("detail") or body
-        text = str(body or error.message)
-        if self._key:
-            text = text.replace(self._key, "[key]")
-        text = " ".join(text.split())
-        return "It says: " + (text if len(text) <= SAID else text[: SAID - 1] + "…")
+    if finish == "content_filter" or (finish == "error" and (failure is None or failure.again == "cut")):
+        return reader.finished_badly(finish)
+    if finish == "error":
+        return failure
+    if not text.strip():
+        return failure or (reader.empty(finish) if finish else reader.broken_off())
+    if finish == "length" or (finish and failure is None):
+        return None
+    if (finish or failure is None) and not thinking and is_whole(text):
+        return None
+    return failure or reader.broken_off()
 
 
 def _openai() -> Any:
@@ -392,40 +267,3 @@ def _data_url(image: Image.Image, max_pixels: int) -> str:
     out = io.BytesIO()
     shrink(image.convert("RGB"), max_pixels).save(out, "PNG", compress_level=1)
     return "data:image/png;base64," + base64.b64encode(out.getvalue()).decode("ascii")
-
-
-def _delta(chunk: Any) -> _Delta:
-    """Read a chunk liberally: the package does not check what servers send."""
-    usage = getattr(getattr(chunk, "usage", None), "completion_tokens", None)
-    tokens = usage if isinstance(usage, int) else 0
-    choices = getattr(chunk, "choices", None)
-    if not isinstance(choices, list) or not choices:
-        return _Delta(tokens=tokens)
-    delta = getattr(choices[0], "delta", None)
-    return _Delta(
-        reasoning=_text(delta, "reasoning_content") or _text(delta, "reasoning"),
-        content=_text(delta, "content"),
-        finish=_text(choices[0], "finish_reason"),
-        tokens=tokens,
-    )
-
-
-def _text(thing: Any, key: str) -> str:
-    value = getattr(thing, key, None)
-    return value if isinstance(value, str) else ""
-
-
-def _causes(error: BaseException | None) -> Iterator[BaseException]:
-    """An exception and what it came from; the packages below may change, these names do not."""
-    for _ in range(20):
-        if error is None:
-            return
-        yield error
-        error = error.__cause__ or error.__context__
-
-
-def _shut(sock: Any) -> None:
-    try:
-        sock.shutdown(2)  # both ways: SHUT_RDWR everywhere
-    except (OSError, AttributeError):
-        pass  # closed already

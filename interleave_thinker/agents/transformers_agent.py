@@ -7,6 +7,7 @@ model is loaded and not before. Nothing is ever downloaded.
 from __future__ import annotations
 
 import json
+import re
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -47,8 +48,11 @@ class TransformersAgent:
         import torch
 
         device = self.on_device() if self.on_device else next(self.model.parameters()).device
-        inputs = self._inputs(messages, sampling).to(device)
+        inputs, opened = self._inputs(messages, sampling)
+        inputs = inputs.to(device)
         stream = TextStream(on_text)
+        if opened:
+            stream.push(opened, tokens=0)
         watcher = _Watcher(self.processor.tokenizer, stream, self.check)
         options: dict[str, Any] = {"do_sample": False}
         if sampling.temperature > 0:
@@ -80,7 +84,8 @@ class TransformersAgent:
         with self.base.lock, self.base.using(self.adapter):
             yield
 
-    def _inputs(self, messages: Sequence[Message], sampling: Sampling) -> Any:
+    def _inputs(self, messages: Sequence[Message], sampling: Sampling) -> tuple[Any, str]:
+        """What the model is given, and the tag of a thought that the chat template opened: the reply begins with it."""
         turns, images = [], []
         for message in messages:
             content: list[dict[str, Any]] = []
@@ -92,7 +97,8 @@ class TransformersAgent:
                     images.append(shrink(part.convert("RGB"), sampling.max_pixels))
             turns.append({"role": message.role, "content": content})
         text = self.processor.apply_chat_template(turns, tokenize=False, add_generation_prompt=True)
-        return self.processor(text=[text], images=images or None, return_tensors="pt")
+        opened = re.search(r"(?:<think(?:ing)?>|\[THINK\])\s*\Z", text, re.I)
+        return self.processor(text=[text], images=images or None, return_tensors="pt"), opened.group() if opened else ""
 
 
 class SharedBase:

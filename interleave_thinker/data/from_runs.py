@@ -16,9 +16,9 @@ from typing import Any
 
 from PIL import Image
 
-from ..errors import InterleaveError
-from ..runs import read_state, read_trajectory
-from ..store import AttemptStore, open_rgb, write_atomically
+from ..errors import InterleaveError, RunError
+from ..runs import image_file, input_file, read_state, read_trajectory
+from ..store import AttemptStore, read_picture, write_atomically
 from ..trajectory import Attempt, Trajectory
 from .records import CriticRecord, DataError, Drops, Labeller, PlannerRecord
 
@@ -34,14 +34,19 @@ class Pictures:
         """The picture of an attempt, from its run's folder.
 
         Raises:
-            DataError: it is missing or no picture.
+            DataError: it is missing or damaged.
         """
-        return self._keep(attempt.image_key, run / "attempts" / Path(attempt.file).name if attempt.file else None)
+        return self._keep(attempt.image_key, image_file(run, attempt) if attempt.file else None)
 
     def by_key(self, run: Path, key: str, attempts: tuple[Attempt, ...]) -> str:
-        """The picture of a key: one of the run's own, or the user's, which only the attempt store has."""
+        """The picture of a key: one that the run made, or one of the user's."""
         made = next((a for a in attempts if a.image_key == key and a.file), None)
-        return self.of(run, made) if made is not None else self._keep(key, None)
+        if made is not None:
+            return self.of(run, made)
+        try:
+            return self._keep(key, input_file(run, key))
+        except RunError:
+            raise DataError("a picture is missing") from None
 
     def _keep(self, key: str, path: Path | None) -> str:
         if key in self.known:
@@ -58,14 +63,13 @@ class Pictures:
         return name
 
     def _open(self, key: str, path: Path | None) -> Image.Image:
-        if path is not None and path.is_file():
-            try:
-                return open_rgb(path)
-            except (OSError, ValueError, SyntaxError):
-                raise DataError("a picture cannot be read") from None
-        found = self.store.get_image(key) if self.store is not None else None
+        """From the run folder, or else from the store; only with the pixels of its key."""
+        found = read_picture(path, key) if path is not None else None
+        if found is None and self.store is not None:
+            found = self.store.get_image(key)
         if found is None:
-            raise DataError("a picture is missing")
+            there = path is not None and path.is_file()
+            raise DataError("a picture cannot be read" if there else "a picture is missing")
         return found
 
 

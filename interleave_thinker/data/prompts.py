@@ -19,7 +19,7 @@ from typing import Any
 
 from ..agents.base import Agent, Message, Sampling
 from ..planner import until_answered
-from ..replies import read_reply
+from ..replies import read_or_repair
 from ..store import hash_of
 from .records import DataError, RequestRecord
 
@@ -205,8 +205,8 @@ def _ask(agent: Agent, category: Category) -> Vocabulary | None:
     asked = _ASK.format(title=category.title, category=category.name, hint=category.hint, count=WANTED)
     for again in range(TRIES):
         sampling = Sampling(max_tokens=4096, temperature=0.7, seed=again)
-        reply = agent.complete([Message("user", (asked,))], sampling, until_answered(None))
-        answer = read_reply(reply.text).answer or {}
+        reply = agent.complete([Message("user", (asked,))], sampling, until_answered(None, KINDS))
+        answer = read_or_repair(reply.text, KINDS).answer or {}
         lists = [_usable(answer.get(kind)) for kind in KINDS]
         if all(len(found) >= FEWEST for found in lists):
             return Vocabulary(category.name, *lists)

@@ -18,7 +18,8 @@ import torch
 from PIL import Image
 from transformers import Qwen3VLForConditionalGeneration, Qwen3VLProcessor
 
-from ..critic import critic_turn, read_judgment, white_canvas
+from ..critic import critic_turn, white_canvas
+from ..judgments import read_judgment
 from ..trajectory import Judgment
 from . import checker
 from .attempts import attempt_record

@@ -21,7 +21,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from ..critic import read_judgment
+from ..judgments import read_judgment
 from ..scores import HIGHEST, Score
 
 Variant = Literal["paper", "code", "ours"]

@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 
+from interleave_thinker.agents import server_agent
 from interleave_thinker.agents.base import Completion, Message, OnText, Sampling
 from interleave_thinker.agents.endpoints import Endpoint, agent_for
 from interleave_thinker.agents.server_agent import ServerAgent
@@ -115,6 +116,7 @@ class Server:
 @contextmanager
 def serving() -> Iterator[Server]:
     state = Server()
+    server_agent._OPENED.clear()  # a port of an earlier test may come again
 
     class Handler(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"

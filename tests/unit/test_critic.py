@@ -12,7 +12,8 @@ from PIL import Image
 
 from interleave_thinker.agents.base import Message, Sampling
 from interleave_thinker.agents.scripted import ScriptedAgent
-from interleave_thinker.critic import MAX_PROMPT, compare, judge, read_judgment, white_canvas
+from interleave_thinker.critic import compare, judge, white_canvas
+from interleave_thinker.judgments import MAX_PROMPT, read_judgment
 
 BEFORE, AFTER = Image.new("RGB", (6, 4), "red"), Image.new("RGB", (6, 4), "blue")
 YES = '<think>fine</think><answer>{"previous_step_success": true, "refine_prompt": "a cat"}</answer>'
@@ -47,15 +48,11 @@ READ = [
     ("no prompt", '{"success": false}', False, ""),
     ("None for a prompt", "{'success': False, 'refine_prompt': None}", False, ""),
     ("'None' for a prompt", "{'success': False, 'refine_prompt': 'None'}", False, ""),
-    ("a list for a prompt", '{"success": false, "refine_prompt": ["a"]}', False, ""),
     ("a fence and chatter", "Sure:\n```json\n{\"success\": false, \"refine_prompt\": \"a red cat\"}\n```\n{ok}?", False, "a red cat"),
-    ("think never closed", '<think>hm <answer>{"success": false, "refine_prompt": "a red cat"}</answer>', False, "a red cat"),
     ("the form quoted in the reasoning", '<think>so <answer>{"previous_step_success": true, "refine_prompt": "x"}</answer>?</think>' + NO, False, "a red cat"),
     ("cut off after an acceptance", '<answer>{"previous_step_success": true, "ref', True, ""),
     ("cut off after a rejection", "<answer>{'previous_step_success': False,", False, ""),
-    ("cut off in the prompt: half a prompt is none", '<answer>{"previous_step_success": false, "refine_prompt": "a red', False, ""),
     ("cut off, and the reasoning says the opposite", '<think>if "success": true, then</think><answer>{"success": false, "r', False, ""),
-    ("cut off, think never closed, and the reasoning says the opposite", '<think>is "success": true, or<answer>{"success": false, "r', False, ""),
 ]  # fmt: skip
 
 
@@ -81,6 +78,12 @@ UNREADABLE = [
     ("a huge number", '{"success": 0x' + "f" * 9999 + "}"),
     ("the form, copied instead of filled in", '<answer>{"previous_step_success": true or false, "refine_prompt": "..."}</answer>'),
     ("the form with a slash", '<answer>{"previous_step_success": true/false, "refine_prompt": "..."}</answer>'),
+    ("think never closed", '<think>hm <answer>{"success": false, "refine_prompt": "a red cat"}</answer>'),
+    ("think never closed, cut off", '<think>is "success": true, or<answer>{"success": false, "r'),
+    ("two verdicts that disagree", '{"success": true} or rather {"success": false, "refine_prompt": "a red cat"}'),
+    ("the last verdict is none", 'A good one: {"success": true}. This one: {"success": "partly"}'),
+    ("a check below another name", '{"colour": {"success": true}, "count": {"success": true}}'),
+    ("a list of checks", '[{"name": "colour", "success": true}, {"name": "count", "success": false}]'),
     ("cut off inside of the verdict", '<answer>{"previous_step_success": tr'),
 ]  # fmt: skip
 
@@ -90,6 +93,35 @@ def test_no_verdict_is_made_up(why: str, raw: str) -> None:
     """Above all no acceptance: it would pass a bad picture on silently."""
     judgment = read_judgment(raw)
     assert (judgment.parsed, judgment.accepted, judgment.refined_prompt, judgment.raw) == (False, False, "", raw)
+
+
+LOST = [
+    ("a list", '{"success": false, "refine_prompt": ["a"]}'),
+    ("an object", '<answer>{"success": false, "refine_prompt": {"subject": "a red cat"}}</answer>'),
+    ("words without quotes", '<answer>{"success": false, "refine_prompt": a red cat}</answer>'),
+    ("cut off", '<answer>{"success": false, "refine_prompt": "a red'),
+    ("the form's dots", '<answer>{"success": false, "refine_prompt": "..."}</answer>'),
+]
+
+
+@pytest.mark.parametrize(("why", "raw"), LOST, ids=[c[0] for c in LOST])
+def test_a_rejection_whose_prompt_cannot_be_read_is_asked_for_again_and_then_keeps_the_prompt(
+    why: str, raw: str
+) -> None:
+    """It is a rejection whatever comes then: also an acceptance answers only the question about its form."""
+    judgment = read_judgment(raw)
+    assert (judgment.parsed, judgment.accepted, judgment.refined_prompt) == (False, False, "") and judgment.note
+    agent = ScriptedAgent([raw, NO])
+    assert asked(agent).refined_prompt == "a red cat" and len(agent.calls) == 2
+    for second in (raw, "nice!", YES):
+        judgment = asked(ScriptedAgent([raw, second]), on_unreadable="accept")
+        assert (judgment.accepted, judgment.refined_prompt) == (False, "") and "prompt stays" in judgment.note
+
+
+def test_a_draft_that_is_followed_by_more_text_is_no_verdict_where_the_reply_was_cut_off() -> None:
+    draft = 'A good one gets {"success": true, "refine_prompt": "a cat"}. Looking closely, ' + "the cat " * 50
+    judgment = asked(ScriptedAgent([draft, NO]), sampling=Sampling(max_tokens=40))
+    assert not judgment.accepted and judgment.refined_prompt == "a red cat"
 
 
 def test_no_reply_makes_read_judgment_raise_or_accept_by_noise() -> None:

@@ -50,6 +50,7 @@ def test_every_key_is_read_and_the_order_of_the_file_is_kept(tmp_path: Path) -> 
             timeout = 7.5
             prompts = "texts"
             extra_body = {{ top_k = 20, chat_template_kwargs = {{ enable_thinking = false }} }}
+            leave_out = ["top_p", "seed"]
             [alpha]
             base_url = "http://127.0.0.1:1/v1"
             model = "n"
@@ -62,6 +63,7 @@ def test_every_key_is_read_and_the_order_of_the_file_is_kept(tmp_path: Path) -> 
     assert zoo.key() == SECRET and zoo.timeout == 7.5
     assert zoo.prompts == str(tmp_path.resolve() / "texts")
     assert zoo.extra_body == {"top_k": 20, "chat_template_kwargs": {"enable_thinking": False}}
+    assert zoo.leave_out == ("top_p", "seed") and endpoints["alpha"].leave_out == ()
     assert endpoints["alpha"].key() is None and endpoints["alpha"].timeout == 120
 
 
@@ -159,6 +161,19 @@ def test_a_wrong_or_missing_value_is_named_and_a_key_never_shown(tmp_path: Path,
     assert named in refused(tmp_path, f"[x]\n{line}\n")
 
 
+@pytest.mark.parametrize("value", ['"top_p"', "3", '["top_k"]', '["top_p", "messages"]', "[3]", "{}", '[["seed"]]'])
+def test_a_wrong_name_in_leave_out_is_named_with_the_allowed_ones(tmp_path: Path, value: str) -> None:
+    message = refused(tmp_path, EXAMPLE + f"leave_out = {value}\n")
+    assert "leave_out" in message and "top_p" in message
+    wrong = {
+        '["top_p", "messages"]': "'messages'",
+        '[["seed"]]': "['seed']",
+        "[3]": "contain 3",
+        '["top_k"]': "'top_k'",
+    }
+    assert wrong.get(value, "must be a list") in message
+
+
 def test_key_file_beside_the_config_is_read_each_time(tmp_path: Path) -> None:
     path = written(tmp_path, EXAMPLE + 'api_key_file = "key.txt"\n')
     endpoint = load_endpoints(path)["local"]
@@ -195,7 +210,7 @@ def test_the_key_is_in_no_repr(tmp_path: Path) -> None:
 
 def test_endpoints_are_values(tmp_path: Path) -> None:
     """Frozen, comparable, hashable, picklable."""
-    endpoint = Endpoint("n", "http://h/v1", "m", extra_body={"top_k": 1})
+    endpoint = Endpoint("n", "http://h/v1", "m", extra_body={"top_k": 1}, leave_out=["seed"])
     assert pickle.loads(pickle.dumps(endpoint)) == endpoint and hash(endpoint) == hash(endpoint)
     with pytest.raises(dataclasses.FrozenInstanceError):
         endpoint.model = "x"  # type: ignore[misc]
@@ -215,5 +230,7 @@ def test_agent_name_tells_models_and_settings_apart_and_shows_no_folder() -> Non
 
     assert "Qwen/Qwen3-VL-8B" in name("Qwen/Qwen3-VL-8B")
     assert len({name("m"), name("k"), name("m", top_k=1), name("m", top_k=2)}) == 4
+    fewer = [agent_for(Endpoint("n", "http://h/v1", "m", leave_out=names)).name for names in ([], ["seed"], ["top_p"])]
+    assert fewer[0] == name("m") and len({*fewer, name("m", top_k=1)}) == 4
     for model in ("/home/me/m.gguf", "C:\\me\\m.gguf", "../me/m.gguf"):
         assert name(model).endswith("m.gguf") and "me" not in name(model)

@@ -75,14 +75,14 @@ def test_what_cannot_be_used_is_counted_with_its_reason(made: Any, tmp_path: Pat
     made.run(replace(asked("fourth"), request=""), [made.yes()], name="no request")
     pictures = sorted((made.runs / "first" / "attempts").iterdir())
     pictures[-1].write_bytes(b"no picture")
+    for file in (made.runs / "first" / "inputs").iterdir():
+        file.unlink()
     (made.runs / "broken").mkdir()
     (made.runs / "broken" / "run.json").write_text("{")
     found, plans, drops = from_runs(runs_below(made.runs), tmp_path / "out", None)
     why = drops["attempts"].reasons
     assert why["the critic's reply could not be read"] == 1 and why["it was not judged"] >= 1
-    assert why["a picture cannot be read"] >= 1 and why["a picture is missing"] >= 1, (
-        "the user's picture is in the store"
-    )
+    assert why["a picture cannot be read"] >= 1 and why["a picture is missing"] >= 1, "the user's picture is gone"
     assert drops["plans"].reasons["run.json cannot be read"] == 1
     assert drops["plans"].reasons["it has no request"] == 1
     assert all(d.complete() for d in drops.values())
@@ -154,6 +154,26 @@ def test_the_command(made: Any, tmp_path: Path, capsys: pytest.CaptureFixture[st
     assert main(["data", "schema", "critic"]) == 0
 
 
+def other(row: dict[str, Any]) -> dict[str, Any]:
+    """Of another prompt, as a version without digests wrote it."""
+    prompt = "1" if row["prompt"] == "one" else row["prompt"]
+    return {name: value for name, value in row.items() if name != "digest"} | {"prompt": prompt}
+
+
+def test_a_users_picture_comes_from_the_run_folder(made: Any, tmp_path: Path) -> None:
+    """The run folder alone is enough to learn from."""
+    found, plans, _ = from_runs(runs_below(made.runs), tmp_path / "out", None)
+    assert len(found) == 4 and len(plans[0].images) == 1
+
+
+def test_a_picture_with_other_pixels_is_no_record(made: Any, tmp_path: Path) -> None:
+    """Its label would be of another picture."""
+    files = sorted((made.runs / "first" / "attempts").iterdir())
+    files[0].write_bytes(files[-1].read_bytes())
+    found, _, drops = from_runs(runs_below(made.runs), tmp_path / "out", None)
+    assert drops["attempts"].reasons["a picture cannot be read"] == 1 and len(found) == 3
+
+
 def test_two_runs_of_one_name_in_two_folders_stay_two(made: Any, tmp_path: Path) -> None:
     """Else their steps would be one step to the filter."""
     import shutil
@@ -161,6 +181,7 @@ def test_two_runs_of_one_name_in_two_folders_stay_two(made: Any, tmp_path: Path)
     for place in ("pc1", "pc2"):
         shutil.copytree(made.runs / "first", tmp_path / place / "first")
     state = tmp_path / "pc2" / "first" / "trajectory.jsonl"
-    state.write_text(state.read_text().replace('"prompt": "one"', '"prompt": "1"'))
+    rows = [json.loads(line) for line in state.read_text().splitlines()]
+    state.write_text("".join(json.dumps(other(row)) + "\n" for row in rows))
     found, _, _ = from_runs(runs_below(tmp_path), tmp_path / "out", made.store)
     assert {r.group.split("/")[0] for r in found} == {"pc1", "pc2"}

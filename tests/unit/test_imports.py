@@ -122,8 +122,12 @@ def test_the_core_does_not_know_its_siblings_nor_they_each_other(path: Path) -> 
 
 LAYERS = [
     ("errors", set()),
-    ("replies", set()),
+    ("loose_json", set()),
+    ("replies", {"loose_json"}),
     ("plan", {"errors", "replies"}),
+    ("judgments", {"loose_json", "replies", "trajectory"}),
+    ("plain_list", {"errors", "plan"}),
+    ("plan_text", {"errors", "judgments", "loose_json", "plain_list", "plan", "replies"}),
     ("trajectory", {"errors", "plan"}),
     ("loop", {"errors", "plan", "trajectory"}),
     ("store", {"errors", "png", "trajectory"}),

@@ -17,9 +17,8 @@ from interleave_thinker.plan import (
     Plan,
     PlanStep,
     checked,
-    plan_from_text,
-    read_plan,
 )
+from interleave_thinker.plan_text import plan_from_text, read_plan
 
 
 def step(**fields: Any) -> dict[str, Any]:
@@ -59,7 +58,17 @@ READ = [
     ("steps that are only prompts", json.dumps({"execution_plan": ["a", "b"]}), ["a", "b"]),
     ("unknown keys are dropped", reply(step(prompt="a", camera="wide")), ["a"]),
     ("wrong types become text", reply(step(prompt=7, instruction=["x"], step_number="one")), ["7"]),
-    ("cut off in the third step: two whole steps", reply(step(prompt="a"), step(prompt="b"), step(prompt="c"))[:-70], ["a", "b"]),
+    ("one object a step", '{"step_number": 1, "prompt": "a"}\n{"step_number": 2, "prompt": "b"}', ["a", "b"]),
+    ("one object a step, in the answer", '<answer>{"prompt": "a"}\n{"prompt": "b"}</answer>', ["a", "b"]),
+    ("a prompt of another near name", json.dumps({"steps": [{"Image Prompt": "a", "caption": "t"}]}), ["a"]),
+    ("numbered steps", json.dumps({"step_1": {"prompt": "a"}, "step_2": {"prompt": "b", "caption": "t"}}), ["a", "b"]),
+    ("numbered prompts and captions", json.dumps({"prompt1": "a", "caption1": "x", "prompt2": "b"}), ["a", "b"]),
+    ("below another name", json.dumps({"result": {"steps": [{"prompt": "a"}]}}), ["a"]),
+    ("a list below another name", json.dumps({"result": [{"prompt": "a"}]}), ["a"]),
+    ("a tool call", json.dumps({"name": "plan", "arguments": {"steps": [{"prompt": "a"}]}}), ["a"]),
+    ("a tool call with a text", json.dumps({"function": {"arguments": json.dumps({"steps": [{"prompt": "a"}]})}}), ["a"]),
+    ("a prompt that is an object", json.dumps({"steps": [{"prompt": {"scene": "a", "n": None}}]}), ['{"scene": "a", "n": null}']),
+    ("the same plan twice", (json.dumps({"steps": ["a", "b"]}) + "\n") * 2, ["a", "b"]),
     ("missing answer tags", json.dumps({"execution_plan": [step(prompt="a")]}), ["a"]),
     ("a fence", f"```json\n{json.dumps({'execution_plan': [step(prompt='a')]})}\n```", ["a"]),
 ]  # fmt: skip
@@ -83,6 +92,16 @@ UNREADABLE = [
     ("a step is a number", json.dumps({"execution_plan": [1, 2]})),
     ("nested garbage", json.dumps({"execution_plan": [[[{"prompt": "a"}]]]})),
     ("another object", json.dumps({"previous_step_success": True})),
+    ("cut off in the third step", reply(step(prompt="a"), step(prompt="b"), step(prompt="c"))[:-70]),
+    ("the last brace is missing", '{"execution_plan": [{"prompt": "a"}, {"prompt": "b"}]'),
+    ("the last brace is missing in the answer", '<answer>{"execution_plan": [{"prompt": "a"}]</answer>'),
+    ("one object a step, cut off", '{"prompt": "a"}\n{"prompt": "b"}\n{"pro'),
+    ("a prompt of an unknown name", json.dumps({"execution_plan": [{"instruction": "i", "what_to_see": "a"}]})),
+    ("no prompt in one of the steps", json.dumps({"execution_plan": [{"prompt": "a"}, {"instruction": "i"}]})),
+    ("two plans that differ", json.dumps({"steps": ["a"]}) + " or " + json.dumps({"steps": ["b"]})),
+    ("two steps in one object", '{"steps": [{"prompt": "a", "prompt": "b"}]}'),
+    ("a plan in an unclosed thought", '<think>{"execution_plan": [{"prompt": "a"}]}'),
+    ("numbers with a gap", json.dumps({"prompt1": "a", "prompt3": "b"})),
     ("cut off inside the first step", reply(step(prompt="a long picture"))[:120]),
     ("a repaired text that swallowed the next steps", reply(step(auxiliary_text="None}, {'step_number': 2, 'prompt': 'b'"))),
     ("the same in double quotes", reply(step(prompt='a"}, {"step_number": 2, "prompt": "b'))),
@@ -104,10 +123,10 @@ def test_the_official_form_with_a_broken_apostrophe_keeps_every_step() -> None:
     assert plan.reasoning == "Two stages."
 
 
-def test_ten_thousand_steps_are_read_and_then_refused() -> None:
-    plan = read_plan(reply(*[step(prompt=f"p{i}") for i in range(10_000)]))
-    assert plan is not None and len(plan.steps) == 10_000
-    with pytest.raises(PlanError, match="10000 steps, max_steps is 100"):
+def test_five_thousand_steps_are_read_and_then_refused() -> None:
+    plan = read_plan(reply(*[step(prompt=f"p{i}") for i in range(5_000)]))
+    assert plan is not None and len(plan.steps) == 5_000
+    with pytest.raises(PlanError, match="5000 steps, max_steps is 100"):
         checked(plan)
 
 
@@ -151,6 +170,31 @@ LISTS = [
     ("a JSON list of steps", json.dumps([step(prompt="a cat"), step(prompt="a dog")]), ["a cat", "a dog"]),
     ("a JSON list of prompts", '["a cat", "a dog"]', ["a cat", "a dog"]),
     ("a fenced JSON list", f"```json\n{json.dumps([step(prompt='a cat')])}\n```", ["a cat"]),
+    ("marks of other languages", "1、一只猫\n２．一只狗\n３）都在", ["一只猫", "一只狗", "都在"]),
+    ("steps in Chinese", "第1步：一只猫\n第二步：一只狗\n第3步 都在", ["一只猫", "一只狗", "都在"]),
+    ("shots in Chinese", "【镜头1】一只猫\n【镜头2】\n一只狗", ["一只猫", "一只狗"]),
+    ("circled", "① a cat\n② a dog", ["a cat", "a dog"]),
+    ("in brackets", "(1) a cat\n(2) a dog", ["a cat", "a dog"]),
+    ("German", "Schritt 1: eine Katze\nSchritt 2: ein Hund", ["eine Katze", "ein Hund"]),
+    ("French", "Étape 1 : un chat\nÉtape 2 : un chien", ["un chat", "un chien"]),
+    ("Russian", "Шаг 1. кот\nШаг 2. пёс", ["кот", "пёс"]),
+    ("Korean", "1단계: 고양이\n2단계: 개", ["고양이", "개"]),
+    ("Japanese", "ステップ1：猫\nステップ2：犬", ["猫", "犬"]),
+    ("scenes on lines of their own", "Scene 1\nA cat.\n\nScene 2\nA dog.", ["A cat.", "A dog."]),
+    ("scenes as headings", "# My story\n## Scene 1: Dawn\nA cat.\n## Scene 2: Dusk\nA dog.", ["Dawn A cat.", "Dusk A dog."]),
+    ("chatter around a list", "Here you are:\n1. a cat\n2. a dog\n\nLet me know if you like it!", ["a cat", "a dog"]),
+    ("chatter around lines", "Here you are:\na cat\na dog", ["a cat", "a dog"]),
+    ("chatter around a fence", "Here you are:\n```\na cat\na dog\n```\nEnjoy!", ["a cat", "a dog"]),
+    ("a fence for each prompt", "First:\n```\na cat\n```\nThen:\n```\na dog\n```", ["a cat", "a dog"]),
+    ("labelled shots with a fence each", "**Shot 1**\n```\na cat\n```\n**Shot 2**\n```\na dog\n```", ["a cat", "a dog"]),
+    ("a thought before the list", "<think>hm 1. no</think>\n1. a cat\n2. a dog", ["a cat", "a dog"]),
+    ("Prompt: and Caption:", "1. Dawn\n   Prompt: a cat\n   Caption: so it begins\n2. Dusk\n   Prompt: a dog", ["a cat", "a dog"]),
+    ("numbers that Markdown would count", "1. a cat\n1. a dog", ["a cat", "a dog"]),
+    ("years are no numbers", "1984: a street\n2001: a station", ["1984: a street", "2001: a station"]),
+    ("numbers that do not run", "7: a lucky cat\n3: three dogs", ["7: a lucky cat", "3: three dogs"]),
+    ("a prompt with a LoRA and a wildcard", "<lora:elf:0.8>, {male|female} elf\n(a dwarf:1.2)", ["<lora:elf:0.8>, {male|female} elf", "(a dwarf:1.2)"]),
+    ("a list in brackets at the beginning of a prompt", '["wide shot"] a cat\n["close"] a dog', ['["wide shot"] a cat', '["close"] a dog']),
+    ("chatter around JSON", 'Here:\n```json\n[{"prompt": "a cat"}]\n```\nEnjoy!', ["a cat"]),
     ("a planner's raw reply", reply(step(prompt="a cat")), ["a cat"]),
 ]  # fmt: skip
 
@@ -161,7 +205,20 @@ def test_plans_from_text(why: str, text: str, expected: list[str]) -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["", " \n ", '{"steps": 3}', '{"execution_plan": []}', '[{"prompt": ', "<answer>{oh no</answer>"]
+    "text",
+    [
+        *("", " \n ", '{"steps": 3}', '{"execution_plan": []}', '[{"prompt": ', "<answer>{oh no</answer>"),
+        'Here:\n```json\n{"scenes": {"a": 1}}\n```',
+        'Here:\n```json\n[{"prompt": "a cat"}, {"promp',
+        "<think>1. a cat\n2. a dog",
+        "<answer>1. a cat</answer>",
+        "1. a cat\n2. a dog\n4. a cow",
+        "Shot 1: a cat\nShot 3: a dog",
+        "| step | prompt |\n|---|---|\n| 1 | a cat |",
+        "```\n```",
+        "# only a heading",
+        "a cat\n" * 200_000,
+    ],
 )
 def test_text_that_holds_no_plan_is_refused(text: str) -> None:
     with pytest.raises(PlanError):

@@ -226,7 +226,7 @@ def test_an_interrupt_passes_through() -> None:
 
 def test_the_watcher_can_end_a_reply_too() -> None:
     watch = until_answered(lambda text: len(text) < 5)
-    assert watch("abc") and not watch("abcde") and not until_answered(None)("<answer></answer>")
+    assert watch("abc") and not watch("abcde") and not until_answered(None)('<answer>{"a": 1}</answer>')
 
 
 def test_unreadable_replies_are_described_by_their_cause() -> None:

@@ -7,10 +7,11 @@ import random
 import sys
 import time
 import warnings
+from typing import Any
 
 import pytest
 
-from interleave_thinker.replies import MAX_REPLY, answer_part, read_reply, text_or_none
+from interleave_thinker.replies import MAX_REPLY, ReplyReader, answer_part, read_or_repair, read_reply, text_or_none
 
 YES = {"previous_step_success": True, "refine_prompt": "a cat"}
 
@@ -26,7 +27,6 @@ READABLE = [
     ("an apostrophe in JSON", '<answer>{"a": "the cat\'s hat"}</answer>', {"a": "the cat's hat"}),
     ("an escaped apostrophe", r"<answer>{'a': 'the cat\'s hat'}</answer>", {"a": "the cat's hat"}),
     ("an apostrophe that ends its own quotes", "<answer>{'a': 'don't move', 'b': True}</answer>", {"a": "don't move", "b": True}),
-    ("the same, cut off", "<answer>{'l': [{'a': 'don't move'}, {'a': 'it's", {"l": [{"a": "don't move"}]}),
     ("double quotes in single ones", """<answer>{'a': 'it says "hi"'}</answer>""", {"a": 'it says "hi"'}),
     ("a newline inside a JSON text", '<answer>{"a": "one\ntwo"}</answer>', {"a": "one\ntwo"}),
     ("a code fence", '<answer>```json\n{"a": 1}\n```</answer>', {"a": 1}),
@@ -36,7 +36,6 @@ READABLE = [
     ("a fence with an object inside a text", '<answer>{"a": "say ```{\\"b\\": 1}``` now"}</answer>', {"a": 'say ```{"b": 1}``` now'}),
     ("no answer tag", '<think>t</think>{"a": 1}', {"a": 1}),
     ("no think", '<answer>{"a": 1}</answer>', {"a": 1}),
-    ("think never closed", '<think>hm<answer>{"a": 1}</answer>', {"a": 1}),
     ("think opened by the chat template", 'hm</think>\n<answer>{"a": 1}</answer>', {"a": 1}),
     ("answer never closed", '<think>t</think><answer>{"a": 1}', {"a": 1}),
     ("text before and after", 'My verdict: {"a": 1}. I hope that helps.', {"a": 1}),
@@ -46,9 +45,31 @@ READABLE = [
     ("the answer before the reasoning", '<answer>{"a": 1}</answer><think>that was it</think>', {"a": 1}),
     ("unknown keys are kept for the caller", '{"a": 1, "zzz": [1, {"y": null}]}', {"a": 1, "zzz": [1, {"y": None}]}),
     ("keys that are no texts", "{1: 'x', None: 'y'}", {"1": "x", "None": "y"}),
-    ("a cut-off object keeps what was complete", '<answer>{"l": [{"p": 1}, {"p": 2}, {"p": "thr', {"l": [{"p": 1}, {"p": 2}]}),
-    ("a cut-off literal keeps what was complete", "<answer>{'l': [{'p': None}, {'p': \"it's", {"l": [{"p": None}]}),
-    ("cut off between two members", '<answer>{"l": [{"p": 1}, {"p": 2}', {"l": [{"p": 1}, {"p": 2}]}),
+    ("curly quotes", "{“a”: “a cat”, “b”: 1}", {"a": "a cat", "b": 1}),
+    ("full-width punctuation", "｛“a”：“一只猫，在垫子上”，“b”：［1，2］｝", {"a": "一只猫，在垫子上", "b": [1, 2]}),
+    ("quotes inside quotes", '<answer>{"a": "say "hi" to it", "b": 1}</answer>', {"a": 'say "hi" to it', "b": 1}),
+    ("quotes and commas inside quotes", '{"a": "signs "OPEN", "CLOSED"", "b": 1}', {"a": 'signs "OPEN", "CLOSED"', "b": 1}),
+    ("quotes inside a quoted item", '{"a": ["say "hi", loud", "b"]}', {"a": ['say "hi", loud', "b"]}),
+    ("keys without quotes", "<answer>{a: false, b: 'a cat', c: 1}</answer>", {"a": False, "b": "a cat", "c": 1}),
+    ("a missing comma", '{"a": 1 "b": "x" "c": 2}', {"a": 1, "b": "x", "c": 2}),
+    ("a missing comma between objects", '{"l": [{"a": 1} {"a": 2}]}', {"l": [{"a": 1}, {"a": 2}]}),
+    ("commas too many", '{"a": [1, 2,], "b": 3,}', {"a": [1, 2], "b": 3}),
+    ("remarks behind values", '{"a": 1, // one\n "b": 2}', {"a": 1, "b": 2}),
+    ("three quotes", '{"a": """a cat"""}', {"a": "a cat"}),
+    ("a quote lost to None", "{'l': [{'p': 'a' b', 'x': None}, {'p': 'b'}]}", {"l": [{"p": "a' b", "x": None}, {"p": "b"}]}),
+    ("a thought of another dialect", '<thinking>{"a": 0}</thinking>{"a": 1}', {"a": 1}),
+    ("a thought in brackets", '[THINK]{"a": 0}[/THINK]{"a": 1}', {"a": 1}),
+    ("a thought in triangles", '◁think▷{"a": 0}◁/think▷{"a": 1}', {"a": 1}),
+    ("a thought between special tokens", '<|begin_of_thought|>{"a": 0}<|end_of_thought|>{"a": 1}', {"a": 1}),
+    ("a channel of thoughts", '<|channel|>analysis<|message|>{"a": 0}<|end|><|start|>assistant<|channel|>final<|message|>{"a": 1}<|return|>', {"a": 1}),
+    ("a channel with one bar", '<|channel>thought\n{"a": 0}<channel|>{"a": 1}', {"a": 1}),
+    ("a thought quoted in a thought", '<think>I write <think>x</think><answer>{"a": 0}</answer></think><answer>{"a": 1}</answer>', {"a": 1}),
+    ("the tag twice", '<think>\n<think>{"a": 0}</think><answer>{"a": 1}</answer>', {"a": 1}),
+    ("a quoted tag", 'I put it into "<answer>{"a": 0}</answer>". <answer>{"a": 1}</answer>', {"a": 1}),
+    ("an answer that is announced", "<answer></answer> comes here: <answer>{'a': 1}</answer>", {"a": 1}),
+    ("a thought that ends with a quoted word", '<think>the sign says "open"</think><answer>{"a": 1}</answer>', {"a": 1}),
+    ("nothing after the answer is read", '<answer>{"a": 1}</answer><answer>{"a": 2}</answer>', {"a": 1}),
+    ("braces of mathematics", "Since $\\frac{a}{b}$ and {1}: {'a': 1}", {"a": 1}),
     ("a brace inside a text does not end the object", '{"a": "}", "b": "{"}', {"a": "}", "b": "{"}),
 ]  # fmt: skip
 
@@ -61,22 +82,37 @@ def test_untidy_replies_are_read(why: str, raw: str, answer: object, monkeypatch
 
 
 REPAIRED = [
-    ("quotes inside quotes", '<answer>{"a": "say "hi" to it", "b": 1}</answer>', {"a": 'say "hi" to it', "b": 1}),
-    ("keys without quotes", "<answer>{a: false, b: a cat}</answer>", {"a": False, "b": "a cat"}),
-    ("a missing brace after a whole text", '{"a": "a cat"', {"a": "a cat"}),
-    ("a missing comma", '{"a": 1 "b": 2}', {"a": 1, "b": 2}),
-    ("None before further members", "{'l': [{'p': 'a' b', 'x': None}, {'p': 'b'}]}", {"l": [{"p": "a' b", "x": None}, {"p": "b"}]}),
-]  # fmt: skip
+    ("a colon too many", '{"a":: "a cat", "b": 2}', {"a": "a cat", "b": 2}),
+    ("a list closed as an object", '{"a": ["x", {"c": 1}}, "b": 2}', None),
+]
 
 
-@pytest.mark.parametrize(("why", "raw", "answer"), REPAIRED, ids=[c[0] for c in REPAIRED])
-def test_broken_objects_are_repaired_where_json_repair_is_there(
-    why: str, raw: str, answer: object, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(("why", "raw", "some"), REPAIRED, ids=[c[0] for c in REPAIRED])
+def test_what_is_broken_is_repaired_where_json_repair_is_there(
+    why: str, raw: str, some: dict[str, Any] | None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    reply = read_reply(raw)
-    assert (reply.answer, reply.exact) == (answer, False)
+    assert read_reply(raw, ["a"]).answer is None
+    reply = read_or_repair(raw, ["a"])
+    assert reply.answer is not None and not reply.exact and (some is None or reply.answer == some)
+    assert read_or_repair(raw, ["other"]).answer is None, "only what holds a key of ours, in quotation marks"
     monkeypatch.setitem(sys.modules, "json_repair", None)  # type: ignore[arg-type]
-    assert read_reply(raw).answer is None
+    assert read_or_repair(raw, ["a"]).answer is None
+
+
+HARD = [
+    ("objects of one number", '{"a":: ' + "{1}" * 800 + "}"),
+    ("mathematics", '{"a":: "' + r"\\frac{a}{b} \\left( \\{x\\} " * 90 + "}"),
+    ("more than is tried", '{"a":: "' + "b" * 5_000 + '"}'),
+]
+
+
+@pytest.mark.parametrize(("why", "raw"), HARD, ids=[c[0] for c in HARD])
+def test_json_repair_works_within_bounds(why: str, raw: str) -> None:
+    """Alone it took five and nine seconds for such texts, and nobody could interrupt it."""
+    begun = time.process_time()
+    read_or_repair(raw, ["a"])
+    assert time.process_time() - begun < 1
+    assert sys.getprofile() is None
 
 
 UNREADABLE = [
@@ -106,17 +142,44 @@ def test_reasoning_is_the_think_block_however_it_is_marked() -> None:
     cases = {
         '<think> a\nb </think><answer>{"x": 1}</answer>': "a\nb",
         'a</think><answer>{"x": 1}</answer>': "a",
-        '<think>a<answer>{"x": 1}</answer>': "a",
+        '<think>a<answer>{"x": 1}</answer>': 'a<answer>{"x": 1}</answer>',
         "<think>a": "a",
         '{"x": 1}': "",
+        '<|channel|>analysis<|message|>a<|end|>{"x": 1}': "a",
     }
     assert {raw: read_reply(raw).reasoning for raw in cases} == cases
 
 
-def test_exact_tells_a_whole_object_from_a_closed_one() -> None:
-    """The planner asks again when a plan was cut off, but not when only the closing tag is missing."""
-    assert read_reply('<answer>{"l": [{"p": 1}]}').exact
-    assert not read_reply('<answer>{"l": [{"p": 1}, {"p": "tw').exact
+THINKING = [
+    "<think>hm",
+    '<think>hm<answer>{"a": 1}</answer>',
+    '<thinking>the form is {"a": 1}',
+    '<|channel|>analysis<|message|>{"a": 1}',
+    '{"a": 1}<think>or rather',
+    '<think>so <reasoning>{"a": 1}</reasoning>',
+]
+
+
+@pytest.mark.parametrize("raw", THINKING)
+def test_an_unclosed_thought_means_no_answer(raw: str) -> None:
+    reply = read_reply(raw)
+    assert (reply.found, reply.thinking, reply.problem) == ((), True, "it ended while thinking, before its answer.")
+
+
+def test_a_thought_that_the_chat_template_opened() -> None:
+    """Unmarked it is known by its end; marked from the beginning, what it quotes ends nothing either."""
+    raw = 'the form is {"a": 0}</think>{"a": 1}'
+    assert read_reply(raw).answer == ReplyReader(thinking=True).finish(raw).answer == {"a": 1}
+    tagged = 'the form is <answer>{"a": 0}</answer></think><answer>{"a": 1}</answer>'
+    assert ReplyReader(thinking=True).finish(tagged).answer == {"a": 1}
+
+
+def test_what_is_not_written_to_its_end_is_told_from_what_is() -> None:
+    whole = read_reply('<answer>{"l": [{"p": 1}]}')
+    assert whole.answer == {"l": [{"p": 1}]} and whole.exact and whole.cut is None
+    for raw in ('<answer>{"l": [{"p": 1}, {"p": "tw', "<answer>{'l': [{'p': 1}, {'p': 'don't", '{"l": [{"p": 1}'):
+        cut = read_reply(raw)
+        assert cut.answer is None and cut.cut is not None and cut.cut.value == {"l": [{"p": 1}]}
 
 
 def test_answer_part_is_empty_while_the_agent_thinks() -> None:

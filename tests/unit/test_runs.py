@@ -3,16 +3,22 @@
 from __future__ import annotations
 
 import dataclasses
-import errno
+import json
 import os
+import random
+import shutil
+import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+from PIL import Image
 
 from interleave_thinker.errors import RunError
-from interleave_thinker.runs import MAX_NAME, RunFolder, read_state, read_trajectory, safe_name
-from interleave_thinker.trajectory import Attempt, Judgment
+from interleave_thinker.runs import MAX_BYTES, MAX_NAME, RunFolder, input_file, read_state, read_trajectory, safe_name
+from interleave_thinker.store import encode_png, image_key
+from interleave_thinker.trajectory import RAW_LIMIT, Attempt, Judgment
 
 ATTEMPT = Attempt(1, 1, "a red disc", 0, None, "ab" * 12, Judgment(True), key="cd")
 
@@ -28,6 +34,13 @@ NAMES = [
     ("a device of Windows", "CON", "_CON"),
     ("a device with an ending", "nul.txt", "_nul.txt"),
     ("a word that starts like a device", "console", "console"),
+    ("a device with a blank before its ending", "aux .txt", "_aux .txt"),
+    ("a device with a raised number", "com¹.log", "_com¹.log"),
+    ("a printer with a raised number", "LPT²", "_LPT²"),
+    ("a device with a dollar", "conin$", "conin_"),
+    ("the clock", "CLOCK$", "CLOCK_"),
+    ("a device with a dot at the end", "NUL.", "_NUL"),
+    ("most bytes", "ж" * (MAX_BYTES // 2), "ж" * (MAX_BYTES // 2)),
 ]
 
 
@@ -61,12 +74,15 @@ def test_names_that_are_paths_or_nothing_are_refused(tmp_path: Path, why: str, n
     assert not list(tmp_path.rglob("x")), "nothing was created anywhere"
 
 
-def test_a_name_too_long_in_bytes_is_an_error_for_the_user(tmp_path: Path) -> None:
-    with pytest.raises(RunError, match="Cannot create"):
+def test_a_name_too_long_in_bytes_is_refused_with_what_is_allowed(tmp_path: Path) -> None:
+    """File systems count bytes, and endings must fit too."""
+    with pytest.raises(RunError, match=f"物物.*300 bytes in UTF-8; {MAX_BYTES} are allowed"):
         RunFolder(tmp_path, "物" * MAX_NAME)
+    longest = RunFolder(tmp_path, "物" * (MAX_BYTES // 3)).path
+    longest.with_name(f"{longest.name}-branch-of-a-branch.partial").mkdir()
 
 
-@pytest.mark.parametrize("inside", ["", "attempts"])
+@pytest.mark.parametrize("inside", ["", "attempts", "inputs"])
 def test_a_symlink_does_not_lead_out_of_the_folder_of_runs(tmp_path: Path, inside: str) -> None:
     (tmp_path / "outside").mkdir()
     link = tmp_path / "runs" / "story" / inside
@@ -157,6 +173,111 @@ def test_an_attempt_is_recorded_once_and_again_when_its_outcome_changed(tmp_path
     assert RunFolder(tmp_path, "run").known[ATTEMPT.identity] == picked, "the later line holds"
 
 
+def flips(data: bytes, most: int) -> Iterator[bytes]:
+    places = list(range(8 * len(data)))
+    for place in random.Random(5).sample(places, min(most, len(places))):
+        flipped = bytearray(data)
+        flipped[place // 8] ^= 1 << place % 8
+        yield bytes(flipped)
+
+
+def test_a_flipped_bit_in_the_trajectory_is_a_miss_or_nothing(tmp_path: Path) -> None:
+    folder = RunFolder(tmp_path, "run")
+    judgment = Judgment(False, "draw 7 discs", "there are 6", True, "<think>…</think>")
+    kept = [dataclasses.replace(ATTEMPT, attempt=n, judgment=judgment, seconds=1.5, judgment_key="0a") for n in (1, 2)]
+    for attempt in kept:
+        folder.record(attempt)
+    sound = folder.trajectory_file.read_bytes()
+    assert read_trajectory(folder.path) == kept
+    for damaged in flips(sound, 2500):
+        folder.trajectory_file.write_bytes(damaged)
+        assert all(a in kept for a in read_trajectory(folder.path)), damaged
+
+
+def test_a_flipped_bit_in_the_state_or_a_comparison_is_a_miss_or_nothing(tmp_path: Path) -> None:
+    folder = RunFolder(tmp_path, "run")
+    state = {"title": "a disc", "state": {"position": 3, "plan": ["a", "b"], "seed": 1.5}, "origin": {}}
+    folder.write_state(state)
+    folder.record_comparison("ab", 2)
+    for name in ("run.json", "comparisons.jsonl"):
+        sound = (folder.path / name).read_bytes()
+        for damaged in flips(sound, 2500):
+            (folder.path / name).write_bytes(damaged)
+            if name == "run.json":
+                assert folder.read_state() in (None, state) or "digest" not in json.loads(damaged), damaged
+            else:
+                assert RunFolder(tmp_path, "run").comparison("ab") in (None, 2)
+        (folder.path / name).write_bytes(sound)
+    assert folder.read_state() == state and RunFolder(tmp_path, "run").comparison("ab") == 2
+
+
+def test_lines_of_older_versions_are_read_and_other_readers_find_the_fields(tmp_path: Path) -> None:
+    folder = RunFolder(tmp_path, "run")
+    folder.record(ATTEMPT)
+    line = json.loads(folder.trajectory_file.read_text())
+    assert {**ATTEMPT.to_dict(), "digest": line["digest"]} == line, "beside the fields, for JavaScript"
+    del line["digest"], line["judgment_key"]
+    folder.trajectory_file.write_text(json.dumps(line) + "\n")
+    assert read_trajectory(folder.path) == [ATTEMPT]
+    (folder.path / "run.json").write_text('{"title": "old"}')
+    assert folder.read_state() == {"title": "old"}
+
+
+def test_a_long_reply_is_cut_in_the_line(tmp_path: Path) -> None:
+    folder = RunFolder(tmp_path, "run")
+    folder.record(dataclasses.replace(ATTEMPT, judgment=Judgment(True, raw="x" * 10**6)))
+    (read,) = read_trajectory(folder.path)
+    assert read.judgment is not None and len(read.judgment.raw) == RAW_LIMIT
+    assert not folder.record(dataclasses.replace(ATTEMPT, judgment=Judgment(True, raw="x" * 10**6))), "known already"
+
+
+@pytest.mark.parametrize("when", ["before", "during"])
+def test_a_link_in_place_of_the_trajectory_is_refused(tmp_path: Path, when: str) -> None:
+    outside = tmp_path / "outside"
+    outside.write_bytes(b"theirs\n")
+    (tmp_path / "runs" / "run").mkdir(parents=True)
+    file = tmp_path / "runs" / "run" / "trajectory.jsonl"
+    if when == "during":
+        folder = RunFolder(tmp_path / "runs", "run")
+        file.unlink()
+    file.symlink_to(outside)
+    with pytest.raises(RunError, match="symbolic link"):
+        folder.record(ATTEMPT) if when == "during" else RunFolder(tmp_path / "runs", "run")
+    assert outside.read_bytes() == b"theirs\n"
+
+
+def test_a_folder_that_was_deleted_is_made_again_with_all_lines(tmp_path: Path) -> None:
+    folder = RunFolder(tmp_path, "run")
+    second = dataclasses.replace(ATTEMPT, attempt=2)
+    folder.record(ATTEMPT)
+    folder.record_comparison("ab", 1)
+    shutil.rmtree(folder.path)
+    folder.record(second)
+    folder.record_comparison("cd", 2)
+    assert read_trajectory(folder.path) == [ATTEMPT, second]
+    again = RunFolder(tmp_path, "run")
+    assert (again.comparison("ab"), again.comparison("cd"), again.comparison("ef")) == (1, 2, None)
+
+
+def test_a_file_in_place_of_the_deleted_folder_is_said(tmp_path: Path) -> None:
+    folder = RunFolder(tmp_path, "run")
+    shutil.rmtree(folder.path)
+    folder.path.write_text("a file")
+    with pytest.raises(RunError, match=r"Cannot append to .*A file lies where a folder is needed") as error:
+        folder.record(ATTEMPT)
+    assert "free some space" not in str(error.value)
+
+
+def test_half_written_files_of_a_crash_go_when_the_folder_is_opened(tmp_path: Path) -> None:
+    folder = RunFolder(tmp_path, "run")
+    for name, age in (("attempts/.writing-a", 7200), (".writing-b", 7200), (".writing-c", 60), ("theirs", 7200)):
+        (folder.path / name).write_bytes(b"")
+        os.utime(folder.path / name, (time.time() - age,) * 2)
+    RunFolder(tmp_path, "run")
+    left = {p.name for p in folder.path.rglob("*") if p.is_file()}
+    assert left == {"trajectory.jsonl", ".writing-c", "theirs"}
+
+
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="no device that is always full")
 def test_a_full_disk_while_recording_names_the_file_and_keeps_the_earlier_lines(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -175,32 +296,69 @@ def test_a_full_disk_while_recording_names_the_file_and_keeps_the_earlier_lines(
 # --- pictures ---------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("linked", [True, False])
-def test_pictures_are_linked_or_else_copied(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, linked: bool) -> None:
-    def no_links(*_: Any) -> None:
-        raise OSError(errno.EXDEV, "another disk")
+PICTURE = Image.new("RGB", (8, 6), (1, 2, 3))
+KEY = image_key(PICTURE)
+OTHER = encode_png(Image.new("RGB", (8, 6), (3, 2, 1)))
 
-    if not linked:
-        monkeypatch.setattr(os, "link", no_links)
-    source = tmp_path / "source.png"
-    source.write_bytes(b"picture")
+
+@pytest.fixture
+def source(tmp_path: Path) -> Path:
+    (tmp_path / "source.png").write_bytes(encode_png(PICTURE))
+    return tmp_path / "source.png"
+
+
+def test_pictures_are_copied_never_linked(tmp_path: Path, source: Path) -> None:
+    """Whoever edits a picture in the run folder must not change the store's."""
     folder = RunFolder(tmp_path / "runs", "run")
-    name = folder.keep_image(2, 1, "abcdef0123", source)
-    assert name == "attempts/step02_attempt1_abcdef01.png"
-    assert (folder.path / name).read_bytes() == b"picture"
-    assert (folder.path / name).samefile(source) is linked
+    name = folder.keep_image(2, 1, KEY, source)
+    assert name == f"attempts/step02_attempt1_{KEY[:8]}.png"
+    assert (folder.path / name).read_bytes() == source.read_bytes()
+    (folder.path / name).write_bytes(OTHER)
+    assert source.read_bytes() == encode_png(PICTURE)
+    assert folder.keep_input(KEY, source) == input_file(folder.path, KEY)
+    assert input_file(folder.path, KEY).stat().st_nlink == 1
 
 
-def test_half_a_copy_is_replaced(tmp_path: Path) -> None:
-    source = tmp_path / "source.png"
-    source.write_bytes(b"picture")
+@pytest.mark.parametrize("link", [os.link, os.symlink])
+def test_a_link_that_an_older_version_or_somebody_else_made_becomes_a_copy(
+    tmp_path: Path, source: Path, link: Any
+) -> None:
     folder = RunFolder(tmp_path / "runs", "run")
-    name = folder.keep_image(1, 1, "abcdef01", source)
-    for left in (b"pic", bytes(7)):  # too short, or of the right length and empty, as after a power cut
-        (folder.path / name).unlink()
+    target = folder.path / "attempts" / f"step02_attempt1_{KEY[:8]}.png"
+    link(source, target)
+    folder.keep_image(2, 1, KEY, source)
+    assert target.read_bytes() == source.read_bytes() and not target.is_symlink() and not target.samefile(source)
+
+
+def test_half_a_copy_or_another_picture_is_replaced(tmp_path: Path, source: Path) -> None:
+    folder = RunFolder(tmp_path / "runs", "run")
+    name = folder.keep_image(1, 1, KEY, source)
+    whole = source.read_bytes()
+    for left in (whole[:9], bytes(len(whole)), OTHER):  # too short; of the right length, as after a power cut
         (folder.path / name).write_bytes(left)
-        folder.keep_image(1, 1, "abcdef01", source)
-        assert (folder.path / name).read_bytes() == b"picture"
+        folder.keep_image(1, 1, KEY, source)
+        assert (folder.path / name).read_bytes() == whole
+
+
+def test_a_picture_is_only_what_its_record_says(tmp_path: Path, source: Path) -> None:
+    folder = RunFolder(tmp_path / "runs", "run")
+    name = folder.keep_image(1, 1, KEY, source)
+    attempt = dataclasses.replace(ATTEMPT, image_key=KEY, file=name)
+    found = folder.picture(attempt)
+    assert found is not None and image_key(found) == KEY
+    folder.record(attempt)
+    assert folder.find(KEY) == folder.path / name and folder.find("ab") is None
+    assert folder.picture(dataclasses.replace(attempt, file="")) is None
+    (folder.path / name).write_bytes(OTHER)
+    assert folder.picture(attempt) is None and folder.find(KEY) is None
+    folder.keep_input(KEY, source)
+    assert folder.find(KEY) == input_file(folder.path, KEY)
+
+
+def test_a_source_with_other_pixels_is_not_kept(tmp_path: Path, source: Path) -> None:
+    source.write_bytes(OTHER)
+    with pytest.raises(RunError, match="is missing or is another picture"):
+        RunFolder(tmp_path / "runs", "run").keep_image(1, 1, KEY, source)
 
 
 def test_a_picture_that_cannot_be_kept_is_an_error_that_names_it(tmp_path: Path) -> None:

@@ -161,22 +161,27 @@ def test_chunks_that_make_no_sense_are_passed_over(server: Server) -> None:
 
 
 @pytest.mark.parametrize("after", ["broken", "silence"])
-def test_no_proper_end_after_the_finish_reason_is_fine(
-    server: Server, monkeypatch: pytest.MonkeyPatch, after: str
+@pytest.mark.parametrize("text", ['{"a": 1}', "whole"])
+def test_no_proper_end_after_the_finish_reason_is_fine_where_the_text_is_whole(
+    server: Server, monkeypatch: pytest.MonkeyPatch, after: str, text: str
 ) -> None:
-    """The reply is whole: neither a broken connection nor silence after it is an error."""
+    """Neither a broken connection nor silence after an exact object is an error; after other text it is a cut."""
     monkeypatch.setattr(server_agent, "LINGER", 0.2)
 
     def script(r: Reply) -> None:
         r.start()
-        r.delta("whole", finish="stop")
+        r.delta(text, finish="stop")
         if after == "broken":
             r.handler.wfile.write(b"zz")
         else:
             r.hang()
 
-    assert ask(server.agent(script)).text == "whole"
-    assert len(server.bodies) == 1
+    if text == "whole":
+        fails(server.agent(script), "cut off")
+        assert len(server.bodies) == 2
+    else:
+        assert ask(server.agent(script)).text == text
+        assert len(server.bodies) == 1
 
 
 # --- ending early -------------------------------------------------------------------------------
@@ -189,7 +194,9 @@ def test_on_text_false_ends_early_and_closes_the_connection(server: Server) -> N
         r.delta("yes")
         r.hang()
 
-    completion = ask(server.agent(script), lambda text: "yes" not in text)
+    agent = server.agent(lambda r: r.say("the first reply, which is read to its end"), script)
+    ask(agent)
+    completion = ask(agent, lambda text: "yes" not in text)
     assert (completion.text, completion.finish) == ("<answer>yes", "early")
     assert server.gone.wait(1) and no_reader_left()
 

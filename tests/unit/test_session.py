@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import errno
 import json
 import os
+import shutil
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -14,14 +16,17 @@ from typing import Any
 import pytest
 from PIL import Image
 
+from interleave_thinker import driver
+from interleave_thinker import store as store_module
 from interleave_thinker.agents.base import Message
 from interleave_thinker.behind import AtOnce, Behind, written
 from interleave_thinker.document import Document
 from interleave_thinker.driver import drive, drive_all
 from interleave_thinker.errors import GeneratorError, RunError
 from interleave_thinker.plan import Plan, PlanStep
-from interleave_thinker.runs import read_state, read_trajectory
-from interleave_thinker.trajectory import Attempt
+from interleave_thinker.runs import RunFolder, read_state, read_trajectory
+from interleave_thinker.store import AttemptStore, image_key
+from interleave_thinker.trajectory import RAW_LIMIT, Attempt, Judgment
 
 
 def drawn(*prompts: str | None) -> Plan:
@@ -215,7 +220,9 @@ def test_what_goes_downstream_is_the_stored_picture_also_in_the_first_run(studio
 def test_damaged_pictures_are_made_again_and_the_run_folder_is_mended(studio: Any, damage: bytes | None) -> None:
     first = studio.run(PLAN, [critic])
     for file in (studio.root / "store" / "images").iterdir():
-        file.write_bytes(file.read_bytes()[:-20] if damage is None else damage)  # a hard link: both are damaged
+        file.write_bytes(file.read_bytes()[:-20] if damage is None else damage)
+    for file in (first.session.folder.path / "attempts").iterdir():
+        file.write_bytes(file.read_bytes()[:-20] if damage is None else damage)
     again = studio.run(PLAN, [critic])
     assert outcome(again.document) == outcome(first.document)
     for picture in files(again.session.folder.path):
@@ -227,6 +234,8 @@ def test_damaged_records_are_made_again(studio: Any) -> None:
     for kind in ("attempts", "judgments"):
         for file in (studio.root / "store" / kind).iterdir():
             file.write_bytes(b'{"image_key": null, "judgment": 3, "seconds": "x"}')
+    lines = first.session.folder.trajectory_file
+    lines.write_bytes(lines.read_bytes().replace(b'"seed": ', b'"seed": 1'))  # otherwise the folder refills the store
     again = studio.run(PLAN, [critic])
     assert len(again.painter.requests) == CALLS
     assert outcome(again.document) == outcome(first.document)
@@ -257,6 +266,176 @@ def test_a_record_that_names_a_file_elsewhere_does_not_lead_there(studio: Any) -
     run.session.attempts = [dataclasses.replace(attempt, file="../../secret.png", image_key="abc")]
     with pytest.raises(RunError, match="gone"):
         run.session.image("abc")
+
+
+# --- the run folder refills the store ------------------------------------------------------------------------
+
+LOST = {
+    "everything": lambda store: shutil.rmtree(store),
+    "the pictures": lambda store: shutil.rmtree(store / "images"),
+    "the records": lambda store: [shutil.rmtree(store / k) for k in ("attempts", "judgments", "comparisons")],
+    "every picture swapped with another": lambda store: swap(store / "images"),
+}
+
+
+def swap(folder: Path) -> None:
+    files = sorted(folder.iterdir())
+    data = [f.read_bytes() for f in files]
+    for file, other in zip(files, [*data[1:], data[0]], strict=True):
+        file.write_bytes(other)
+
+
+@pytest.mark.parametrize("lost", LOST)
+def test_what_the_store_lost_comes_from_the_run_folder(studio: Any, whole: Any, lost: str) -> None:
+    studio.run(PLAN, [critic], on_exhausted="best")
+    LOST[lost](studio.root / "store")
+    again = studio.run(PLAN, [critic], on_exhausted="best")
+    folder = again.session.folder.path
+    assert (again.painter.requests, again.critic.calls) == ([], [])
+    assert (outcome(again.document), [plain(a) for a in read_trajectory(folder)], files(folder)) == whole
+    shutil.rmtree(folder)
+    written()
+    other = studio.run(PLAN, [critic], on_exhausted="best", name="elsewhere")
+    assert (other.painter.requests, other.critic.calls) == ([], []), "the store has them again"
+
+
+def test_other_pixels_in_the_run_folder_are_not_recalled(studio: Any, whole: Any) -> None:
+    run = studio.run(PLAN, [critic], on_exhausted="best")
+    shutil.rmtree(studio.root / "store")
+    swap(run.session.folder.path / "attempts")
+    again = studio.run(PLAN, [critic], on_exhausted="best")
+    assert len(again.painter.requests) == CALLS
+    assert files(again.session.folder.path) == whole[2]
+
+
+def test_an_edit_in_the_run_folder_does_not_change_the_store(studio: Any, whole: Any) -> None:
+    run = studio.run(PLAN, [critic], on_exhausted="best")
+    for file in (run.session.folder.path / "attempts").iterdir():
+        Image.new("RGB", (16, 12), "white").save(file)
+    again = studio.run(PLAN, [critic], on_exhausted="best")
+    assert again.painter.requests == [] and files(again.session.folder.path) == whole[2]
+
+
+def test_another_judge_does_not_take_verdicts_from_the_folder(studio: Any) -> None:
+    studio.run(drawn("a sound"), [critic])
+    shutil.rmtree(studio.root / "store")
+    run = studio.prepare(drawn("a sound"), [critic])
+    run.critic.name = "another critic"
+    run.session.judge = studio.loop(run).judge
+    drive(run.session, studio.loop(run))
+    assert (len(run.painter.requests), len(run.critic.calls)) == (0, 1)
+    shutil.rmtree(studio.root / "store")
+    again = studio.prepare(drawn("a sound"), [critic])
+    again.critic.name = "another critic"
+    again.session.judge = studio.loop(again).judge
+    drive(again.session, studio.loop(again))
+    assert again.critic.calls == [], "the same verdict of another judge is a record of its own"
+
+
+@pytest.mark.parametrize("limit", [1, 150])
+def test_a_store_of_one_picture_makes_nothing_twice(studio: Any, painter: Any, whole: Any, limit: int) -> None:
+    small = dataclasses.replace(studio, limit=limit)
+    made = 0
+    for killed_at in range(2, CALLS + 2):
+        killed = painter(fails_at=2)
+        with contextlib.suppress(KeyboardInterrupt):
+            small.run(PLAN, [critic], painter=killed, on_exhausted="best")
+        made += len(killed.requests)
+        written()
+        assert made == killed_at - 1, "one each time, and none of those before"
+    again = small.run(PLAN, [critic], on_exhausted="best")
+    folder = again.session.folder.path
+    assert (again.painter.requests, again.critic.calls) == ([], [])
+    assert (outcome(again.document), [plain(a) for a in read_trajectory(folder)], files(folder)) == whole
+    assert len(list((studio.root / "store" / "images").iterdir())) == 1
+    assert again.session._at_hand == {}, "pictures stay in memory only until they are written"
+
+
+def test_a_picture_that_another_process_evicts_at_once_is_kept(studio: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    real = AttemptStore.put_expected
+
+    def evicted(store: AttemptStore, key: str) -> None:
+        real(store, key)
+        (store.root / "images" / f"{key}.png").unlink()
+
+    monkeypatch.setattr(AttemptStore, "put_expected", evicted)
+    run = studio.run(PLAN, [critic], on_exhausted="best")
+    assert run.session.state.status == "done" and len(files(run.session.folder.path)) == CALLS
+
+
+@pytest.mark.parametrize("limit", [1, 10**9])
+def test_the_users_pictures_survive_the_loss_of_the_store(studio: Any, limit: int) -> None:
+    small = dataclasses.replace(studio, limit=limit)
+    plan, keys = drawn("a sound", "b sound"), small.keep("red")
+    first = small.run(plan, [critic], user_images=keys, reference_policy="pinned")
+    folder = first.session.folder.path
+    assert [f.name for f in (folder / "inputs").iterdir()] == [f"{keys[0]}.png"]
+    shutil.rmtree(studio.root / "store")
+    longer = drawn("a sound", "b sound", "c sound")
+    again = small.run(longer, [critic], user_images=keys, reference_policy="pinned")
+    assert again.prompts == ["c sound"] and image_key(again.painter.requests[0].references[0]) == keys[0]
+
+
+def test_several_pictures_of_the_users_survive_a_store_of_one(studio: Any) -> None:
+    store = AttemptStore(studio.root / "store", 1)
+    keys = tuple(store.put_image(Image.new("RGB", (20, 10), c)) for c in ("red", "green", "blue"))
+    run = studio.prepare(drawn("a sound"), [critic], user_images=keys, reference_policy="first")
+    run.session.store = store
+    drive(run.session, studio.loop(run))
+    assert image_key(run.painter.requests[0].references[0]) == keys[0]
+    assert len(list((run.session.folder.path / "inputs").iterdir())) == 3
+
+
+def test_a_run_folder_that_is_deleted_during_the_run_is_made_again(studio: Any, painter: Any, whole: Any) -> None:
+    folder = studio.runs / "run"
+
+    class Deleting(painter):  # type: ignore[misc]
+        def generate(self, request: Any) -> Image.Image:
+            written()
+            if len(self.requests) == 4:
+                shutil.rmtree(folder)
+            return super().generate(request)  # type: ignore[no-any-return]
+
+    run = studio.run(PLAN, [critic], painter=Deleting(), on_exhausted="best")
+    assert outcome(run.document) == whole[0] and read_state(folder) is not None
+    assert [plain(a) for a in read_trajectory(folder)] == whole[1] and files(folder) == whole[2]
+
+
+def test_what_an_ancestor_made_is_taken_from_its_folder(studio: Any) -> None:
+    studio.run(PLAN, [critic], on_exhausted="best", user_images=studio.keep("red"))
+    shutil.rmtree(studio.root / "store")
+    longer = drawn("a", "b sound", None, "never c", "d", "e sound")
+    run = studio.prepare(longer, [critic], name="branch", on_exhausted="best", user_images=studio.keep("red"))
+    run.session.folder.ancestors = (RunFolder(studio.runs, "run"),)
+    drive(run.session, studio.loop(run))
+    assert run.prompts == ["e sound"] and len(run.critic.calls) == 1
+    assert len(files(run.session.folder.path)) == CALLS + 1, "a branch is whole by itself"
+
+
+def test_a_long_reply_is_cut_everywhere(studio: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(driver, "judge", lambda *_, **__: Judgment(True, raw="x" * 10**6))
+    run = studio.run(drawn("a sound"), [critic])
+    (line,) = read_trajectory(run.session.folder.path)
+    assert line.judgment is not None and len(line.judgment.raw) == RAW_LIMIT
+    assert line.judgment == run.session.attempts[0].judgment, "a resumed run equals an uninterrupted one"
+
+
+def test_a_resumed_run_decodes_each_picture_once(studio: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    run = studio.run(PLAN, [critic], on_exhausted="best")
+    written()
+    monkeypatch.setattr(store_module, "_verified", store_module._Verified())  # as a new process
+    decoded: list[int] = []
+    real = store_module.decode_png
+    monkeypatch.setattr(store_module, "decode_png", lambda file: (decoded.append(1), real(file))[1])
+    studio.run(PLAN, [critic], on_exhausted="best")
+    written()
+    different = len({a.image_key for a in run.session.attempts})
+    assert len(decoded) == different, "the copy in the run folder is the same, byte by byte"
+
+
+def test_a_new_run_decodes_no_picture(studio: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(store_module, "decode_png", lambda file: 1 / 0)
+    studio.run(drawn("a", "b sound"), [critic])
 
 
 def no_space(*_: Any) -> None:

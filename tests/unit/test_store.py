@@ -3,16 +3,34 @@
 from __future__ import annotations
 
 import errno
+import io
+import json
 import os
+import random
+import tempfile
+import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 from PIL import Image
 
+from interleave_thinker import store as store_module
 from interleave_thinker.errors import RunError
-from interleave_thinker.store import AttemptStore, encode_png, hash_of, image_key, open_rgb, write_atomically
-from interleave_thinker.trajectory import Judgment
+from interleave_thinker.store import (
+    AttemptStore,
+    encode_png,
+    hash_of,
+    image_key,
+    is_picture,
+    open_rgb,
+    read_picture,
+    sealed,
+    unsealed,
+    write_atomically,
+)
+from interleave_thinker.trajectory import RAW_LIMIT, Judgment
 
 
 def picture(number: int, mode: str = "RGB") -> Image.Image:
@@ -160,6 +178,236 @@ def test_a_damaged_picture_is_a_miss_and_is_replaced(store: AttemptStore, why: s
     assert found is not None and found.tobytes() == picture(5).tobytes()
 
 
+# --- other pixels under a key ----------------------------------------------------------------------------------
+
+
+def file_of(store: AttemptStore, key: str) -> Path:
+    return store.root / "images" / f"{key}.png"
+
+
+@pytest.fixture
+def decoded(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """One entry for each picture file that was decoded."""
+    calls: list[int] = []
+    real = store_module.decode_png
+
+    def counted(file: Any) -> Image.Image:
+        calls.append(1)
+        return real(file)
+
+    monkeypatch.setattr(store_module, "decode_png", counted)
+    return calls
+
+
+def swapped() -> dict[str, bytes]:
+    one = picture(5)
+    one.putpixel((3, 3), (1, 2, 3))
+    alpha = io.BytesIO()
+    picture(5, "RGBA").save(alpha, "PNG")
+    return {
+        "another picture": encode_png(picture(6)),
+        "one other pixel": encode_png(one),
+        "another size": encode_png(Image.new("RGB", (9, 6))),
+        "the same pixels with alpha": alpha.getvalue(),
+    }
+
+
+@pytest.mark.parametrize("restarted", [False, True])
+@pytest.mark.parametrize("why", swapped())
+def test_a_picture_with_other_pixels_is_a_miss_and_is_replaced(store: AttemptStore, why: str, restarted: bool) -> None:
+    key = store.put_image(picture(5))
+    store.put_attempt("aa", key, 1.0)
+    assert store.get_attempt("aa") is not None
+    file_of(store, key).write_bytes(swapped()[why])
+    store = AttemptStore(store.root) if restarted else store
+    assert store.get_image(key) is None and store.get_attempt("aa") is None
+    assert not file_of(store, key).exists(), "it would be looked at for ever"
+    store.put_image(picture(5))
+    found = store.get_image(key)
+    assert found is not None and image_key(found) == key
+
+
+def test_an_edit_that_hides_its_time_is_seen(store: AttemptStore) -> None:
+    """Editors that keep a file's time, and syncing tools, write the same size at the same time."""
+    key = store.put_image(picture(5))
+    path = file_of(store, key)
+    assert store.get_image(key) is not None
+    before = path.stat()
+    data = encode_png(picture(6))
+    assert len(data) == before.st_size
+    path.write_bytes(data)
+    os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
+    assert store.get_image(key) is None
+
+
+def test_an_edit_right_after_our_own_touch_is_seen(store: AttemptStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    key = store.put_image(picture(5))
+    real = store_module._set_time
+
+    def edited(path: Path) -> int:
+        used = real(path)
+        path.write_bytes(encode_png(picture(6)))
+        return used
+
+    with monkeypatch.context() as patch:
+        patch.setattr(store_module, "_set_time", edited)
+        store.image_file(key)
+    assert store.get_image(key) is None
+
+
+def test_a_file_is_decoded_once_until_it_changes(store: AttemptStore, decoded: list[int]) -> None:
+    key = store.put_image(picture(5))
+    for _ in range(3):
+        assert store.image_file(key) is not None and store.get_image(key) is not None
+    assert decoded == [], "it was written a moment ago"
+    path = file_of(store, key)
+    path.write_bytes(path.read_bytes())
+    for _ in range(3):
+        assert AttemptStore(store.root).image_file(key) is not None
+    assert store.get_image(key) is not None
+    assert decoded == [1], "once for all stores of the process, however often it is touched"
+
+
+def test_few_files_are_remembered(store: AttemptStore, monkeypatch: pytest.MonkeyPatch, decoded: list[int]) -> None:
+    monkeypatch.setattr(store_module, "REMEMBERED", 3)
+    keys = [store.put_image(picture(i)) for i in range(6)]
+    assert len(store_module._verified._states) == 3
+    for key in keys:
+        assert is_picture(file_of(store, key), key)
+    assert len(decoded) >= 3
+
+
+def test_a_large_picture_of_ours_is_read(store: AttemptStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    key = store.put_image(picture(5))
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 10)
+    path = file_of(store, key)
+    path.write_bytes(path.read_bytes())
+    again = AttemptStore(store.root).get_image(key)
+    assert again is not None and again.tobytes() == picture(5).tobytes()
+    with pytest.raises(OSError):
+        open_rgb(path)
+
+
+def test_keys_of_large_pictures_are_what_they_were(monkeypatch: pytest.MonkeyPatch) -> None:
+    image = Image.frombytes("RGB", (7, 50), random.Random(3).randbytes(1050))
+    whole = image_key(image)
+    for size in (1, 21, 100, 1049, 1050):
+        monkeypatch.setattr(store_module, "_HASHED_AT_ONCE", size)
+        assert image_key(image) == whole
+    assert image_key(Image.new("RGB", (2, 3), (1, 2, 3))) == "fdfde977577060bca4469d15", "users have such stores"
+
+
+def test_a_file_that_cannot_be_opened_is_not_deleted(store: AttemptStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The process may have too many files open; the picture is as good as before."""
+    key = store.put_image(picture(5))
+    path = file_of(store, key)
+    path.write_bytes(path.read_bytes())
+
+    def too_many(*_: Any, **__: Any) -> None:
+        raise OSError(errno.EMFILE, "Too many open files")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "open", too_many)
+        assert store.image_file(key) is None
+    assert store.image_file(key) is not None
+
+
+def test_a_flipped_bit_never_shows_another_picture(store: AttemptStore) -> None:
+    image = Image.frombytes("RGB", (12, 9), random.Random(4).randbytes(324))
+    key = image_key(image)
+    path = file_of(store, store.put_image(image))
+    sound = path.read_bytes()
+    for damaged in flips(sound, 2500):
+        path.write_bytes(damaged)
+        found = read_picture(path, key)
+        assert found is None or found.tobytes() == image.tobytes()
+    assert store.get_image(key) is None
+
+
+def test_the_picture_just_written_is_kept_however_small_the_limit(tmp_path: Path) -> None:
+    store = AttemptStore(tmp_path, 1)
+    for number in range(4):
+        key = store.put_image(picture(number))
+        assert [f.stem for f in (tmp_path / "images").iterdir()] == [key]
+        assert store.image_file(key) is not None
+
+
+# --- records -----------------------------------------------------------------------------------------------------
+
+
+def flips(data: bytes, most: int) -> Iterator[bytes]:
+    """Copies of `data` with one bit flipped: all, or a sample."""
+    places = list(range(8 * len(data)))
+    for place in random.Random(5).sample(places, min(most, len(places))):
+        flipped = bytearray(data)
+        flipped[place // 8] ^= 1 << place % 8
+        yield bytes(flipped)
+
+
+KEPT = {
+    "attempts": ("get_attempt", ("ab" * 12, 1.5)),
+    "judgments": ("get_judgment", (Judgment(False, "make it 7 discs", "it has 6", True, "<think>…</think>"), 0.5)),
+    "comparisons": ("get_comparison", 2),
+}
+
+
+@pytest.mark.parametrize("kind", KEPT)
+def test_a_flipped_bit_in_a_record_is_a_miss_or_nothing(
+    store: AttemptStore, kind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(AttemptStore, "image_file", lambda *_: Path())
+    store.put_attempt("aa", *KEPT["attempts"][1])  # type: ignore[misc]
+    store.put_judgment("aa", *KEPT["judgments"][1])  # type: ignore[misc]
+    store.put_comparison("aa", 2)
+    call, kept = KEPT[kind]
+    path = store.root / kind / "aa.json"
+    sound = path.read_bytes()
+    assert getattr(store, call)("aa") == kept
+    for damaged in flips(sound, 4000):
+        path.write_bytes(damaged)
+        assert getattr(store, call)("aa") in (None, kept), damaged
+
+
+@pytest.mark.parametrize("kind", KEPT)
+def test_a_record_under_another_name_is_a_miss(store: AttemptStore, kind: str) -> None:
+    key = store.put_image(picture(1))
+    store.put_attempt("aa", key, 1.0)
+    store.put_judgment("aa", Judgment(True), 1.0)
+    store.put_comparison("aa", 1)
+    folder = store.root / kind
+    (folder / "aa.json").rename(folder / "bb.json")
+    assert getattr(store, KEPT[kind][0])("bb") is None
+    (folder / "bb.json").rename(folder / "aa.json")
+    assert getattr(store, KEPT[kind][0])("aa") is not None
+
+
+def test_records_of_older_versions_are_read(store: AttemptStore) -> None:
+    key = store.put_image(picture(1))
+    old = {
+        "attempts": {"image_key": key, "seconds": 1.5},
+        "judgments": {"judgment": Judgment(True).to_dict(), "seconds": 0.5},
+        "comparisons": {"best": 2},
+    }
+    for kind, record in old.items():
+        write_atomically(store.root / kind / "aa.json", json.dumps(record).encode())
+    assert store.get_attempt("aa") == (key, 1.5)
+    assert store.get_judgment("aa") == (Judgment(True), 0.5)
+    assert store.get_comparison("aa") == 2
+
+
+def test_a_long_reply_is_cut_in_the_file(store: AttemptStore) -> None:
+    store.put_judgment("aa", Judgment(True, raw="x" * 10**6), 1.0)
+    found = store.get_judgment("aa")
+    assert found is not None and len(found[0].raw) == RAW_LIMIT and "1000000 characters" in found[0].raw
+
+
+def test_a_digest_is_of_everything_in_any_order() -> None:
+    record = sealed({"b": [1.5, "\ud800é"], "a": None})
+    again = json.loads(json.dumps(dict(reversed(record.items()))))
+    assert unsealed(again) == {"a": None, "b": [1.5, "\ud800é"]}
+    assert unsealed({**again, "a": 0}) is None and unsealed({**again, "c": 0}) is None and unsealed([1]) is None
+
+
 RECORDS = [
     b"",
     b"{",
@@ -231,3 +479,80 @@ def test_an_interrupt_while_writing_leaves_no_half_file(tmp_path: Path, monkeypa
     with pytest.raises(KeyboardInterrupt):
         write_atomically(tmp_path / "x", b"new")
     assert list(tmp_path.iterdir()) == []
+
+
+CAUSES = {
+    errno.ENOSPC: "disk is full: free some space",
+    errno.EACCES: "read-only for this user: choose a writable folder",
+    errno.EROFS: "read-only",
+    errno.ENAMETOOLONG: "name is too long",
+    errno.ENOENT: "folder is missing: somebody removed it",
+    errno.ENOTDIR: "A file lies where a folder is needed",
+    errno.EIO: "Input/output error.*a fault: check it",
+}
+
+
+@pytest.mark.parametrize("number", CAUSES)
+def test_an_error_names_its_real_cause(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int) -> None:
+    def fails(*_: Any) -> None:
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(os, "replace", fails)
+    with pytest.raises(RunError, match=CAUSES[number]) as error:
+        write_atomically(tmp_path / "x", b"new")
+    assert ("free some space" in str(error.value)) is (number == errno.ENOSPC)
+
+
+def test_a_folder_that_is_deleted_while_it_is_written_to_is_made_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder, real, left = tmp_path / "run", os.replace, [1]
+
+    def deleted(source: str, target: Path) -> None:
+        if left:
+            left.pop()
+            Path(source).unlink()
+            folder.rmdir()
+        real(source, target)
+
+    monkeypatch.setattr(os, "replace", deleted)
+    write_atomically(folder / "x", b"new")
+    assert (folder / "x").read_bytes() == b"new"
+
+
+def test_a_planted_link_is_not_written_through(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    outside = tmp_path / "outside"
+    outside.write_bytes(b"theirs")
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / ".writing-planted").symlink_to(outside)
+    (tmp_path / "run" / "x").symlink_to(outside)
+    monkeypatch.setattr(tempfile, "_get_candidate_names", lambda: iter(["planted", "free"]))
+    write_atomically(tmp_path / "run" / "x", b"new")
+    assert outside.read_bytes() == b"theirs" and (tmp_path / "run" / "x").read_bytes() == b"new"
+
+
+def test_old_half_written_files_go_and_nothing_else(tmp_path: Path) -> None:
+    store = AttemptStore(tmp_path)
+    key = store.put_image(picture(1))
+    folder, hours = tmp_path / "images", time.time() - 7200
+    for name in (".writing-old", ".writing-new", ".other", "x.tmp"):
+        (folder / name).write_bytes(b"half")
+        os.utime(folder / name, None if name.endswith("new") else (hours, hours))
+    (tmp_path / "theirs").write_bytes(b"")
+    (folder / ".writing-link").symlink_to(tmp_path / "theirs")
+    (folder / ".writing-folder").mkdir()
+    os.utime(folder / ".writing-folder", (hours, hours))
+    os.utime(folder / f"{key}.png", (hours, hours))
+    AttemptStore(tmp_path)
+    left = {f.name for f in folder.iterdir()}
+    assert left == {f"{key}.png", ".writing-new", ".other", "x.tmp", ".writing-link", ".writing-folder"}
+
+
+def test_few_names_are_looked_at(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(store_module, "LOOKED_AT", 5)
+    (tmp_path / "images").mkdir()
+    for number in range(20):
+        (tmp_path / "images" / f".writing-{number}").write_bytes(b"")
+        os.utime(tmp_path / "images" / f".writing-{number}", (1, 1))
+    AttemptStore(tmp_path)
+    assert len(list((tmp_path / "images").iterdir())) == 15

@@ -60,3 +60,17 @@ def test_what_is_gone_or_not_ours_is_no_failure(file: Path, monkeypatch: pytest.
     monkeypatch.setattr(os, "open", refused)
     syncs.put(file)
     syncs.settle()
+
+
+def test_a_full_disk_and_a_read_only_one_are_told_apart(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for number, said in ((errno.ENOSPC, "free some space"), (errno.EROFS, "choose a writable folder")):
+        error = OSError(number, os.strerror(number))
+
+        def fails(_: int, error: OSError = error) -> None:
+            raise error
+
+        monkeypatch.setattr(os, "fsync", fails)
+        syncs = SyncQueue()
+        syncs.put(file)
+        with pytest.raises(RunError, match=f"{file}.*{said}"):
+            syncs.settle()

@@ -12,7 +12,8 @@ import torch
 from PIL import Image, ImageDraw, ImageFilter
 
 from interleave_thinker.cli import main
-from interleave_thinker.plan import Plan, PlanStep, read_plan
+from interleave_thinker.plan import Plan, PlanStep
+from interleave_thinker.plan_text import read_plan
 from interleave_thinker.tinyworld import checker
 from interleave_thinker.tinyworld.evaluate import balanced_accuracy
 from interleave_thinker.tinyworld.language import (

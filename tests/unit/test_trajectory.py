@@ -12,10 +12,10 @@ from interleave_thinker.document import Document, DocumentItem, compose
 from interleave_thinker.errors import InterleaveError, RunError
 from interleave_thinker.loop import LoopSettings, LoopState, begin
 from interleave_thinker.plan import Plan, PlanStep
-from interleave_thinker.trajectory import Attempt, Judgment, StepResult, Trajectory
+from interleave_thinker.trajectory import RAW_LIMIT, Attempt, Judgment, StepResult, Trajectory
 
 JUDGMENT = Judgment(False, "a red disc", "too blue", True, "<think>…</think>\u2028\x85")
-ATTEMPT = Attempt(1, 2, "a disc", 1001, "ab", "cd", JUDGMENT, 1.5, 0.5, True, False, "ef", "attempts/x.png")
+ATTEMPT = Attempt(1, 2, "a disc", 1001, "ab", "cd", JUDGMENT, 1.5, 0.5, True, False, "ef", "attempts/x.png", "0a")
 PLAN = Plan((PlanStep(1, "n", "i", "p", "a"), PlanStep(2, auxiliary_text="t")), "r", "q")
 RESULT = StepResult(1, 2, "cd", False, True)
 TRAJECTORY = Trajectory(
@@ -98,3 +98,10 @@ def test_identity_tells_the_same_attempt_of_another_request_apart() -> None:
 def test_attempts_of_a_step() -> None:
     other = dataclasses.replace(ATTEMPT, step=2)
     assert Trajectory(PLAN, (ATTEMPT, other)).attempts_of(2) == (other,)
+
+
+def test_a_long_reply_is_cut_once_and_says_so() -> None:
+    assert JUDGMENT.bounded is JUDGMENT
+    cut = dataclasses.replace(JUDGMENT, raw="x" * (RAW_LIMIT + 1)).bounded
+    assert len(cut.raw) == RAW_LIMIT and cut.raw.startswith("xxx") and f"{RAW_LIMIT + 1} characters" in cut.raw
+    assert cut.bounded == cut and dataclasses.replace(cut, raw="") == dataclasses.replace(JUDGMENT, raw="")
