@@ -17,6 +17,8 @@ from .plan import Plan, PlanStep
 
 MAX_LINES = 5_000
 """Lines of a plain list; a plan has a hundred steps at most."""
+MAX_MARK = 120
+"""Characters at the beginning of a line in which a mark is looked for."""
 _LABELS = (
     "step|shot|scene|frame|panel|page|image|picture|part|prompt|schritt|szene|bild|[ée]tape|sc[èe]ne|plan|paso|escena"
     "|imagen|toma|passo|cena|imagem|шаг|сцена|кадр|ステップ|シーン|カット|場面|단계|장면|컷|步骤|步驟|镜头|鏡頭|分镜|分鏡"
@@ -24,7 +26,7 @@ _LABELS = (
 )
 _ZH_DIGITS = {c: i for i, c in enumerate("〇一二三四五六七八九")}
 _NUMBER = r"(?P<number>\d{1,3}|[一二三四五六七八九十]{1,3})"
-_DECORATION = r"(?P<indent>\s*)(?:\#{1,6}\s+|[-*•]\s+)?(?:\*\*|__)?\s*"
+_DECORATION = r"(?:\#{1,6}\s+|[-*•]\s+)?(?:\*\*|__)?\s*"
 _END = r"(?:\*\*|__)?\s*(?:[.。．):：、）\]】](?!\d)|[-–—](?=\s))\s*(?:\*\*|__)?\s*"
 _LINE_END = r"(?:\*\*|__)?\s*\Z"
 _ENDS = rf"(?:{_END}|{_LINE_END})"
@@ -35,10 +37,10 @@ _MARKS = (
     ("label", re.compile(rf"{_DECORATION}[\[【(（]?{_NUMBER}\s*(?P<label>단계|장면|컷)\s*{_ENDS}")),
     ("number", re.compile(rf"{_DECORATION}[\[【(（]{_NUMBER}[\]】)）]\s*(?:[.:：、]\s*)?(?P<label>)")),
     ("number", re.compile(rf"{_DECORATION}(?P<number>\d{{1,3}})(?P<label>){_END}")),
-    ("number", re.compile(r"(?P<indent>\s*)(?P<number>[①-⑳])\s*(?P<label>)")),
-    ("number", re.compile(r"(?P<indent>\s*)(?P<number>\d)\ufe0f?\u20e3\s*(?P<label>)")),
+    ("number", re.compile(r"(?P<number>[①-⑳])\s*(?P<label>)")),
+    ("number", re.compile(r"(?P<number>\d)\ufe0f?\u20e3\s*(?P<label>)")),
 )  # fmt: skip
-_BULLET = re.compile(r"(?P<indent>\s*)[-*•·–]\s+")
+_BULLET = re.compile(r"\s*[-*•·–]\s+")
 _FENCE = re.compile(r"\s*(?:```|~~~)")
 _IDLE = re.compile(r"\s*(?:#{1,6}\s.*|[-*_=]{3,}\s*)\Z")
 _MARKUP = re.compile(r"</?(?:answer|think|tool_call)\b|<\|", re.I)
@@ -109,18 +111,18 @@ def _without_fences(text: str) -> tuple[list[str], list[list[str]]]:
 
 
 def _numbered(line: str) -> _Mark | None:
+    body = line.lstrip()
     for kind, pattern in _MARKS:
-        found = pattern.match(line)
+        found = pattern.match(body[:MAX_MARK])
         if found:
             name = f"{kind} {found.group('label').lower()}"
-            rest = line[found.end() :]
-            return _Mark(name, _value(found.group("number")), len(found.group("indent")), rest)
+            return _Mark(name, _value(found.group("number")), len(line) - len(body), body[found.end() :])
     return None
 
 
 def _bullet(line: str) -> _Mark | None:
     found = _BULLET.match(line)
-    return _Mark("bullet", 0, len(found.group("indent")), line[found.end() :]) if found else None
+    return _Mark("bullet", 0, len(line) - len(line.lstrip()), line[found.end() :]) if found else None
 
 
 def _value(number: str) -> int:

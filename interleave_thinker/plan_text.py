@@ -274,7 +274,7 @@ def plan_from_text(text: str, check: Callable[[], None] | None = None) -> Plan:
         return reading.plan
     if remains:
         raise PlanError(
-            f"The plan text looks like JSON but no plan can be read from it: {reading.problem} "
+            f"The plan text looks like JSON but no steps can be read from it: {reading.problem} "
             'Expected {"execution_plan": [{"instruction": "...", "prompt": "..."}]}.'
         )
     if reply.thinking:

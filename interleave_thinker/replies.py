@@ -29,7 +29,7 @@ _ABSENT = {"", "none", "null", "n/a"}
 _PROSE = re.compile(
     r"<(?=[/|]{0,3}(?:[A-Za-z]|\Z))|◁"  # a tag, perhaps
     r"|[\[［](?=\s*(?:[{｛\[\"'“]|\Z)|/?(?:[tT][hH]|[tT]?\Z))"  # a list, or [THINK]
-    r"|[{｛](?=\s*(?:[\"'“”„‘’＂「}]|\w[\w .-]{0,40}\s*(?:[:：]|\Z)|\Z))"  # an object
+    r"|[{｛](?=\s*(?:[\"'“”„‘’＂「}]|\w[\w .-]{0,40}\s{0,40}(?:[:：]|\Z)|\Z))"  # an object
 )
 """Where something may begin that is no prose; other brackets of mathematics and prompt languages are passed over."""
 _THOUGHT = re.compile(r"[<\[◁]")

@@ -22,7 +22,7 @@ import stat
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, BinaryIO, cast
+from typing import Any, BinaryIO, Protocol, cast
 
 from PIL import Image
 
@@ -48,14 +48,19 @@ RESERVED = re.compile(r"(?:con|prn|aux|nul|com[\d¹²³]|lpt[\d¹²³]|conin\$|c
 """Names that Windows keeps for devices, also with an ending or with blanks."""
 
 
-def safe_name(name: str) -> str:
+def safe_name(name: str, *, branch: bool = False) -> str:
     """A run name as a folder name: letters, digits, space, `.`, `_`, `-`; others become `_`.
+
+    branch: the name may end in a branch's number, such as `story~2`.
 
     Raises:
         RunError: the name holds a path separator or drive, has no letter or digit, or is longer than
             `MAX_NAME` characters or `MAX_BYTES` bytes.
     """
     name = name.strip()
+    number = re.search(r"~\d{1,5}\Z", name) if branch else None
+    if number:
+        return safe_name(name[: number.start()]) + number.group()
     if re.search(r"[/\\]", name) or re.match(r"^[A-Za-z]:", name):
         raise RunError(f"run_name {name[:60]!r} is a path. Give a plain name; runs lie in the output folder.")
     if len(name) > MAX_NAME:
@@ -69,17 +74,26 @@ def safe_name(name: str) -> str:
     return f"_{clean}" if RESERVED.match(clean) else clean
 
 
+class Hold(Protocol):
+    """What keeps other runs out of a folder."""
+
+    def release(self) -> None: ...
+
+
 class RunFolder:
     """One run's folder below `root`.
 
     `known` are the attempts it held when it was opened and those recorded since, by identity. `ancestors` are the
     folders of the runs that this one branched from, the nearest first: what is missing here is looked for there.
+    `about` is written into run.json; `hold` keeps other runs out (both: `branches.open_run`).
     """
 
     def __init__(self, root: Path, name: str):
-        self.name = safe_name(name)
+        self.name = safe_name(name, branch=True)
         self.path = root / self.name
         self.ancestors: tuple[RunFolder, ...] = ()
+        self.about: dict[str, str] = {}
+        self.hold: Hold | None = None
         inside = [self.path / folder for folder in ("attempts", "inputs")]
         if any(root.resolve() not in p.resolve().parents for p in (self.path, *inside)):
             raise RunError(f"run_name {name!r} leads out of {root}.")
@@ -207,8 +221,16 @@ class RunFolder:
         except OSError as error:
             raise write_failed("append to", path, error) from error
 
+    def release(self) -> None:
+        """Let other runs have the folder."""
+        if self.hold is not None:
+            self.hold.release()
+            self.hold = None
+
     def write_state(self, state: dict[str, Any]) -> None:
-        data = json.dumps(sealed(state), ensure_ascii=False, indent=1).encode("utf-8", "surrogatepass")
+        data = json.dumps(sealed({**self.about, **state}), ensure_ascii=False, indent=1).encode(
+            "utf-8", "surrogatepass"
+        )
         write_atomically(self.path / "run.json", data)
 
     def write_workflow(self, workflow: dict[str, Any]) -> None:

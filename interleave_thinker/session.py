@@ -76,7 +76,8 @@ class Session:
         self._seen = set(self.folder.known)
         self.write()
         self._keep_inputs()
-        self.tell("plan", plan=self.state.plan.to_dict(), run=self.folder.name)
+        parent = self.folder.about.get("parent", "")
+        self.tell("plan", plan=self.state.plan.to_dict(), run=self.folder.name, parent=parent)
         if self.state.finished:
             self.tell("done", status=self.state.status, reason=self.state.reason)
 
@@ -120,6 +121,8 @@ class Session:
                 if known is None:
                     return True
                 self.judged(known[0], known[1], recalled=True)
+            elif (overruled := self._overruled()) is not None:
+                self.judged(overruled[0], overruled[1], recalled=True)
             else:
                 self._finish_attempt()
         return False
@@ -160,6 +163,11 @@ class Session:
                     self.behind.put(partial(self._give_back, partial(self.store.put_judgment, key, *known)))
                     return known
         return None
+
+    def _overruled(self) -> tuple[Judgment, float] | None:
+        """What the critic said of an attempt that a person accepts: its reasons stay with it. It is not asked anew."""
+        picked = self.judge is not None and self.state.picked == self.state.attempt
+        return self._known_judgment() if picked else None
 
     def _known_comparison(self) -> int | None:
         key = self._written(self._comparison_key())
@@ -377,6 +385,7 @@ class Session:
             self._to_disk.settle()
             self.tell("done", status=self.state.status, reason=self.state.reason)
             self.behind.settle()
+            self.folder.release()
 
     def _gated(self, before: LoopState) -> str:
         """Why the run ends here because the user asked to look; only at work that this execution did."""
@@ -404,6 +413,8 @@ class Session:
             "file": f"{self.folder.name}/{attempt.file}",
             "seconds": round(attempt.seconds, 3),
             "recalled": attempt.recalled,
+            "reference": attempt.reference_key or "",
+            "overridden": self.state.picked == attempt.attempt,
         }
 
     def tell(self, event: str, **facts: Any) -> None:

@@ -5,7 +5,7 @@
 
 /** A loop of which nothing is known yet. */
 export function emptyRun() {
-  return { run: "", node: "", steps: [], current: null, status: "", reason: "", tMax: 0, speech: "", plan: null, workflow: "", prompt: "" };
+  return { run: "", node: "", steps: [], current: null, status: "", reason: "", tMax: 0, speech: "", plan: null, workflow: "", prompt: "", parent: "", ancestors: [] };
 }
 
 /** The run after one event of the pack ("plan", "trying", "attempt", "judgment", "chosen", "done"). */
@@ -19,7 +19,7 @@ export function reduce(run, facts) {
   };
   switch (facts.event) {
     case "plan":
-      return { ...emptyRun(), run: String(facts.run ?? ""), node: next.node, workflow: next.workflow, prompt: next.prompt, steps: planSteps(facts.plan), plan: facts.plan ?? null, status: "running" };
+      return { ...emptyRun(), run: String(facts.run ?? ""), parent: String(facts.parent ?? ""), node: next.node, workflow: next.workflow, prompt: next.prompt, steps: planSteps(facts.plan), plan: facts.plan ?? null, status: "running" };
     case "trying":
       return { ...next, current: [facts.step, facts.attempt], speech: "", status: "running" };
     case "attempt":
@@ -29,9 +29,11 @@ export function reduce(run, facts) {
         seed: facts.seed,
         seconds: facts.seconds,
         recalled: Boolean(facts.recalled),
+        reference: String(facts.reference ?? ""),
+        overridden: Boolean(facts.overridden),
       });
     case "judgment":
-      return { ...withAttempt(next, facts, { judgment: facts.judgment ?? null }), speech: "" };
+      return { ...withAttempt(next, facts, { judgment: facts.judgment ?? null, overridden: Boolean(facts.overridden) }), speech: "" };
     case "chosen":
       return { ...next, steps: next.steps.map((s) => (s.step === facts.step ? { ...s, chosen: facts.chosen, accepted: facts.accepted } : s)) };
     case "done":
@@ -58,6 +60,8 @@ export function fromFiles(name, state, lines) {
     steps: planSteps(saved.plan),
     plan: saved.plan ?? null,
     status: String(saved.status ?? ""),
+    reason: String(state?.state?.reason ?? ""),
+    parent: state?.parent ? `${ownerOf(name)}${state.parent}` : "",
     title: String(state?.title ?? ""),
   };
   const ended = run.status !== "running" && Array.isArray(saved.attempts) && saved.attempts.length > 0;
@@ -71,6 +75,7 @@ export function fromFiles(name, state, lines) {
       seed: record.seed,
       seconds: record.seconds,
       recalled: false,
+      reference: String(record.reference_key ?? ""),
       judgment: record.judgment ?? null,
       overridden: Boolean(record.overridden),
     });
@@ -96,6 +101,43 @@ function parsed(line) {
   } catch {
     return null;
   }
+}
+
+/**
+ * What earlier runs tried for a step of this one, from the same picture: attempts that this run does not show itself.
+ * `run.ancestors`: the runs that it branched from, the nearest first, as `fromFiles` gives them.
+ */
+export function earlierAttempts(run, step) {
+  const from = step.attempts[0]?.reference;
+  if (from === undefined) return [];
+  const shown = new Set(step.attempts.map(pictureName));
+  const found = [];
+  for (const ancestor of run.ancestors ?? []) {
+    const same = ancestor.steps.find((other) => other.step === step.step);
+    for (const attempt of same?.attempts ?? []) {
+      if (attempt.reference !== from || !attempt.file || shown.has(pictureName(attempt))) continue;
+      shown.add(pictureName(attempt));
+      found.push({ ...attempt, run: ancestor.run });
+    }
+  }
+  return found;
+}
+
+/** The picture that an attempt's file holds: its name without folder, step and attempt. */
+function pictureName(attempt) {
+  return pictureOf(attempt.file).filename.split("_").at(-1);
+}
+
+/** A run in which a person accepted an attempt, before the server says so. */
+export function withAccepted(run, step, attempt) {
+  return {
+    ...run,
+    steps: run.steps.map((s) =>
+      s.step !== step
+        ? s
+        : { ...s, chosen: attempt, accepted: true, attempts: s.attempts.map((a) => ({ ...a, overridden: a.attempt === attempt })) },
+    ),
+  };
 }
 
 /** The words of `after`, each with whether `before` lacks it there (longest common subsequence). */
@@ -165,8 +207,14 @@ function withAttempt(run, place, more) {
   };
 }
 
-function runOf(file) {
-  return String(file ?? "").split("/")[0];
+/** The run that a file belongs to; where ComfyUI has several users, with the user's folder in front: "@ann/tale". */
+export function runOf(file) {
+  const owner = ownerOf(file);
+  return owner + String(file ?? "").slice(owner.length).split("/")[0];
+}
+
+function ownerOf(path) {
+  return String(path ?? "").match(/^@[^/]*\//)?.[0] ?? "";
 }
 
 function words(text) {

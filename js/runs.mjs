@@ -6,7 +6,7 @@
  * none, the run that was shown before stays. Which workflow is open is asked when it is shown: a page that was reloaded
  * hears of a run before it has its workflow back.
  */
-import { emptyRun, reduce } from "./live.mjs";
+import { emptyRun, reduce, withAccepted } from "./live.mjs";
 
 export function createRuns() {
   const byPlace = new Map(); // the run that was told of last is last
@@ -50,6 +50,14 @@ export function createRuns() {
     speak: (text) => each((run) => (run.current ? { ...run, speech: text } : run)),
     /** ComfyUI ended everything that ran: interrupted or failed. */
     end: (status) => each((run) => reduce(run, { event: "ended", status })),
+    /** The runs that a run branched from, as its folder names them. */
+    descend(name, ancestors) {
+      each((run) => (run.run === name ? { ...run, ancestors } : run));
+    },
+    /** A person accepts an attempt of a run. */
+    accept(name, step, attempt) {
+      each((run) => (run.run === name ? withAccepted(run, step, attempt) : run));
+    },
     /** A person picks a saved run; null: back to the last one. */
     pick(run) {
       picked = run;

@@ -3,7 +3,7 @@
  * Texts of models are set as text, never as markup. Knows nothing of ComfyUI but how a picture is addressed.
  */
 import { drawDocument } from "./document.mjs";
-import { changedWords, verdictOf } from "./live.mjs";
+import { changedWords, earlierAttempts, verdictOf } from "./live.mjs";
 import { LONGEST, button, cut, element, picture, redrawn } from "./page.mjs";
 
 const SAID = {
@@ -57,10 +57,10 @@ function bar(doc, controls) {
   return line;
 }
 
-/** {step, attempt} of a key such as "2.1", or null. */
+/** {step, attempt} of a key (`keyOf`), or null. */
 function find(run, key) {
   for (const step of run.steps) {
-    for (const attempt of step.attempts) if (`${step.step}.${attempt.attempt}` === key) return { step, attempt };
+    for (const attempt of [...step.attempts, ...earlierAttempts(run, step)]) if (keyOf(step, attempt) === key) return { step, attempt };
   }
   return null;
 }
@@ -124,16 +124,33 @@ function drawStep(doc, run, step, view, tools, again) {
     row.append(waiting);
   }
   if (row.children.length) box.append(row);
+  const earlier = earlierAttempts(run, step);
+  if (earlier.length) box.append(earlierRow(doc, run, step, earlier, view, tools, again));
   if (busy && run.speech) box.append(element(doc, "pre", "itk-speech", cut(run.speech, 600)));
-  const shown = step.attempts.find((a) => view.open === `${step.step}.${a.attempt}`);
+  const shown = [...step.attempts, ...earlier].find((a) => view.open === keyOf(step, a));
   if (shown) box.append(details(doc, run, step, shown, view, tools, again));
   return box;
 }
 
+/** What was tried for the step before its plan, critic or T_max changed: to look at, and to take a prompt from. */
+function earlierRow(doc, run, step, earlier, view, tools, again) {
+  const box = element(doc, "div", "itk-earlier");
+  box.append(element(doc, "span", "itk-facts", "Tried before the change:"));
+  const row = element(doc, "div", "itk-row");
+  for (const attempt of earlier) row.append(thumbnail(doc, run, step, attempt, view, tools.thumbUrl ?? tools.pictureUrl, again));
+  box.append(row);
+  return box;
+}
+
+/** What names an attempt of the view; one of an earlier run has its run in front. */
+function keyOf(step, attempt) {
+  return `${attempt.run ? `${attempt.run}/` : ""}${step.step}.${attempt.attempt}`;
+}
+
 function thumbnail(doc, run, step, attempt, view, pictureUrl, again) {
   const verdict = verdictOf(attempt);
-  const key = `${step.step}.${attempt.attempt}`;
-  const busy = run.current && run.current[0] === step.step && run.current[1] === attempt.attempt && !verdict;
+  const key = keyOf(step, attempt);
+  const busy = !attempt.run && run.current && run.current[0] === step.step && run.current[1] === attempt.attempt && !verdict;
   const toggle = () => {
     view.open = view.open === key ? "" : key;
     again();
@@ -141,10 +158,11 @@ function thumbnail(doc, run, step, attempt, view, pictureUrl, again) {
   const thumb = button(doc, "", toggle, `itk-thumb itk-${verdict || "plain"}${busy ? " itk-busy" : ""}`);
   thumb.dataset.key = key;
   thumb.setAttribute("aria-pressed", String(view.open === key));
-  thumb.setAttribute("aria-label", `Step ${step.number}, attempt ${attempt.attempt}: ${SAID[verdict]}`);
-  thumb.title = `attempt ${attempt.attempt}: ${SAID[verdict]}`;
+  const earlier = attempt.run ? "earlier " : "";
+  thumb.setAttribute("aria-label", `Step ${step.number}, ${earlier}attempt ${attempt.attempt}: ${SAID[verdict]}`);
+  thumb.title = `${earlier}attempt ${attempt.attempt}: ${SAID[verdict]}${attempt.run ? ` (${attempt.run})` : ""}`;
   if (attempt.file) thumb.append(picture(doc, attempt, pictureUrl));
-  if (step.chosen === attempt.attempt) thumb.append(element(doc, "span", "itk-chosen", "✓"));
+  if (!attempt.run && step.chosen === attempt.attempt) thumb.append(element(doc, "span", "itk-chosen", "✓"));
   return thumb;
 }
 
@@ -155,15 +173,16 @@ function details(doc, run, step, attempt, view, tools, again) {
   const facts = [`seed ${attempt.seed ?? "?"}`, attempt.recalled ? "recalled" : `${Number(attempt.seconds ?? 0).toFixed(2)} s`];
   box.append(marked(doc, before, attempt.prompt), element(doc, "p", "itk-facts", `${SAID[verdict]} · ${facts.join(" · ")}`));
   if (attempt.judgment?.reasoning) box.append(element(doc, "p", "itk-why", cut(attempt.judgment.reasoning, LONGEST)));
+  if (attempt.judgment?.note) box.append(element(doc, "p", "itk-facts", `The critic's reply: ${cut(attempt.judgment.note, LONGEST)}`));
   if (attempt.judgment && !attempt.judgment.accepted && attempt.judgment.refined_prompt) {
     box.append(element(doc, "p", "itk-next", `Next prompt: ${cut(attempt.judgment.refined_prompt, LONGEST)}`));
   }
   const can = element(doc, "div", "itk-tabs");
-  if (tools.accept && run.node && verdict !== "accepted" && verdict !== "picked") {
+  if (tools.accept && run.node && !attempt.run && verdict !== "accepted" && verdict !== "picked") {
     can.append(button(doc, "Accept this attempt and go on", () => tools.accept(run, step.step, attempt.attempt)));
   }
   can.append(button(doc, "Compare with another", () => {
-    view.base = `${step.step}.${attempt.attempt}`;
+    view.base = keyOf(step, attempt);
     again();
   }));
   box.append(can);
@@ -178,7 +197,7 @@ function details(doc, run, step, attempt, view, tools, again) {
 
 /** A field for a person's own prompt; what is typed outlives the redraws of a run that goes on. */
 function ownPrompt(doc, run, step, attempt, view, tools) {
-  const key = `${run.workflow}/${run.node}/${run.run}/${step.step}.${attempt.attempt}`;
+  const key = `${run.workflow}/${run.node}/${run.run}/${keyOf(step, attempt)}`;
   const box = element(doc, "div", "itk-own");
   const area = element(doc, "textarea");
   area.rows = 2;

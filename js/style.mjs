@@ -16,6 +16,8 @@ export const STYLE = `
 .itk-accepted, .itk-picked { border-color: #3fa45b; }
 .itk-rejected { border-color: #d9822b; border-style: dashed; }
 .itk-unread { border-color: #c0392b; border-style: dotted; }
+.itk-earlier { margin-top: 4px; }
+.itk-earlier .itk-thumb { width: 44px; height: 44px; opacity: .75; }
 .itk-empty { display: flex; align-items: center; justify-content: center; }
 .itk-busy { animation: itk-pulse 1.2s ease-in-out infinite; }
 @keyframes itk-pulse { 50% { opacity: .45; } }

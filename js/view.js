@@ -2,7 +2,7 @@
 import { app } from "../../scripts/app.js";
 import { api } from "../../scripts/api.js";
 import { changing, idOf, nodeById, pathTo, rootOf, setWidget, tell as tellIn, widgetOf } from "./graph.mjs";
-import { emptyRun, fromFiles, pictureOf } from "./live.mjs";
+import { emptyRun, fromFiles, pictureOf, runOf } from "./live.mjs";
 import { edit, planNodeOf, rewrite } from "./plan_nodes.mjs";
 import { changed } from "./plan.mjs";
 import { createRuns } from "./runs.mjs";
@@ -32,11 +32,27 @@ async function savedRun(name) {
   try {
     const [state, lines] = await Promise.all([savedFile(name, "run.json"), savedFile(name, "trajectory.jsonl")]);
     if (!state) return null;
-    const run = fromFiles(name, JSON.parse(state), lines.split("\n"));
+    const run = { ...fromFiles(name, JSON.parse(state), lines.split("\n")), ancestors: [] };
+    run.ancestors = await savedAncestors(run);
     return run.status === "running" && !(await isBusy(run.workflow)) ? { ...run, status: "interrupted" } : run;
   } catch {
     return null;
   }
+}
+
+const DEEPEST = 30;
+
+/** The runs that a run branched from, the nearest first, as far as their folders are there. */
+async function savedAncestors(run) {
+  const found = [];
+  for (let name = run.parent; name && name !== run.run && found.length < DEEPEST && !found.some((r) => r.run === name); ) {
+    const [state, lines] = await Promise.all([savedFile(name, "run.json"), savedFile(name, "trajectory.jsonl")]);
+    if (!state) break;
+    const parent = fromFiles(name, JSON.parse(state), lines.split("\n"));
+    found.push(parent);
+    name = parent.parent;
+  }
+  return found;
 }
 
 /** Whether the server runs this workflow now: a run that a crash ended still says "running" in its folder. */
@@ -96,6 +112,8 @@ async function accept(run, step, attempt) {
   const node = closeOf(run);
   if (!node) return tell("warn", "The node of this run is not in the open workflow. Open its workflow first.");
   await changing(app, () => setWidget(node, "accept_attempts", [...picksBefore(node, step), `${step}:${attempt}`].join(", ")));
+  runs.accept(run.run, step, attempt);
+  redraw();
   app.queuePrompt(0);
 }
 
@@ -128,7 +146,7 @@ async function openWorkflow(run) {
   try {
     const text = await savedFile(run.run, "workflow.json");
     if (!text) return tell("warn", "This run has no workflow with it: it was queued without the editor.");
-    await app.loadGraphData(JSON.parse(text), true, true, run.run);
+    await app.loadGraphData(JSON.parse(text), true, true, run.run.split("/").pop());
   } catch (error) {
     tell("error", `The workflow of this run cannot be opened: ${error.message}`);
   }
@@ -206,7 +224,7 @@ function inTurn(act) {
 async function take(facts) {
   if (facts.event === "planned") return;
   const [node, workflow] = [String(facts.node ?? ""), String(facts.workflow ?? "")];
-  const name = facts.file ? String(facts.file).split("/")[0] : "";
+  const name = facts.file ? runOf(facts.file) : "";
   if (facts.event !== "plan" && name && runs.of(workflow, node).run !== name && !asked.has(name)) {
     asked.add(name); // this tab came later than the run: its folder has what was said before
     const before = await savedRun(name);
@@ -215,6 +233,10 @@ async function take(facts) {
   }
   runs.hear(facts);
   redraw();
+  if (facts.event === "plan" && facts.parent) {
+    runs.descend(String(facts.run ?? ""), await savedAncestors({ run: String(facts.run ?? ""), parent: String(facts.parent) }));
+    redraw();
+  }
 }
 
 /** Nothing runs on the server any more. How a run ended may have been said while this page was not connected. */

@@ -14,8 +14,9 @@ from ..interleave_thinker.agents.endpoints import agent_for, load_endpoints
 from ..interleave_thinker.errors import ConfigError
 from ..interleave_thinker.store import files_state
 from .events import check_interrupt
-from .folders import adapter_folders, agent_folders, model_folder, prompt_folder, user_folder
+from .folders import adapter_folders, agent_folders, model_folder, prompt_folders, shared_folder
 from .types import AGENT, schema
+from .users import current_user
 
 NO_ADAPTER = "none"
 
@@ -32,16 +33,16 @@ class AgentValue:
 def with_sampling(
     agent: Agent, max_tokens: int, temperature: float, megapixels: float, prompts: str = ""
 ) -> AgentValue:
-    """`prompts`: a folder below the user's prompt folder, or nothing."""
+    """`prompts`: a folder below the user's prompt folder or the shared one, or nothing."""
     folders: list[str | None] = []
     if prompts.strip():
         name = prompts.strip()
-        folder = user_folder() / "prompts" / name
-        if "/" in name or "\\" in name or name.startswith(".") or not folder.is_dir():
-            raise ConfigError(f"There is no prompt folder {name!r} in {user_folder() / 'prompts'}.")
-        folders.append(str(folder))
+        plain = not ("/" in name or "\\" in name or name.startswith("."))
+        folders += [str(root / name) for root in prompt_folders() if plain and (root / name).is_dir()]
+        if not folders:
+            raise ConfigError(f"There is no prompt folder {name!r} in {prompt_folders()[0]}.")
     elif agent.prompts is None:
-        folders.append(prompt_folder())
+        folders += map(str, prompt_folders())
     sampling = Sampling(max_tokens, temperature, max_pixels=int(megapixels * 1024 * 1024))
     return AgentValue(agent, sampling, tuple(folders))
 
@@ -84,7 +85,8 @@ def sampling_inputs() -> list[io.Input]:
 
 
 def _prompts_state() -> str:
-    return files_state(user_folder() / "prompts")
+    """Differs between users: an agent of ComfyUI's cache holds the prompt folders of the user who made it."""
+    return files_state(*prompt_folders()) + current_user()
 
 
 class AgentFromClip(io.ComfyNode):
@@ -173,7 +175,8 @@ class LoadAgent(io.ComfyNode):
 
 
 def _endpoints_file() -> Path:
-    return user_folder() / "endpoints.toml"
+    """Shared by all users: the administrator's keys stand in it."""
+    return shared_folder() / "endpoints.toml"
 
 
 def _endpoint_names() -> list[str]:

@@ -63,7 +63,9 @@ def find_body(dynprompt: Any, open_id: str, close_id: str, image: Any, judgment:
         for link in links_of(node):
             children.setdefault(link[0], set()).add(node_id)
     inside = _walk(children.get(open_id, ()), lambda i: children.get(i, ()))
-    region = inside - _walk([close_id], lambda i: children.get(i, ()))
+    kind = graph[close_id]["class_type"]
+    ends = [i for i, n in graph.items() if n["class_type"] == kind and n["inputs"].get("loop") == [open_id, 0]]
+    region = inside - _walk([close_id, *ends], lambda i: children.get(i, ()))  # what another end makes is its own
 
     def needed(start: Iterable[str], stop_at: Link | None = None) -> set[str]:
         """Nodes of the region that `start` needs; with `stop_at`, that output counts as given."""

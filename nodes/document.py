@@ -13,9 +13,9 @@ from PIL.PngImagePlugin import PngInfo
 
 from ..interleave_thinker.document import Document, DocumentItem, to_html, to_markdown
 from ..interleave_thinker.errors import RunError
-from ..interleave_thinker.runs import RunFolder, safe_name
-from ..interleave_thinker.store import open_rgb, write_atomically
-from .folders import RUNS, attempt_store, runs_root
+from ..interleave_thinker.runs import RunFolder, image_file, safe_name
+from ..interleave_thinker.store import read_picture, write_atomically
+from .folders import attempt_store, below_output, runs_root
 from .images import to_tensor
 from .types import DOCUMENT, schema
 
@@ -32,10 +32,11 @@ def picture(document: Document, key: str) -> Image.Image:
     found = attempt_store().get_image(key)
     if found is not None:
         return found
+    folder = runs_root() / safe_name(document.run, branch=True)
     for attempt in document.trajectory.attempts:
-        path = runs_root() / safe_name(document.run) / attempt.file
-        if attempt.image_key == key and attempt.file and path.is_file():
-            return open_rgb(path)
+        kept = read_picture(image_file(folder, attempt), key) if attempt.image_key == key and attempt.file else None
+        if kept is not None:
+            return kept
     raise RunError(f"A picture of run {document.run!r} is gone from the attempt store and the run folder.")
 
 
@@ -101,7 +102,7 @@ class SaveDocument(io.ComfyNode):
 
 def _shown(document: Document, names: dict[DocumentItem, str], path: Path, markdown: str) -> dict[str, Any]:
     """What the node shows: the pictures, the text, and for API clients the path and the whole document."""
-    subfolder = f"{RUNS}/{path.parent.name}"
+    subfolder = below_output(path.parent)
     pictures = [{"filename": n, "subfolder": subfolder, "type": "output"} for n in names.values()]
     return {
         "images": pictures,

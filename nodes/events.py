@@ -14,6 +14,9 @@ import comfy.model_management
 from comfy_execution.utils import get_executing_context
 from server import PromptServer
 
+from .folders import run_path
+from .users import current_client, multi_user
+
 EVENT = "interleave_thinker"
 SHOWN = 2000
 """Characters of streamed agent text that are sent."""
@@ -24,7 +27,10 @@ check_interrupt = comfy.model_management.throw_exception_if_processing_interrupt
 
 
 def send(event: str, node_id: str, facts: Mapping[str, Any]) -> None:
-    """Tell every open page and client: a second tab, or one that was reloaded under another id, shows the run too."""
+    """Tell every open page and client: a second tab, or one that was reloaded under another id, shows the run too.
+
+    With several users only the page that queued is told, and `run`, `parent` and `file` name the user's folder.
+    """
     server = PromptServer.instance
     if server is None:
         return
@@ -32,7 +38,13 @@ def send(event: str, node_id: str, facts: Mapping[str, Any]) -> None:
     message = {"event": event, "node": node_id, **facts}
     if context is not None:
         message["prompt_id"] = context.prompt_id
-    server.send_sync(EVENT, message)
+    if not multi_user():
+        server.send_sync(EVENT, message)
+        return
+    message |= {name: run_path(str(message[name])) for name in ("run", "file", "parent") if message.get(name)}
+    client = current_client()
+    if client is not None:
+        server.send_sync(EVENT, message, client)
 
 
 def editors_graph(extra: Any) -> dict[str, Any] | None:
@@ -49,8 +61,11 @@ def workflow_id(extra: Any) -> str:
 def show_text(text: str, node_id: str) -> None:
     """Text on a node, replaced by the next one."""
     server = PromptServer.instance
-    if server is not None and server.client_id is not None:
-        server.send_progress_text(text.encode("utf-8", "replace"), node_id, server.client_id)
+    if server is None:
+        return
+    client = current_client() if multi_user() else server.client_id
+    if client is not None:
+        server.send_progress_text(text.encode("utf-8", "replace"), node_id, client)
 
 
 def watcher(node_id: str, label: str) -> Any:

@@ -13,9 +13,11 @@ import folder_paths
 
 from ..interleave_thinker.errors import AgentError, ConfigError
 from ..interleave_thinker.store import AttemptStore, files_state
+from .users import current_user
 
 MODEL_FOLDERS = ("VLM", "LLM")
 RUNS = "interleave"
+USERS = "@"
 
 
 _seen: dict[str, str] = {}
@@ -58,22 +60,57 @@ def add_model_folders() -> None:
         folder_paths.add_model_folder_path(name, str(Path(folder_paths.models_dir) / name))
 
 
-def user_folder() -> Path:
+def shared_folder() -> Path:
+    """What the administrator keeps for all users: endpoints.toml with its keys, and prompt texts."""
     return Path(folder_paths.get_user_directory()) / "interleave_thinker"
 
 
-def prompt_folder() -> str:
-    """Where a user's own prompt texts lie, used where they exist."""
-    return str(user_folder() / "prompts")
+def user_folder() -> Path:
+    """What belongs to the user whose prompt runs: the attempt store, and prompt texts of the user's own."""
+    user = current_user()
+    return Path(folder_paths.get_user_directory()) / user / "interleave_thinker" if user else shared_folder()
 
 
-def runs_root() -> Path:
-    return Path(folder_paths.get_output_directory()) / RUNS
+def prompt_folders() -> list[Path]:
+    """Where prompt texts of users lie, used where they exist: the user's own go before the shared ones."""
+    return list(dict.fromkeys(folder / "prompts" for folder in (user_folder(), shared_folder())))
 
 
-@functools.lru_cache(maxsize=1)
+def runs_root(user: str | None = None) -> Path:
+    """The folder of a user's runs; without a name, of the user whose prompt runs.
+
+    The sign "@" keeps users' folders apart from runs: `safe_name` lets no run have it.
+    """
+    root = Path(folder_paths.get_output_directory()) / RUNS
+    owner = user_prefix(user)
+    return root / owner if owner else root
+
+
+def user_prefix(user: str | None = None) -> str:
+    """What stands before a run's name below output/interleave; "" with a single user."""
+    name = current_user() if user is None else user
+    return f"{USERS}{name}" if name else ""
+
+
+def run_path(name: str, user: str | None = None) -> str:
+    """A run, or a file of it, as the page names it: its path below output/interleave."""
+    owner = user_prefix(user)
+    return f"{owner}/{name}" if owner else name
+
+
+def below_output(path: Path) -> str:
+    """A folder as ComfyUI's /view takes it (`subfolder`)."""
+    return path.relative_to(folder_paths.get_output_directory()).as_posix()
+
+
 def attempt_store() -> AttemptStore:
-    return AttemptStore(user_folder() / "store")
+    return _store(user_folder() / "store")
+
+
+@functools.lru_cache(maxsize=4)
+def _store(root: Path) -> AttemptStore:
+    """Few at a time, for each has pictures in memory."""
+    return AttemptStore(root)
 
 
 def agent_folders() -> list[str]:

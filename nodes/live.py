@@ -10,21 +10,18 @@ from __future__ import annotations
 import json
 import time
 import uuid
-from collections import OrderedDict
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 from comfy_api.latest import io
 from comfy_execution.graph_utils import GraphBuilder, is_link
+from comfy_execution.utils import get_executing_context
 
 from ..interleave_thinker.session import Session
 from .body import Body, links_of
 from .caches import forget, shorten
 from .types import PREFIX
-
-KEPT = 8
-"""Loops remembered at a time; those of failed or interrupted prompts are the ones that get dropped."""
 
 
 @dataclass
@@ -42,6 +39,7 @@ class LiveLoop:
     over: list[str] = field(default_factory=list)
     """The last node of what was placed before that, which placed it: ComfyUI made a cache for it after that."""
     caches: list[Any] = field(default_factory=list)
+    prompt_id: str = field(default_factory=lambda: running_prompt())
 
     def step_label(self) -> str:
         state = self.session.state
@@ -51,13 +49,24 @@ class LiveLoop:
         )
 
 
-_LIVE: OrderedDict[str, LiveLoop] = OrderedDict()
+_LIVE: dict[str, LiveLoop] = {}
+
+
+def running_prompt() -> str:
+    """Id of the prompt that is being executed."""
+    context = get_executing_context()
+    return context.prompt_id if context is not None else ""
 
 
 def remember(live: LiveLoop) -> None:
     _LIVE[live.token] = live
-    while len(_LIVE) > KEPT:
-        _LIVE.popitem(last=False)
+
+
+def drop_dead_loops() -> None:
+    """Let go of the loops of prompts that failed or were interrupted: ComfyUI executes one prompt at a time."""
+    now = running_prompt()
+    for token in [token for token, live in _LIVE.items() if live.prompt_id != now]:
+        _LIVE.pop(token).session.folder.release()
 
 
 def live_loop(token: str) -> LiveLoop:
@@ -74,6 +83,7 @@ def go_on(live: LiveLoop) -> io.NodeOutput:
     session = live.session
     if not session.advance_from_store():
         _LIVE.pop(live.token, None)
+        session.folder.release()
         return io.NodeOutput(session.document())
     place = _Placer(live)
     if session.state.status == "compare":

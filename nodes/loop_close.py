@@ -11,20 +11,24 @@ from comfy_execution.graph_utils import is_link
 from execution import IsChangedCache
 
 from ..interleave_thinker.behind import Behind, written
+from ..interleave_thinker.branches import Work, open_run
 from ..interleave_thinker.document import Document
 from ..interleave_thinker.errors import ConfigError, InterleaveError
 from ..interleave_thinker.loop import Gate, LoopSettings, LoopState, OnExhausted, ReferencePolicy, begin
 from ..interleave_thinker.runs import RunFolder, safe_name
 from ..interleave_thinker.session import Session, Signature
-from ..interleave_thinker.store import hash_of
 from .agents import AgentValue
 from .body import Body, find_body, needs_reference, sign
 from .caches import find_caches
 from .events import editors_graph, send, workflow_id
 from .folders import attempt_store, runs_root
-from .live import LiveLoop, go_on, remember
+from .live import LiveLoop, drop_dead_loops, go_on, remember
 from .loop_open import LoopContext
 from .types import AGENT, DOCUMENT, JUDGMENT, LOOP, schema
+from .users import current_user
+
+MOST_PICKS = 10_000
+"""Characters of accept_attempts."""
 
 
 class LoopClose(io.ComfyNode):
@@ -108,6 +112,8 @@ class LoopClose(io.ComfyNode):
     @classmethod
     def validate_inputs(cls, run_name: Any = "", accept_attempts: Any = "") -> bool | str:
         """Names and verdicts typed into the node are refused before anything runs."""
+        if len(str(_only(accept_attempts) or "")) > MOST_PICKS:
+            return f"accept_attempts has more than {MOST_PICKS} characters. Write step:attempt, such as 2:1."
         try:
             if _only(run_name):
                 safe_name(_only(run_name))
@@ -118,8 +124,8 @@ class LoopClose(io.ComfyNode):
 
     @classmethod
     def fingerprint_inputs(cls, gate: Any = "off", **_: Any) -> Any:
-        """With a gate the same prompt must run again: it goes on where the gate stopped it."""
-        return float("nan") if _only(gate) != "off" else ""
+        """With a gate the same prompt must run again: it goes on where the gate stopped it. A run is its user's."""
+        return float("nan") if _only(gate) != "off" else current_user()
 
     @classmethod
     def execute(
@@ -148,9 +154,13 @@ class LoopClose(io.ComfyNode):
         )
         if settings.on_exhausted == "best" and not agent:
             raise ConfigError("on_exhausted 'best' needs an agent for the comparison: connect 'agent'.")
+        _check_names(dynprompt, close_id, run_name[0])
+        drop_dead_loops()
         state = begin(context.plan, settings, context.user_images, read_picks((accept_attempts or [""])[0]))
+        node_id = dynprompt.get_display_node_id(close_id)
         if state.finished and _raw(image) is None:
-            return io.NodeOutput(_text_only(state, context, run_name[0]))
+            work = Work(context.plan, settings, context.user_images, node=node_id)
+            return io.NodeOutput(_text_only(state, context, open_run(runs_root(), work, run_name[0])))
         open_id = dynprompt.get_node(close_id)["inputs"]["loop"][0]
         body = find_body(dynprompt, open_id, close_id, _raw(image), _raw(judgment))
         if not state.finished and state.reference_key is None:
@@ -164,28 +174,25 @@ class LoopClose(io.ComfyNode):
         written()  # what an interrupted run still writes is part of its folder
         signed = _Signatures(dynprompt)
         made_by = signed.of(body, body.image_link)
+        judged_by = signed.of(body, body.judgment_link, body.image_link) if body.judgment_link else None
+        judge = judged_by.key if judged_by else ""
+        work = Work(context.plan, settings, context.user_images, made_by.key, judge, node_id)
         session = Session(
             state,
             attempt_store(),
-            RunFolder(runs_root(), run_name[0] or _own_name(context, made_by.key)),
+            open_run(runs_root(), work, run_name[0]),
             made_by,
-            signed.of(body, body.judgment_link, body.image_link) if body.judgment_link else None,
+            judged_by,
             title=context.plan.request,
-            origin=_origin(cls.hidden.extra_pnginfo, dynprompt.get_display_node_id(close_id)),
+            origin=_origin(cls.hidden.extra_pnginfo, node_id),
             behind=Behind(),
         )
-        live = LiveLoop(
-            session,
-            body,
-            dynprompt,
-            dynprompt.get_node(close_id)["inputs"].get("agent"),
-            dynprompt.get_display_node_id(close_id),
-        )
+        live = LiveLoop(session, body, dynprompt, dynprompt.get_node(close_id)["inputs"].get("agent"), node_id)
+        remember(live)
         workflow = session.origin["workflow"]
         session.notify = lambda event, facts: send(event, live.display_id, {"workflow": workflow, **facts})
         session.start()
         _keep_workflow(session, cls.hidden.extra_pnginfo)
-        remember(live)
         live.caches = find_caches()
         return go_on(live)
 
@@ -225,20 +232,37 @@ def _run_now(work: Coroutine[Any, Any, Any]) -> Any:
     return float("nan")
 
 
-def _text_only(state: LoopState, context: LoopContext, run_name: str) -> Document:
+def _check_names(dynprompt: Any, close_id: str, run_name: str) -> None:
+    """Two loops of a prompt with one run_name would be branches of each other by chance.
+
+    Raises:
+        ConfigError: another Loop Close of the prompt has the same name.
+    """
+    if not run_name.strip():
+        return
+    mine = dynprompt.get_display_node_id(close_id)
+    kind = dynprompt.get_node(close_id)["class_type"]
+    for node_id, node in dynprompt.get_original_prompt().items():
+        other = node["inputs"].get("run_name")
+        if node_id == mine or node.get("class_type") != kind or not isinstance(other, str) or not other.strip():
+            continue
+        if safe_name(other).casefold() == safe_name(run_name).casefold():
+            first, second = sorted((str(mine), str(node_id)))
+            raise ConfigError(
+                f"run_name {run_name.strip()!r} stands in two Loop Close nodes ({first} and {second}). Give each loop "
+                "a name of its own, or leave it empty."
+            )
+
+
+def _text_only(state: LoopState, context: LoopContext, folder: RunFolder) -> Document:
     """The document of a plan without pictures: there is nothing to make, so no body is needed."""
-    folder = RunFolder(runs_root(), run_name or _own_name(context, ""))
     nothing = Signature("", frozenset())
     session = Session(state, attempt_store(), folder, nothing, None, title=context.plan.request)
-    session.start()
+    try:
+        session.start()
+    finally:
+        folder.release()
     return session.document()
-
-
-def _own_name(context: LoopContext, made_by: str) -> str:
-    """A run name that is the same for the same work, so that a queue after a crash finds its folder."""
-    first = context.plan.request or context.plan.steps[0].text or context.plan.steps[0].prompt or "run"
-    words = "-".join(re.findall(r"[A-Za-z0-9]+", first.lower()))[:40].strip("-") or "run"
-    return f"{words}-{hash_of(context.plan.to_dict(), context.seed, context.user_images, made_by)[:8]}"
 
 
 def read_picks(text: str) -> Mapping[int, int]:

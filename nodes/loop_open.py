@@ -12,6 +12,7 @@ from ..interleave_thinker.plan import Plan
 from .folders import attempt_store
 from .images import grown_pictures
 from .types import LOOP, PLAN, schema, user_images
+from .users import current_user
 
 
 @dataclass(frozen=True)
@@ -71,6 +72,11 @@ class LoopOpen(io.ComfyNode):
             ],
             outputs=outputs(),
         )
+
+    @classmethod
+    def fingerprint_inputs(cls, **_: Any) -> str:
+        """The user's pictures lie in the user's own store."""
+        return current_user()
 
     @classmethod
     def execute(cls, plan: Plan, seed: int, images: dict[str, Any] | None = None) -> io.NodeOutput:

@@ -1,12 +1,19 @@
 """Routes that change nothing: which runs are saved, which node of a workflow is what, what a plan's text says.
 
-Everything else comes through ComfyUI's own routes.
+Everything else comes through ComfyUI's own routes. Files are read and texts are parsed on threads, few at a time, so
+that the server goes on answering others.
 """
 
 from __future__ import annotations
 
 import asyncio
-import contextlib
+import json
+import logging
+import os
+import re
+import stat
+from collections import OrderedDict
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -14,16 +21,34 @@ from typing import Any
 from aiohttp import web
 from server import PromptServer
 
-from ..interleave_thinker.comfy_choice import candidates
+from ..interleave_thinker.comfy_choice import POSITIVE, candidates, is_link
 from ..interleave_thinker.comfy_workflow import checked_workflow
 from ..interleave_thinker.errors import InterleaveError
-from ..interleave_thinker.plan import MAX_STEPS, plan_as_typed
-from ..interleave_thinker.runs import read_state
-from .folders import runs_root
+from ..interleave_thinker.plan import MAX_STEPS
+from ..interleave_thinker.plan_text import plan_as_typed
+from .folders import USERS, run_path, runs_root
+from .users import follow_requests, request_user
 
-LISTED = 200
-MOST_NODES, MOST_TEXT = 5000, 1_000_000
-"""What a route looks at; more is no workflow or plan of a person's."""
+LISTED, LOOKED_AT = 200, 20_000
+"""Runs that are listed, and folder entries that are looked at for them."""
+SMALL, MOST_STATE = 64 * 1024, 4 * 1024**2
+"""Bytes of a run.json that are read whole as a rule, and where its form is not ours."""
+KEPT = 2000
+"""Runs whose entries are kept in memory."""
+MOST_CHOOSE, MOST_PLAN = 8 * 1024**2, 2 * 1024**2
+"""Bytes of a request."""
+MOST_NODES, MOST_TEXT, MOST_LINKS, MOST_WORK, MOST_NAME = 5000, 1_000_000, 20_000, 500_000, 500
+MOST_PARTS = 200_000
+"""What a route looks at; more is no workflow or plan of a person's. The links are followed from each sampler anew.
+While Python's JSON reader makes many small parts, all threads wait."""
+
+_END = re.compile(rb'"status":\s*("(?:[^"\\]|\\.)*")\s*\}\s*(?:,\s*"\w+":\s*"[^"\\]*"\s*)?\}\s*\Z')
+"""The end of a trajectory, and of the file: a digest may stand between them."""
+_log = logging.getLogger(__name__)
+_listing, _computing = asyncio.Semaphore(1), asyncio.Semaphore(2)
+_kept: OrderedDict[Path, tuple[int, int, dict[str, Any]]] = OrderedDict()
+Answer = tuple[int, str]
+"""Status and JSON."""
 
 
 def add_routes() -> None:
@@ -32,65 +57,125 @@ def add_routes() -> None:
     POST /interleave_thinker/choose: a workflow in API format, as {workflow, output?, among?} -> what the prompt,
     seed, reference and result could be (`comfy_choice.Candidates`).
     POST /interleave_thinker/plan: {text, max_steps?} -> {plan, error}, for the plan editor. Both only compute.
+    A refusal is {"error": reason}: 400 for what cannot be read, 401 for an unknown user, 413 for what is too large.
     """
     server = getattr(PromptServer, "instance", None)  # there is none where only the nodes are imported
     if server is not None:
+        follow_requests(server)
         server.routes.get("/interleave_thinker/runs")(_runs)
         server.routes.post("/interleave_thinker/choose")(_choose)
         server.routes.post("/interleave_thinker/plan")(_plan)
 
 
+class _TooLarge(Exception):
+    pass
+
+
 async def _runs(request: web.Request) -> web.Response:
-    root = runs_root()
-    dated = []
-    for path in root.glob("*/run.json"):
-        with contextlib.suppress(OSError):  # deleted meanwhile
-            dated.append((path.stat().st_mtime, path.parent))
-    newest = [folder for _, folder in sorted(dated, reverse=True)[:LISTED]]
-    return web.json_response([_entry(folder) for folder in newest])
-
-
-def _entry(folder: Path) -> dict[str, Any]:
-    """A run of the list; whatever stands in its file, these are texts."""
-    state = read_state(folder) or {}
-    trajectory, origin = (v if isinstance(v := state.get(k), dict) else {} for k in ("trajectory", "origin"))
-    return {
-        "name": folder.name,
-        "title": str(state.get("title") or "")[:200],
-        "status": str(trajectory.get("status") or ""),
-        "origin": {k: str(v)[:100] for k, v in origin.items() if k in ("node", "workflow")},
-    }
+    try:
+        user = request_user(request)
+    except KeyError:
+        return _reply(401, json.dumps({"error": "ComfyUI does not know this user."}))
+    async with _listing:
+        return _reply(200, await asyncio.to_thread(_list, user))
 
 
 async def _choose(request: web.Request) -> web.Response:
-    try:
-        asked = await request.json()
-        if not isinstance(asked, dict):
-            raise InterleaveError("Send an object with a workflow in it.")
-        workflow = checked_workflow(asked.get("workflow"), "The workflow")
-        if len(workflow) > MOST_NODES:
-            raise InterleaveError(f"The workflow has {len(workflow)} nodes; up to {MOST_NODES} are looked at.")
-        output, among = _text(asked.get("output")), _texts(asked.get("among"))
-        found = await asyncio.to_thread(candidates, workflow, output=output, among=among)
-    except (ValueError, TypeError, RecursionError, InterleaveError) as error:
-        return web.json_response({"error": str(error)[:500]}, status=400)
-    return web.json_response(asdict(found))
+    return await _computed(request, MOST_CHOOSE, _candidates, {})
 
 
 async def _plan(request: web.Request) -> web.Response:
+    return await _computed(request, MOST_PLAN, _read_plan, {"plan": None})
+
+
+async def _computed(
+    request: web.Request, most: int, compute: Callable[[Any], Any], refusal: Mapping[str, Any]
+) -> web.Response:
+    """Answer with what `compute` makes of the body, or with `refusal` and a reason."""
     try:
-        asked = await request.json()
-        text = asked.get("text") if isinstance(asked, dict) else None
-        if not isinstance(text, str):
-            raise InterleaveError("Send an object with the plan's text in it.")
+        body = await _body(request, most)
+    except _TooLarge:
+        return _reply(413, json.dumps({**refusal, "error": f"The request is larger than {most} bytes."}))
+    except (web.HTTPException, ConnectionError, asyncio.CancelledError):
+        raise
+    except Exception as error:  # aiohttp has many for a body that is not what its headers say
+        return _reply(400, json.dumps({**refusal, "error": f"The request cannot be read ({type(error).__name__})."}))
+    async with _computing:
+        return _reply(*await asyncio.to_thread(_parsed, body, compute, refusal))
+
+
+async def _body(request: web.Request, most: int) -> bytes:
+    """The body, read no farther than `most` bytes. ComfyUI's own bound is 100 MB.
+
+    Raises:
+        _TooLarge: there is more.
+    """
+    if (request.content_length or 0) > most:
+        raise _TooLarge
+    body = bytearray()
+    async for part in request.content.iter_any():
+        body += part
+        if len(body) > most:
+            raise _TooLarge
+    return bytes(body)
+
+
+def _parsed(body: bytes, compute: Callable[[Any], Any], refusal: Mapping[str, Any]) -> Answer:
+    """JSON is UTF-8 (or UTF-16 or 32) whatever charset the headers name."""
+    try:
+        if body.count(b",") > MOST_PARTS:
+            raise InterleaveError(f"The request has more than {MOST_PARTS} parts.")
+        return 200, json.dumps(compute(json.loads(body)))
+    except RecursionError:
+        reason = "The request is nested too deeply."
+    except (ValueError, TypeError, InterleaveError) as error:
+        reason = str(error)[:500]
+    except Exception as error:
+        _log.warning("A request could not be answered.", exc_info=True)
+        reason = f"The request cannot be read ({type(error).__name__})."
+    return 400, json.dumps({**refusal, "error": reason})
+
+
+def _reply(status: int, text: str) -> web.Response:
+    return web.Response(status=status, text=text, content_type="application/json")
+
+
+def _candidates(asked: Any) -> dict[str, Any]:
+    if not isinstance(asked, dict):
+        raise InterleaveError("Send an object with a workflow in it.")
+    workflow = checked_workflow(asked.get("workflow"), "The workflow")
+    _check_size(workflow)
+    return asdict(candidates(workflow, output=_text(asked.get("output")), among=_texts(asked.get("among"))))
+
+
+def _check_size(workflow: Mapping[str, Any]) -> None:
+    """Raises:
+    InterleaveError: the workflow is so large that looking at it takes long, or is none.
+    """
+    if len(workflow) > MOST_NODES:
+        raise InterleaveError(f"The workflow has {len(workflow)} nodes; up to {MOST_NODES} are looked at.")
+    links = samplers = 0
+    for node in workflow.values():
+        if not isinstance(node["class_type"], str) or len(node["class_type"]) > MOST_NAME:
+            raise InterleaveError("The workflow has a node whose class_type is no name.")
+        links += sum(map(is_link, node["inputs"].values()))
+        samplers += any(name in node["inputs"] for name in (*POSITIVE, "latent_image"))
+    if links > MOST_LINKS or (samplers + 1) * links > MOST_WORK:
+        raise InterleaveError(f"The workflow has {links} links and {samplers} samplers, too many to look at.")
+
+
+def _read_plan(asked: Any) -> dict[str, Any]:
+    text = asked.get("text") if isinstance(asked, dict) else None
+    if not isinstance(text, str):
+        raise InterleaveError("Send an object with the plan's text in it.")
+    steps = asked.get("max_steps")
+    limit = min(steps, MAX_STEPS) if type(steps) is int and steps > 0 else MAX_STEPS
+    try:
         if len(text) > MOST_TEXT:
             raise InterleaveError(f"The plan's text has {len(text)} characters; {MOST_TEXT} are allowed.")
-        steps = asked.get("max_steps")
-        limit = steps if isinstance(steps, int) and steps > 0 else MAX_STEPS
-        plan = await asyncio.to_thread(plan_as_typed, text, limit)
-    except (ValueError, RecursionError, InterleaveError) as error:
-        return web.json_response({"plan": None, "error": str(error)[:500]})
-    return web.json_response({"plan": plan.to_dict(), "error": ""})
+        return {"plan": plan_as_typed(text, limit).to_dict(), "error": ""}
+    except (ValueError, RecursionError, InterleaveError) as error:  # a text that is no plan is an answer, not a failure
+        return {"plan": None, "error": str(error)[:500]}
 
 
 def _text(value: Any) -> str | None:
@@ -99,3 +184,89 @@ def _text(value: Any) -> str | None:
 
 def _texts(value: Any) -> set[str] | None:
     return {v for v in value if isinstance(v, str)} if isinstance(value, list) else None
+
+
+# The list of runs
+
+
+def _list(user: str) -> str:
+    root = runs_root(user)
+    top = os.path.realpath(root)
+    listed: list[dict[str, Any]] = []
+    for path, state in sorted(_state_files(root), key=lambda found: found[1].st_mtime_ns, reverse=True):
+        if os.path.realpath(path).startswith(top + os.sep):  # a link may lead anywhere
+            listed.append({"name": run_path(path.parent.name, user), **_kept_entry(path, state)})
+        if len(listed) == LISTED:
+            break
+    return json.dumps(listed)
+
+
+def _state_files(root: Path) -> Iterator[tuple[Path, os.stat_result]]:
+    """Each run.json with its state. Folders of users are no runs."""
+    try:
+        with os.scandir(root) as entries:
+            for _, entry in zip(range(LOOKED_AT), entries, strict=False):
+                if entry.name.startswith(USERS):
+                    continue
+                path = root / entry.name / "run.json"
+                try:
+                    state = path.stat()
+                except (OSError, ValueError):  # no run, or deleted meanwhile, or not ours to read
+                    continue
+                if stat.S_ISREG(state.st_mode):
+                    yield path, state
+    except OSError:
+        return
+
+
+def _kept_entry(path: Path, state: os.stat_result) -> dict[str, Any]:
+    """What the list says of a run, kept until its run.json changes."""
+    known = _kept.pop(path, None)
+    if known is None or known[:2] != (state.st_mtime_ns, state.st_size):
+        known = (state.st_mtime_ns, state.st_size, _entry(_facts(path, state.st_size)))
+    _kept[path] = known  # the last one used is the last one to go
+    while len(_kept) > KEPT:
+        _kept.popitem(last=False)
+    return known[2]
+
+
+def _entry(state: Mapping[str, Any]) -> dict[str, Any]:
+    """A run of the list; whatever stands in its file, these are short texts."""
+    trajectory, origin = (v if isinstance(v := state.get(k), dict) else {} for k in ("trajectory", "origin"))
+    return {
+        "title": (_text(state.get("title")) or "")[:200],
+        "status": (_text(trajectory.get("status")) or "")[:100],
+        "origin": {k: v[:100] for k in ("node", "workflow") if isinstance(v := origin.get(k), str)},
+    }
+
+
+def _facts(path: Path, size: int) -> dict[str, Any]:
+    """Title, origin and status of a run.json. A large one is read at its ends, where `Session.write` puts them."""
+    try:
+        with path.open("rb") as file:
+            if size > SMALL:
+                head = file.read(SMALL)
+                file.seek(size - SMALL // 8)
+                found = _from_ends(head, file.read(SMALL // 8))
+                if found is not None or size > MOST_STATE:
+                    return found or {}
+                file.seek(0)
+            state = json.loads(file.read(MOST_STATE + 1).decode("utf-8", "surrogatepass"))
+    except (OSError, ValueError, RecursionError):
+        return {}
+    return state if isinstance(state, dict) else {}
+
+
+def _from_ends(head: bytes, tail: bytes) -> dict[str, Any] | None:
+    """What stands before "state", and the status at the end of "trajectory"; None if the file has another form."""
+    end = _END.search(tail)
+    try:
+        text = head[: head.rindex(b"\n")].decode("utf-8", "surrogatepass")
+        cut = text.index('\n "state": {')
+        found = json.loads(text[:cut].rstrip().rstrip(",") + "}")
+        status = json.loads(end[1].decode("utf-8", "surrogatepass")) if end else None
+    except (ValueError, RecursionError):
+        return None
+    if status is None or not isinstance(found, dict) or not {"title", "origin"} <= set(found):
+        return None
+    return {**found, "trajectory": {"status": status}}

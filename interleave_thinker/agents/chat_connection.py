@@ -145,6 +145,8 @@ class Reader:
                     if received > self._characters:
                         self.items.put(Delta(finish="length"))
                         return
+            if not _has_declared_end(response):
+                raise self.broken_off()  # without [DONE] nobody can tell the end from a crash
         except _TooMuch:
             if not received:
                 raise
@@ -416,6 +418,13 @@ _BYPASS = (
     "The proxy comes from the environment (HTTP_PROXY, HTTPS_PROXY, ALL_PROXY). If the endpoint needs none, add "
     "its host to NO_PROXY."
 )
+
+
+def _has_declared_end(response: Any) -> bool:
+    """Whether the body says where it ends, so that a connection that breaks is known from one that is closed."""
+    if response.http_version.startswith(("HTTP/2", "HTTP/3")):
+        return True
+    return "chunked" in response.headers.get("transfer-encoding", "").lower() or "content-length" in response.headers
 
 
 def is_this_machine(url: str) -> bool:

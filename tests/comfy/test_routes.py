@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
+import socket
 import urllib.error
 import urllib.request
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -35,8 +38,8 @@ def test_the_route_writes_nothing(comfy: Any, method: str) -> None:
     assert refused.value.code == 405
 
 
-def post(comfy: Any, path: str, body: bytes) -> tuple[int, Any]:
-    headers = {"Content-Type": "application/json"}
+def post(comfy: Any, path: str, body: Any, **more: str) -> tuple[int, Any]:
+    headers = {"Content-Type": "application/json"} | {k.replace("_", "-"): v for k, v in more.items()}
     request = urllib.request.Request(f"{comfy.url}/interleave_thinker/{path}", body, headers)
     try:
         with urllib.request.urlopen(request) as reply:
@@ -67,6 +70,178 @@ def test_the_editor_is_told_what_the_command_line_would_choose(comfy: Any) -> No
 def test_a_workflow_that_is_none_is_refused_with_a_reason(comfy: Any, body: bytes) -> None:
     status, found = post(comfy, "choose", body)
     assert status == 400 and found["error"]
+
+
+CHOOSE = {"workflow": {"1": node("SaveImage", images=["2", 0]), "2": node("LoadImage", image="a.png")}}
+
+
+@pytest.mark.parametrize(
+    ("body", "content_type"),
+    [
+        (json.dumps(CHOOSE).encode(), "application/json; charset=klingon"),
+        (json.dumps(CHOOSE).encode("utf-16"), "application/json; charset=utf-16"),
+        (json.dumps(CHOOSE).encode("utf-8-sig"), "application/json"),
+        (json.dumps(CHOOSE).encode(), "text/plain; charset=utf-7"),
+    ],
+)
+def test_a_body_is_json_whatever_its_charset_is_called(comfy: Any, body: bytes, content_type: str) -> None:
+    status, found = post(comfy, "choose", body, Content_Type=content_type)
+    assert status == 200 and found["outputs"] == ["1"]
+
+
+HOSTILE = {
+    "invalid bytes": b'{"text": "\xc3\x28", "workflow": {}}',
+    "deep": b"[" * 200_000,
+    "deep object": b'{"workflow":' * 100_000,
+    "huge number": b'{"text": ' + b"9" * 5000 + b"}",
+    "huge max_steps": b'{"text": 3, "max_steps": ' + b"9" * 4000 + b"}",
+    "many parts": b'{"text": [' + b"[]," * 300_000 + b"[]]}",
+    "NaN": b'{"text": NaN, "workflow": NaN}',
+    "a number": b"5",
+    "null": b"null",
+    "odd classes": b'{"workflow": {"1": {"class_type": ["SaveImage"], "inputs": {"images": ["2", 0]}}}}',
+    "odd nodes": b'{"workflow": {"1": 5, "2": null}}',
+}
+
+
+@pytest.mark.parametrize("path", ["choose", "plan"])
+@pytest.mark.parametrize("kind", HOSTILE)
+def test_no_body_breaks_a_route(comfy: Any, path: str, kind: str) -> None:
+    status, found = post(comfy, path, HOSTILE[kind])
+    assert status == 400 and 0 < len(found["error"]) <= 500
+
+
+@pytest.mark.parametrize("path", ["choose", "plan"])
+def test_a_body_that_is_not_what_its_headers_say_is_refused(comfy: Any, path: str) -> None:
+    status, found = post(comfy, path, b"no gzip at all", Content_Encoding="gzip")
+    assert status == 400 and found["error"]
+
+
+@pytest.mark.parametrize(("path", "most"), [("choose", 8 * 1024**2), ("plan", 2 * 1024**2)])
+def test_what_is_too_large_is_not_read(comfy: Any, path: str, most: int) -> None:
+    status, found = post(comfy, path, b" " * (most + 1))
+    assert status == 413 and str(most) in found["error"]
+    with socket.create_connection(("127.0.0.1", comfy.port)) as line:  # in parts, without its length
+        head = f"POST /interleave_thinker/{path} HTTP/1.1\r\nHost: 127.0.0.1:{comfy.port}\r\n"
+        line.sendall(head.encode() + b"Transfer-Encoding: chunked\r\n\r\n")
+        part = b"10000\r\n" + b" " * 0x10000 + b"\r\n"
+        for _ in range(most // 0x10000 + 1):
+            line.sendall(part)
+        assert b" 413 " in line.recv(100).split(b"\r\n")[0]
+
+
+def test_lone_surrogates_go_through(comfy: Any) -> None:
+    status, found = post(comfy, "plan", b'{"text": "1. a \\ud800 cat"}')
+    assert status == 200 and (found["plan"] or found["error"])
+    odd = {"workflow": {"\ud800": node("SaveImage", images=["2", 0]), "2": node("LoadImage", image="\udfff")}}
+    status, found = post(comfy, "choose", json.dumps(odd).encode())
+    assert status == 200 and found["outputs"] == ["\ud800"]
+
+
+def test_max_steps_of_any_kind(comfy: Any) -> None:
+    for steps in (True, None, -1, 1.5, "3", [], {}, 10**30):
+        status, found = post(comfy, "plan", json.dumps({"text": "1. a\n2. b", "max_steps": steps}).encode())
+        assert status == 200 and len(found["plan"]["execution_plan"]) == 2, steps
+
+
+def test_a_workflow_of_samplers_only_is_refused(comfy: Any) -> None:
+    graph = {str(i): node("KSampler", model=["0", 0], positive=[str(i + 1), 0]) for i in range(4999)}
+    status, found = post(comfy, "choose", json.dumps({"workflow": graph}).encode())
+    assert status == 400 and "too many" in found["error"]
+
+
+def listed(comfy: Any) -> dict[str, Any]:
+    return {entry["name"]: entry for entry in comfy.get("/interleave_thinker/runs")}
+
+
+def write_run(comfy: Any, name: str, state: Any) -> Path:
+    path = comfy.output / "interleave" / name / "run.json"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    data = state if isinstance(state, bytes) else json.dumps(state, ensure_ascii=False, indent=1).encode()
+    path.write_bytes(data)
+    return path
+
+
+def saved(title: Any, status: Any = "done", filling: str = "", **more: Any) -> dict[str, Any]:
+    """A run.json as `Session.write` writes it."""
+    origin = {"node": "30", "workflow": "w"}
+    trajectory = {"plan": {"text": filling}, "attempts": [], "results": [], "status": status}
+    return {"title": title, "origin": origin, "state": {"status": "other"}, "trajectory": trajectory, **more}
+
+
+@pytest.mark.parametrize("more", [{}, {"digest": "0123abcd"}])
+@pytest.mark.parametrize("size", [10, 70_000, 1_000_000, 5_000_000])
+def test_small_and_large_runs_are_listed_alike(comfy: Any, size: int, more: dict[str, str]) -> None:
+    name = f"size {size} {len(more)}"
+    write_run(comfy, name, saved('a "title" — ü', 'said "so" }} \n', "é" * (size // 2), **more))
+    entry = listed(comfy)[name]
+    assert entry["title"] == 'a "title" — ü' and entry["status"] == 'said "so" }} \n'
+    assert entry["origin"] == {"node": "30", "workflow": "w"}
+
+
+def test_a_large_run_in_another_form_is_read_whole_up_to_a_bound(comfy: Any) -> None:
+    for name, filling in (("form small", 100_000), ("form large", 5_000_000)):
+        state = saved("t", filling="x" * filling)
+        write_run(comfy, name, json.dumps(dict(reversed(state.items()))).encode())
+    found = listed(comfy)
+    assert found["form small"]["title"] == "t" and found["form small"]["status"] == "done"
+    assert found["form large"] == {"name": "form large", "title": "", "status": "", "origin": {}}
+
+
+def test_the_list_follows_its_files(comfy: Any) -> None:
+    path = write_run(comfy, "changing", saved("before"))
+    assert listed(comfy)["changing"]["title"] == "before"
+    write_run(comfy, "changing", saved("after it"))
+    assert listed(comfy)["changing"]["title"] == "after it"
+    path.unlink()
+    assert "changing" not in listed(comfy)
+
+
+ODD_STATES = {
+    "list": b"[1]",
+    "no json": b"{",
+    "latin": b'{"title": "\xe9"}',
+    "deep": b"[" * 60_000,
+    "deep and large": b"[" * 100_000,
+    "empty": b"",
+    "huge number": b'{"title": ' + b"9" * 5000 + b"}",
+    "title object": json.dumps(saved({"a": ["b"]})).encode(),
+    "title number": json.dumps(saved(7, 8)).encode(),
+    "odd parts": b'{"title": null, "origin": [], "trajectory": 5}',
+    "odd origin": b'{"title": "t", "origin": {"node": {"a": 1}, "workflow": [2]}, "trajectory": {"status": {}}}',
+    "large, nothing ours": b'\n "state": {' + b" " * 100_000,
+}
+
+
+@pytest.mark.parametrize("kind", ODD_STATES)
+def test_whatever_a_run_file_holds_it_is_listed(comfy: Any, kind: str) -> None:
+    path = write_run(comfy, f"odd {kind}", ODD_STATES[kind])
+    entry = listed(comfy)[f"odd {kind}"]
+    assert entry["title"] in ("", "t") and entry["status"] in ("", "done")
+    assert all(isinstance(v, str) for v in entry["origin"].values())
+    path.unlink()
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no links and pipes")
+def test_links_that_lead_out_and_pipes_are_not_followed(comfy: Any, tmp_path: Path) -> None:
+    root = comfy.output / "interleave"
+    (tmp_path / "secret").mkdir()
+    (tmp_path / "secret" / "run.json").write_text(json.dumps(saved("secret")))
+    write_run(comfy, "sound", saved("sound"))
+    made = [root / "linked folder", root / "link to itself", root / "linked inside"]
+    made[0].symlink_to(tmp_path / "secret", target_is_directory=True)
+    made[1].symlink_to(made[1])
+    made[2].symlink_to(root / "sound", target_is_directory=True)
+    for name in ("linked file", "pipe", "folder"):
+        (root / name).mkdir()
+    (root / "linked file" / "run.json").symlink_to(tmp_path / "secret" / "run.json")
+    os.mkfifo(root / "pipe" / "run.json")
+    (root / "folder" / "run.json").mkdir()
+    found = listed(comfy)
+    assert {"sound", "linked inside"} <= set(found)
+    assert not {"linked folder", "link to itself", "linked file", "pipe", "folder"} & set(found)
+    for link in made:
+        link.unlink()
 
 
 def test_a_plans_text_is_read_and_checked(comfy: Any) -> None:

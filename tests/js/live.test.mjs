@@ -1,6 +1,6 @@
 import { test } from "node:test";
 import assert from "node:assert/strict";
-import { changedWords, emptyRun, fromFiles, pictureOf, reduce, verdictOf } from "../../js/live.mjs";
+import { changedWords, earlierAttempts, emptyRun, fromFiles, pictureOf, reduce, verdictOf, withAccepted } from "../../js/live.mjs";
 
 const PLAN = { execution_plan: [{ step_number: 1, prompt: "a red circle", auxiliary_text: "First." }, { step_number: 2, prompt: null, instruction: "Rest." }] };
 
@@ -77,4 +77,37 @@ test("an interrupt or an error ends a run that goes on, and no other", () => {
 test("the plan itself is kept, for those who want to change it", () => {
   assert.deepEqual(told(plan).plan, PLAN);
   assert.deepEqual(fromFiles("tale", { trajectory: { plan: PLAN } }, []).plan, PLAN);
+});
+
+const line = (attempt, more = {}) => JSON.stringify({ step: 1, attempt, prompt: `p${attempt}`, seed: 1, reference_key: "ref", file: `attempts/step01_attempt${attempt}_aaaa000${attempt}.png`, judgment: { accepted: false, parsed: true, reasoning: "blue" }, ...more });
+
+test("why a run stopped is known from its folder too", () => {
+  const run = fromFiles("tale", { state: { reason: "Stopped after step 1." }, trajectory: { plan: PLAN, status: "stopped" } }, []);
+  assert.deepEqual([run.status, run.reason], ["stopped", "Stopped after step 1."]);
+});
+
+test("what was tried before a change stays in view, from the same picture and each once", () => {
+  const parent = fromFiles("tale", { trajectory: { plan: PLAN } }, [line(1), line(2), line(3, { reference_key: "another" })]);
+  const grandparent = fromFiles("older", { trajectory: { plan: PLAN } }, [line(2), line(4)]);
+  const run = { ...fromFiles("tale~2", { parent: "tale", trajectory: { plan: PLAN } }, [line(1)]), ancestors: [parent, grandparent] };
+  assert.equal(run.parent, "tale");
+  assert.deepEqual(earlierAttempts(run, run.steps[0]).map((a) => [a.run, a.attempt]), [["tale", 2], ["older", 4]]);
+  assert.deepEqual(earlierAttempts(run, run.steps[1]), [], "a step without attempts has no picture to compare by");
+  assert.deepEqual(earlierAttempts({ ...run, ancestors: undefined }, run.steps[0]), []);
+});
+
+test("an accepted attempt is the person's at once, and the critic's reasons stay", () => {
+  const rejected = told(plan, attempt(1), judgment(1, false), attempt(2), judgment(2, false));
+  const now = withAccepted(rejected, 1, 1);
+  assert.deepEqual(now.steps[0].attempts.map(verdictOf), ["picked", "rejected"]);
+  assert.deepEqual([now.steps[0].chosen, now.steps[0].attempts[0].judgment.reasoning], [1, "why"]);
+  const queued = [{ ...plan, parent: "" }, attempt(1, { overridden: true }), { ...judgment(1, false), overridden: true }].reduce(reduce, now);
+  assert.equal(verdictOf(queued.steps[0].attempts[0]), "picked");
+  assert.equal(queued.steps[0].attempts[0].judgment.reasoning, "why");
+});
+
+test("a run of one of several users is named with the user's folder, and so is its parent", () => {
+  const run = told({ ...plan, run: "@ann/tale" }, attempt(1, { file: "@ann/tale/attempts/a.png" }));
+  assert.equal(run.run, "@ann/tale");
+  assert.equal(fromFiles("@ann/tale~2", { parent: "tale" }, []).parent, "@ann/tale");
 });

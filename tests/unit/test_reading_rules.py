@@ -8,17 +8,22 @@ the product's reader does; an acceptance that it does not find is a wrong one.
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import re
+import time
 from typing import Any
 
+import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
+from interleave_thinker.errors import PlanError
 from interleave_thinker.judgments import judgment_reader, read_judgment, reading
 from interleave_thinker.plan import Plan, PlanStep, checked
-from interleave_thinker.plan_text import plan_from_text, plan_reader, plan_reading
+from interleave_thinker.plan_text import plan_as_typed, plan_from_text, plan_reader, plan_reading
+from interleave_thinker.planner import Watch
 from interleave_thinker.replies import read_reply
 
 EXAMPLES = int(os.environ.get("INTERLEAVE_EXAMPLES", 300))
@@ -227,6 +232,50 @@ def test_each_character_is_looked_at_a_few_times_at_most(text: str, step: int) -
             reader.read(text[:end])
         reader.finish(text)
         assert reader.visited <= 4 * len(text)
+
+
+HOSTILE = {
+    "numbers in braces": "{1}" * 40_000,
+    "mathematics": r"\frac{a}{b} \left( \{x\} " * 5_000,
+    "quotes": '{"' * 60_000,
+    "nested": '{"a":' * 25_000,
+    "lists": "[{'" * 40_000,
+    "tags": "<think>" * 18_000,
+    "answers": "<answer>{" * 14_000,
+    "blanks": "{a" + " " * 60_000 + "1." + " " * 60_000 + "x",
+    "a plan that never ends": '{"execution_plan": [' + '{"prompt": "a cat"}, ' * 6_000,
+    "broken, for json_repair": '{"execution_plan":: ' + "{1}" * 1_300 + "}",
+}
+
+
+@pytest.mark.parametrize("name", HOSTILE)
+def test_an_interrupt_never_waits_long_for_a_reader(name: str, record_property: Any) -> None:
+    """ComfyUI's interrupt is looked at with each piece of a reply, so each piece must be read quickly; and the end."""
+    text = HOSTILE[name]
+    slowest = 0.0
+    for new, read in ((lambda: judgment_reader(until_accepted=True), reading), (plan_reader, plan_reading)):
+        watch = Watch(new)
+        for end in [*range(0, len(text), 400), len(text)]:
+            begun = time.perf_counter()
+            watch(text[:end])
+            slowest = max(slowest, time.perf_counter() - begun)
+        begun = time.perf_counter()
+        read(watch.read(text))
+        slowest = max(slowest, time.perf_counter() - begun)
+    record_property("slowest_seconds", round(slowest, 3))
+    assert slowest < 2, "0.5 s are promised; the margin is for busy machines"
+
+
+@pytest.mark.parametrize("name", HOSTILE)
+def test_a_long_typed_plan_can_be_interrupted(name: str) -> None:
+    looks: list[float] = [time.perf_counter()]
+    text = (HOSTILE[name] * 40)[:1_000_000]
+    try:
+        plan_as_typed(text, 100, lambda: looks.append(time.perf_counter()))
+    except PlanError:
+        pass
+    looks.append(time.perf_counter())
+    assert max(b - a for a, b in itertools.pairwise(looks)) < 2
 
 
 TEXTS = st.text(min_size=1, max_size=40).map(str.strip).filter(bool)
