@@ -9,6 +9,7 @@ then with a changed last step, which opens a branch. What is counted:
 lost: attempts and judgments that a client was told of and that no run folder holds after the kill.
 different: attempts of finished runs that are not those of an uninterrupted run, bit for bit, and files whose pixels are
     not those of their key.
+most_in_store: pictures that the store held at a kill, at most.
 made_again: pictures that were generated although the run's folder, or an ancestor's, held them when it was queued.
 """
 
@@ -142,7 +143,7 @@ def measure(kills: int, seed: int, base: Path) -> dict[str, int]:
     (package / "limit").write_text(str(LIMIT))
     servers = [Comfy(base), Comfy(base)]
     root = base / "output" / "interleave"
-    figures = {"kills": 0, "lost": 0, "different": 0, "made_again": 0, "finished": 0, "recalled": 0}
+    figures = {"kills": 0, "lost": 0, "different": 0, "made_again": 0, "finished": 0, "recalled": 0, "most_in_store": 0}
     number, last = 1, 0
     alone = Comfy(base / "alone")
     alone.base.mkdir()
@@ -156,7 +157,7 @@ def measure(kills: int, seed: int, base: Path) -> dict[str, int]:
             if (number, last) not in reference:
                 reference[number, last] = outcome(alone.run(graph).document["trajectory"])
             clients = [Client(server, graph, root) for server in servers]
-            until = time.monotonic() + dice.uniform(0.3, 5.0)
+            until = time.monotonic() + dice.uniform(0.2, 2.5)
             while time.monotonic() < until and any(c.thread.is_alive() for c in clients):
                 time.sleep(0.02)
             victims = servers if dice.random() < 0.3 else [dice.choice(servers)]
@@ -173,6 +174,8 @@ def measure(kills: int, seed: int, base: Path) -> dict[str, int]:
                     finished += 1
                     figures["different"] += outcome(client.ran.document["trajectory"]) != reference[number, last]
             figures["different"] += wrong_files(root)
+            stored = len(list((base / "user" / "interleave_thinker" / "store" / "images").glob("*.png")))
+            figures["most_in_store"] = max(figures["most_in_store"], stored)
             figures["finished"] += finished
             for server in victims:
                 server.start()

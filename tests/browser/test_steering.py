@@ -150,3 +150,64 @@ def test_a_saved_run_is_looked_at_and_left_again(page, comfy) -> None:
     saved.select_option("")
     wait_until(page, lambda: side.locator(".itk-step").count() == 2)
     assert page.problems == []
+
+
+def test_what_was_tried_before_a_retry_stays_in_view_and_why_a_run_stopped_survives_a_reload(
+    page, comfy, tmp_path
+) -> None:
+    open_editor(page, comfy)
+    show_api(
+        page, loop("1. 0.2\n2. 0.4", accept="0", seed=7807, gate="stop_after_step", prompts_matter=True), "retried"
+    )
+    open_sidebar(page)
+    side = page.locator(".itk-side")
+    queue(page)
+    side.get_by_text("Go on", exact=True).wait_for(timeout=60_000)
+    side.locator(".itk-thumb").first.click()
+    side.get_by_label("Your own prompt for step 1").fill("0.6")
+    side.get_by_text("Retry with this prompt").click()
+    earlier = side.locator(".itk-earlier .itk-thumb")
+    earlier.first.wait_for(timeout=60_000)
+    side.get_by_text("Go on", exact=True).wait_for(timeout=60_000)
+    branch = newest(comfy)
+    assert json.loads((branch / "run.json").read_text())["parent"] and earlier.count() == 3
+    earlier.first.click()
+    assert side.locator(".itk-details .itk-prompt").inner_text().strip() == "0.2"
+    page.screenshot(path=str(tmp_path / "earlier.png"))
+    page.evaluate(
+        "async () => { await window.app.extensionManager.workflow.activeWorkflow.changeTracker?.checkState() }"
+    )
+
+    reason = side.locator(".itk-reason").inner_text()
+    assert "Stopped after step 1" in reason
+    saved = side.get_by_label("Saved runs")
+    page.reload()
+    open_editor(page, comfy)
+    open_sidebar(page)
+    saved = page.locator(".itk-side").get_by_label("Saved runs")
+    saved.focus()
+    saved.locator(f"option[value='{branch.name}']").wait_for(state="attached")
+    saved.select_option(branch.name)
+    side.locator(".itk-earlier .itk-thumb").first.wait_for(timeout=60_000)
+    assert side.locator(".itk-reason").inner_text() == reason
+    assert page.problems == []
+
+
+def test_an_accepted_attempt_is_yours_at_once_and_keeps_the_critics_reasons(page, comfy, tmp_path) -> None:
+    open_editor(page, comfy)
+    show_api(page, loop("1. one\n2. two", accept="0", seed=7808, gate="stop_after_step"), "accepted")
+    open_sidebar(page)
+    side = page.locator(".itk-side")
+    queue(page)
+    side.get_by_text("Go on", exact=True).wait_for(timeout=60_000)
+    done = len(finished(comfy))
+    side.locator(".itk-thumb").nth(1).click()
+    side.get_by_text("Accept this attempt and go on").click()
+    side.locator(".itk-thumb.itk-picked").first.wait_for(timeout=5_000)
+    wait_until(page, lambda: len(finished(comfy)) > done)
+    page.wait_for_timeout(800)
+    details = side.locator(".itk-details").inner_text()
+    assert "accepted by you" in details and "by rule" in details
+    page.screenshot(path=str(tmp_path / "accepted.png"))
+    assert [a["overridden"] for a in attempts(newest(comfy)) if a["step"] == 1][-1]
+    assert page.problems == []
