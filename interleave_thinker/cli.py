@@ -14,6 +14,7 @@ interleave-thinker bench ueval | comm | wise | rise | viescore | tiny
 from __future__ import annotations
 
 import argparse
+import codecs
 import importlib
 import io
 import json
@@ -76,6 +77,7 @@ def _add_run(commands: Any) -> None:
     run.add_argument("--seed", type=int, help="seed of planner and loop")
     run.add_argument("--t-max", type=int, help="generator calls a step may take")
     run.add_argument("--server", default="http://127.0.0.1:8188", help="address of ComfyUI")
+    run.add_argument("--user", default="", help="id of a ComfyUI user, where the server has several (--multi-user)")
     run.set_defaults(do=_run)
 
 
@@ -83,7 +85,7 @@ def _run(options: argparse.Namespace) -> int:
     from .comfy_client import ComfyClient
     from .comfy_workflow import load_workflow, prepare
 
-    client = ComfyClient(options.server.rstrip("/"))
+    client = ComfyClient(options.server.rstrip("/"), user=options.user)
     workflow = load_workflow(options.workflow)
     names = [client.upload(path) for path in options.image]
     prompt = prepare(workflow, request=options.request, images=names, seed=options.seed, t_max=options.t_max)
@@ -193,7 +195,7 @@ def _parse(options: argparse.Namespace) -> int:
     from .judgments import read_judgment
 
     try:
-        raw = options.file.read_bytes().decode("utf-8", "replace")
+        raw = _decoded(options.file.read_bytes())
     except OSError as error:
         raise ConfigError(f"Cannot read {options.file}: {error.strerror or error}.") from None
     if options.kind == "judgment":
@@ -201,6 +203,13 @@ def _parse(options: argparse.Namespace) -> int:
         return 0
     print(json.dumps(_parsed_plan(raw, options.typed), ensure_ascii=False, indent=2))
     return 0
+
+
+def _decoded(data: bytes) -> str:
+    """A text file, also one that an editor or a shell of Windows wrote as UTF-16."""
+    if data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+        return data.decode("utf-16", "replace")
+    return data.decode("utf-8-sig", "replace")
 
 
 def _parsed_plan(raw: str, typed: bool) -> dict[str, Any]:

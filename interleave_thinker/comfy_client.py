@@ -62,9 +62,10 @@ class _Place:
 
 @dataclass
 class ComfyClient:
-    """`url` such as http://127.0.0.1:8188."""
+    """`url` such as http://127.0.0.1:8188. `user`: id of a ComfyUI user, where the server has several."""
 
     url: str
+    user: str = field(default="", kw_only=True)
     client_id: str = field(default_factory=lambda: uuid.uuid4().hex)
     received: int = 0
     """Bytes that came over the websocket so far."""
@@ -77,6 +78,10 @@ class ComfyClient:
         """
         return asyncio.run(self._run(prompt, on_event or (lambda event, facts: None)))
 
+    @property
+    def _headers(self) -> dict[str, str]:
+        return {"comfy-user": self.user} if self.user else {}
+
     def answers(self, seconds: float = 5.0) -> bool:
         """Whether a ComfyUI answers at this address within `seconds`."""
         return asyncio.run(self._answers(seconds))
@@ -87,7 +92,7 @@ class ComfyClient:
         try:
             timeout = aiohttp.ClientTimeout(total=seconds)
             async with (
-                aiohttp.ClientSession(timeout=timeout) as session,
+                aiohttp.ClientSession(timeout=timeout, headers=self._headers) as session,
                 session.get(f"{self.url.rstrip('/')}/system_stats") as reply,
             ):
                 return reply.status == 200
@@ -111,7 +116,10 @@ class ComfyClient:
 
         asked = {name: str(place.get(name, "")) for name in ("filename", "subfolder", "type")}
         try:
-            async with aiohttp.ClientSession() as session, session.get(f"{self.url}/view", params=asked) as reply:
+            async with (
+                aiohttp.ClientSession(headers=self._headers) as session,
+                session.get(f"{self.url}/view", params=asked) as reply,
+            ):
                 reply.raise_for_status()
                 return await reply.read()
         except (aiohttp.ClientError, OSError) as error:
@@ -125,7 +133,10 @@ class ComfyClient:
         form = aiohttp.FormData()
         form.add_field("image", path.read_bytes(), filename=path.name)
         try:
-            async with aiohttp.ClientSession() as session, session.post(f"{self.url}/upload/image", data=form) as reply:
+            async with (
+                aiohttp.ClientSession(headers=self._headers) as session,
+                session.post(f"{self.url}/upload/image", data=form) as reply,
+            ):
                 reply.raise_for_status()
                 name: str = (await reply.json())["name"]
                 return name
@@ -137,7 +148,7 @@ class ComfyClient:
 
         address = self.url.rstrip("/").replace("http", "ws", 1) + f"/ws?clientId={self.client_id}"
         try:
-            async with aiohttp.ClientSession() as session:
+            async with aiohttp.ClientSession(headers=self._headers) as session:
                 async with session.ws_connect(address, max_msg_size=0) as socket:
                     prompt_id = await self._queue(session, prompt)
                     await self._follow(socket, prompt, prompt_id, on_event)

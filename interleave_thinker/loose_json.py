@@ -18,6 +18,7 @@ from types import FrameType
 from typing import Any, Literal
 
 MAX_DEPTH = 40
+MAX_BARE_KEY = 41
 MAX_KEY = 200
 """Characters of a key; a longer one is a text whose end was not found."""
 MAX_REPAIR = 4_000
@@ -25,14 +26,19 @@ MAX_REPAIR = 4_000
 MAX_REPAIR_CALLS = 60_000
 """Function calls that json_repair may make, about a tenth of a second; its time can grow with the text's square."""
 
-_CLOSERS = {'"': '"', "'": "'", "‘": "‘’'", "’": "‘’'", "「": "」"} | dict.fromkeys("“”„‟＂", '“”„‟＂"')
+_CLOSERS = {'"': '"', "'": "'", "`": "`", "‘": "‘’'", "’": "‘’'", "「": "」"} | dict.fromkeys("“”„‟＂", '“”„‟＂"')
 _STOP = {opener: re.compile("[\\\\" + re.escape(closers) + "]") for opener, closers in _CLOSERS.items()}
-_SPACE = re.compile(r"\s*")
+_SPACE = re.compile(r"[\s\u200b\u2060\ufeff]*")
 _COLON, _COMMA = ":：", ",，"
 _OPEN, _CLOSE = {"{": "}", "｛": "}", "[": "]", "［": "]"}, {"}": "}", "｝": "}", "]": "]", "］": "]"}
-_BARE_END = re.compile(r"//|[,，}｝\]］\"“”<{\[]")
-_BARE_KEY_END = re.compile(r"[:：,，{}｛｝\[\]\"'<\n]")
-_BARE_KEY = re.compile(r"\w[\w .-]*")
+_BARE_END = re.compile(r"//|/\*|(?<=\s)#|[,，}｝\]］\"“”<{\[]")
+_BARE_KEY_END = re.compile(r"[^\w\s.-]")
+BARE_KEY = r"\w[\w .-]{0,40}[\s]{0,40}"
+_BARE_KEY = re.compile(BARE_KEY)
+_NEXT_BARE_KEY = re.compile(BARE_KEY + r"(?P<end>[:：]|\Z)")
+_UNSURE = re.compile(r"\b(?:or|true|false|either)\b", re.I)
+"""In a remark behind a verdict: the verdict is a form, such as `true, // or false`."""
+MAX_STOPS = 8
 _LITERAL = re.compile(r"(?:true|false|null|None|True|False)\s*[,\]]")
 _WORDS = {"true", "false", "yes", "no", "none", "null", "accept", "accepted", "reject", "rejected", "0", "1"}
 """Texts of one word that end at their comma: nobody quotes these inside of a longer text."""
@@ -58,6 +64,7 @@ class ObjectReader:
     exact: False where a comma or a quotation mark had to be put right.
     repeated: a key came twice with different values; the first one is kept.
     quoted_key: a key in quotation marks was read, so that it is no brace of the prose.
+    sure: how many members at the top level are surely over: what follows them is a key or the end.
     stopped: a member of `watched` at the top level is complete; `read` goes on from there.
     visited: how many characters were looked at.
     """
@@ -76,6 +83,8 @@ class ObjectReader:
         self._start = self._quote = self._key_start = self._key_end = 0
         self._opener = self._key_opener = '"'
         self._is_key = self._bare_keys = False
+        self._remark_at, self._block = 0, False
+        self._last, self._stops, self.sure = "", 0, 0
         self._quotes = (-1, -1)
         self._push(opening)
 
@@ -83,9 +92,10 @@ class ObjectReader:
         """Read `text` from `at` on; returns how far it came. Stops early where `ended` or `stopped` is set."""
         self.stopped = False
         while at < len(text) and not self.ended and not self.stopped:
-            after = self._state(text, at)
-            if after is None:
-                break
+            state = self._state
+            after = state(text, at)
+            if after is None or (after == at and state == self._state and not self.ended):
+                break  # more must come
             self.visited += after - at
             at = after
         return at
@@ -134,11 +144,13 @@ class ObjectReader:
             container.append(value)
         else:
             key = self._key or ""
+            self._written = self._last = key
             if key in container:
                 self.repeated = self.repeated or container[key] != value
+                self._written = None
             else:
                 container[key] = value
-            self._written, self._key = key, None
+            self._key = None
         self._state = self._in_comma
 
     def _in_object(self) -> bool:
@@ -147,9 +159,14 @@ class ObjectReader:
     def _confirm(self) -> None:
         """The last member is surely over: what follows it is known."""
         top = self._stack[0][0]
-        if len(self._stack) == 1 and isinstance(top, dict) and plain_key(self._written or "") in self.watched:
-            self.stopped = not isinstance(top.get(self._written), (dict, list))
-        self._written = None
+        written, self._written = self._written, None
+        if written is not None and len(self._stack) == 1:
+            self.sure = len(top)
+        if written is None or len(self._stack) > 1 or not isinstance(top, dict) or self._stops >= MAX_STOPS:
+            return
+        if plain_key(written) in self.watched and not isinstance(top[written], (dict, list)):
+            self.stopped = True
+            self._stops += 1
 
     def _break(self, at: int) -> int:
         self.ended = "broken"
@@ -190,6 +207,7 @@ class ObjectReader:
             return at
         c = text[at]
         if c in _CLOSERS:
+            self._confirm()
             return self._begin_string(c, at, is_key=True)
         if c in _CLOSE and _CLOSE[c] == "}":
             self._close()
@@ -209,11 +227,13 @@ class ObjectReader:
 
     def _in_bare_key(self, text: str, at: int) -> int | None:
         found = _BARE_KEY_END.search(text, at)
-        if found is None:
-            return self._break(at) if len(text) - self._start > MAX_KEY else len(text)
-        key = text[self._start : found.start()].strip()
-        if found.group() not in _COLON or len(key) > MAX_KEY or not _BARE_KEY.fullmatch(key):
-            return self._break(found.start())
+        end = found.start() if found else len(text)
+        if found is None and end - self._start < 2 * MAX_BARE_KEY:
+            return end
+        key = text[self._start : min(end, self._start + 3 * MAX_BARE_KEY)]
+        if found is None or found.group() not in _COLON or not _BARE_KEY.fullmatch(key):
+            return self._break(end)
+        key = key.strip()
         self.exact = self.exact and (key.isdigit() or key == "None")
         self._bare_keys = True
         return self._key_read(key, found.end())
@@ -275,10 +295,10 @@ class ObjectReader:
             self.exact = False
             self._add(_decoded(text[self._start : first]))
             return self._key_read(_decoded(text[second + 1 : self._quote]), at + 1)
-        if c == "<":
+        if c in "</":
             if at + 1 == len(text):
                 return None
-            if text[at + 1] == "/":
+            if text[at : at + 2] in ("</", "//", "/*"):
                 return self._end_string(text, at)
         return self._inner_quote(text, at)
 
@@ -292,7 +312,10 @@ class ObjectReader:
             if c in _CLOSERS:
                 self._key_opener, self._key_start, self._state = c, at + 1, self._in_next_key
                 return at + 1
-            if (c in _CLOSE and _CLOSE[c] == "}") or (self._bare_keys and (c == "_" or c.isalnum())):
+            bare = _NEXT_BARE_KEY.match(text, at) if self._bare_keys else None
+            if bare is not None and not bare.group("end"):
+                return None
+            if (c in _CLOSE and _CLOSE[c] == "}") or bare is not None:
                 self._end_string(text, at)
                 self._state = self._in_key
                 return at
@@ -345,7 +368,6 @@ class ObjectReader:
             return at
         c = text[at]
         if c in _COMMA:
-            self._confirm()
             self._state = self._in_key if self._in_object() else self._in_value
             return at + 1
         if c in _CLOSE:
@@ -367,7 +389,7 @@ class ObjectReader:
     def _in_bare(self, text: str, at: int) -> int | None:
         found = _BARE_END.search(text, at)
         if found is None:
-            return len(text)
+            return max(at, len(text) - text.endswith("/"))
         self._add(_plain_value(text[self._start : found.start()].strip()))
         return found.start()
 
@@ -375,15 +397,22 @@ class ObjectReader:
         if text[at] == "/":
             if at + 1 == len(text):
                 return None
-            if text[at + 1] != "/":
+            if text[at + 1] not in "/*":
                 return self._break(at)
-        self._back, self._state = back, self._in_comment
+        self._back, self._state, self._remark_at = back, self._in_comment, at
+        self._block = text[at : at + 2] == "/*"
         return at + 1
 
     def _in_comment(self, text: str, at: int) -> int | None:
-        end = text.find("\n", at)
+        end = text.find("/" if self._block else "\n", at)
         if end < 0:
             return len(text)
+        if self._block and (text[end - 1] != "*" or end < self._remark_at + 3):
+            return end + 1
+        top = self._stack[0][0]
+        if len(self._stack) == 1 and isinstance(top, dict) and isinstance(top.get(self._last), bool):
+            if _UNSURE.search(text, self._remark_at, min(end, self._remark_at + MAX_KEY)):
+                top[self._last] = Bare("a remark says otherwise")
         self._state = self._back
         return end + 1
 
@@ -411,8 +440,9 @@ class ObjectReader:
 
 
 def plain_key(key: str) -> str:
-    """A key as it is compared: small letters, underscores for blanks and hyphens."""
-    return re.sub(r"[\s_-]+", "_", key.strip().lower())
+    """A key as it is compared: small letters, underscores for blanks, hyphens and capitals in a word."""
+    key = re.sub(r"[\\\u200b\u2060\ufeff]", "", key).strip().rstrip(":：")
+    return re.sub(r"[\s_-]+", "_", re.sub(r"(?<=[a-z])(?=[A-Z])", "_", key).lower())
 
 
 def _plain_value(word: str) -> Any:
@@ -428,7 +458,7 @@ def _plain_value(word: str) -> Any:
 
 def _decoded(raw: str) -> str:
     """What a quoted text means; an escape that neither language knows stays as it is."""
-    if raw.startswith('""') and raw.endswith('""') and len(raw) >= 4:  # """a text"""
+    if len(raw) >= 4 and raw[:2] == raw[-2:] and raw[:2] in ('""', "''"):  # """a text"""
         raw = raw[2:-2]
     if "\\" not in raw:
         return raw

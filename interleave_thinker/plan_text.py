@@ -15,11 +15,11 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from .errors import PlanError
-from .judgments import ARGUMENT_KEYS
+from .judgments import CALL_KEYS, as_object
 from .loose_json import Bare, plain_key
 from .plain_list import listed
 from .plan import MAX_ATTEMPTS, Plan, PlanStep, checked
-from .replies import MAX_REPLY, Found, Reply, ReplyReader, read_or_repair, text_or_none
+from .replies import MAX_REPLY, Found, Reply, ReplyReader, read_or_repair, text_or_none, unescaped
 
 PLAN_KEYS = (
     "execution_plan", "steps", "plan", "storyboard", "scenes", "shots", "panels", "frames", "pages", "prompts",
@@ -29,7 +29,9 @@ NEAR_KEYS = {
     "prompt": (
         "image_prompt", "picture_prompt", "img_prompt", "visual_prompt", "generation_prompt", "generator_prompt",
         "image_generation_prompt", "t2i_prompt", "text_to_image_prompt", "edit_prompt", "editing_prompt",
-        "positive_prompt",
+        "positive_prompt", "prompt_text", "text_prompt", "detailed_prompt", "final_prompt", "prompt_en",
+        "full_prompt", "english_prompt", "sd_prompt", "image_description", "visual_description", "scene_description",
+        "提示词", "画面描述",
     ),
     "instruction": ("instructions",),
     "auxiliary_text": ("caption", "captions", "auxiliary", "aux_text", "narration", "accompanying_text", "story_text"),
@@ -38,6 +40,32 @@ NEAR_KEYS = {
 }  # fmt: skip
 """Names that models write for ours. Closed: a name that is not here is not taken for one of ours."""
 _FIELD = {near: name for name, nears in NEAR_KEYS.items() for near in (name, *nears)}
+MOST_OBJECTS = 2_000
+_OWN_KEY = re.compile(
+    r"[\"“”'](?:" + "|".join(k.replace("_", r"[ _]?") for k in _FIELD if len(k) > 5) + r")[\"“”']\s*[:：]", re.I
+)
+"""In a text of a step: what follows it. A quotation mark is missing or too many."""
+_NO_IMAGE = {
+    "-",
+    "–",
+    "—",
+    "none",
+    "null",
+    "n/a",
+    "na",
+    "nil",
+    "no image",
+    "no picture",
+    "text only",
+    "无",
+    "無",
+    "なし",
+    "없음",
+}
+_FORM = re.compile(r"\.{2,}|…+|<[^<>]*\b(?:prompt|description|image|text|here)\b[^<>]*>", re.I)
+_JSON_BEGUN = re.compile(r"\s*(?:\{\s*(?:[\"“'`]|\Z)|\[\s*(?:\{|\Z))|[^\n]*(?:\{\s*\\[\"']|\{\s*&quot;)")
+_JSON_FENCE = re.compile(r"^[ \t]{0,20}```[ \t]{0,9}json", re.I | re.M)
+_BOM = re.compile("[\ufeff\u200b\u2060]")
 _NUMBERED_KEY = re.compile(r"([a-z_]*?)_?(\d{1,3})")
 _STEP_WORDS = ("", "step", "scene", "shot", "panel", "frame", "page", "image", "picture")
 _STEP_KEYS = frozenset(("prompt", *NEAR_KEYS["prompt"], "instruction", "auxiliary_text"))
@@ -68,8 +96,15 @@ def plan_reader() -> ReplyReader:
 
 def _meaning(reply: Reply, cut: bool = False) -> tuple[PlanReading, bool]:
     """The plan of a reply, and whether something was there that looks like a plan or like markup."""
+    plain = unescaped(reply)
+    if plain is not None:
+        reply = plan_reader().finish(plain)
     raw = reply.raw
+    if len(reply.found) > MOST_OBJECTS:
+        return PlanReading(None, f"it holds {len(reply.found)} objects; a plan has 100 steps at most."), True
     found = tuple(f for f in reply.found if not _is_beside_words(raw, f))
+    if any(not _is_texts(f.value) for f in found):
+        found = tuple(f for f in found if not _is_texts(f.value))
     steps = [f for f in found if _is_step(f.value)]
     if found and not found[-1].whole:
         return PlanReading(None, _cut_off(found[-1])), True
@@ -81,10 +116,16 @@ def _meaning(reply: Reply, cut: bool = False) -> tuple[PlanReading, bool]:
         found = read_or_repair(raw, PLAN_KEYS).found
     if not found:
         return PlanReading(None, reply.problem), reply.remains
-    try:
-        plans = [_plan(one) for one in _joined(found)]
-    except PlanError as error:
-        return PlanReading(None, str(error)), True
+    plans: list[Plan] = []
+    problem = ""
+    for one in _joined(found):
+        try:
+            plans.append(_plan(one))
+            problem = ""
+        except PlanError as error:
+            problem = str(error)
+    if problem:
+        return PlanReading(None, problem), True
     if any(plan.steps != plans[-1].steps for plan in plans):
         return PlanReading(None, "it holds several plans that differ; write one."), True
     plan = plans[-1]
@@ -118,17 +159,20 @@ def _inner(value: Any, depth: int = 0) -> Any:
     """What holds the steps: the value itself, a tool call's arguments, or what lies one level below any name."""
     if _listed_steps(value) is not None:
         return value
+    if isinstance(value, list) and len(value) == 1 and depth < 3:
+        return _inner(value[0], depth + 1)
     if not isinstance(value, dict) or not value:
         return None
     for key, called in value.items():
-        if plain_key(key) in ARGUMENT_KEYS and depth < 3:
-            if isinstance(called, str) and called.lstrip()[:1] in {"{", "["}:
-                inside = ReplyReader(lambda v: True).finish(called).found
-                called = inside[0].value if len(inside) == 1 else None
-            inner = _inner(called, depth + 1)
+        if plain_key(key) in CALL_KEYS and depth < 3:
+            inner = _inner(as_object(called), depth + 1)
             if inner is not None:
                 return inner
-    below = [v for v in value.values() if _listed_steps(v) is not None and (isinstance(v, dict) or _of_objects(v))]
+    below = [
+        v
+        for v in map(as_object, value.values())
+        if _listed_steps(v) is not None and (isinstance(v, dict) or _of_objects(v))
+    ]
     return below[0] if len(below) == 1 else None
 
 
@@ -141,12 +185,17 @@ def _is_step(value: Any) -> bool:
     return isinstance(value, dict) and any(plain_key(k) in _STEP_KEYS for k in value) and _listed_steps(value) is None
 
 
+def _is_texts(value: Any) -> bool:
+    return isinstance(value, list) and all(isinstance(v, str) for v in value)
+
+
 def _is_beside_words(raw: str, found: Found) -> bool:
     """A list of texts in the midst of a line: brackets of somebody's prompt, such as ["wide shot"] a cat."""
-    if not (isinstance(found.value, list) and all(isinstance(v, str) for v in found.value)):
+    if not _is_texts(found.value):
         return False
-    rest = raw[found.ends_at : found.ends_at + 200].split("\n")[0].strip(" \t`.,;")
-    return bool(rest) and not rest.startswith("<")
+    before = raw[max(0, found.starts_at - 200) : found.starts_at].rpartition("\n")[2].strip(" \t`")
+    behind = raw[found.ends_at : found.ends_at + 200].partition("\n")[0].strip(" \t`.,;")
+    return (bool(before) and not before.endswith(">")) or (bool(behind) and not behind.startswith("<"))
 
 
 def _listed_steps(value: Any) -> list[Any] | None:
@@ -156,16 +205,23 @@ def _listed_steps(value: Any) -> list[Any] | None:
         return value if fits or (value and all(_is_step(v) for v in value)) else None
     if not isinstance(value, dict):
         return None
-    for key in value:
-        if plain_key(key) in PLAN_KEYS and isinstance(value[key], (list, dict)):
-            listed = value[key]
-            return listed if isinstance(listed, list) else _listed_steps(listed)
+    listed = [as_object(v) for k, v in value.items() if plain_key(k) in PLAN_KEYS]
+    lists = [v for v in listed if isinstance(v, (list, dict)) and v]
+    lists = [v for v in lists if not _is_texts(v)] or lists
+    if len(lists) > 1:
+        return ["", *lists]  # which of them is the plan?
+    if lists:
+        return lists[0] if isinstance(lists[0], list) else _listed_steps(lists[0])
+    if any(plain_key(k) in PLAN_KEYS and v == [] for k, v in value.items()):
+        return []
     return _numbered_keys(value)
 
 
 def _numbered_keys(value: Mapping[str, Any]) -> list[Any] | None:
     """{"prompt1": ..., "caption1": ..., "prompt2": ...} or {"step 1": {...}, ...}, where the numbers run on from 1."""
     steps: dict[int, Any] = {}
+    if any(_FIELD.get(plain_key(key)) == "prompt" for key in value):
+        return None  # a step, whatever else is numbered in it
     for key, content in value.items():
         found = _NUMBERED_KEY.fullmatch(plain_key(key))
         if found is None:
@@ -188,6 +244,12 @@ def _plan(found: Found) -> Plan:
     entries = [value] if _is_step(value) else _listed_steps(value)
     if not entries:
         raise PlanError("The plan has no steps.")
+    if isinstance(value, dict) and not _is_step(value) and any(_FIELD.get(plain_key(k)) == "prompt" for k in value):
+        raise PlanError("It holds steps inside of a step. Write a list of steps.")
+    if entries[0] == "":
+        raise PlanError("It holds several lists of steps; write one.")
+    if found.repaired and len(entries) != len(re.findall(r"[\"']\s*(?:\w+_)?prompt\s*[\"']\s*:", str(found.text))):
+        raise PlanError("Its JSON is broken. Write it again.")
     steps: list[PlanStep] = []
     for place, entry in enumerate(entries, 1):
         step = _step(entry, place, steps[-1].step_number + 1 if steps else 0)
@@ -204,6 +266,11 @@ def _step(entry: Any, place: int, number: int) -> PlanStep:
     fields: dict[str, Any] = {}
     for key, value in entry.items():
         name = _FIELD.get(plain_key(key))
+        inner = value if isinstance(value, list) else [value]
+        if (name is None and any(_is_step(v) for v in inner)) or re.fullmatch(
+            r"(?:\w+_)?prompt_?[2-9]", plain_key(key)
+        ):
+            raise PlanError(f"Step {place} holds more steps under {key!r}. Write each step as an object of its own.")
         if name is not None and (name not in fields or plain_key(key) == name):
             fields[name] = value
     if "prompt" not in fields:
@@ -211,19 +278,27 @@ def _step(entry: Any, place: int, number: int) -> PlanStep:
         raise PlanError(
             f'Step {place} has no prompt (it has {keys}). Write "prompt", or "prompt": null for a step of text only.'
         )
-    step = PlanStep(
+    return PlanStep(
         number or _first_number(fields),
         _text(fields.get("step_name"), place) or "",
         _text(fields.get("instruction"), place),
-        _text(fields["prompt"], place),
+        _prompt(fields["prompt"], place),
         _text(fields.get("auxiliary_text"), place),
     )
-    if any(
-        text and re.search(r"[\"']step_number[\"']", text)
-        for text in (step.step_name, step.instruction, step.prompt, step.auxiliary_text)
+
+
+def _prompt(value: Any, place: int) -> str | None:
+    if (
+        isinstance(value, bool)
+        or value in ([], {})
+        or (isinstance(value, list) and len(value) > 1 and _is_texts(value))
     ):
-        raise PlanError(f"A text of step {place} holds the steps behind it: a quotation mark is missing or too many.")
-    return step
+        raise PlanError(f"The prompt of step {place} is {json.dumps(value)[:60]}. Write one text, or null.")
+    text = _text(value, place)
+    if text is not None and _FORM.fullmatch(text):
+        raise PlanError(f"The prompt of step {place} is {text[:40]!r}: the form was copied, not filled in.")
+    bare = (text or "none").strip(" .()[]").lower()
+    return None if bare in _NO_IMAGE or bare.startswith("n/a") else text
 
 
 def _text(value: Any, place: int) -> str | None:
@@ -232,7 +307,10 @@ def _text(value: Any, place: int) -> str | None:
         raise PlanError(f"A text of step {place} has no quotation marks: {str(value)[:40]!r}.")
     if isinstance(value, (dict, list)):
         return json.dumps(value, ensure_ascii=False)
-    return text_or_none(value)
+    text = text_or_none(value)
+    if text and _OWN_KEY.search(text):
+        raise PlanError(f"A text of step {place} holds what follows it: a quotation mark is missing or too many.")
+    return text
 
 
 def _first_number(fields: Mapping[str, Any]) -> int:
@@ -263,7 +341,7 @@ def plan_from_text(text: str, check: Callable[[], None] | None = None) -> Plan:
     Raises:
         PlanError: the text is empty or too long, or holds JSON or markup that is no plan.
     """
-    text = text.lstrip("\ufeff")
+    text = _BOM.sub("", text)
     if not text.strip():
         raise PlanError("The plan text is empty. Write one step a line, or paste a plan as JSON.")
     if len(text) > MAX_REPLY:
@@ -272,7 +350,7 @@ def plan_from_text(text: str, check: Callable[[], None] | None = None) -> Plan:
     reading, remains = _meaning(reply)
     if reading.plan is not None:
         return reading.plan
-    if remains:
+    if remains or _JSON_BEGUN.match(reply.prose) or _JSON_FENCE.search(reply.prose):
         raise PlanError(
             f"The plan text looks like JSON but no steps can be read from it: {reading.problem} "
             'Expected {"execution_plan": [{"instruction": "...", "prompt": "..."}]}.'

@@ -20,34 +20,47 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
 
-from .loose_json import ObjectReader, plain_key, repaired
+from .loose_json import BARE_KEY, ObjectReader, plain_key, repaired
 
 MAX_REPLY = 1_000_000
 """Characters of a reply; a longer one is refused."""
 
 _ABSENT = {"", "none", "null", "n/a"}
 _PROSE = re.compile(
-    r"<(?=[/|]{0,3}(?:[A-Za-z]|\Z))|◁"  # a tag, perhaps
-    r"|[\[［](?=\s*(?:[{｛\[\"'“]|\Z)|/?(?:[tT][hH]|[tT]?\Z))"  # a list, or [THINK]
-    r"|[{｛](?=\s*(?:[\"'“”„‘’＂「}]|\w[\w .-]{0,40}\s{0,40}(?:[:：]|\Z)|\Z))"  # an object
+    r"[<＜](?=[/|｜]{0,3}\s?(?:[^\W\d_]|\Z))|◁|【(?=/?(?:思|推|分|\Z))"  # a tag, perhaps
+    r"|[\[［](?=[\s\u200b\u2060\ufeff]*(?:[{｛\[\"'“]|\Z)|/?(?:[tT][hH]|[tT]?\Z))"  # a list, or [THINK]
+    rf"|[{{｛](?=[\s\u200b\u2060\ufeff]*(?:[\"'“”„‘’＂「`}}#]|/(?:[/*]|\Z)|{BARE_KEY}(?:[:：]|\Z)|\Z))"  # an object
 )
 """Where something may begin that is no prose; other brackets of mathematics and prompt languages are passed over."""
-_THOUGHT = re.compile(r"[<\[◁]")
-_TAG_END = {"<": re.compile(r"[>\n<{]"), "[": re.compile(r"[\]\n\[{<]"), "◁": re.compile(r"[▷\n<{]")}
-_TAG = re.compile(r"(?:<\|?|\[|◁)(/?)\s*(/?)([A-Za-z][\w:.-]*)(?:[\s=][^>]*)?(?:\|?>|\]|▷)")
+_TAG_HEAD = re.compile(r"[<＜][/|｜]{0,3}\s?(?:(?P<name>[^\W\d_])|\Z)")
+_THOUGHT = re.compile(r"[<＜\[◁【]")
+_TAG_END = {
+    "<": re.compile(r"[>\n<＜{｛◁【]"),
+    "＜": re.compile(r"[＞>\n<＜{｛◁【]"),
+    "[": re.compile(r"[\]\n\[［{｛<＜◁【]"),
+    "◁": re.compile(r"[▷\n<＜{｛\[［【]"),
+    "【": re.compile(r"[】\n<＜{｛\[［◁]"),
+}
+_TAG = re.compile(r"(?:[<＜][|｜]?\s?|\[|◁|【)(/?)\s*(/?)([^\W\d_][\w:.▁-]*)(?:[\s=][^>]*)?(?:[|｜]?[>＞]|\]|▷|】)")
 MAX_TAG = 80
 STRIDE = 20_000
 """Characters between two looks at whether the user interrupts."""
 MAX_CLOSING = 32
 """Characters after the answer's object in which its closing tag is waited for."""
 _THOUGHTS = re.compile(
-    r"(?:(?:begin|start|end|stop)_(?:of_)?)?(?:inner_|internal_|model_|my_|seed:)?"
-    r"(?:think(?:ing)?|thoughts?|reason(?:ing)?|reflect(?:ion|ing)?|analy(?:sis|[sz]e|[sz]ing)|scratch_?pad|monologue"
-    r"|deliberation|draft|musings?|brainstorm(?:ing)?|cot|chain_of_thought)(?:_process|_steps)?"
+    r"(?:[a-z]+[_:]){0,3}"
+    r"(?:think(?:ing)?|thoughts?|reason(?:ing)?|rationale|reflect(?:ion|ing)?|analy(?:sis|[sz]e|[sz]ing)|scratch_?pad"
+    r"|monologue|deliberation|draft|musings?|brainstorm(?:ing)?|cot|思考|推理|分析)(?:_[a-z]+){0,2}"
 )
-"""Tags that hold thoughts: think, thinking, begin_of_thought, start_thinking, inner_monologue, seed:think, draft."""
+"""Tags that hold thoughts: think, thinking, begin_of_thought, start_thinking, inner-monologue, draft, 思考."""
+_ANSWERS = re.compile(
+    r"answer|output|result|response|reply|json|tool|function|call|invoke|verdict|judg|evaluation|final|decision|review"
+    r"|code|pre|object|data|box|critic"
+)
+"""Elements whose content may be an answer. What is in another one, such as <observation>, is none."""
+_VOID = {"br", "hr", "img", "image", "video", "lora", "b", "i", "u", "p", "s", "em", "strong", "picture"}
 _CHANNEL_NAME_END = re.compile(r"[\n<]")
-_SPACE = re.compile(r"\s*")
+_SPACE = re.compile(r"[\s\u200b\u2060\ufeff]*")
 _CHANNEL_ENDS = {"end", "start", "channel", "return", "call", "im_end"}
 _QUOTE_BEFORE = re.compile(r"[\s(\[{:：,，–—-]")
 
@@ -56,8 +69,9 @@ _QUOTE_BEFORE = re.compile(r"[\s(\[{:：,，–—-]")
 class Found:
     """An object or list of a reply. `whole`: its last bracket was written. `exact`: nothing had to be put right.
 
-    `open_key`: of an object that is not whole, the key whose value was being written.
-    `ends_at`: position behind it in the reply.
+    `open_key`: of an object that is not whole, the key whose value was being written. `broken`: something stands in it
+    that cannot. `sure`: how many of its members are surely over. `starts_at`, `ends_at`: its place in the reply.
+    `within`: the element that it stands in, if any. `repaired`: json_repair made it, of `text`.
     """
 
     value: Any
@@ -65,7 +79,13 @@ class Found:
     exact: bool = True
     repeated: bool = False
     open_key: str | None = None
+    broken: bool = False
+    sure: int = 0
+    starts_at: int = 0
     ends_at: int = 0
+    within: str = ""
+    repaired: bool = False
+    text: str = ""
 
 
 @dataclass(frozen=True)
@@ -148,6 +168,7 @@ class ReplyReader:
         self._committed = self._saw_object = self._broken = self._remains = False
         self._decided: Found | None = None
         self._cut: Found | None = None
+        self._elements: list[str] = []
         self._channel_at = -1
         if thinking:
             self._state = self._in_thought
@@ -211,7 +232,7 @@ class ReplyReader:
         if found is None:
             return self._take(len(text))
         sign = found.group()
-        if sign in "<◁":
+        if sign in "<＜◁【":
             self._begin_tag(found.start())
         elif sign in "[［":
             self._object_at, self._state = found.start(), self._after_bracket
@@ -234,13 +255,18 @@ class ReplyReader:
 
     def _in_tag(self, text: str) -> bool:
         opening = text[self._tag_at]
+        if opening in "<＜" and self._at == self._tag_at + 1:
+            head = _TAG_HEAD.match(text, self._tag_at)
+            if head is None or not head.group("name"):
+                self._state = self._in_tag if head else self._base()
+                return head is None
         limit = min(len(text), self._tag_at + MAX_TAG)
         found = _TAG_END[opening].search(text, self._at, limit)
         if found is None:
             if limit < len(text):
                 self._state = self._base()
             return self._take(limit) or self._state != self._in_tag
-        if found.group() not in ">]▷":
+        if found.group() not in ">＞]▷】":
             self._state = self._base()
             return self._take(found.start()) or True
         self._take(found.end())
@@ -252,13 +278,17 @@ class ReplyReader:
         return True
 
     def _tag_read(self, text: str, tag: str, name: str, closes: bool, end: int) -> None:
-        if "|" in tag and (name in _CHANNEL_ENDS or name == "message"):
+        name = re.sub(r"[-.▁]", "_", name)
+        special = "|" in tag or "｜" in tag
+        if special and (name in _CHANNEL_ENDS or name == "message"):
             return self._channel_tag(name, tag.startswith("<|"), end)
-        closes = closes or name.startswith(("end_", "stop_"))
+        closes = closes or bool({"end", "stop"} & set(name.split("_")))
         if _THOUGHTS.fullmatch(name) and (tag[0] != "[" or name.startswith("th")):
             return self._close_thought(name, end) if closes else self._open_thought(text, name, end)
-        if self._thoughts or name != "answer":
+        if self._thoughts or special or tag[0] == "[":
             return None
+        if name != "answer":
+            return self._element(name, closes)
         if not closes:
             if not self._committed:
                 self._forget()
@@ -267,6 +297,14 @@ class ReplyReader:
             self.over = self._saw_object
             self._committed = self._saw_object
         return None
+
+    def _element(self, name: str, closes: bool) -> None:
+        if name in _VOID or _ANSWERS.search(name):
+            return
+        if not closes:
+            self._elements = [*self._elements[-8:], name]
+        elif name in self._elements:
+            del self._elements[len(self._elements) - 1 - self._elements[::-1].index(name) :]
 
     def _channel_tag(self, name: str, begins: bool, end: int) -> None:
         """Channels of harmony, and of models that write them alike: `<|channel|>analysis<|message|>...<|end|>`."""
@@ -330,7 +368,13 @@ class ReplyReader:
         if at == len(text):
             return False
         c = text[at]
-        if c in "\"'“”„‘’＂「}_" or c.isalnum():
+        before = text[self._object_at - 1] if self._object_at else ""
+        is_word = before == c and c in "\"'`" and at == self._object_at + 1  # the brace itself is quoted: "{"
+        if is_word:
+            if at + 1 == len(text):
+                return False
+            is_word = not text[at + 1].isalnum()
+        if (c in "\"'“”„‘’＂「`}_/#" or c.isalnum()) and not is_word:
             self._begin_object("{")
         else:
             self._state = self._in_prose
@@ -364,7 +408,7 @@ class ReplyReader:
         if reader.stopped:
             value = reader.partial()
             if self._decides is not None and isinstance(value, dict) and self._decides(value):
-                self._decided = Found(value, False, reader.exact, reader.repeated, None, self._at)
+                self._decided = Found(value, False, reader.exact, reader.repeated, ends_at=self._at)
                 self.over = True
             return True
         if not reader.ended:
@@ -381,7 +425,18 @@ class ReplyReader:
         part = not ours and whole and self._is_part(value)
         looks = reader.quoted_key or ours
         self._remains = self._remains or (looks and not (whole and (ours or part)))
-        found = Found(value, whole, reader.exact, reader.repeated, None if whole else reader.key, self._at)
+        found = Found(
+            value,
+            whole,
+            reader.exact,
+            reader.repeated,
+            None if whole else reader.key,
+            reader.ended == "broken",
+            reader.sure,
+            self._object_at,
+            self._at,
+            self._elements[-1] if self._elements and not self._committed else "",
+        )
         if not whole and not reader.ended and (looks or any(self._is_part(f.value) for f in self._found)):
             self._cut = found
         if reader.ended == "broken" and reader.quoted_key:  # what follows may lie inside of it
@@ -389,7 +444,8 @@ class ReplyReader:
             self.over = self._committed and not ours
         if part or (whole and ours and not self._committed):
             self._found.append(found)
-        self._saw_object = self._saw_object or self._committed
+        if reader.ended != "broken" or looks:  # a brace of the prose is no object
+            self._saw_object = self._saw_object or self._committed
         if ours and self._committed:
             self._decided = found
             self._state = self._in_closing
@@ -423,12 +479,22 @@ def read_or_repair(raw: str, keys: Iterable[str]) -> Reply:
     wanted = frozenset(plain_key(k) for k in keys)
     body = reply.prose[max(0, reply.prose.find("<answer>")) :]
     body = body[body.find("{") :].split("</answer>")[0].rstrip("`\n ")
-    whole = body.endswith(("}", "]"))
-    value = repaired(body, wanted) if whole else None
+    closed = body.endswith(("}", "]")) and all(body.count(a) == body.count(b) for a, b in ("{}", "[]"))
+    value = repaired(body, wanted) if closed else None
     if not (isinstance(value, dict) and has_any(wanted)(value)):
         return reply
-    found = Found(value, True, False, ends_at=len(raw))
+    found = Found(value, True, False, repaired=True, text=body, ends_at=len(raw))
     return Reply(raw, reply.reasoning, reply.prose, (found,), reply.tagged)
+
+
+_ESCAPED = re.compile(r"[^{\[]*[{\[]\s*\\[\"']")
+
+
+def unescaped(reply: Reply) -> str | None:
+    """A reply whose JSON was written as the inside of a JSON text, {\\"key\\": ...}, without that layer."""
+    if reply.found or reply.thinking or not _ESCAPED.match(reply.prose):
+        return None
+    return re.sub(r"\\([\"'\\])", r"\1", reply.raw)
 
 
 def text_or_none(value: object) -> str | None:

@@ -17,6 +17,8 @@ import pytest
 from comfy_server import Comfy
 from comfy_test_graphs import loop, plan_text
 
+from interleave_thinker.comfy_client import ComfyClient
+
 KEY = "interleave_user"
 
 
@@ -186,3 +188,9 @@ def test_a_single_user_changes_nothing(comfy: Any) -> None:
     assert names(comfy, "somebody")["single 1"] == "single"
     assert (comfy.base / "user" / "interleave_thinker" / "store" / "images").is_dir()
     assert not [p for p in (comfy.output / "interleave").iterdir() if p.name.startswith("@")]
+
+
+def test_the_command_line_queues_as_a_user(shared: Comfy, ann: str, bob: str) -> None:
+    ComfyClient(shared.url, user=ann).run(graph("by command", "by command", 8909))
+    assert any(name.endswith("/by command") for name in names(shared, ann))
+    assert not any("by command" in name for name in names(shared, bob))
