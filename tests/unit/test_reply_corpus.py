@@ -76,6 +76,17 @@ READABLE: dict[str, Style] = {
     "an answer without its end": lambda a, p, s: f"<think>{s}</think><answer>{written(a, p)}",
     "a missing comma": lambda a, p, s: f"<answer>{written(a, p).replace(', ', ' ', 1)}</answer>",
     "full-width punctuation": lambda a, p, s: written(a, p).replace('": ', '"： ').replace(', "refine', '，"refine').replace("{", "｛", 1),
+    "camel case": lambda a, p, s: json.dumps({"previousStepSuccess": a, "refinedPrompt": p, "reason": s}),
+    "a call of a tool, with its wrappers": lambda a, p, s: json.dumps({"tool_calls": [{"function": {"arguments": written(a, p)}}]}),
+    "a text below a name": lambda a, p, s: json.dumps({"role": "assistant", "content": written(a, p)}),
+    "JSON inside of a JSON text": lambda a, p, s: json.dumps(written(a, p))[1:-1].replace("\\\\n", "\\n"),
+    "the verdict below a name, the prompt beside": lambda a, p, s: json.dumps({"evaluation": {"previous_step_success": a}, "refine_prompt": p}),
+    "remarks of JavaScript": lambda a, p, s: "{ // verdict\n" + written(a, p)[1:].replace(', "refine', ', // why\n "refine', 1),
+    "a box": lambda a, p, s: f"<|begin_of_box|>{written(a, p)}<|end_of_box|>",
+    "thoughts in a tag with a hyphen": lambda a, p, s: f"<inner-monologue>{other(a)}</inner-monologue>{written(a, p)}",
+    "thoughts in full-width signs": lambda a, p, s: f"<｜begin▁of▁thinking｜>{other(a)}<｜end▁of▁thinking｜>{written(a, p)}",
+    "thoughts in Chinese": lambda a, p, s: f"【思考】{other(a)}{s}【/思考】{written(a, p)}",
+    "analysis without its tokens": lambda a, p, s: f"analysisWe look. {other(a)}assistantfinal{written(a, p)}",
     "the same twice": lambda a, p, s: f"{written(a, p)}\n{s}\n{written(a, p)}",
 }  # fmt: skip
 PLAIN: dict[str, Style] = {
@@ -96,6 +107,19 @@ UNREADABLE: dict[str, Style] = {
     "a draft and the opposite": lambda a, p, s: f"A good one gets {written(True, '')}. {s} {written(False, p)}",
     "no verdict": lambda a, p, s: s,
     "a guess": lambda a, p, s: '{"previous_step_success": probably true, "refine_prompt": "x"}',
+    "checks below the answer, cut off": lambda a, p, s: '<answer>{"evaluation": {"success": true, "refine_prompt": ""}, "previous_step_succ',
+    "an envelope that worked, around a rejection": lambda a, p, s: json.dumps({"success": True, "data": json.loads(written(False, p))}),
+    "what a tool was called with, and what it said": lambda a, p, s: json.dumps({"input": json.loads(written(True, "")), "output": json.loads(written(False, p))}),
+    "an example beside the prompt": lambda a, p, s: json.dumps({"example": json.loads(written(True, "x")), "refine_prompt": "a"}),
+    "both words": lambda a, p, s: '<answer>{"previous_step_success": true, false, "refine_prompt": "x"}</answer>',
+    "a remark that says or": lambda a, p, s: '<answer>{"previous_step_success": true, // or false\n "refine_prompt": "x"}</answer>',
+    "quoted in a sentence": lambda a, p, s: f"I would return `{written(True, '')}` if it were perfect. It is not.",
+    "an observation of its own, cut off": lambda a, p, s: f"<observation>I answer {written(True, '')} or with false. Looking closely, the cat",
+    "a reason that ends in a sentence": lambda a, p, s: f"The form is {written(True, '')} or with false. Looking closely, the cat is",
+    "a key twice": lambda a, p, s: '{"previous_step_success": true, "note": "no", "previous_step_success": false}',
+    "a tool's report": lambda a, p, s: '{"success": true, "message": "image loaded"}',
+    "a remark of HTML": lambda a, p, s: f"<!-- {written(True, '')} --> It is blue.",
+    "a fence of thoughts": lambda a, p, s: f"```thinking\n{written(True, '')}\n```\nIt is blue.",
     "checks that break off": lambda a, p, s: '<answer>{"checks": [{"name": "colour", "success": true}, ; {"success": true}</answer>',
 }  # fmt: skip
 
@@ -143,3 +167,20 @@ def test_where_nobody_can_know_the_agent_is_asked_again(style: str) -> None:
             raw = UNREADABLE[style](True, prompt, seen)
             judgment = read_judgment(raw)
             assert not judgment.parsed and not judgment.accepted and judgment.note, raw
+
+
+LOST = {
+    "broken behind the verdict": lambda p: f'<answer>{{"previous_step_success": false, refine_prompt": "{p}"}}</answer>',
+    "a key that we do not know": lambda p: json.dumps({"previous_step_success": False, "my_prompt": p}),
+    "swallowed by the reason": lambda p: f'{{"previous_step_success": false, "reason": "blue, "refine_prompt": "{p}"}}',
+    "ended too early": lambda p: '{"previous_step_success": false, "refine_prompt": "a "}" key on a keyboard"}',
+    "took in what follows": lambda p: '<answer>{"previous_step_success": false, "refine_prompt": "a cat"., "reason": "blue"}</answer>',
+    "put together": lambda p: '{"previous_step_success": false, "refine_prompt": "a red " + "cat"}',
+    "in words behind the object": lambda p: f'{{"previous_step_success": false}}\nRefined prompt: "{p}"',
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("style", LOST)
+def test_a_refined_prompt_is_read_word_by_word_or_asked_for_again(style: str) -> None:
+    judgment = read_judgment(LOST[style]("a red cat"))
+    assert (judgment.accepted, judgment.parsed, judgment.refined_prompt) == (False, False, ""), judgment
