@@ -108,7 +108,7 @@ def _decided(reply: Reply, cut: bool) -> tuple[Verdict | None, str]:
     if len(reply.found) > MOST_OBJECTS:
         return None, f"it holds {len(reply.found)} objects."
     read = [(f, _verdict(reply, f)) for f in reply.found if reply.tagged or not _is_before_final(reply.raw, f)]
-    if not reply.tagged and cut and read and _goes_on(reply, read[-1][0]):
+    if not reply.tagged and (reply.cut is not None or (cut and read and _goes_on(reply, read[-1][0]))):
         return None, "it was cut off before its end."
     verdicts = [v for _, v in read if v.accepted is not None]
     if not verdicts:

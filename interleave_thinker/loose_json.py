@@ -63,7 +63,7 @@ class ObjectReader:
         such as `</answer>` comes before its end.
     exact: False where a comma or a quotation mark had to be put right.
     repeated: a key came twice with different values; the first one is kept.
-    quoted_key: a key in quotation marks was read, so that it is no brace of the prose.
+    key_begun, quoted_key: a key in quotation marks was begun or read, so that it is no brace of the prose.
     sure: how many members at the top level are surely over: what follows them is a key or the end.
     stopped: a member of `watched` at the top level is complete; `read` goes on from there.
     visited: how many characters were looked at.
@@ -85,6 +85,7 @@ class ObjectReader:
         self._is_key = self._bare_keys = False
         self._remark_at, self._block = 0, False
         self._last, self._stops, self.sure = "", 0, 0
+        self.key_begun = False
         self._quotes = (-1, -1)
         self._push(opening)
 
@@ -246,6 +247,7 @@ class ObjectReader:
     def _begin_string(self, opener: str, at: int, *, is_key: bool) -> int:
         self._opener, self._start, self._is_key = opener, at + 1, is_key
         self._quotes, self._state = (-1, -1), self._in_string
+        self.key_begun = self.key_begun or is_key
         self.exact = self.exact and opener in "\"'"
         return at + 1
 

@@ -297,8 +297,9 @@ def _prompt(value: Any, place: int) -> str | None:
     text = _text(value, place)
     if text is not None and _FORM.fullmatch(text):
         raise PlanError(f"The prompt of step {place} is {text[:40]!r}: the form was copied, not filled in.")
-    bare = (text or "none").strip(" .()[]").lower()
-    return None if bare in _NO_IMAGE or bare.startswith("n/a") else text
+    if text is not None and text.strip(" .()[]").lower() in _NO_IMAGE:
+        raise PlanError(f"The prompt of step {place} is {text[:40]!r}. Write null for a step of text only.")
+    return text
 
 
 def _text(value: Any, place: int) -> str | None:

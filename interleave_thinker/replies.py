@@ -423,7 +423,7 @@ class ReplyReader:
         value = reader.partial()
         ours = self._is_ours(value)
         part = not ours and whole and self._is_part(value)
-        looks = reader.quoted_key or ours
+        looks = reader.quoted_key or ours or (reader.key_begun and not reader.ended)
         self._remains = self._remains or (looks and not (whole and (ours or part)))
         found = Found(
             value,

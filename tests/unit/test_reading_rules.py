@@ -40,11 +40,12 @@ def judged(accepted: bool, prompt: str, key: str = "previous_step_success") -> s
 OBJECTS = st.builds(
     judged, st.booleans(), st.sampled_from(PROMPTS), st.sampled_from(["previous_step_success", "success"])
 )
+FORM = '{"previous_step_success": true or false, "refine_prompt": "..."}'
 OTHERS = st.sampled_from(
     [
         '{"checks": [{"name": "colour", "success": true}], "note": "x"}',
         '{"checks": {"success": true}, "previous_step_success": false, "refine_prompt": "a red cat"}',
-        '{"previous_step_success": true or false, "refine_prompt": "..."}',
+        FORM,
         '{"previous_step_success": "true/false"}',
         '{"observation": "the cat is blue"}',
         '[{"success": true}, {"success": false}]',
@@ -119,7 +120,7 @@ def reference(text: str) -> bool | None:
     thoughts: list[str] = []
     opened = 0
     found: list[bool | None] = []
-    committed = seen = False
+    committed = seen = poisoned = False
     at = 0
     while at < len(text):
         tag = next((t for t in [*OPENS, *CLOSES, *HARMONY, "<answer>", "</answer>"] if text.startswith(t, at)), None)
@@ -133,6 +134,7 @@ def reference(text: str) -> bool | None:
                     opened = end
                 elif "final" in tag and not thoughts:
                     found.clear()
+                    poisoned = False
             elif tag in OPENS:
                 if not thoughts or len(thoughts) > 1 or text[opened:at].strip():
                     opened = opened if thoughts else end
@@ -144,10 +146,12 @@ def reference(text: str) -> bool | None:
                     del thoughts[last:]
                 elif not (committed and seen):
                     found.clear()
+                    poisoned = False
                     committed = False
             elif not thoughts and tag == "<answer>":
                 if not committed:
                     found.clear()
+                    poisoned = False
                 committed, seen = True, False
             elif not thoughts and committed:
                 if seen:
@@ -164,6 +168,11 @@ def reference(text: str) -> bool | None:
                 seen = True
             except ValueError:
                 at += 1
+        elif not thoughts and text.startswith(FORM, at):
+            if committed:
+                return None
+            found.append(None)
+            at += len(FORM)
         elif not thoughts and text[at] == "{":
             members, whole, end = strict(text, at)
             has, value = verdict(members)
@@ -171,13 +180,15 @@ def reference(text: str) -> bool | None:
                 seen = True
                 if has:
                     return value
+            elif not whole and re.match(r'\{\s*"', text[at:]):
+                poisoned = True  # cut off, or broken: what follows may lie inside of it
             elif has and whole:
                 prompt = str(dict(members).get("refine_prompt"))
                 found.append(None if prompt == "..." else value)
             at = max(end, at + 1)
         else:
             at += 1
-    if thoughts or committed or not found or None in found[-1:]:
+    if thoughts or committed or poisoned or not found or None in found[-1:]:
         return None
     said = {v for v in found if v is not None}
     return said.pop() if len(said) == 1 else None
@@ -293,6 +304,10 @@ def test_a_plan_that_was_written_is_read_back(steps: list[PlanStep], request: st
     plan = checked(plan)
     if "step_number" in plan.to_json().replace('"step_number":', ""):
         return
+    if any(
+        re.fullmatch(r"(?i)\.{2,}|…+|[ .()\[\]]*(?:nil|na|[-–—]|无|無)[ .()\[\]]*", s.prompt or "") for s in plan.steps
+    ):
+        return  # refused: a form, or a word for no picture
     answer = f"<think>so</think><answer>{plan.to_json()}</answer>"
     assert plan_from_text(plan.to_json()).steps == plan.steps
     read = plan_reading(answer).plan
