@@ -118,6 +118,7 @@ def _print_event(event: str, facts: Mapping[str, Any]) -> None:
             print("  accepted")
         else:
             unread = "" if judgment["parsed"] else " (the critic's reply could not be read)"
+            unread += f" ({judgment['note']})" if judgment.get("note") else ""
             print(f"  rejected{unread}; refined prompt: {judgment['refined_prompt'] or facts['prompt']}")
         if judgment["reasoning"]:
             print(f"    {' '.join(judgment['reasoning'].split())[:300]}")

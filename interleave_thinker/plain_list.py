@@ -71,6 +71,7 @@ _ROMAN = {
     "XII": 12,
 }
 _BULLET = re.compile(r"\s*(?:[-*+–—](?=\s)|[•·●▪◦‣・→✅])\s*(?:\[[ xX]\]\s)?")
+_UNSEEN = re.compile(r"\A[\u200b\u2060\ufeff]+")
 _FENCE = re.compile(r"\s*(?:```|~~~)")
 _IDLE = re.compile(r"\s*(?:#{1,6}\s.*|[-*_=]{3,}\s*)\Z")
 _MARKUP = re.compile(
@@ -103,7 +104,7 @@ def listed(text: str) -> Plan:
     Raises:
         PlanError: there is no step, the numbers do not run on, or the text is a table or holds markup.
     """
-    lines = text.splitlines()
+    lines = [_UNSEEN.sub("", line) for line in text.splitlines()]
     if len(lines) > MAX_LINES:
         raise PlanError(f"The plan text has {len(lines)} lines; {MAX_LINES} are read.")
     found = _MARKUP.search(text)

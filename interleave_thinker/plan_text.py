@@ -65,7 +65,6 @@ _NO_IMAGE = {
 _FORM = re.compile(r"\.{2,}|…+|<[^<>]*\b(?:prompt|description|image|text|here)\b[^<>]*>", re.I)
 _JSON_BEGUN = re.compile(r"\s*(?:\{\s*(?:[\"“'`]|\Z)|\[\s*(?:\{|\Z))|[^\n]*(?:\{\s*\\[\"']|\{\s*&quot;)")
 _JSON_FENCE = re.compile(r"^[ \t]{0,20}```[ \t]{0,9}json", re.I | re.M)
-_BOM = re.compile("[\ufeff\u200b\u2060]")
 _NUMBERED_KEY = re.compile(r"([a-z_]*?)_?(\d{1,3})")
 _STEP_WORDS = ("", "step", "scene", "shot", "panel", "frame", "page", "image", "picture")
 _STEP_KEYS = frozenset(("prompt", *NEAR_KEYS["prompt"], "instruction", "auxiliary_text"))
@@ -342,7 +341,7 @@ def plan_from_text(text: str, check: Callable[[], None] | None = None) -> Plan:
     Raises:
         PlanError: the text is empty or too long, or holds JSON or markup that is no plan.
     """
-    text = _BOM.sub("", text)
+    text = text.lstrip("\ufeff")
     if not text.strip():
         raise PlanError("The plan text is empty. Write one step a line, or paste a plan as JSON.")
     if len(text) > MAX_REPLY:

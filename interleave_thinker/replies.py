@@ -322,7 +322,7 @@ class ReplyReader:
             return self._take(len(text))
         self._take(found.start())
         name = text[self._channel_at : min(found.start(), self._channel_at + 40)].strip().lower()
-        if name.startswith("final"):
+        if name.startswith("final") and not self._thoughts:
             self._forget()
         elif _THOUGHTS.match(name):
             self._thoughts.append("channel")

@@ -148,6 +148,8 @@ class JudgmentNode(io.ComfyNode):
 def _handed_out(judgment: Judgment, prompt: str, node_id: str) -> io.NodeOutput:
     refined = judgment.refined_prompt or prompt
     verdict = "accepted" if judgment.accepted else f"rejected. Next: {refined}"
-    text = verdict if judgment.parsed else f"{verdict}\n(the reply could not be read)"
+    if judgment.note:
+        verdict += f"\n(the reply: {judgment.note})"
+    text = verdict if judgment.parsed or judgment.note else f"{verdict}\n(the reply could not be read)"
     show_text(text, node_id)
     return io.NodeOutput(judgment, judgment.accepted, refined, judgment.reasoning, ui={"text": [text]})

@@ -198,6 +198,7 @@ def reference(text: str) -> bool | None:
 
 
 @given(REPLIES)
+@example('{"success": false}<think><|channel|>final<|message|></think>{"success": true, "refine_prompt": "a red cat"}')
 @example(
     'A perfect one: {"previous_step_success": true}. {"previous_step_success": false, "refine_prompt": "a red cat"}'
 )
@@ -304,10 +305,11 @@ def test_a_plan_that_was_written_is_read_back(steps: list[PlanStep], request: st
     plan = checked(plan)
     if "step_number" in plan.to_json().replace('"step_number":', ""):
         return
-    if any(
-        re.fullmatch(r"(?i)\.{2,}|…+|[ .()\[\]]*(?:nil|na|[-–—]|无|無)[ .()\[\]]*", s.prompt or "") for s in plan.steps
-    ):
-        return  # refused: a form, or a word for no picture
+    try:
+        plan_from_text(plan.to_json())
+    except PlanError as error:  # a form, or a word for no picture: refused by name
+        assert "the form was copied" in str(error) or "Write null" in str(error)
+        return
     answer = f"<think>so</think><answer>{plan.to_json()}</answer>"
     assert plan_from_text(plan.to_json()).steps == plan.steps
     read = plan_reading(answer).plan

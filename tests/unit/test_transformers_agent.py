@@ -114,7 +114,7 @@ def test_the_model_brings_its_own_prompts(critic):
 
 def test_a_large_picture_is_shrunk_to_the_pixel_budget(critic):
     """What the model's processor gets is never larger than the budget."""
-    inputs = critic._inputs(asked(Image.new("RGB", (900, 900)), "x"), Sampling(max_pixels=64 * 64))
+    inputs, _ = critic._inputs(asked(Image.new("RGB", (900, 900)), "x"), Sampling(max_pixels=64 * 64))
     assert inputs["image_grid_thw"].tolist() == [[1, 8, 8]]
 
 
@@ -159,3 +159,13 @@ def test_a_lora_adapter_is_applied(tmp_path, critic):
     question = asked(render(RED), render(RED), "want a big red circle\ngot a big red circle")
     assert adapted.complete(question, Sampling(20)).text != critic.complete(question, Sampling(20)).text
     assert adapted.name == "critic+lora"
+
+
+@pytest.mark.parametrize("opened", ["<think>\n", ""])
+def test_a_thought_that_the_chat_template_opened_is_part_of_the_reply(critic, monkeypatch, opened):
+    """Or a reader would take for an answer what is only thought of."""
+    written = critic.processor.apply_chat_template
+    monkeypatch.setattr(critic.processor, "apply_chat_template", lambda *a, **k: written(*a, **k) + opened)
+    reply = critic.complete(asked("x"), Sampling(max_tokens=2))
+    assert reply.text.startswith(opened or "<think>")  # the tiny critic writes a tag of its own
+    assert reply.text.count("<think>") == 1 + bool(opened)
