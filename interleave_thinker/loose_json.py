@@ -62,6 +62,7 @@ class ObjectReader:
     ended: "" while it is open; "whole"; "broken" where something stands that cannot stand there; "tag" where a tag
         such as `</answer>` comes before its end.
     exact: False where a comma or a quotation mark had to be put right.
+    too_deep: it is broken because of its nesting.
     repeated: a key came twice with different values; the first one is kept.
     key_begun, quoted_key: a key in quotation marks was begun or read, so that it is no brace of the prose.
     sure: how many members at the top level are surely over: what follows them is a key or the end.
@@ -85,7 +86,7 @@ class ObjectReader:
         self._is_key = self._bare_keys = False
         self._remark_at, self._block = 0, False
         self._last, self._stops, self.sure = "", 0, 0
-        self.key_begun = False
+        self.key_begun = self.too_deep = False
         self._quotes = (-1, -1)
         self._push(opening)
 
@@ -122,7 +123,7 @@ class ObjectReader:
 
     def _push(self, opening: str) -> None:
         if len(self._stack) >= MAX_DEPTH:
-            self.ended = "broken"
+            self.ended, self.too_deep = "broken", True
             return
         if self._stack:
             container, _ = self._stack[-1]

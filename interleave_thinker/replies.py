@@ -439,6 +439,8 @@ class ReplyReader:
         )
         if not whole and not reader.ended and (looks or any(self._is_part(f.value) for f in self._found)):
             self._cut = found
+        if reader.too_deep:  # a text of brackets
+            self._broken = self._remains = self.over = True
         if reader.ended == "broken" and reader.quoted_key:  # what follows may lie inside of it
             self._broken = True
             self.over = self._committed and not ours
