@@ -107,7 +107,7 @@ def _meaning(reply: Reply, cut: bool = False) -> tuple[PlanReading, bool]:
     steps = [f for f in found if _is_step(f.value)]
     if found and not found[-1].whole:
         return PlanReading(None, _cut_off(found[-1])), True
-    if reply.cut is not None and len(steps) == len(found):
+    if reply.cut is not None and not reply.tagged:
         return PlanReading(None, _cut_off(reply.cut)), True
     if steps and cut:
         return PlanReading(None, f"its plan is not written to its end ({len(steps)} steps are whole)."), True

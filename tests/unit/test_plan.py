@@ -102,6 +102,7 @@ UNREADABLE = [
     ("cut off in the third step", reply(step(prompt="a"), step(prompt="b"), step(prompt="c"))[:-70]),
     ("the last brace is missing", '{"execution_plan": [{"prompt": "a"}, {"prompt": "b"}]'),
     ("the last brace is missing in the answer", '<answer>{"execution_plan": [{"prompt": "a"}]</answer>'),
+    ("cut off in a second version", json.dumps({"steps": [{"prompt": "a"}]}) + ' Better: {"steps": [{"prompt": "b"}, {"pro'),
     ("one object a step, cut off", '{"prompt": "a"}\n{"prompt": "b"}\n{"pro'),
     ("a prompt of an unknown name", json.dumps({"execution_plan": [{"instruction": "i", "what_to_see": "a"}]})),
     ("no prompt in one of the steps", json.dumps({"execution_plan": [{"prompt": "a"}, {"instruction": "i"}]})),
