@@ -6,7 +6,7 @@ Both servers share the output folder and an attempt store that holds a few pictu
 under the same run name; after a random time one of them, or both, get SIGKILL. Then they start again and go on, now and
 then with a changed last step, which opens a branch. What is counted:
 
-lost: attempts and judgments that a client was told of and that no run folder holds after the kill.
+lost: attempts and judgments that a client was told of and that neither run folder nor store holds after the kill.
 different: attempts of finished runs that are not those of an uninterrupted run, bit for bit, and files whose pixels are
     not those of their key.
 most_in_store: pictures that the store held at a kill, at most.
@@ -49,7 +49,7 @@ def story(seed: int, name: str, last: int = 0) -> dict[str, Any]:
 
 
 def outcome(trajectory: dict[str, Any]) -> list[tuple[Any, ...]]:
-    """What must be the same however often a run was killed."""
+    """The attempts without their times: the same in a killed run and in an uninterrupted one."""
     return [
         (a["step"], a["attempt"], a["prompt"], a["seed"], a["reference_key"], a["image_key"], json.dumps(a["judgment"]))
         for a in trajectory["attempts"]
@@ -72,7 +72,7 @@ def line(root: Path, name: str) -> list[Path]:
 
 
 class Client:
-    """Queues one story on one server, in a thread, and keeps what it is told."""
+    """Queues one story on one server in a thread. Records the events that the server sends."""
 
     def __init__(self, server: Comfy, graph: dict[str, Any], root: Path):
         self.server, self.graph, self.root = server, graph, root

@@ -19,11 +19,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from .errors import RunError
+from .errors import RunError, write_failed
 from .loop import LoopSettings
 from .plan import Plan
 from .runs import RunFolder, read_state, safe_name
-from .store import hash_of, write_failed
+from .store import hash_of
 
 MOST = 500
 """Folders of a family that are looked at, the latest first."""

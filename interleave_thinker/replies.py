@@ -356,7 +356,7 @@ class ReplyReader:
         self._state = self._base()
 
     def _forget(self) -> None:
-        """What was found so far does not count."""
+        """Drop the objects found so far."""
         self._found.clear()
         self._broken = self._remains = False
         self._cut = None

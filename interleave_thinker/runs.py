@@ -26,7 +26,7 @@ from typing import Any, BinaryIO, Protocol, cast
 
 from PIL import Image
 
-from .errors import RunError
+from .errors import RunError, write_failed
 from .store import (
     is_picture,
     picture_bytes,
@@ -36,7 +36,6 @@ from .store import (
     sweep,
     unsealed,
     write_atomically,
-    write_failed,
     write_picture,
 )
 from .trajectory import Attempt

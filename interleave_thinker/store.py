@@ -15,7 +15,6 @@ picture is made again. A record is used only if its digest fits. Run folders che
 from __future__ import annotations
 
 import contextlib
-import errno
 import hashlib
 import json
 import os
@@ -28,7 +27,7 @@ from typing import Any, TypeVar
 
 from PIL import Image
 
-from .errors import RunError
+from .errors import RunError, write_failed
 from .png import decode_png, encode_png
 from .trajectory import Judgment
 
@@ -259,32 +258,6 @@ def _write_beside(path: Path, data: bytes, aged: bool) -> _State:
         Path(name).unlink(missing_ok=True)
         raise
     return state or ()
-
-
-def write_failed(doing: str, path: Path, error: OSError) -> RunError:
-    """The error for the user: what could not be done, why, and what helps."""
-    return RunError(
-        f"Cannot {doing} {path}: {error.strerror or error}. {_advice(path, error)}Everything finished before is kept."
-    )
-
-
-def _advice(path: Path, error: OSError) -> str:
-    number = error.errno
-    if number == errno.ENAMETOOLONG or (os.name == "nt" and number == errno.ENOENT and len(str(path)) > 250):
-        return "The name is too long for the file system: choose a shorter name or a folder with a shorter path. "
-    if number in (errno.ENOSPC, getattr(errno, "EDQUOT", errno.ENOSPC)):
-        return "The disk is full: free some space and queue again. "
-    if number in (errno.EACCES, errno.EPERM, errno.EROFS):
-        return "The folder or the file in it is read-only for this user: choose a writable folder. "
-    if number == errno.ENOENT:
-        return "The folder is missing: somebody removed it. Queue again. "
-    if number in (errno.EEXIST, errno.ENOTDIR, errno.EISDIR):
-        return "A file lies where a folder is needed, or a folder where a file is needed: move it away. "
-    if number == errno.EIO:
-        return "The disk reports a fault: check it or choose a folder on another one. "
-    if number == errno.ELOOP:
-        return "A symbolic link lies there, and links are not followed: remove it. "
-    return ""
 
 
 def sweep(*folders: Path) -> None:

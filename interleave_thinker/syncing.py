@@ -8,7 +8,6 @@ show which files it left half written. A run that says "done" is on the disk.
 
 from __future__ import annotations
 
-import errno
 import functools
 import logging
 import os
@@ -17,18 +16,10 @@ import threading
 from collections import deque
 from pathlib import Path
 
-from .errors import RunError
+from .errors import write_failed
 
 BEHIND = 8
 """Files of a run that may wait; with more, the loop waits for the disk."""
-
-_ADVICE = {
-    errno.ENOSPC: "The disk is full: free some space and queue again. ",
-    getattr(errno, "EDQUOT", errno.ENOSPC): "The disk is full: free some space and queue again. ",
-    errno.EROFS: "The folder is read-only now: choose a writable folder. ",
-    errno.EIO: "The disk reports a fault: check it or choose a folder on another one. ",
-}
-"""What a sync says of a disk, and what helps; `store.write_failed` knows the causes of writes."""
 
 _log = logging.getLogger(__name__)
 
@@ -74,10 +65,7 @@ class _Sync:
     def result(self) -> None:
         self.over.wait()
         if self.error is not None:
-            raise RunError(
-                f"Cannot write {self.path}: {self.error.strerror or self.error}. {_ADVICE.get(self.error.errno, '')}"
-                "Everything finished before is kept."
-            ) from self.error
+            raise write_failed("write", self.path, self.error)
 
 
 def _sync(path: Path) -> None:

@@ -26,7 +26,7 @@ DELAYS = (1.0, 3.0)
 """Seconds before another try where the server is busy or broken."""
 AGAIN = (429, 500, 502, 503, 504)
 SAID = 300
-"""Characters shown of what the server says."""
+"""Longest excerpt of a server's message, in characters."""
 FIELDS = ("temperature", "top_p", "seed", "max_tokens")
 """Fields of a request that a server may do without."""
 
@@ -262,7 +262,7 @@ class Reader:
         )
 
     def failure(self, error: Exception) -> Failure:
-        """What an exception of the thread means to the user."""
+        """The failure, in words for the user, behind an exception of the thread."""
         who, proxy = self._who, self._proxy()
         causes = list(_causes(error))
         for cause in causes:
@@ -303,7 +303,7 @@ class Reader:
         return Failure(f"{who} cannot be reached ({kinds[-1]}). Check base_url and the network.{self._through()}")
 
     def finished_badly(self, reason: str) -> Failure:
-        """What a finish_reason means that says the reply failed."""
+        """The failure that finish_reason "error" or "content_filter" stands for."""
         if reason == "content_filter":
             return Failure(
                 f"{self._who}: the server's content filter withheld the reply (finish_reason 'content_filter'). "
@@ -391,7 +391,7 @@ class Reader:
         )
 
     def _proxy(self) -> str:
-        """HOST:PORT of the proxy in between; empty where there is none."""
+        """HOST:PORT of the proxy that the request goes through, or ""."""
         host, port = self._connected
         if not host or self._connected == self._target:
             return ""
@@ -474,7 +474,7 @@ def _fields(words: str) -> frozenset[str]:
 
 
 def _causes(error: BaseException | None) -> Iterator[BaseException]:
-    """An exception and what it came from; the packages below may change, these names do not."""
+    """An exception and its causes. They are told apart by class name: the HTTP package differs between versions."""
     for _ in range(20):
         if error is None:
             return
