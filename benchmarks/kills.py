@@ -33,8 +33,8 @@ from comfy_server import Comfy, Ran  # noqa: E402
 from comfy_test_graphs import loop, numbers  # noqa: E402
 
 from interleave_thinker.errors import InterleaveError  # noqa: E402
-from interleave_thinker.runs import image_file, read_state, read_trajectory  # noqa: E402
-from interleave_thinker.store import is_picture  # noqa: E402
+from interleave_thinker.storage.images import is_image_of  # noqa: E402
+from interleave_thinker.storage.run_folder import image_file, read_state, read_trajectory  # noqa: E402
 
 STEPS = 10
 SIZE = 96
@@ -59,7 +59,7 @@ def outcome(trajectory: dict[str, Any]) -> list[tuple[Any, ...]]:
 def held(folder: Path) -> set[tuple[int, int, str, int]]:
     """Attempts of a run folder whose picture is there, with the right pixels."""
     attempts = read_trajectory(folder)
-    return {(a.step, a.attempt, a.prompt, a.seed) for a in attempts if is_picture(image_file(folder, a), a.image_key)}
+    return {(a.step, a.attempt, a.prompt, a.seed) for a in attempts if is_image_of(image_file(folder, a), a.image_key)}
 
 
 def line(root: Path, name: str) -> list[Path]:
@@ -132,7 +132,7 @@ def wrong_files(root: Path) -> int:
     for folder in root.iterdir():
         for attempt in read_trajectory(folder):
             path = image_file(folder, attempt)
-            count += path.is_file() and not is_picture(path, attempt.image_key)
+            count += path.is_file() and not is_image_of(path, attempt.image_key)
     return count
 
 

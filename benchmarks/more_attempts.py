@@ -11,10 +11,10 @@ import argparse
 import json
 from pathlib import Path
 
-from interleave_thinker.ablate.experiment import Experiment
-from interleave_thinker.ablate.known import kept
-from interleave_thinker.ablate.report import estimate
-from interleave_thinker.ablate.rows import ORACLE, Row
+from interleave_thinker.research.ablate.experiment import Experiment
+from interleave_thinker.research.ablate.known import kept
+from interleave_thinker.research.ablate.report import estimate
+from interleave_thinker.research.ablate.rows import ORACLE, Row
 
 ROWS = (Row("oracle agents, T_max 3", ORACLE, ORACLE, 3), Row("oracle agents, T_max 5", ORACLE, ORACLE, 5))
 

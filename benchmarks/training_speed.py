@@ -19,11 +19,11 @@ import torch
 from PIL import Image
 from transformers import Qwen3VLForConditionalGeneration, Qwen3VLProcessor
 
+from interleave_thinker.research.tinyworld.sft import Collator
+from interleave_thinker.research.train.on_cpu import quicken
 from interleave_thinker.tinyworld.convert import WEIGHTS
 from interleave_thinker.tinyworld.lessons import PROMPTS, critic_lesson, rendered_case
 from interleave_thinker.tinyworld.pipeline import TinyKontextPipeline
-from interleave_thinker.tinyworld.sft import Collator
-from interleave_thinker.train.on_cpu import quicken
 
 ROWS, PICTURES = 32, 24
 
@@ -45,7 +45,7 @@ def step(quick: bool) -> Callable[[], None]:
     return work
 
 
-def pictures(dtype: torch.dtype, at_a_time: int, edit: bool) -> Callable[[], None]:
+def images(dtype: torch.dtype, at_a_time: int, edit: bool) -> Callable[[], None]:
     pipeline = TinyKontextPipeline.from_pretrained(WEIGHTS / "generator", torch_dtype=dtype)
     pipeline.set_progress_bar_config(disable=True)
     start = [Image.new("RGB", (64, 64), "white")] * at_a_time if edit else None
@@ -81,7 +81,7 @@ def main() -> None:
     rounds = parser.parse_args().rounds
     compare(f"SFT, a step of {ROWS} judgments", step(False), step(True), rounds)
     for edit in (False, True):
-        old, new = pictures(torch.float32, 1, edit), pictures(torch.bfloat16, PICTURES, edit)
+        old, new = images(torch.float32, 1, edit), images(torch.bfloat16, PICTURES, edit)
         compare(f"{PICTURES} pictures, {'edits' if edit else 'from text'}", old, new, rounds)
 
 

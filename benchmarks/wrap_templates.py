@@ -160,7 +160,7 @@ _LINK = ("id", "origin_id", "origin_slot", "target_id", "target_slot", "type")
 def try_one(editor: Editor, name: str, graph: dict[str, Any]) -> dict[str, Any]:
     editor.open(graph)
     before, prompt = editor.graph(), editor.prompt()
-    pictures(editor.server, prompt)
+    images(editor.server, prompt)
     known = editor.errors(prompt)
     questions, chosen, said = editor.wrap()
     result: dict[str, Any] = {"name": name, "questions": questions, "chosen": chosen, "said": said}
@@ -196,7 +196,7 @@ def is_missing_model(prompt: dict[str, Any], error: tuple[str, str, str]) -> boo
     )
 
 
-def pictures(server: Comfy, prompt: dict[str, Any]) -> None:
+def images(server: Comfy, prompt: dict[str, Any]) -> None:
     """Put a picture where the workflow loads one: the gallery would have downloaded it."""
     folder = server.base / "input"
     folder.mkdir(exist_ok=True)

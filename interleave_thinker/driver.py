@@ -10,18 +10,19 @@ from dataclasses import dataclass
 from PIL import Image
 
 from .agents.base import Agent, Sampling
-from .critic import OnUnreadable, compare, judge
+from .files import hash_of
 from .generators.base import BatchGenerator, GenerationRequest, Generator
-from .loop import LoopSettings, begin
-from .plan import Plan
-from .prompts import load_prompt
-from .runs import RunFolder
+from .loop.plan import Plan
+from .loop.state import LoopSettings, begin
+from .roles.critic import OnUnreadable, compare, judge
+from .roles.prompt_files import load_prompt
 from .session import Session, Signature
-from .store import AttemptStore, hash_of
+from .storage.attempt_store import AttemptStore
+from .storage.run_folder import RunFolder
 
 
 @dataclass
-class Loop:
+class LoopModels:
     """What makes pictures and judgments for `drive`.
 
     agent None: no critic, the first attempt of each step goes on.
@@ -54,34 +55,34 @@ def _identity(model: Generator | Agent) -> tuple[str, str]:
     return model.name, getattr(model, "state", "")
 
 
-def carry_out(
+def run_plan(
     plan: Plan,
-    loop: Loop,
+    loop: LoopModels,
     settings: LoopSettings,
     store: AttemptStore,
     folder: RunFolder,
     images: Sequence[Image.Image] = (),
 ) -> Session:
     """A whole run of `plan` with the user's `images`; see `drive` for errors. The same call goes on after one."""
-    session = opened(plan, loop, settings, store, folder, images)
+    session = start_run(plan, loop, settings, store, folder, images)
     drive(session, loop)
     return session
 
 
-def opened(
+def start_run(
     plan: Plan,
-    loop: Loop,
+    loop: LoopModels,
     settings: LoopSettings,
     store: AttemptStore,
     folder: RunFolder,
     images: Sequence[Image.Image] = (),
 ) -> Session:
-    """The run that `carry_out` carries out, with nothing done yet."""
+    """The run that `run_plan` carries out, with nothing done yet."""
     given = tuple(store.put_image(i) for i in images)
     return Session(begin(plan, settings, given), store, folder, loop.body, loop.judge)
 
 
-def drive(session: Session, loop: Loop) -> None:
+def drive(session: Session, loop: LoopModels) -> None:
     """Carry the session to its end.
 
     Raises:
@@ -96,7 +97,7 @@ def drive(session: Session, loop: Loop) -> None:
         request = _go_on(run, image, time.monotonic() - begun)
 
 
-def drive_all(sessions: Sequence[Session], loop: Loop, generator: BatchGenerator) -> None:
+def drive_all(sessions: Sequence[Session], loop: LoopModels, generator: BatchGenerator) -> None:
     """As `drive` for each: whatever the sessions wait for at a time is made in one batch of `generator`, the loop's.
 
     The same pictures but for rounding. Errors as of `drive`; one session's ends all.
@@ -114,14 +115,14 @@ _Run = Coroutine[GenerationRequest, tuple[Image.Image, float], None]
 """A session under way: asks for a picture, and goes on when it is given it with the seconds that it took."""
 
 
-def _run(session: Session, loop: Loop) -> _Run:
+def _run(session: Session, loop: LoopModels) -> _Run:
     session.start()
     while session.advance_from_store():
         if session.state.status == "compare":
-            session.compared(_closest(session, loop))
+            session.comparison_made(_closest(session, loop))
         elif session.pending is None:
             image, seconds = yield _request(session, loop)
-            session.picture_made(image, seconds)
+            session.image_made(image, seconds)
         else:
             _judge(session, loop)
 
@@ -138,7 +139,7 @@ def _reference(session: Session) -> Image.Image | None:
     return session.image(key) if key else None
 
 
-def _request(session: Session, loop: Loop) -> GenerationRequest:
+def _request(session: Session, loop: LoopModels) -> GenerationRequest:
     reference = _reference(session)
     return GenerationRequest(
         session.state.prompt,
@@ -148,7 +149,7 @@ def _request(session: Session, loop: Loop) -> GenerationRequest:
     )
 
 
-def _judge(session: Session, loop: Loop) -> None:
+def _judge(session: Session, loop: LoopModels) -> None:
     assert loop.agent is not None and session.pending is not None
     begun = time.monotonic()
     judgment = judge(
@@ -161,10 +162,10 @@ def _judge(session: Session, loop: Loop) -> None:
         prompt_folders=loop.prompt_folders,
         on_unreadable=loop.on_unreadable,
     )
-    session.judged(judgment, time.monotonic() - begun)
+    session.judgment_made(judgment, time.monotonic() - begun)
 
 
-def _closest(session: Session, loop: Loop) -> int:
+def _closest(session: Session, loop: LoopModels) -> int:
     if loop.agent is None:
         return len(session.state.tried)
     images = [session.image(a.image_key) for a in session.state.tried]

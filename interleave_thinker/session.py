@@ -18,14 +18,15 @@ from typing import Any
 
 from PIL import Image
 
-from .behind import AtOnce, Line
-from .document import Document, compose
 from .errors import RunError
-from .loop import LoopState, advance, choose, stop
-from .runs import RunFolder, image_name, input_file
-from .store import AttemptStore, hash_of, packed, picture_bytes, read_picture
-from .syncing import SyncQueue
-from .trajectory import Attempt, Judgment, Trajectory
+from .files import hash_of
+from .loop.document import Document, compose
+from .loop.state import LoopState, advance, choose, stop
+from .loop.trajectory import Attempt, Judgment, Trajectory
+from .storage.attempt_store import AttemptStore
+from .storage.images import image_bytes, packed, read_image
+from .storage.run_folder import RunFolder, image_name, input_file
+from .storage.write_behind import SyncQueue, WriteNow, Writer
 
 Notify = Callable[[str, Mapping[str, Any]], None]
 """Called with an event name ("plan", "attempt", "judgment", "chosen", "done") and its facts."""
@@ -59,7 +60,7 @@ class Session:
     origin: Mapping[str, str] = field(default_factory=dict)
     """Who runs it, for whoever finds the folder: in ComfyUI the Loop Close's id and the workflow's."""
     notify: Notify | None = None
-    behind: Line = field(default_factory=AtOnce)
+    writer: Writer = field(default_factory=WriteNow)
     """Where what is to be written and told goes, in order."""
     attempts: list[Attempt] = field(default_factory=list)
     pending: Attempt | None = None
@@ -77,9 +78,9 @@ class Session:
         self.write()
         self._keep_inputs()
         parent = self.folder.about.get("parent", "")
-        self.tell("plan", plan=self.state.plan.to_dict(), run=self.folder.name, parent=parent)
+        self.send_event("plan", plan=self.state.plan.to_dict(), run=self.folder.name, parent=parent)
         if self.state.finished:
-            self.tell("done", status=self.state.status, reason=self.state.reason)
+            self.send_event("done", status=self.state.status, reason=self.state.reason)
 
     @property
     def values(self) -> dict[str, Any]:
@@ -109,7 +110,7 @@ class Session:
                 best = self._known_comparison()
                 if best is None or not 1 <= best <= len(self.state.tried):
                     return True
-                self.compared(best, recalled=True)
+                self.comparison_made(best, recalled=True)
                 continue
             if self.pending is None:
                 found = self._known_attempt()
@@ -120,9 +121,9 @@ class Session:
                 known = self._known_judgment()
                 if known is None:
                     return True
-                self.judged(known[0], known[1], recalled=True)
+                self.judgment_made(known[0], known[1], recalled=True)
             elif (overruled := self._overruled()) is not None:
-                self.judged(overruled[0], overruled[1], recalled=True)
+                self.judgment_made(overruled[0], overruled[1], recalled=True)
             else:
                 self._finish_attempt()
         return False
@@ -142,13 +143,13 @@ class Session:
     def _recalled(self, image_key: str, source: Path | None) -> bool:
         """Put the picture of the attempt that is due into the folder; False if `source` is not that picture."""
         name = image_name(self.state.step, self.state.attempt, image_key)
-        data = picture_bytes(source, image_key) if source is not None else None
+        data = image_bytes(source, image_key) if source is not None else None
         if self.folder.has(name, image_key, data):
             return True
         if data is None:
             return False
         path = self.folder.keep_png(name, image_key, data)
-        self.behind.put(lambda: self._sync(path))
+        self.writer.put(lambda: self._sync(path))
         return True
 
     def _known_judgment(self) -> tuple[Judgment, float] | None:
@@ -160,7 +161,7 @@ class Session:
             for attempt in folder.attempts_by(judgment_key=key):
                 if attempt.judgment is not None and attempt.judgment.parsed:
                     known = attempt.judgment, attempt.judge_seconds
-                    self.behind.put(partial(self._give_back, partial(self.store.put_judgment, key, *known)))
+                    self.writer.put(partial(self._give_back, partial(self.store.put_judgment, key, *known)))
                     return known
         return None
 
@@ -175,16 +176,16 @@ class Session:
         if found is None:
             found = next(filter(None, (f.comparison(key) for f in self.folder.line)), None)
             if found is not None:
-                self.behind.put(partial(self._give_back, partial(self.store.put_comparison, key, found)))
+                self.writer.put(partial(self._give_back, partial(self.store.put_comparison, key, found)))
         return found
 
-    def picture_made(self, image: Image.Image, seconds: float) -> str:
+    def image_made(self, image: Image.Image, seconds: float) -> str:
         """Report the picture of the attempt that is due; returns its key.
 
         Raises:
             RunError: this or an earlier one could not be written.
         """
-        self.behind.check()
+        self.writer.check()
         key = self.store.expect(image)
         self._at_hand[key] = self.store.at_hand(key) or image
         self._attempted(key, seconds, recalled=False)
@@ -206,9 +207,9 @@ class Session:
             file=image_name(state.step, state.attempt, image_key),
         )
         self._coming.add(key)
-        self.behind.put(lambda: self._keep(attempt))
+        self.writer.put(lambda: self._keep(attempt))
         self.pending = attempt
-        self.tell("attempt", **self._facts(attempt))
+        self.send_event("attempt", **self._facts(attempt))
 
     def _keep(self, attempt: Attempt) -> None:
         key = attempt.image_key
@@ -221,7 +222,7 @@ class Session:
         self.store.put_expected(key)
         self.store.put_attempt(attempt.key, key, attempt.seconds)
         stored = self.store.image_file(key)
-        data = picture_bytes(stored, key) if stored is not None else None
+        data = image_bytes(stored, key) if stored is not None else None
         made = self._at_hand.get(key)
         if data is None and made is not None:
             data = packed(made)  # the store dropped it at once
@@ -252,7 +253,7 @@ class Session:
             name = path.relative_to(self.folder.path).as_posix()
             stored = self.store.image_file(key)
             source = stored or self._find(key)
-            data = picture_bytes(source, key) if source is not None else None
+            data = image_bytes(source, key) if source is not None else None
             if data is None and (image := self.store.at_hand(key)) is not None:
                 data = packed(image)
             if data is not None:
@@ -262,28 +263,28 @@ class Session:
         """The file of a picture in the run folder or in one that it branched from."""
         return next(filter(None, (f.find(image_key) for f in self.folder.line)), None)
 
-    def judged(self, judgment: Judgment, seconds: float, *, recalled: bool = False) -> None:
+    def judgment_made(self, judgment: Judgment, seconds: float, *, recalled: bool = False) -> None:
         """Report the critic's judgment of the pending attempt."""
         assert self.pending is not None, "no attempt waits for a judgment"
-        self.behind.check()
+        self.writer.check()
         judgment = judgment.bounded
         key = self._judgment_key()
         if not recalled:
             self._coming.add(key)
-            self.behind.put(lambda: self.store.put_judgment(key, judgment, seconds))
+            self.writer.put(lambda: self.store.put_judgment(key, judgment, seconds))
         self.pending = replace(self.pending, judgment=judgment, judge_seconds=seconds, judgment_key=key)
-        self.tell("judgment", judgment=judgment.to_dict(), **self._facts(self.pending))
+        self.send_event("judgment", judgment=judgment.to_dict(), **self._facts(self.pending))
         self._finish_attempt()
 
-    def compared(self, best: int, *, recalled: bool = False) -> None:
+    def comparison_made(self, best: int, *, recalled: bool = False) -> None:
         """Report which rejected attempt of the step comes closest (`on_exhausted="best"`)."""
         before = self.state
         self.state = choose(before, best)
         key = self._comparison_key(before)
         if not recalled:
             self._coming.add(key)
-            self.behind.put(lambda: self.store.put_comparison(key, best))
-        self.behind.put(lambda: self.folder.record_comparison(key, best))
+            self.writer.put(lambda: self.store.put_comparison(key, best))
+        self.writer.put(lambda: self.folder.record_comparison(key, best))
         self._after_move(before)
 
     def document(self) -> Document:
@@ -307,11 +308,11 @@ class Session:
             return made.copy()
         own = [a for a in (*self.attempts, self.pending) if a is not None and a.image_key == key]
         for attempt in own:
-            found = self.folder.picture(attempt)
+            found = self.folder.image(attempt)
             if found is not None:
                 return found
         path = self._find(key)
-        found = read_picture(path, key) if path is not None else None
+        found = read_image(path, key) if path is not None else None
         if found is not None:
             return found
         raise RunError(f"Picture {key} of run {self.folder.name!r} is gone from store and run folder.")
@@ -348,7 +349,7 @@ class Session:
             attempt = replace(attempt, judgment=Judgment(True, attempt.prompt, "no critic is connected"))
         if self.state.picked == attempt.attempt:
             attempt = replace(attempt, overridden=True)
-        self.behind.put(lambda: self._record(attempt))
+        self.writer.put(lambda: self._record(attempt))
         self.attempts.append(attempt)
         self.pending = None
         before = self.state
@@ -374,17 +375,17 @@ class Session:
 
     def _after_move(self, before: LoopState) -> None:
         for result in self.state.results[len(before.results) :]:
-            self.tell("chosen", **result.to_dict())
+            self.send_event("chosen", **result.to_dict())
         reason = self._gated(before)
         if reason:
             self.state = stop(self.state, reason)
         if self.state.finished:
-            self.behind.put(self._mend)
-            self.behind.settle()
+            self.writer.put(self._mend)
+            self.writer.settle()
             self.write()
             self._to_disk.settle()
-            self.tell("done", status=self.state.status, reason=self.state.reason)
-            self.behind.settle()
+            self.send_event("done", status=self.state.status, reason=self.state.reason)
+            self.writer.settle()
             self.folder.release()
 
     def _gated(self, before: LoopState) -> str:
@@ -417,14 +418,14 @@ class Session:
             "overridden": self.state.picked == attempt.attempt,
         }
 
-    def tell(self, event: str, **facts: Any) -> None:
+    def send_event(self, event: str, **facts: Any) -> None:
         """Notify of an event, after all that came before it was written."""
         notify = self.notify
         if notify is not None:
-            self.behind.put(lambda: notify(event, facts))
+            self.writer.put(lambda: notify(event, facts))
 
     def _written(self, key: str) -> str:
         """The key of a record that is looked for; waits if this run has just made it."""
         if key in self._coming:
-            self.behind.settle()
+            self.writer.settle()
         return key

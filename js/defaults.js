@@ -1,4 +1,4 @@
-/** Settings: what new and wrapped nodes start with. A saved workflow holds its own values; settings never change it. */
+/** Settings: the start values of new and wrapped nodes. A saved workflow holds its own values; settings never change it. */
 import { app } from "../../scripts/app.js";
 import { widgetOf } from "./graph.mjs";
 

@@ -1,13 +1,13 @@
 /** The interleaved document as a page: text and pictures in order, the attempts folded away behind each picture. */
-import { pictureOf, verdictOf } from "./live.mjs";
-import { LONGEST, button, cut, element, picture } from "./page.mjs";
+import { imageLocation, verdictOf } from "./run_state.mjs";
+import { LONGEST, button, cut, element, imageElement } from "./elements.mjs";
 
 /** The finished steps as Markdown: texts in order, pictures by file name. */
 export function toMarkdown(run) {
   const lines = [];
   for (const { text, attempt } of finishedSteps(run)) {
     if (text) lines.push(text.replace(/([\\`*_{}[\]()#+!|<>~-])/g, "\\$1"), "");
-    if (attempt) lines.push(`![](attempts/${pictureOf(attempt.file).filename})`, "");
+    if (attempt) lines.push(`![](attempts/${imageLocation(attempt.file).filename})`, "");
   }
   return lines.join("\n");
 }
@@ -19,13 +19,13 @@ function finishedSteps(run) {
 }
 
 
-/** The parts of the page. view.unfolded: steps whose attempts are shown. tools: pictureUrl, copy(text), print(element). */
+/** The parts of the page. view.unfolded: steps whose attempts are shown. tools: imageUrl, copy(text), print(element). */
 export function drawDocument(doc, run, view, tools) {
   const page = element(doc, "article", "itk-page");
   for (const { text, step, attempt } of finishedSteps(run)) {
     if (text) page.append(element(doc, "p", "itk-said", cut(text, LONGEST)));
     if (!attempt?.file) continue;
-    const image = picture(doc, attempt, tools.pictureUrl);
+    const image = imageElement(doc, attempt, tools.imageUrl);
     image.className = "itk-large";
     page.append(image);
     if (step.accepted === false) page.append(element(doc, "p", "itk-facts", "not accepted by the critic"));
@@ -52,7 +52,7 @@ function folded(doc, step, view, tools) {
   box.append(element(doc, "summary", "", `${step.attempts.length} attempts`));
   const row = element(doc, "div", "itk-row");
   for (const attempt of step.attempts) {
-    const image = picture(doc, attempt, tools.thumbUrl ?? tools.pictureUrl);
+    const image = imageElement(doc, attempt, tools.thumbUrl ?? tools.imageUrl);
     image.className = `itk-thumb itk-${verdictOf(attempt) || "plain"}`;
     image.title = `attempt ${attempt.attempt}: ${cut(attempt.prompt, 300)}`;
     row.append(image);

@@ -67,7 +67,7 @@ export function setWidget(node, name, value) {
 }
 
 /** Do what `work` does to the graph as one step of undo. */
-export async function changing(app, work) {
+export async function asOneUndoStep(app, work) {
   app.canvas?.emitBeforeChange?.();
   try {
     return await work();
@@ -81,6 +81,6 @@ export function rootOf(app) {
   return app.rootGraph ?? app.graph?.rootGraph ?? app.graph;
 }
 
-export function tell(app, severity, detail, life = 6000) {
+export function showToast(app, severity, detail, life = 6000) {
   app.extensionManager?.toast?.add({ severity, summary: "Interleave", detail, life: severity === "error" ? 15000 : life });
 }

@@ -1,9 +1,9 @@
-/** Tells the user which node, step and attempt an error inside a loop belongs to. */
+/** Shows which node, step and attempt an error inside a loop belongs to. */
 import { app } from "../../scripts/app.js";
 import { api } from "../../scripts/api.js";
-import { after, describe, nowhere } from "./place.mjs";
+import { describeError, noProgress, withMessage } from "./error_location.mjs";
 
-let place = nowhere();
+let progress = noProgress();
 
 function titleOf(id) {
   const node = app.graph?.getNodeById?.(Number(id)) ?? app.graph?.getNodeById?.(id);
@@ -15,11 +15,11 @@ app.registerExtension({
   setup() {
     for (const kind of ["execution_start", "executing", "progress_state"]) {
       api.addEventListener(kind, (event) => {
-        place = after(place, kind, event.detail);
+        progress = withMessage(progress, kind, event.detail);
       });
     }
     api.addEventListener("execution_error", (event) => {
-      const detail = describe(place, event.detail, titleOf);
+      const detail = describeError(progress, event.detail, titleOf);
       if (detail) {
         app.extensionManager?.toast?.add({ severity: "error", summary: "Interleave loop", detail, life: 15000 });
       }

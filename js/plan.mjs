@@ -1,4 +1,4 @@
-/** A plan as a list of cards. Pure: every change gives a new list; what is valid, the server says. */
+/** A plan as a list of cards. Pure: every change gives a new list. The server decides whether a plan is valid. */
 
 /** Cards from a plan as the pack writes it ({execution_plan: [...]}). */
 export function toCards(plan) {

@@ -1,5 +1,5 @@
 /** The plan editor: a modal dialog with a card for each step. Texts are set as values, never as markup. */
-import { button, element } from "./page.mjs";
+import { button, element } from "./elements.mjs";
 import { changed, emptyCard, firstNumber, inserted, moved, removed, toCards, toText } from "./plan.mjs";
 
 const WAIT = 250; // ms after the last key before the plan is checked

@@ -1,16 +1,16 @@
-/** The nodes that hold a plan, and what people do to it: read, edit as cards, rewrite a step, make it alone. */
+/** The nodes that hold a plan. A person reads the plan, edits it as cards, rewrites a step, or queues the Planner alone. */
 import { app } from "../../scripts/app.js";
 import { api } from "../../scripts/api.js";
-import { changing, idOf, linkInto, nodeById, rootOf, setWidget, slotOf, sourceOf, tell, widgetOf } from "./graph.mjs";
+import { asOneUndoStep, idOf, linkInto, nodeById, rootOf, setWidget, showToast, slotOf, sourceOf, widgetOf } from "./graph.mjs";
 import { toCards, toText } from "./plan.mjs";
 import { editPlan } from "./plan_dialog.mjs";
 
 /** The widget that holds a plan's text, by type of node. */
-export const HOLDS = { InterleaveThinkerPlanner: "edited_plan", InterleaveThinkerPlanFromText: "text" };
+export const PLAN_WIDGET = { InterleaveThinkerPlanner: "edited_plan", InterleaveThinkerPlanFromText: "text" };
 export const PLANNER = "InterleaveThinkerPlanner";
 
-/** The last plan that each Planner wrote in this page, by node. */
-export const planned = new WeakMap();
+/** The last plan of each Planner that this page received, by node. */
+export const lastPlans = new WeakMap();
 const watchers = [];
 
 /** Call `watcher(node)` when a node's plan was changed here. */
@@ -19,7 +19,7 @@ export function onPlan(watcher) {
 }
 
 /** {plan, error} of a plan's text, as the server reads it. */
-export async function read(text, maxSteps) {
+export async function parsePlan(text, maxSteps) {
   const reply = await api.fetchApi("/interleave_thinker/plan", {
     method: "POST",
     headers: { "Content-Type": "application/json" },
@@ -32,35 +32,35 @@ export async function read(text, maxSteps) {
 export function planNodeOf(close) {
   const open = close && sourceOf(close, "loop");
   const node = open && sourceOf(open, "plan");
-  return node && HOLDS[node.type] ? node : null;
+  return node && PLAN_WIDGET[node.type] ? node : null;
 }
 
 /** Open the editor on a node's plan, or on `plan` where a run has another one. True: it was taken. */
-export async function edit(node, plan = null) {
-  if (linkInto(node, slotOf(node, HOLDS[node.type]))) {
-    tell(app, "warn", "The plan's text comes from another node; edit it there.");
+export async function openPlanEditor(node, plan = null) {
+  if (linkInto(node, slotOf(node, PLAN_WIDGET[node.type]))) {
+    showToast(app, "warn", "The plan's text comes from another node; edit it there.");
     return false;
   }
   const id = idOf(rootOf(app), node);
   const shown = plan ?? (await planOf(node));
-  if (!shown && node.type === PLANNER) tell(app, "info", "There is no plan yet: Plan only asks the agent for one. You can also write your own.");
-  const text = await editPlan(shown, async (t) => (await read(t, limitOf(node))).error);
+  if (!shown && node.type === PLANNER) showToast(app, "info", "There is no plan yet: Plan only asks the agent for one. You can also write your own.");
+  const text = await editPlan(shown, async (t) => (await parsePlan(t, limitOf(node))).error);
   if (text === null) return false;
   await setPlan(nodeById(rootOf(app), id) ?? node, text); // an undo meanwhile makes the node anew
   return true;
 }
 
-/** Put a run's plan, changed, into a node. Throws what the server says against it. */
-export async function rewrite(node, plan, change) {
+/** Change a run's plan and write it into a node. Throws the server's error where the new plan is not valid. */
+export async function rewritePlan(node, plan, change) {
   if (!plan) throw new Error("The plan of this run is not known. Open the workflow that made it.");
   const text = toText(change(toCards(plan)), plan);
-  const { error } = await read(text, limitOf(node));
+  const { error } = await parsePlan(text, limitOf(node));
   if (error) throw new Error(error);
   await setPlan(node, text);
 }
 
 export async function setPlan(node, text) {
-  await changing(app, () => setWidget(node, HOLDS[node.type], text));
+  await asOneUndoStep(app, () => setWidget(node, PLAN_WIDGET[node.type], text));
   for (const watcher of watchers) watcher(node);
 }
 
@@ -79,16 +79,16 @@ export async function planOnly(node) {
   kept.interleave_plan = { class_type: "PreviewAny", inputs: { source: [id, 1] }, _meta: { title: "Plan only" } };
   try {
     await api.queuePrompt(0, { output: kept, workflow });
-    tell(app, "info", "The plan is being made; no picture is.");
+    showToast(app, "info", "The plan is being made; no picture is.");
   } catch (error) {
-    tell(app, "error", `The plan could not be queued: ${error?.response?.error?.message ?? error.message}`);
+    showToast(app, "error", `The plan could not be queued: ${error?.response?.error?.message ?? error.message}`);
   }
 }
 
 async function planOf(node) {
-  const typed = String(widgetOf(node, HOLDS[node.type])?.value ?? "");
-  if (typed.trim()) return (await read(typed)).plan;
-  return planned.get(node) ?? null;
+  const typed = String(widgetOf(node, PLAN_WIDGET[node.type])?.value ?? "");
+  if (typed.trim()) return (await parsePlan(typed)).plan;
+  return lastPlans.get(node) ?? null;
 }
 
 function limitOf(node) {

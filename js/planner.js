@@ -2,19 +2,19 @@
 import { app } from "../../scripts/app.js";
 import { api } from "../../scripts/api.js";
 import { nodeById, rootOf, widgetOf } from "./graph.mjs";
-import { button } from "./page.mjs";
+import { button } from "./elements.mjs";
 import { firstNumber, outline, toCards } from "./plan.mjs";
-import { HOLDS, PLANNER, edit, onPlan, planOnly, planned, read, setPlan } from "./plan_nodes.mjs";
+import { PLANNER, PLAN_WIDGET, lastPlans, onPlan, openPlanEditor, parsePlan, planOnly, setPlan } from "./plan_nodes.mjs";
 
-const shown = new WeakMap();
+const panels = new WeakMap();
 
 async function draw(node) {
-  const place = shown.get(node);
-  if (!place) return;
-  const typed = String(widgetOf(node, HOLDS[node.type])?.value ?? "").trim();
-  const { plan, error } = typed ? await read(typed) : { plan: planned.get(node) ?? null, error: "" };
+  const panel = panels.get(node);
+  if (!panel) return;
+  const typed = String(widgetOf(node, PLAN_WIDGET[node.type])?.value ?? "").trim();
+  const { plan, error } = typed ? await parsePlan(typed) : { plan: lastPlans.get(node) ?? null, error: "" };
   const cards = toCards(plan);
-  place.list.replaceChildren(
+  panel.list.replaceChildren(
     ...outline(cards, firstNumber(plan)).map((line) => {
       const item = document.createElement("li");
       item.textContent = line;
@@ -22,13 +22,13 @@ async function draw(node) {
     }),
   );
   const isPlanner = node.type === PLANNER;
-  const said = isPlanner && typed ? "Your edited plan is used; the agent is not asked." : plan ? `${cards.length} steps` : "No plan yet.";
-  place.note.textContent = error || said;
-  place.note.classList.toggle("itk-reason", Boolean(error));
-  place.back.hidden = !(isPlanner && typed);
+  const summary = isPlanner && typed ? "Your edited plan is used; the agent is not asked." : plan ? `${cards.length} steps` : "No plan yet.";
+  panel.note.textContent = error || summary;
+  panel.note.classList.toggle("itk-reason", Boolean(error));
+  panel.back.hidden = !(isPlanner && typed);
 }
 
-function addPlace(node) {
+function addPanel(node) {
   const root = document.createElement("div");
   root.className = "itk itk-in-node itk-planview";
   const bar = document.createElement("div");
@@ -41,9 +41,9 @@ function addPlace(node) {
   const back = button(document, "Let the agent plan again", () => setPlan(node, ""));
   back.hidden = true;
   if (node.comfyClass === PLANNER) bar.append(button(document, "Plan only", () => planOnly(node)));
-  bar.append(button(document, "Edit plan…", () => edit(node)), back);
+  bar.append(button(document, "Edit plan…", () => openPlanEditor(node)), back);
   root.append(bar, note, list);
-  shown.set(node, { root, note, list, back });
+  panels.set(node, { root, note, list, back });
   return root;
 }
 
@@ -55,16 +55,16 @@ app.registerExtension({
       if (detail?.event !== "planned") return;
       const here = !detail.workflow || detail.workflow === rootOf(app)?.id;
       const node = here ? nodeById(rootOf(app), detail.node) : null;
-      if (!node || !HOLDS[node.type]) return;
-      planned.set(node, detail.plan);
+      if (!node || !PLAN_WIDGET[node.type]) return;
+      lastPlans.set(node, detail.plan);
       draw(node);
     });
   },
   nodeCreated(node) {
-    if (!HOLDS[node.comfyClass]) return;
-    const widget = widgetOf(node, HOLDS[node.comfyClass]);
+    if (!PLAN_WIDGET[node.comfyClass]) return;
+    const widget = widgetOf(node, PLAN_WIDGET[node.comfyClass]);
     if (node.comfyClass === PLANNER && widget) hide(widget);
-    node.addDOMWidget("plan_view", "interleave_plan", addPlace(node), {
+    node.addDOMWidget("plan_view", "interleave_plan", addPanel(node), {
       serialize: false,
       hideOnZoom: true,
       getMinHeight: () => 110,
@@ -74,15 +74,15 @@ app.registerExtension({
     if (!widget) return;
     const callback = widget.callback;
     let waiting = 0;
-    widget.callback = function (...given) {
+    widget.callback = function (...args) {
       clearTimeout(waiting);
       waiting = setTimeout(() => draw(node), 300);
-      return callback?.apply(this, given);
+      return callback?.apply(this, args);
     };
     setTimeout(() => draw(node), 0); // its values come after it was created
   },
   loadedGraphNode(node) {
-    if (HOLDS[node.comfyClass ?? node.type]) draw(node);
+    if (PLAN_WIDGET[node.comfyClass ?? node.type]) draw(node);
   },
 });
 

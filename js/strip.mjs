@@ -3,10 +3,10 @@
  * Texts of models are set as text, never as markup. Knows nothing of ComfyUI but how a picture is addressed.
  */
 import { drawDocument } from "./document.mjs";
-import { changedWords, earlierAttempts, verdictOf } from "./live.mjs";
-import { LONGEST, button, cut, element, picture, redrawn } from "./page.mjs";
+import { changedWords, earlierAttempts, verdictOf } from "./run_state.mjs";
+import { LONGEST, button, cut, element, imageElement, replaceKeepingFocus } from "./elements.mjs";
 
-const SAID = {
+const VERDICT_TEXT = {
   accepted: "accepted",
   rejected: "rejected",
   unread: "the critic's reply could not be read",
@@ -17,7 +17,7 @@ const SAID = {
 /**
  * Draw `run` into `root`. `view` keeps what the person chose to see: "open", an attempt; "base", one to compare it
  * with; "page", the document; "draft", a prompt that is being written.
- * `tools.pictureUrl` turns a place into an address, `tools.thumbUrl` into that of a small copy; `tools.controls(run)`
+ * `tools.imageUrl` turns an image's location into its URL, `tools.thumbUrl` into the URL of a small copy; `tools.controls(run)`
  * gives [label, act] of what can be done with the run now; `tools.accept(run, step, attempt)` takes an attempt against
  * the critic and goes on; `tools.retry(run, step, prompt)` tries a step again with a person's prompt.
  */
@@ -26,14 +26,14 @@ export function drawRun(root, run, view, tools) {
   const again = () => drawRun(root, run, view, tools);
   const parts = [header(doc, run)];
   const controls = tools.controls?.(run) ?? [];
-  if (controls.length) parts.push(bar(doc, controls));
+  if (controls.length) parts.push(toolbar(doc, controls));
   if (run.steps.length) parts.push(tabs(doc, view, again));
   const pair = [view.base, view.open].map((key) => find(run, key));
   if (!view.page && pair[0]) parts.push(comparison(doc, pair, view, tools, again));
   if (view.page) parts.push(...drawDocument(doc, run, view, tools));
   else for (const step of run.steps) parts.push(drawStep(doc, run, step, view, tools, again));
   if (run.reason) parts.push(element(doc, "p", "itk-reason", run.reason));
-  redrawn(root, parts);
+  replaceKeepingFocus(root, parts);
 }
 
 function tabs(doc, view, again) {
@@ -49,7 +49,7 @@ function tabs(doc, view, again) {
   return bar;
 }
 
-function bar(doc, controls) {
+function toolbar(doc, controls) {
   const line = element(doc, "div", "itk-tabs");
   line.setAttribute("role", "toolbar");
   line.setAttribute("aria-label", "What to do with this run");
@@ -80,9 +80,9 @@ function comparison(doc, [base, open], view, tools, again) {
   const row = element(doc, "div", "itk-pair");
   for (const [{ step, attempt }, other] of [[base, null], [open, base]]) {
     const side = element(doc, "figure", "itk-side-by-side");
-    const large = picture(doc, attempt, tools.pictureUrl);
+    const large = imageElement(doc, attempt, tools.imageUrl);
     large.className = "itk-large";
-    side.append(element(doc, "figcaption", "itk-title", `Step ${step.number}, attempt ${attempt.attempt}: ${SAID[verdictOf(attempt)]}`), large);
+    side.append(element(doc, "figcaption", "itk-title", `Step ${step.number}, attempt ${attempt.attempt}: ${VERDICT_TEXT[verdictOf(attempt)]}`), large);
     side.append(marked(doc, other ? other.attempt.prompt : attempt.prompt, attempt.prompt));
     if (attempt.judgment?.reasoning) side.append(element(doc, "p", "itk-why", cut(attempt.judgment.reasoning, LONGEST)));
     row.append(side);
@@ -116,7 +116,7 @@ function drawStep(doc, run, step, view, tools, again) {
   if (step.text && step.prompt) box.append(element(doc, "div", "itk-text", cut(step.text, 300)));
   const row = element(doc, "div", "itk-row");
   for (const attempt of step.attempts) {
-    row.append(thumbnail(doc, run, step, attempt, view, tools.thumbUrl ?? tools.pictureUrl, again));
+    row.append(thumbnail(doc, run, step, attempt, view, tools.thumbUrl ?? tools.imageUrl, again));
   }
   if (busy && !step.attempts.some((a) => a.attempt === run.current[1])) {
     const waiting = element(doc, "div", "itk-thumb itk-busy itk-empty", "…");
@@ -126,7 +126,7 @@ function drawStep(doc, run, step, view, tools, again) {
   if (row.children.length) box.append(row);
   const earlier = earlierAttempts(run, step);
   if (earlier.length) box.append(earlierRow(doc, run, step, earlier, view, tools, again));
-  if (busy && run.speech) box.append(element(doc, "pre", "itk-speech", cut(run.speech, 600)));
+  if (busy && run.agentText) box.append(element(doc, "pre", "itk-speech", cut(run.agentText, 600)));
   const shown = [...step.attempts, ...earlier].find((a) => view.open === keyOf(step, a));
   if (shown) box.append(details(doc, run, step, shown, view, tools, again));
   return box;
@@ -137,7 +137,7 @@ function earlierRow(doc, run, step, earlier, view, tools, again) {
   const box = element(doc, "div", "itk-earlier");
   box.append(element(doc, "span", "itk-facts", "Tried before the change:"));
   const row = element(doc, "div", "itk-row");
-  for (const attempt of earlier) row.append(thumbnail(doc, run, step, attempt, view, tools.thumbUrl ?? tools.pictureUrl, again));
+  for (const attempt of earlier) row.append(thumbnail(doc, run, step, attempt, view, tools.thumbUrl ?? tools.imageUrl, again));
   box.append(row);
   return box;
 }
@@ -147,7 +147,7 @@ function keyOf(step, attempt) {
   return `${attempt.run ? `${attempt.run}/` : ""}${step.step}.${attempt.attempt}`;
 }
 
-function thumbnail(doc, run, step, attempt, view, pictureUrl, again) {
+function thumbnail(doc, run, step, attempt, view, imageUrl, again) {
   const verdict = verdictOf(attempt);
   const key = keyOf(step, attempt);
   const busy = !attempt.run && run.current && run.current[0] === step.step && run.current[1] === attempt.attempt && !verdict;
@@ -159,9 +159,9 @@ function thumbnail(doc, run, step, attempt, view, pictureUrl, again) {
   thumb.dataset.key = key;
   thumb.setAttribute("aria-pressed", String(view.open === key));
   const earlier = attempt.run ? "earlier " : "";
-  thumb.setAttribute("aria-label", `Step ${step.number}, ${earlier}attempt ${attempt.attempt}: ${SAID[verdict]}`);
-  thumb.title = `${earlier}attempt ${attempt.attempt}: ${SAID[verdict]}${attempt.run ? ` (${attempt.run})` : ""}`;
-  if (attempt.file) thumb.append(picture(doc, attempt, pictureUrl));
+  thumb.setAttribute("aria-label", `Step ${step.number}, ${earlier}attempt ${attempt.attempt}: ${VERDICT_TEXT[verdict]}`);
+  thumb.title = `${earlier}attempt ${attempt.attempt}: ${VERDICT_TEXT[verdict]}${attempt.run ? ` (${attempt.run})` : ""}`;
+  if (attempt.file) thumb.append(imageElement(doc, attempt, imageUrl));
   if (!attempt.run && step.chosen === attempt.attempt) thumb.append(element(doc, "span", "itk-chosen", "✓"));
   return thumb;
 }
@@ -171,7 +171,7 @@ function details(doc, run, step, attempt, view, tools, again) {
   const verdict = verdictOf(attempt);
   const before = step.attempts.find((a) => a.attempt === attempt.attempt - 1)?.prompt ?? step.prompt ?? attempt.prompt;
   const facts = [`seed ${attempt.seed ?? "?"}`, attempt.recalled ? "recalled" : `${Number(attempt.seconds ?? 0).toFixed(2)} s`];
-  box.append(marked(doc, before, attempt.prompt), element(doc, "p", "itk-facts", `${SAID[verdict]} · ${facts.join(" · ")}`));
+  box.append(marked(doc, before, attempt.prompt), element(doc, "p", "itk-facts", `${VERDICT_TEXT[verdict]} · ${facts.join(" · ")}`));
   if (attempt.judgment?.reasoning) box.append(element(doc, "p", "itk-why", cut(attempt.judgment.reasoning, LONGEST)));
   if (attempt.judgment?.note) box.append(element(doc, "p", "itk-facts", `The critic's reply: ${cut(attempt.judgment.note, LONGEST)}`));
   if (attempt.judgment && !attempt.judgment.accepted && attempt.judgment.refined_prompt) {
@@ -188,7 +188,7 @@ function details(doc, run, step, attempt, view, tools, again) {
   box.append(can);
   if (tools.retry && run.node) box.append(ownPrompt(doc, run, step, attempt, view, tools));
   if (attempt.file) {
-    const large = picture(doc, attempt, tools.pictureUrl);
+    const large = imageElement(doc, attempt, tools.imageUrl);
     large.className = "itk-large";
     box.append(large);
   }

@@ -1,6 +1,6 @@
-/** Says so where the editor is too old for this pack's pages; the nodes themselves work all the same. */
+/** Warns where the editor is too old for this pack's pages. The nodes themselves work all the same. */
 import { app } from "../../scripts/app.js";
-import { tell } from "./graph.mjs";
+import { showToast } from "./graph.mjs";
 
 const OLDEST = [1, 47];
 
@@ -10,6 +10,6 @@ app.registerExtension({
     const version = String(window.__COMFYUI_FRONTEND_VERSION__ ?? "");
     const [major, minor] = version.split(".").map(Number);
     if (!Number.isFinite(minor) || major > OLDEST[0] || (major === OLDEST[0] && minor >= OLDEST[1])) return;
-    tell(app, "warn", `This editor (${version}) is older than ${OLDEST.join(".")}: live view, wrap and plan editor may not work. Update comfyui-frontend-package.`, 20000);
+    showToast(app, "warn", `This editor (${version}) is older than ${OLDEST.join(".")}: live view, wrap and plan editor may not work. Update comfyui-frontend-package.`, 20000);
   },
 });

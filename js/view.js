@@ -1,9 +1,9 @@
 /** The live view: on each Loop Close, and in the sidebar tab "Interleave" for the last run or a saved one. */
 import { app } from "../../scripts/app.js";
 import { api } from "../../scripts/api.js";
-import { changing, idOf, nodeById, pathTo, rootOf, setWidget, tell as tellIn, widgetOf } from "./graph.mjs";
-import { emptyRun, fromFiles, pictureOf, runOf } from "./live.mjs";
-import { edit, planNodeOf, rewrite } from "./plan_nodes.mjs";
+import { asOneUndoStep, idOf, nodeById, pathTo, rootOf, setWidget, showToast, widgetOf } from "./graph.mjs";
+import { emptyRun, fromFiles, imageLocation, runOf } from "./run_state.mjs";
+import { openPlanEditor, planNodeOf, rewritePlan } from "./plan_nodes.mjs";
 import { changed } from "./plan.mjs";
 import { createRuns } from "./runs.mjs";
 import { drawRun } from "./strip.mjs";
@@ -14,20 +14,21 @@ const EVENT = "interleave_thinker";
 const CLOSE = "InterleaveThinkerLoopClose";
 
 const runs = createRuns();
-const places = new Set();
-const asked = new Set();
+const panels = new Set();
+/** Runs that were read from their folders, because their first event came late. */
+const loadedRuns = new Set();
 
-function pictureUrl(place) {
-  return api.apiURL(`/view?${new URLSearchParams(place)}`);
+function imageUrl(location) {
+  return api.apiURL(`/view?${new URLSearchParams(location)}`);
 }
 
 async function savedFile(run, filename) {
-  const place = pictureOf(`${run}/${filename}`);
-  const reply = await api.fetchApi(`/view?${new URLSearchParams(place)}`, { cache: "no-store" });
+  const location = imageLocation(`${run}/${filename}`);
+  const reply = await api.fetchApi(`/view?${new URLSearchParams(location)}`, { cache: "no-store" });
   return reply.ok ? reply.text() : "";
 }
 
-/** What a run's folder says, through ComfyUI's own file route; null where there is none, or it cannot be read now. */
+/** A run as its folder holds it, read through ComfyUI's own file route; null where it cannot be read now. */
 async function savedRun(name) {
   try {
     const [state, lines] = await Promise.all([savedFile(name, "run.json"), savedFile(name, "trajectory.jsonl")]);
@@ -68,9 +69,9 @@ function openWorkflowId() {
 }
 
 function redraw() {
-  for (const place of places) {
-    if (place.owner?.graph && pathTo(rootOf(app), place.owner.graph) === null) places.delete(place);
-    else if (place.root.isConnected || !place.mounted) draw(place);
+  for (const panel of panels) {
+    if (panel.owner?.graph && pathTo(rootOf(app), panel.owner.graph) === null) panels.delete(panel);
+    else if (panel.root.isConnected || !panel.mounted) draw(panel);
   }
 }
 
@@ -80,22 +81,22 @@ const PAUSE = 250; // ms between two drawings of a view: a run may have thirty e
  * Draw a view, soon and not too often. Not while a person writes in it or has a button down: what is drawn anew would
  * take an unfinished word or click away.
  */
-function draw(place) {
-  if (place.waiting) return;
-  place.waiting = setTimeout(() => {
-    place.waiting = 0;
+function draw(panel) {
+  if (panel.waiting) return;
+  panel.waiting = setTimeout(() => {
+    panel.waiting = 0;
     const active = document.activeElement;
-    const writing = active?.tagName === "TEXTAREA" && place.root.contains(active);
-    if (writing || place.root.querySelector(":active")) draw(place);
-    else drawRun(place.root, place.run(), place.view, tools);
-  }, Math.max(0, PAUSE - (Date.now() - (place.drawn ?? 0))));
-  place.drawn = Date.now();
+    const writing = active?.tagName === "TEXTAREA" && panel.root.contains(active);
+    if (writing || panel.root.querySelector(":active")) draw(panel);
+    else drawRun(panel.root, panel.run(), panel.view, tools);
+  }, Math.max(0, PAUSE - (Date.now() - (panel.drawn ?? 0))));
+  panel.drawn = Date.now();
 }
 
-const tell = (severity, detail) => tellIn(app, severity, detail);
+const toast = (severity, detail) => showToast(app, severity, detail);
 
 /** The Loop Close that a run belongs to, if it is in the open workflow. */
-function closeOf(run) {
+function loopCloseOf(run) {
   const mine = run.workflow && run.workflow === openWorkflowId();
   const node = mine && run.node ? nodeById(rootOf(app), run.node) : null;
   return node?.type === CLOSE ? node : null;
@@ -107,11 +108,11 @@ function picksBefore(node, step) {
   return picks.filter((pick) => pick && Number(pick.split(":")[0]) < step);
 }
 
-/** Take an attempt against the critic: written down in the node's own widget, and the prompt is queued again. */
+/** Accept an attempt against the critic: write it into the node's own widget and queue the prompt again. */
 async function accept(run, step, attempt) {
-  const node = closeOf(run);
-  if (!node) return tell("warn", "The node of this run is not in the open workflow. Open its workflow first.");
-  await changing(app, () => setWidget(node, "accept_attempts", [...picksBefore(node, step), `${step}:${attempt}`].join(", ")));
+  const node = loopCloseOf(run);
+  if (!node) return toast("warn", "The node of this run is not in the open workflow. Open its workflow first.");
+  await asOneUndoStep(app, () => setWidget(node, "accept_attempts", [...picksBefore(node, step), `${step}:${attempt}`].join(", ")));
   runs.accept(run.run, step, attempt);
   redraw();
   app.queuePrompt(0);
@@ -119,42 +120,42 @@ async function accept(run, step, attempt) {
 
 /** Change the plan of a run and go on: steps that did not change are recalled. */
 async function replan(run, step, change) {
-  const node = closeOf(run);
-  const holder = planNodeOf(node);
-  if (!holder) return tell("warn", "The plan of this run does not come from a Planner or Plan from Text beside its loop.");
+  const node = loopCloseOf(run);
+  const planNode = planNodeOf(node);
+  if (!planNode) return toast("warn", "The plan of this run does not come from a Planner or Plan from Text beside its loop.");
   try {
-    await rewrite(holder, run.plan, change);
+    await rewritePlan(planNode, run.plan, change);
     setWidget(node, "accept_attempts", picksBefore(node, step).join(", "));
     app.queuePrompt(0);
   } catch (error) {
-    tell("error", error.message);
+    toast("error", error.message);
   }
 }
 
 function retry(run, step, prompt) {
-  if (!prompt.trim()) return tell("warn", "Write a prompt first.");
+  if (!prompt.trim()) return toast("warn", "Write a prompt first.");
   return replan(run, step, (cards) => changed(cards, step - 1, { prompt, textOnly: false }));
 }
 
 async function editRest(run) {
-  const holder = planNodeOf(closeOf(run));
-  if (!holder) return tell("warn", "The plan of this run does not come from a Planner or Plan from Text beside its loop.");
-  if (await edit(holder, run.plan)) app.queuePrompt(0);
+  const planNode = planNodeOf(loopCloseOf(run));
+  if (!planNode) return toast("warn", "The plan of this run does not come from a Planner or Plan from Text beside its loop.");
+  if (await openPlanEditor(planNode, run.plan)) app.queuePrompt(0);
 }
 
 async function openWorkflow(run) {
   try {
     const text = await savedFile(run.run, "workflow.json");
-    if (!text) return tell("warn", "This run has no workflow with it: it was queued without the editor.");
+    if (!text) return toast("warn", "This run has no workflow with it: it was queued without the editor.");
     await app.loadGraphData(JSON.parse(text), true, true, run.run.split("/").pop());
   } catch (error) {
-    tell("error", `The workflow of this run cannot be opened: ${error.message}`);
+    toast("error", `The workflow of this run cannot be opened: ${error.message}`);
   }
 }
 
 /** What can be done with a run now, as [label, act]. Each that goes on queues the workflow as it is. */
 function controls(run) {
-  const here = Boolean(closeOf(run));
+  const here = Boolean(loopCloseOf(run));
   const list = [];
   const busy = Boolean(run.current) || run.status === "running";
   const finished = run.steps.filter((step) => step.chosen || step.prompt === null).length;
@@ -172,9 +173,9 @@ function controls(run) {
 async function copy(text) {
   try {
     await navigator.clipboard.writeText(text);
-    tell("success", "Copied.");
+    toast("success", "Copied.");
   } catch {
-    tell("warn", "The browser does not allow copying here.");
+    toast("warn", "The browser does not allow copying here.");
   }
 }
 
@@ -200,72 +201,72 @@ function print(page) {
   });
 }
 
-const small = createThumbs(redraw);
-const tools = { pictureUrl, thumbUrl: (place) => small(pictureUrl(place)), accept, retry, controls, copy, print };
+const thumbs = createThumbs(redraw);
+const tools = { imageUrl, thumbUrl: (location) => thumbs(imageUrl(location)), accept, retry, controls, copy, print };
 
 /** `owner`: the node that shows its run; null for the sidebar. */
-function addPlace(owner) {
+function addPanel(owner) {
   const root = document.createElement("div");
   root.className = "itk";
   const run = () => (owner ? runs.of(openWorkflowId(), idOf(rootOf(app), owner)) : runs.shown(openWorkflowId()));
-  const place = { owner, root, run, view: { open: "" }, mounted: false };
-  places.add(place);
-  drawRun(root, owner ? emptyRun() : run(), place.view, tools);
-  new IntersectionObserver((seen) => seen.some((entry) => entry.isIntersecting) && draw(place)).observe(root);
-  return place;
+  const panel = { owner, root, run, view: { open: "" }, mounted: false };
+  panels.add(panel);
+  drawRun(root, owner ? emptyRun() : run(), panel.view, tools);
+  new IntersectionObserver((seen) => seen.some((entry) => entry.isIntersecting) && draw(panel)).observe(root);
+  return panel;
 }
 
-/** One after the other, even where one has to wait for a file: what a folder says must not be put after later events. */
-let heard = Promise.resolve();
+/** Events are handled one after the other, even where one waits for a file: else a folder's state would overwrite later events. */
+let lastTurn = Promise.resolve();
 function inTurn(act) {
-  heard = heard.then(act).catch((error) => console.error(error));
+  lastTurn = lastTurn.then(act).catch((error) => console.error(error));
 }
 
-async function take(facts) {
-  if (facts.event === "planned") return;
-  const [node, workflow] = [String(facts.node ?? ""), String(facts.workflow ?? "")];
-  const name = facts.file ? runOf(facts.file) : "";
-  if (facts.event !== "plan" && name && runs.of(workflow, node).run !== name && !asked.has(name)) {
-    asked.add(name); // this tab came later than the run: its folder has what was said before
+async function handleEvent(message) {
+  if (message.event === "planned") return;
+  const [node, workflow] = [String(message.node ?? ""), String(message.workflow ?? "")];
+  const name = message.file ? runOf(message.file) : "";
+  if (message.event !== "plan" && name && runs.of(workflow, node).run !== name && !loadedRuns.has(name)) {
+    loadedRuns.add(name); // this tab is younger than the run: the run's folder has the earlier events
     const before = await savedRun(name);
-    if (before) runs.put({ ...before, node, workflow });
-    else asked.delete(name);
+    if (before) runs.addSaved({ ...before, node, workflow });
+    else loadedRuns.delete(name);
   }
-  runs.hear(facts);
+  runs.addEvent(message);
   redraw();
-  if (facts.event === "plan" && facts.parent) {
-    runs.descend(String(facts.run ?? ""), await savedAncestors({ run: String(facts.run ?? ""), parent: String(facts.parent) }));
+  if (message.event === "plan" && message.parent) {
+    runs.setAncestors(String(message.run ?? ""), await savedAncestors({ run: String(message.run ?? ""), parent: String(message.parent) }));
     redraw();
   }
 }
 
-/** Nothing runs on the server any more. How a run ended may have been said while this page was not connected. */
-async function settle() {
+/** Nothing runs on the server any more. This page may have missed the end of a run, so it reads the run's folder. */
+async function handleIdleServer() {
   for (const { run, node, workflow } of runs.busy()) {
     const saved = run ? await savedRun(run) : null;
-    if (saved) runs.put({ ...saved, node, workflow });
+    if (saved) runs.addSaved({ ...saved, node, workflow });
   }
   runs.end("interrupted");
   redraw();
 }
 
-/** What an agent of ours writes. Other nodes write texts as well. */
-function hearText(detail) {
+/** Text that an agent of the pack streams. Other nodes send such texts as well. */
+function handleAgentText(detail) {
   const node = detail?.nodeId && detail.text ? nodeById(rootOf(app), detail.nodeId) : null;
   if (!node?.type?.startsWith("InterleaveThinker")) return;
-  runs.speak(String(detail.text));
+  runs.setAgentText(String(detail.text));
   redraw();
 }
 
 function drawSidebar(element) {
-  const place = addPlace(null);
+  const panel = addPanel(null);
   const bar = document.createElement("div");
   bar.className = "itk-runs";
   const list = document.createElement("select");
   list.setAttribute("aria-label", "Saved runs");
   list.addEventListener("change", async () => {
     const found = list.value ? await savedRun(list.value) : null;
-    if (list.value && !found) return tell("warn", "This run's folder cannot be read.");
+    if (list.value && !found) return toast("warn", "This run's folder cannot be read.");
     runs.pick(found && { ...found, node: nodeOf(found) });
     redraw();
   });
@@ -273,11 +274,11 @@ function drawSidebar(element) {
   bar.append(list);
   runs.pick(null); // as the new list says
   element.classList.add("itk-side");
-  element.replaceChildren(bar, place.root);
+  element.replaceChildren(bar, panel.root);
   Object.assign(element.style, { display: "flex", flexDirection: "column", height: "100%" });
-  place.mounted = true;
+  panel.mounted = true;
   fillRuns(list);
-  return () => places.delete(place);
+  return () => panels.delete(panel);
 }
 
 /** The node that a saved run can be steered through, if the open workflow made it. */
@@ -291,7 +292,7 @@ async function showLast() {
   const entry = id ? (await listRuns()).find((saved) => saved.origin?.workflow === id) : null;
   const found = entry && !runs.has(id, entry.origin.node) ? await savedRun(entry.name) : null;
   if (!found || openWorkflowId() !== id) return;
-  runs.put({ ...found, node: String(entry.origin.node), workflow: id });
+  runs.addSaved({ ...found, node: String(entry.origin.node), workflow: id });
   redraw();
 }
 
@@ -308,8 +309,8 @@ async function fillRuns(list) {
   if ([...list.options].some((option) => option.value === chosen)) list.value = chosen;
 }
 
-// Not in setup(): a page that is opened while a loop runs is told of it, and of its end, before.
-api.addEventListener(EVENT, (event) => inTurn(() => take(event.detail ?? {})));
+// Not in setup(): a page that is opened while a loop runs receives its events, and its end, before that.
+api.addEventListener(EVENT, (event) => inTurn(() => handleEvent(event.detail ?? {})));
 for (const [kind, status] of [["execution_interrupted", "interrupted"], ["execution_error", "failed"]]) {
   api.addEventListener(kind, () =>
     inTurn(() => {
@@ -318,9 +319,9 @@ for (const [kind, status] of [["execution_interrupted", "interrupted"], ["execut
     }),
   );
 }
-// Errors are told to the tab that queued; that nothing runs any more, to all of them.
+// ComfyUI sends errors to the tab that queued, and an empty queue to all tabs.
 api.addEventListener("status", ({ detail }) => {
-  if (detail?.exec_info?.queue_remaining === 0) inTurn(settle);
+  if (detail?.exec_info?.queue_remaining === 0) inTurn(handleIdleServer);
 });
 
 let leaveSidebar = () => {};
@@ -331,7 +332,7 @@ app.registerExtension({
     const style = document.createElement("style");
     style.textContent = STYLE;
     document.head.append(style);
-    api.addEventListener("progress_text", (event) => hearText(event.detail));
+    api.addEventListener("progress_text", (event) => handleAgentText(event.detail));
     app.extensionManager?.registerSidebarTab?.({
       id: "interleave-thinker",
       icon: "pi pi-images",
@@ -351,20 +352,20 @@ app.registerExtension({
   },
   nodeCreated(node) {
     if (node.comfyClass !== CLOSE) return;
-    const place = addPlace(node);
-    place.root.classList.add("itk-in-node");
-    node.addDOMWidget("live", "interleave_live", place.root, {
+    const panel = addPanel(node);
+    panel.root.classList.add("itk-in-node");
+    node.addDOMWidget("live", "interleave_live", panel.root, {
       serialize: false,
       hideOnZoom: true,
       getMinHeight: () => 160,
       getValue: () => "",
       setValue: () => {},
     });
-    place.mounted = true;
-    const removed = node.onRemoved;
-    node.onRemoved = function (...given) {
-      places.delete(place);
-      return removed?.apply(this, given);
+    panel.mounted = true;
+    const onRemoved = node.onRemoved;
+    node.onRemoved = function (...args) {
+      panels.delete(panel);
+      return onRemoved?.apply(this, args);
     };
   },
 });

@@ -1,15 +1,15 @@
 /** "Wrap in Interleave Loop" and "Unwrap": commands, menus and key binding. */
 import { app } from "../../scripts/app.js";
 import { api } from "../../scripts/api.js";
-import { ask } from "./ask.mjs";
-import { changing, pathTo, rootOf, tell as tellIn } from "./graph.mjs";
+import { ask } from "./choice_dialog.mjs";
+import { asOneUndoStep, pathTo, rootOf, showToast } from "./graph.mjs";
 import { OURS, WrapError, unwrap, wrap } from "./wrap.mjs";
 
 const WRAP = `${OURS}.Wrap`;
 const UNWRAP = `${OURS}.Unwrap`;
 const FALLBACK = "qwen3vl_8b_fp8_scaled.safetensors";
 
-const tell = (severity, detail) => tellIn(app, severity, detail, 8000);
+const toast = (severity, detail) => showToast(app, severity, detail, 8000);
 
 function openGraph() {
   return app.canvas?.graph ?? app.graph;
@@ -71,10 +71,10 @@ async function agentsHere() {
     const [kind, ...rest] = wanted.split(":");
     return { planner: { kind, name: rest.join(":") }, critic: null };
   }
-  const files = await options("CLIPLoader", "clip_name");
+  const files = await comboOptions("CLIPLoader", "clip_name");
   const clip = files.find((file) => /qwen3_?vl/i.test(file));
   if (clip) return { planner: { kind: "clip", name: clip }, critic: null };
-  const folders = await options(`${OURS}LoadAgent`, "model");
+  const folders = await comboOptions(`${OURS}LoadAgent`, "model");
   const named = (word) => folders.find((folder) => folder.toLowerCase().includes(word));
   const planner = named("planner") ?? folders[0];
   if (!planner) return { planner: { kind: "clip", name: FALLBACK }, critic: null };
@@ -83,11 +83,11 @@ async function agentsHere() {
 }
 
 /** What a combo input of a node offers here. */
-async function options(kind, input) {
+async function comboOptions(kind, input) {
   const reply = await api.fetchApi(`/object_info/${kind}`);
   const info = reply.ok ? (await reply.json())[kind] : null;
-  const given = info?.input?.required?.[input];
-  const list = Array.isArray(given?.[0]) ? given[0] : (given?.[1]?.options ?? []);
+  const spec = info?.input?.required?.[input];
+  const list = Array.isArray(spec?.[0]) ? spec[0] : (spec?.[1]?.options ?? []);
   return list.filter((name) => typeof name === "string" && name && !/^(none|no .*|<.*>)$/i.test(name));
 }
 
@@ -108,15 +108,15 @@ async function wrapOpenGraph() {
     if (!places) return;
     const agents = await agentsHere();
     if (openGraph() !== scope || rootOf(app) !== root || root.id !== id) throw new WrapError("Another graph was opened meanwhile; nothing was changed.");
-    await changing(app, () => wrap(root, scope, prompt, places, agents, (kind) => window.LiteGraph.createNode(kind)));
+    await asOneUndoStep(app, () => wrap(root, scope, prompt, places, agents, (kind) => window.LiteGraph.createNode(kind)));
     const reference = places.image
       ? `Each step edits the picture of ${label(prompt, places.image[0]).title}, then the last accepted one.`
       : "No picture is edited here: each step is drawn from its text.";
     const also = places.also.filter((place) => place[0] !== places.prompt[0]).map((place) => label(prompt, place[0]).title);
     const words = [label(prompt, places.prompt[0]).title, ...also].join(" and ");
-    tell("success", `Prompt: ${words}. ${reference}${places.seeds.length ? "" : " No seed was found: a retry differs by its prompt alone."}`);
+    toast("success", `Prompt: ${words}. ${reference}${places.seeds.length ? "" : " No seed was found: a retry differs by its prompt alone."}`);
   } catch (error) {
-    tell("error", error instanceof WrapError ? error.message : `Could not wrap this graph: ${error.message}`);
+    toast("error", error instanceof WrapError ? error.message : `Could not wrap this graph: ${error.message}`);
     if (!(error instanceof WrapError)) throw error;
   } finally {
     busy = false;
@@ -125,10 +125,10 @@ async function wrapOpenGraph() {
 
 async function unwrapOpenGraph() {
   try {
-    await changing(app, () => unwrap(openGraph()));
-    tell("success", "The loop is off; prompt, seed and pictures are as they were.");
+    await asOneUndoStep(app, () => unwrap(openGraph()));
+    toast("success", "The loop is off; prompt, seed and pictures are as they were.");
   } catch (error) {
-    tell("error", error.message);
+    toast("error", error.message);
     if (!(error instanceof WrapError)) throw error;
   }
 }

@@ -1,7 +1,7 @@
 /**
- * Put a loop around the graph that is open in the editor, and take it off again.
- * Works on LiteGraph's own objects; which node is what was chosen before (nodes/routes.py asks the core).
- * What is changed is written down in Loop Open's properties, so that unwrapping gives the graph back.
+ * Put a loop around the graph that is open in the editor, and take it off again. Works on LiteGraph's own objects.
+ * The server finds prompt, seed, image and output beforehand (POST /interleave_thinker/choose, nodes/routes.py).
+ * Loop Open's properties hold a record of every change. Unwrapping reads the record and gives the graph back.
  */
 
 import { linkInto, pathTo, setWidget, slotOf, widgetOf } from "./graph.mjs";
@@ -35,18 +35,18 @@ export function wrap(root, scope, prompt, places, agents, make) {
 }
 
 function build(root, scope, prompt, places, agents, make, record) {
-  const above = pathTo(root, scope);
-  if (above === null) throw new WrapError("The open graph is not part of this workflow.");
+  const scopePath = pathTo(root, scope);
+  if (scopePath === null) throw new WrapError("The open graph is not part of this workflow.");
   if (Object.values(prompt).some((node) => node.class_type.startsWith(OURS)) || scope.nodes.some((node) => node.type.startsWith(OURS))) {
     throw new WrapError("This workflow has a loop already. Unwrap it first, or change the loop that is there.");
   }
   const request = String(prompt[places.prompt[0]].inputs[places.prompt[1]]);
   const seed = places.seeds.length ? prompt[places.seeds[0][0]].inputs[places.seeds[0][1]] : 0;
 
-  const words = [places.prompt, ...places.also].map((place) => lift(scope, above, place, "The prompt", record));
-  const noises = places.seeds.map((place) => lift(scope, above, place, "The seed", record));
-  const readers = places.image ? readersOf(scope, above, prompt, places) : [];
-  const result = resultOf(scope, above, prompt, places.output);
+  const promptSockets = [places.prompt, ...places.also].map((place) => socketInScope(scope, scopePath, place, "The prompt", record));
+  const seedSockets = places.seeds.map((place) => socketInScope(scope, scopePath, place, "The seed", record));
+  const readers = places.image ? readersOf(scope, scopePath, prompt, places) : [];
+  const result = resultOf(scope, scopePath, prompt, places.output);
 
   const added = [];
   const add = (kind, values = {}) => {
@@ -76,8 +76,8 @@ function build(root, scope, prompt, places, agents, make, record) {
     for (const reader of readers) feed(scope, record, open, OPEN.reference, reader);
     connect(open, OPEN.reference, critic, "before");
   }
-  for (const place of words) feed(scope, record, open, OPEN.prompt, place);
-  for (const noise of noises) feed(scope, record, open, OPEN.seed, noise);
+  for (const socket of promptSockets) feed(scope, record, open, OPEN.prompt, socket);
+  for (const socket of seedSockets) feed(scope, record, open, OPEN.seed, socket);
   link(scope, result, critic, slotOf(critic, "after"));
   connect(open, OPEN.instruction, critic, "instruction");
   connect(open, OPEN.prompt, critic, "prompt");
@@ -101,25 +101,25 @@ export function unwrap(scope) {
   if (!open) throw new WrapError("This loop was not made by Wrap; there is nothing written down to go back to.");
   const record = open.properties[RECORD];
   if (String(record.open) !== String(open.id)) {
-    throw new WrapError("This loop is a copy: what is written down in it is about the nodes that it was copied from. Take it off by hand.");
+    throw new WrapError("This loop is a copy: its record names the nodes of the loop that it was copied from. Take it off by hand.");
   }
-  restore(scope, record, widgetOf(mine(scope, record).find((node) => node.type === `${OURS}Planner`), "request")?.value ?? record.request);
+  restore(scope, record, widgetOf(addedNodes(scope, record).find((node) => node.type === `${OURS}Planner`), "request")?.value ?? record.request);
 }
 
 /** The nodes that a record added, as far as they are still there. */
-function mine(scope, record) {
+function addedNodes(scope, record) {
   return record.added.map(({ id, type }) => [scope.getNodeById(id), type]).filter(([node, type]) => node?.type === type).map(([node]) => node);
 }
 
-/** Put back what a record says; `request` is the prompt where it is another than the record's. */
+/** Put back the links and values of a record. `request` takes the place of the record's prompt. */
 function restore(scope, record, request) {
-  const added = mine(scope, record);
+  const added = addedNodes(scope, record);
   const text = (value) => (value === record.request ? request : value);
   for (const place of record.fed) {
     const node = scope.getNodeById(place.node);
     const slot = slotOf(node, place.input);
     const from = slot < 0 ? null : linkInto(node, slot);
-    if (node?.type !== place.type || !from || !added.some((one) => String(one.id) === String(from.origin_id))) continue; // changed since
+    if (node?.type !== place.type || !from || !added.some((one) => String(one.id) === String(from.origin_id))) continue; // a person changed it
     const origin = place.from && Number(place.from[0]) !== INPUT_NODE ? scope.getNodeById(asId(scope, place.from[0])) : null;
     if (place.from && (origin || Number(place.from[0]) === INPUT_NODE)) {
       if (origin?.isVirtualNode && "value" in place) setWidget(node, place.input, text(place.value)); // it takes its value from here
@@ -143,8 +143,8 @@ function restore(scope, record, request) {
 }
 
 /** {node, slot} in `scope` for an input that may lie deeper, through subgraphs' own inputs (made where missing). */
-function lift(scope, above, [id, input], what, record) {
-  const path = inside(above, id, what);
+function socketInScope(scope, scopePath, [id, input], what, record) {
+  const path = pathInScope(scopePath, id, what);
   let holder = nodeAt(scope, path);
   let slot = slotOf(holder, input);
   if (slot < 0) throw new WrapError(`${what} is the widget "${input}" of ${titleOf(holder)}, which has no socket.`);
@@ -177,12 +177,12 @@ function ownInput(inner, holder, at, depth = 0) {
 }
 
 /** The inputs in `scope` through which the body reads the picture. */
-function readersOf(scope, above, prompt, places) {
+function readersOf(scope, scopePath, prompt, places) {
   const found = new Map();
   for (const id of bodyOf(prompt, places.output)) {
     for (const [input, value] of Object.entries(prompt[id].inputs)) {
       if (!isLink(value) || String(value[0]) !== places.image[0] || value[1] !== 0) continue;
-      const path = inside(above, id, "A reader of the picture");
+      const path = pathInScope(scopePath, id, "A reader of the picture");
       let holder = nodeAt(scope, path);
       let slot = slotOf(holder, input);
       for (let depth = path.length - 1; depth > 0; depth--) {
@@ -199,15 +199,15 @@ function readersOf(scope, above, prompt, places) {
 }
 
 /** [origin id, slot] in `scope` of the picture that the output node shows. */
-function resultOf(scope, above, prompt, output) {
+function resultOf(scope, scopePath, prompt, output) {
   const [name, value] = Object.entries(prompt[output].inputs).find(([n, v]) => isLink(v) && (n === "images" || n === "image")) ?? [];
   if (!value) throw new WrapError(`Node ${output} shows no picture.`);
   const shown = output.split(":");
-  if (shown.length === above.length + 1 && above.every((id, at) => shown[at] === id)) {
+  if (shown.length === scopePath.length + 1 && scopePath.every((id, at) => shown[at] === id)) {
     const saver = scope.getNodeById(asId(scope, shown.at(-1)));
     return originOf(scope, { node: saver, slot: slotOf(saver, name) });
   }
-  const path = inside(above, String(value[0]), "The result");
+  const path = pathInScope(scopePath, String(value[0]), "The result");
   let id = path.at(-1);
   let slot = value[1];
   for (let depth = path.length - 1; depth > 0; depth--) {
@@ -225,12 +225,12 @@ function fromNode(from, id, slot) {
   return from && String(from.origin_id) === String(id) && from.origin_slot === slot;
 }
 
-function inside(above, id, what) {
+function pathInScope(scopePath, id, what) {
   const path = String(id).split(":");
-  if (path.length <= above.length || !above.every((part, at) => path[at] === part)) {
+  if (path.length <= scopePath.length || !scopePath.every((part, at) => path[at] === part)) {
     throw new WrapError(`${what} (node ${id}) lies outside this subgraph. Go up one level and wrap there.`);
   }
-  return path.slice(above.length);
+  return path.slice(scopePath.length);
 }
 
 function nodeAt(graph, path) {
@@ -266,20 +266,20 @@ function connect(from, slot, to, name) {
   from.connect(slot, to, slotOf(to, name));
 }
 
-/** Let Loop Open feed a socket, and write down what was there. */
+/** Connect an output of Loop Open to a socket. Record the link or value that the socket had. */
 function feed(scope, record, open, output, { node, slot }) {
   const input = node.inputs[slot];
-  const was = { node: node.id, type: node.type, input: input.name };
+  const entry = { node: node.id, type: node.type, input: input.name };
   const from = linkInto(node, slot);
   const widget = widgetOf(node, input.widget?.name ?? input.name);
-  if (from) was.from = [from.origin_id, from.origin_slot];
+  if (from) entry.from = [from.origin_id, from.origin_slot];
   const origin = from && Number(from.origin_id) !== INPUT_NODE ? scope.getNodeById(from.origin_id) : null;
-  if (origin?.isVirtualNode && origin.widgets?.length) was.value = origin.widgets[0].value;
-  else if (!from && widget) was.value = widget.value;
-  record.fed.push(was);
+  if (origin?.isVirtualNode && origin.widgets?.length) entry.value = origin.widgets[0].value;
+  else if (!from && widget) entry.value = widget.value;
+  record.fed.push(entry);
   open.connect(output, node, slot);
-  const made = linkInto(node, slot);
-  if (String(made?.origin_id) !== String(open.id)) throw new WrapError(`${titleOf(node)} does not take what the loop gives for ${input.name}.`);
+  const newLink = linkInto(node, slot);
+  if (String(newLink?.origin_id) !== String(open.id)) throw new WrapError(`${titleOf(node)} does not take what the loop gives for ${input.name}.`);
 }
 
 function addAgent(add, { kind, name }) {

@@ -4,15 +4,14 @@
 
 from __future__ import annotations
 
-import comfyui_version
+from .comfy_internals.server import comfyui_version
+from .version_check import require_comfyui
 
-from .compat import require_comfyui
-
-require_comfyui(comfyui_version.__version__)
+require_comfyui(comfyui_version())
 
 from comfy_api.latest import ComfyExtension, io
 
-from . import agents, critic, diffusers, document, internal, loop_close, loop_open, planner
+from . import agents, attempt_nodes, critic, diffusers, document, loop_close, loop_open, planner
 from .folders import add_model_folders
 from .routes import add_routes
 
@@ -37,11 +36,11 @@ class InterleaveThinker(ComfyExtension):
             document.UnpackDocument,
             document.SaveDocument,
             diffusers.GenerateOrEdit,
-            internal.StepFeed,
-            internal.KeepPicture,
-            internal.RecallPicture,
-            internal.NextAttempt,
-            internal.CompareAttempts,
+            attempt_nodes.StepFeed,
+            attempt_nodes.KeepPicture,
+            attempt_nodes.RecallPicture,
+            attempt_nodes.NextAttempt,
+            attempt_nodes.CompareAttempts,
         ]
 
 

@@ -10,12 +10,13 @@ from typing import Any
 from comfy_api.latest import io
 
 from ..interleave_thinker.agents.base import Agent, Sampling
-from ..interleave_thinker.agents.endpoints import agent_for, load_endpoints
+from ..interleave_thinker.agents.endpoints import load_endpoints
+from ..interleave_thinker.agents.openai_compatible import agent_for
 from ..interleave_thinker.errors import ConfigError
-from ..interleave_thinker.store import files_state
+from ..interleave_thinker.files import files_state
 from .events import check_interrupt
 from .folders import adapter_folders, agent_folders, model_folder, prompt_folders, shared_folder
-from .types import AGENT, schema
+from .types import AGENT, dtype_input, schema
 from .users import current_user
 
 NO_ADAPTER = "none"
@@ -84,6 +85,10 @@ def sampling_inputs() -> list[io.Input]:
     ]
 
 
+def _agent_output() -> io.Output:
+    return AGENT.Output("AGENT", "agent", tooltip="To Planner, Critic-Refine and Loop Close.")
+
+
 def _prompts_state() -> str:
     """Differs between users: an agent of ComfyUI's cache holds the prompt folders of the user who made it."""
     return files_state(*prompt_folders()) + current_user()
@@ -103,7 +108,7 @@ class AgentFromClip(io.ComfyNode):
                 io.Clip.Input("clip", tooltip="A Qwen3-VL (4B, 8B or 32B; fp8 too) from Load CLIP."),
                 *sampling_inputs(),
             ],
-            outputs=[AGENT.Output("AGENT", "agent", tooltip="To Planner, Critic-Refine and Loop Close.")],
+            outputs=[_agent_output()],
         )
 
     @classmethod
@@ -138,16 +143,10 @@ class LoadAgent(io.ComfyNode):
                     default=NO_ADAPTER,
                     tooltip="A LoRA adapter folder for this model (needs peft).",
                 ),
-                io.Combo.Input(
-                    "dtype",
-                    options=["auto", "bfloat16", "float16", "float32"],
-                    default="auto",
-                    advanced=True,
-                    tooltip="auto: as stored, float32 on a CPU.",
-                ),
+                dtype_input("auto: as stored, float32 on a CPU."),
                 *sampling_inputs(),
             ],
-            outputs=[AGENT.Output("AGENT", "agent", tooltip="To Planner, Critic-Refine and Loop Close.")],
+            outputs=[_agent_output()],
         )
 
     @classmethod
@@ -166,7 +165,7 @@ class LoadAgent(io.ComfyNode):
         max_megapixels: float,
         prompts: str = "",
     ) -> io.NodeOutput:
-        from .managed import load_managed_agent
+        from .managed_agent import load_managed_agent
 
         folder = model_folder(model)
         lora = None if adapter == NO_ADAPTER else model_folder(adapter)
@@ -205,7 +204,7 @@ class AgentFromServer(io.ComfyNode):
                 ),
                 *sampling_inputs(),
             ],
-            outputs=[AGENT.Output("AGENT", "agent", tooltip="To Planner, Critic-Refine and Loop Close.")],
+            outputs=[_agent_output()],
         )
 
     @classmethod

@@ -7,12 +7,21 @@ from dataclasses import replace
 import torch
 from comfy_api.latest import io
 
-from ..interleave_thinker.critic import judge
-from ..interleave_thinker.trajectory import Judgment
+from ..interleave_thinker.loop.trajectory import Judgment
+from ..interleave_thinker.roles.critic import judge
 from .agents import AgentValue
-from .events import show_text, watcher
-from .images import to_pictures
-from .types import AGENT, JUDGMENT, schema
+from .events import show_text, text_watcher
+from .images import to_images
+from .types import AGENT, JUDGMENT, schema, seed_input
+
+
+def _judgment_outputs(refined_tooltip: str) -> list[io.Output]:
+    return [
+        JUDGMENT.Output("JUDGMENT", "judgment", tooltip="To Loop Close."),
+        io.Boolean.Output("ACCEPTED", "accepted", tooltip="The verdict."),
+        io.String.Output("REFINED_PROMPT", "refined_prompt", tooltip=refined_tooltip),
+        io.String.Output("REASONING", "reasoning", tooltip="Why."),
+    ]
 
 
 class CriticRefine(io.ComfyNode):
@@ -41,14 +50,8 @@ class CriticRefine(io.ComfyNode):
                     multiline=True,
                     tooltip="The prompt the generator really got: Loop Open's prompt. Empty: the instruction.",
                 ),
-                io.Int.Input(
-                    "seed",
-                    default=0,
-                    min=0,
-                    max=2**64 - 1,
-                    control_after_generate=False,
-                    advanced=True,
-                    tooltip="Matters where the agent's temperature is above 0.",
+                seed_input(
+                    "Matters where the agent's temperature is above 0.", control_after_generate=False, advanced=True
                 ),
                 io.Combo.Input(
                     "if_unreadable",
@@ -63,14 +66,7 @@ class CriticRefine(io.ComfyNode):
                     tooltip="The picture that was edited: Loop Open's reference. Nothing: made from text alone.",
                 ),
             ],
-            outputs=[
-                JUDGMENT.Output("JUDGMENT", "judgment", tooltip="To Loop Close."),
-                io.Boolean.Output("ACCEPTED", "accepted", tooltip="The verdict."),
-                io.String.Output(
-                    "REFINED_PROMPT", "refined_prompt", tooltip="What to try next; unchanged if accepted."
-                ),
-                io.String.Output("REASONING", "reasoning", tooltip="Why."),
-            ],
+            outputs=_judgment_outputs("What to try next; unchanged if accepted."),
         )
 
     @classmethod
@@ -85,19 +81,19 @@ class CriticRefine(io.ComfyNode):
         before: torch.Tensor | None = None,
     ) -> io.NodeOutput:
         used = prompt.strip() or instruction
-        was = to_pictures(before, "before")
+        references = to_images(before, "before")
         judgment = judge(
             agent.agent,
-            was[0] if was else None,
-            to_pictures(after, "after")[0],
+            references[0] if references else None,
+            to_images(after, "after")[0],
             instruction.strip() or used,
             used,
             sampling=replace(agent.sampling, seed=seed),
             prompt_folders=agent.prompt_folders,
             on_unreadable="accept" if if_unreadable == "accept" else "retry",
-            on_text=watcher(cls.hidden.unique_id, "Judging"),
+            on_text=text_watcher(cls.hidden.unique_id, "Judging"),
         )
-        return _handed_out(judgment, used, cls.hidden.unique_id)
+        return _judgment_result(judgment, used, cls.hidden.unique_id)
 
 
 class JudgmentNode(io.ComfyNode):
@@ -127,25 +123,20 @@ class JudgmentNode(io.ComfyNode):
                     tooltip="A model's reply with previous_step_success and refine_prompt; read instead of the values.",
                 ),
             ],
-            outputs=[
-                JUDGMENT.Output("JUDGMENT", "judgment", tooltip="To Loop Close."),
-                io.Boolean.Output("ACCEPTED", "accepted", tooltip="The verdict."),
-                io.String.Output("REFINED_PROMPT", "refined_prompt", tooltip="What to try next."),
-                io.String.Output("REASONING", "reasoning", tooltip="Why."),
-            ],
+            outputs=_judgment_outputs("What to try next."),
         )
 
     @classmethod
     def execute(
         cls, accepted: bool, refined_prompt: str, reasoning: str = "", reply: str | None = None
     ) -> io.NodeOutput:
-        from ..interleave_thinker.judgments import read_judgment
+        from ..interleave_thinker.reading.judgments import read_judgment
 
         judgment = Judgment(accepted, refined_prompt, reasoning) if reply is None else read_judgment(reply)
-        return _handed_out(judgment, refined_prompt, cls.hidden.unique_id)
+        return _judgment_result(judgment, refined_prompt, cls.hidden.unique_id)
 
 
-def _handed_out(judgment: Judgment, prompt: str, node_id: str) -> io.NodeOutput:
+def _judgment_result(judgment: Judgment, prompt: str, node_id: str) -> io.NodeOutput:
     refined = judgment.refined_prompt or prompt
     verdict = "accepted" if judgment.accepted else f"rejected. Next: {refined}"
     if judgment.note:

@@ -9,23 +9,24 @@ import comfy.model_management as memory
 import torch
 from comfy_api.latest import io
 
+from ..interleave_thinker.files import files_state
 from ..interleave_thinker.generators.base import GenerationRequest
-from ..interleave_thinker.generators.diffusers_generator import DiffusersGenerator, load_generator
-from ..interleave_thinker.store import files_state
+from ..interleave_thinker.generators.diffusers_generator import DiffusersGenerator
+from ..interleave_thinker.resolve import load_pipeline
 from .events import check_interrupt
 from .folders import pipeline_folder, pipeline_folders
-from .images import to_pictures, to_tensor
-from .types import schema
+from .images import to_images, to_tensor
+from .types import dtype_input, schema, seed_input
 
 
 @functools.lru_cache(maxsize=1)
 def _loaded(name: str, dtype: str, state: str) -> DiffusersGenerator:
     """state: of the folder's files, so that what was written anew is read anew."""
-    return load_generator(pipeline_folder(name), dtype=dtype, device="cpu")
+    return load_pipeline(pipeline_folder(name), dtype=dtype, device="cpu")
 
 
 class GenerateOrEdit(io.ComfyNode):
-    """With a picture it edits, without one it draws: both kinds of step in one node."""
+    """With an image it edits, without one it draws: both kinds of step in one node."""
 
     @classmethod
     def define_schema(cls) -> io.Schema:
@@ -41,27 +42,14 @@ class GenerateOrEdit(io.ComfyNode):
                     tooltip="A folder with model_index.json in models/diffusers.",
                 ),
                 io.String.Input("prompt", multiline=True, tooltip="Loop Open's prompt."),
-                io.Int.Input(
-                    "seed",
-                    default=0,
-                    min=0,
-                    max=2**64 - 1,
-                    control_after_generate=io.ControlAfterGenerate.fixed,
-                    tooltip="Loop Open's seed.",
-                ),
+                seed_input("Loop Open's seed."),
                 io.Int.Input("steps", default=4, min=1, max=200, tooltip="Denoising steps."),
                 io.Float.Input(
                     "guidance", default=1.0, min=0.0, max=30.0, step=0.1, tooltip="guidance_scale of the pipeline."
                 ),
                 io.Int.Input("width", default=1024, min=16, max=4096, step=16, tooltip="For pictures from text."),
                 io.Int.Input("height", default=1024, min=16, max=4096, step=16, tooltip="For pictures from text."),
-                io.Combo.Input(
-                    "dtype",
-                    options=["auto", "bfloat16", "float16", "float32"],
-                    default="auto",
-                    advanced=True,
-                    tooltip="auto: bfloat16 on a GPU, float32 on a CPU.",
-                ),
+                dtype_input("auto: bfloat16 on a GPU, float32 on a CPU."),
                 io.Image.Input(
                     "reference", optional=True, tooltip="Loop Open's reference: the picture to edit, at its own size."
                 ),
@@ -93,11 +81,11 @@ class GenerateOrEdit(io.ComfyNode):
         generator = _loaded(pipeline, wanted, files_state(pipeline_folder(pipeline)))
         generator.check = check_interrupt
         generator.options = _options(generator.pipeline, steps, guidance)
-        given = to_pictures(reference, "reference")[:1]
-        width, height = given[0].size if given else (width, height)
+        references = to_images(reference, "reference")[:1]
+        width, height = references[0].size if references else (width, height)
         size = (max(16, width // 16 * 16), max(16, height // 16 * 16))
-        with _on_device(generator.pipeline, device):
-            image = generator.generate(GenerationRequest(prompt, tuple(given), seed, size))
+        with _OnDevice(generator.pipeline, device):
+            image = generator.generate(GenerationRequest(prompt, tuple(references), seed, size))
         return io.NodeOutput(to_tensor(image))
 
 
@@ -108,7 +96,7 @@ def _options(pipeline: Any, steps: int, guidance: float) -> dict[str, Any]:
     return {"num_inference_steps": steps, "guidance_scale": guidance}
 
 
-class _on_device:
+class _OnDevice:
     """Make room through ComfyUI's manager, use the pipeline there, and give the room back."""
 
     def __init__(self, pipeline: Any, device: torch.device):

@@ -11,20 +11,21 @@ from comfy_api.latest import io
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
-from ..interleave_thinker.document import Document, DocumentItem, to_html, to_markdown
 from ..interleave_thinker.errors import RunError
-from ..interleave_thinker.runs import RunFolder, image_file, safe_name
-from ..interleave_thinker.store import read_picture, write_atomically
+from ..interleave_thinker.files import write_atomically
+from ..interleave_thinker.loop.document import Document, DocumentItem, to_html, to_markdown
+from ..interleave_thinker.storage.images import read_image
+from ..interleave_thinker.storage.run_folder import RunFolder, image_file, safe_name
 from .folders import attempt_store, below_output, runs_root
 from .images import to_tensor
 from .types import DOCUMENT, schema
 
 _CIRCUMSTANCES = {"seconds", "judge_seconds", "recalled", "file"}
-"""Of an attempt, what differs between a run and the same run resumed: not part of a saved picture."""
+"""What differs between a run and the same run resumed: not part of a saved image."""
 
 
-def picture(document: Document, key: str) -> Image.Image:
-    """A picture of the document: from the store, or from its run folder.
+def image_of(document: Document, key: str) -> Image.Image:
+    """An image of the document: from the store, or from its run folder.
 
     Raises:
         RunError: it is in neither.
@@ -34,14 +35,14 @@ def picture(document: Document, key: str) -> Image.Image:
         return found
     folder = runs_root() / safe_name(document.run, branch=True)
     for attempt in document.trajectory.attempts:
-        kept = read_picture(image_file(folder, attempt), key) if attempt.image_key == key and attempt.file else None
+        kept = read_image(image_file(folder, attempt), key) if attempt.image_key == key and attempt.file else None
         if kept is not None:
             return kept
     raise RunError(f"A picture of run {document.run!r} is gone from the attempt store and the run folder.")
 
 
 class UnpackDocument(io.ComfyNode):
-    """Pictures, texts and verdicts as lists, for stock nodes."""
+    """Images, texts and verdicts as lists, for stock nodes."""
 
     @classmethod
     def define_schema(cls) -> io.Schema:
@@ -63,13 +64,13 @@ class UnpackDocument(io.ComfyNode):
 
     @classmethod
     def execute(cls, document: Document) -> io.NodeOutput:
-        images = [to_tensor(picture(document, i.image_key)) for i in document.images]
+        images = [to_tensor(image_of(document, i.image_key)) for i in document.images]
         texts = [i.text for i in document.items if i.kind == "text"]
         return io.NodeOutput(images, texts, [i.accepted for i in document.images], images[-1] if images else None)
 
 
 class SaveDocument(io.ComfyNode):
-    """Writes document.md, a self-contained document.html and the pictures into the run folder."""
+    """Writes document.md, a self-contained document.html and the images into the run folder."""
 
     @classmethod
     def define_schema(cls) -> io.Schema:
@@ -90,29 +91,29 @@ class SaveDocument(io.ComfyNode):
         names = {}
         for number, item in enumerate(document.images, 1):
             names[item] = f"image_{number:02d}.png"
-            data = _png(picture(document, item.image_key), _metadata(cls.hidden, document, item))
+            data = _png(image_of(document, item.image_key), _metadata(cls.hidden, document, item))
             write_atomically(folder / names[item], data)
         markdown = to_markdown(document, names.__getitem__)
         write_atomically(folder / "document.md", markdown.encode("utf-8", "replace"))
         page = to_html(document, lambda i: (folder / names[i]).read_bytes())
         write_atomically(folder / "document.html", page.encode("utf-8", "replace"))
         path = folder / "document.html"
-        return io.NodeOutput(str(path), ui=_shown(document, names, path, markdown))
+        return io.NodeOutput(str(path), ui=_ui(document, names, path, markdown))
 
 
-def _shown(document: Document, names: dict[DocumentItem, str], path: Path, markdown: str) -> dict[str, Any]:
-    """What the node shows: the pictures, the text, and for API clients the path and the whole document."""
+def _ui(document: Document, names: dict[DocumentItem, str], path: Path, markdown: str) -> dict[str, Any]:
+    """What the node shows: the images, the text, and for API clients the path and the whole document."""
     subfolder = below_output(path.parent)
-    pictures = [{"filename": n, "subfolder": subfolder, "type": "output"} for n in names.values()]
+    images = [{"filename": n, "subfolder": subfolder, "type": "output"} for n in names.values()]
     return {
-        "images": pictures,
+        "images": images,
         "text": [markdown],
         "interleave_document": [{"path": str(path), "run": document.run, "document": document.to_dict()}],
     }
 
 
 def _metadata(hidden: Any, document: Document, item: DocumentItem) -> PngInfo:
-    """The workflow, as stock Save Image writes it, and what made this picture."""
+    """The workflow, as stock Save Image writes it, and what made this image."""
     info = PngInfo()
     if hidden.prompt is not None:
         info.add_text("prompt", json.dumps(hidden.prompt))

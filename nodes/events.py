@@ -11,22 +11,22 @@ from collections.abc import Mapping
 from typing import Any
 
 import comfy.model_management
-from comfy_execution.utils import get_executing_context
 from server import PromptServer
 
+from ..interleave_thinker.contract import EVENT_TYPE
+from .comfy_internals.server import executing_prompt_id, send_progress_text
 from .folders import run_path
 from .users import current_client, multi_user
 
-EVENT = "interleave_thinker"
-SHOWN = 2000
+MAX_SHOWN = 2000
 """Characters of streamed agent text that are sent."""
-SHOW_EVERY = 0.25
+SECONDS_BETWEEN_TEXTS = 0.25
 """Seconds between two sendings: a token each would flood the connection."""
 
 check_interrupt = comfy.model_management.throw_exception_if_processing_interrupted
 
 
-def send(event: str, node_id: str, facts: Mapping[str, Any]) -> None:
+def send_event(event: str, node_id: str, facts: Mapping[str, Any]) -> None:
     """Tell every open page and client: a second tab, or one that was reloaded under another id, shows the run too.
 
     With several users only the page that queued is told, and `run`, `parent` and `file` name the user's folder.
@@ -34,17 +34,17 @@ def send(event: str, node_id: str, facts: Mapping[str, Any]) -> None:
     server = PromptServer.instance
     if server is None:
         return
-    context = get_executing_context()
     message = {"event": event, "node": node_id, **facts}
-    if context is not None:
-        message["prompt_id"] = context.prompt_id
+    prompt_id = executing_prompt_id()
+    if prompt_id is not None:
+        message["prompt_id"] = prompt_id
     if not multi_user():
-        server.send_sync(EVENT, message)
+        server.send_sync(EVENT_TYPE, message)
         return
     message |= {name: run_path(str(message[name])) for name in ("run", "file", "parent") if message.get(name)}
     client = current_client()
     if client is not None:
-        server.send_sync(EVENT, message, client)
+        server.send_sync(EVENT_TYPE, message, client)
 
 
 def editors_graph(extra: Any) -> dict[str, Any] | None:
@@ -65,10 +65,10 @@ def show_text(text: str, node_id: str) -> None:
         return
     client = current_client() if multi_user() else server.client_id
     if client is not None:
-        server.send_progress_text(text.encode("utf-8", "replace"), node_id, client)
+        send_progress_text(text, node_id, client)
 
 
-def watcher(node_id: str, label: str) -> Any:
+def text_watcher(node_id: str, label: str) -> Any:
     """An `on_text` for agents: shows what is written on the node and honours an interrupt at each token."""
 
     shown_at = 0.0
@@ -77,9 +77,9 @@ def watcher(node_id: str, label: str) -> Any:
         nonlocal shown_at
         check_interrupt()
         now = time.monotonic()
-        if now - shown_at > SHOW_EVERY:
+        if now - shown_at > SECONDS_BETWEEN_TEXTS:
             shown_at = now
-            show_text(f"{label}\n{text[-SHOWN:]}", node_id)
+            show_text(f"{label}\n{text[-MAX_SHOWN:]}", node_id)
         return True
 
     return on_text

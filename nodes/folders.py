@@ -12,7 +12,8 @@ from typing import Any
 import folder_paths
 
 from ..interleave_thinker.errors import AgentError, ConfigError
-from ..interleave_thinker.store import AttemptStore, files_state
+from ..interleave_thinker.files import files_state
+from ..interleave_thinker.storage.attempt_store import AttemptStore
 from .users import current_user
 
 MODEL_FOLDERS = ("VLM", "LLM")
@@ -38,12 +39,12 @@ def model_state(value: Any) -> list[str]:
     endings = folder_paths.supported_pt_extensions | {".gguf"}
     if not isinstance(value, str) or Path(value).suffix.lower() not in endings:
         return []
-    now = files_state(*_named(value))
+    now = files_state(*_files_named(value))
     first = _seen.setdefault(value, now)
     return [now] if now == first else [now, _SESSION]
 
 
-def _named(value: str) -> list[Path]:
+def _files_named(value: str) -> list[Path]:
     if Path(value).is_absolute():
         return [Path(value)]
     found = []

@@ -3,31 +3,32 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Coroutine, Mapping
+from collections.abc import Mapping
 from typing import Any, get_args
 
 from comfy_api.latest import io
 from comfy_execution.graph_utils import is_link
-from execution import IsChangedCache
 
-from ..interleave_thinker.behind import Behind, written
-from ..interleave_thinker.branches import Work, open_run
-from ..interleave_thinker.document import Document
+from ..interleave_thinker.contract import T_MAX, T_MAX_LIMIT, Gate, OnExhausted, ReferencePolicy
 from ..interleave_thinker.errors import ConfigError, InterleaveError
-from ..interleave_thinker.loop import Gate, LoopSettings, LoopState, OnExhausted, ReferencePolicy, begin
-from ..interleave_thinker.runs import RunFolder, safe_name
+from ..interleave_thinker.loop.document import Document
+from ..interleave_thinker.loop.state import LoopSettings, LoopState, begin
 from ..interleave_thinker.session import Session, Signature
+from ..interleave_thinker.storage.branches import Work, open_run
+from ..interleave_thinker.storage.run_folder import RunFolder, safe_name
+from ..interleave_thinker.storage.write_behind import WriteBehind, wait_for_writes
 from .agents import AgentValue
-from .body import Body, find_body, needs_reference, sign
-from .caches import find_caches
-from .events import editors_graph, send, workflow_id
+from .body import find_body, node_needing_reference, signature_of
+from .comfy_internals.caches import executor_caches, hidden_execution_list
+from .comfy_internals.file_states import file_states
+from .events import editors_graph, send_event, workflow_id
 from .folders import attempt_store, runs_root
-from .live import LiveLoop, drop_dead_loops, go_on, remember
 from .loop_open import LoopContext
+from .running_loops import RunningLoop, add_running_loop, drop_ended_loops, place_next_attempt
 from .types import AGENT, DOCUMENT, JUDGMENT, LOOP, schema
 from .users import current_user
 
-MOST_PICKS = 10_000
+MAX_ACCEPTED_TEXT = 10_000
 """Characters of accept_attempts."""
 
 
@@ -45,7 +46,7 @@ class LoopClose(io.ComfyNode):
             enable_expand=True,
             is_input_list=True,
             has_intermediate_output=True,
-            hidden=[io.Hidden.dynprompt, io.Hidden.unique_id, io.Hidden.extra_pnginfo],
+            hidden=[io.Hidden.dynprompt, io.Hidden.unique_id, io.Hidden.extra_pnginfo, *hidden_execution_list()],
             inputs=[
                 LOOP.Input("loop", tooltip="From Loop Open."),
                 io.Image.Input(
@@ -64,9 +65,9 @@ class LoopClose(io.ComfyNode):
                 ),
                 io.Int.Input(
                     "t_max",
-                    default=3,
+                    default=T_MAX,
                     min=1,
-                    max=50,
+                    max=T_MAX_LIMIT,
                     tooltip="T_max: how often the generator may try one step. 3 is quick, the paper's best is 5.",
                 ),
                 io.Combo.Input(
@@ -112,12 +113,12 @@ class LoopClose(io.ComfyNode):
     @classmethod
     def validate_inputs(cls, run_name: Any = "", accept_attempts: Any = "") -> bool | str:
         """Names and verdicts typed into the node are refused before anything runs."""
-        if len(str(_only(accept_attempts) or "")) > MOST_PICKS:
-            return f"accept_attempts has more than {MOST_PICKS} characters. Write step:attempt, such as 2:1."
+        if len(str(_single(accept_attempts) or "")) > MAX_ACCEPTED_TEXT:
+            return f"accept_attempts has more than {MAX_ACCEPTED_TEXT} characters. Write step:attempt, such as 2:1."
         try:
-            if _only(run_name):
-                safe_name(_only(run_name))
-            read_picks(_only(accept_attempts) or "")
+            if _single(run_name):
+                safe_name(_single(run_name))
+            read_accepted_attempts(_single(accept_attempts) or "")
         except InterleaveError as error:
             return str(error)
         return True
@@ -125,7 +126,7 @@ class LoopClose(io.ComfyNode):
     @classmethod
     def fingerprint_inputs(cls, gate: Any = "off", **_: Any) -> Any:
         """With a gate the same prompt must run again: it goes on where the gate stopped it. A run is its user's."""
-        return float("nan") if _only(gate) != "off" else current_user()
+        return float("nan") if _single(gate) != "off" else current_user()
 
     @classmethod
     def execute(
@@ -146,7 +147,7 @@ class LoopClose(io.ComfyNode):
         context = loop[0]
         dynprompt, close_id = cls.hidden.dynprompt, cls.hidden.unique_id
         settings = LoopSettings(
-            t_max[0] if _raw(judgment) else 1,
+            t_max[0] if _raw_link(judgment) else 1,
             on_exhausted[0],  # type: ignore[arg-type]
             reference_policy[0],  # type: ignore[arg-type]
             gate[0],  # type: ignore[arg-type]
@@ -154,27 +155,29 @@ class LoopClose(io.ComfyNode):
         )
         if settings.on_exhausted == "best" and not agent:
             raise ConfigError("on_exhausted 'best' needs an agent for the comparison: connect 'agent'.")
-        _check_names(dynprompt, close_id, run_name[0])
-        drop_dead_loops()
-        state = begin(context.plan, settings, context.user_images, read_picks((accept_attempts or [""])[0]))
+        _check_run_names(dynprompt, close_id, run_name[0])
+        drop_ended_loops()
+        state = begin(context.plan, settings, context.user_images, read_accepted_attempts((accept_attempts or [""])[0]))
         node_id = dynprompt.get_display_node_id(close_id)
-        if state.finished and _raw(image) is None:
+        if state.finished and _raw_link(image) is None:
             work = Work(context.plan, settings, context.user_images, node=node_id)
-            return io.NodeOutput(_text_only(state, context, open_run(runs_root(), work, run_name[0])))
+            return io.NodeOutput(_document_without_images(state, context, open_run(runs_root(), work, run_name[0])))
         open_id = dynprompt.get_node(close_id)["inputs"]["loop"][0]
-        body = find_body(dynprompt, open_id, close_id, _raw(image), _raw(judgment))
+        body = find_body(dynprompt, open_id, close_id, _raw_link(image), _raw_link(judgment))
         if not state.finished and state.reference_key is None:
-            stuck = needs_reference(dynprompt, body)
+            stuck = node_needing_reference(dynprompt, body)
             if stuck is not None:
                 kind = dynprompt.get_node(stuck)["class_type"]
                 raise ConfigError(
                     f"Step {state.step} has no picture to edit, but node {stuck} ({kind}) needs one. Connect your "
                     "picture to Loop Open, or let has_reference drive a Switch between text-to-image and edit."
                 )
-        written()  # what an interrupted run still writes is part of its folder
-        signed = _Signatures(dynprompt)
-        made_by = signed.of(body, body.image_link)
-        judged_by = signed.of(body, body.judgment_link, body.image_link) if body.judgment_link else None
+        wait_for_writes()  # what an interrupted run still writes is part of its folder
+        state_of_files = file_states(dynprompt)
+        made_by = signature_of(dynprompt, body, body.image_link, state_of_files)
+        judged_by = None
+        if body.judgment_link:
+            judged_by = signature_of(dynprompt, body, body.judgment_link, state_of_files, body.image_link)
         judge = judged_by.key if judged_by else ""
         work = Work(context.plan, settings, context.user_images, made_by.key, judge, node_id)
         session = Session(
@@ -185,54 +188,30 @@ class LoopClose(io.ComfyNode):
             judged_by,
             title=context.plan.request,
             origin=_origin(cls.hidden.extra_pnginfo, node_id),
-            behind=Behind(),
+            writer=WriteBehind(),
         )
-        live = LiveLoop(session, body, dynprompt, dynprompt.get_node(close_id)["inputs"].get("agent"), node_id)
-        remember(live)
+        running = RunningLoop(session, body, dynprompt, dynprompt.get_node(close_id)["inputs"].get("agent"), node_id)
+        add_running_loop(running)
         workflow = session.origin["workflow"]
-        session.notify = lambda event, facts: send(event, live.display_id, {"workflow": workflow, **facts})
+        session.notify = lambda event, facts: send_event(event, running.display_id, {"workflow": workflow, **facts})
         session.start()
-        _keep_workflow(session, cls.hidden.extra_pnginfo)
-        live.caches = find_caches()
-        return go_on(live)
+        _save_workflow(session, cls.hidden.extra_pnginfo)
+        running.caches = executor_caches(cls.hidden.execution_list)
+        return place_next_attempt(running)
 
 
 def _origin(extra: Any, node_id: str) -> dict[str, str]:
     return {"node": str(node_id), "workflow": workflow_id(extra)}
 
 
-def _keep_workflow(session: Session, extra: Any) -> None:
+def _save_workflow(session: Session, extra: Any) -> None:
     """Beside the run that it made, so that it can be opened again."""
     workflow = editors_graph(extra)
     if workflow is not None:
         session.folder.write_workflow(workflow)
 
 
-class _Signatures:
-    """Signatures of parts of this prompt, with what nodes say of their files."""
-
-    def __init__(self, dynprompt: Any):
-        self.dynprompt = dynprompt
-        self.changes = IsChangedCache("", dynprompt, None)  # type: ignore[arg-type]
-
-    def of(self, body: Body, link: Any, given: Any = None) -> Any:
-        return sign(self.dynprompt, body, link, self._changed, given)
-
-    def _changed(self, node_id: str) -> Any:
-        return _run_now(self.changes.get(node_id))
-
-
-def _run_now(work: Coroutine[Any, Any, Any]) -> Any:
-    """The result of a coroutine that does not wait for anything; NaN ("always changed") if it does."""
-    try:
-        work.send(None)
-    except StopIteration as done:
-        return done.value
-    work.close()
-    return float("nan")
-
-
-def _check_names(dynprompt: Any, close_id: str, run_name: str) -> None:
+def _check_run_names(dynprompt: Any, close_id: str, run_name: str) -> None:
     """Two loops of a prompt with one run_name would be branches of each other by chance.
 
     Raises:
@@ -254,7 +233,7 @@ def _check_names(dynprompt: Any, close_id: str, run_name: str) -> None:
             )
 
 
-def _text_only(state: LoopState, context: LoopContext, folder: RunFolder) -> Document:
+def _document_without_images(state: LoopState, context: LoopContext, folder: RunFolder) -> Document:
     """The document of a plan without pictures: there is nothing to make, so no body is needed."""
     nothing = Signature("", frozenset())
     session = Session(state, attempt_store(), folder, nothing, None, title=context.plan.request)
@@ -265,29 +244,29 @@ def _text_only(state: LoopState, context: LoopContext, folder: RunFolder) -> Doc
     return session.document()
 
 
-def read_picks(text: str) -> Mapping[int, int]:
+def read_accepted_attempts(text: str) -> Mapping[int, int]:
     """ "2:1, 3:2" -> {2: 1, 3: 2}: step -> attempt.
 
     Raises:
         ConfigError: a part is not step:attempt.
     """
-    picks = {}
+    accepted = {}
     for part in re.split(r"[,;\s]+", text.strip()):
         if not part:
             continue
         found = re.fullmatch(r"(\d{1,4}):(\d{1,4})", part)
         if not found:
             raise ConfigError(f"accept_attempts: {part[:40]!r} is not step:attempt, such as 2:1.")
-        picks[int(found.group(1))] = int(found.group(2))
-    return picks
+        accepted[int(found.group(1))] = int(found.group(2))
+    return accepted
 
 
-def _raw(value: Any) -> Any:
+def _raw_link(value: Any) -> Any:
     """A raw link as it is; list inputs wrap it once."""
     if isinstance(value, list) and len(value) == 1 and is_link(value[0]):
         return value[0]
     return value if is_link(value) else None
 
 
-def _only(value: Any) -> Any:
+def _single(value: Any) -> Any:
     return value[0] if isinstance(value, list) and value else value

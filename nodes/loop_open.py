@@ -8,10 +8,10 @@ from typing import Any
 from comfy_api.latest import io
 from comfy_execution.graph_utils import ExecutionBlocker
 
-from ..interleave_thinker.plan import Plan
+from ..interleave_thinker.loop.plan import Plan
 from .folders import attempt_store
-from .images import grown_pictures
-from .types import LOOP, PLAN, schema, user_images
+from .images import images_of_sockets
+from .types import LOOP, PLAN, schema, seed_input, user_images
 from .users import current_user
 
 
@@ -24,8 +24,8 @@ class LoopContext:
     user_images: tuple[str, ...]
 
 
-def outputs() -> list[io.Output]:
-    """The sockets of Loop Open, in the order of `body.OPEN_OUTPUTS`."""
+def loop_open_outputs() -> list[io.Output]:
+    """The sockets of Loop Open, in the order of `contract.LOOP_OPEN_OUTPUTS`."""
     return [
         LOOP.Output("LOOP", "loop", tooltip="To Loop Close."),
         io.String.Output("PROMPT", "prompt", tooltip="What the generator is to make or change this time."),
@@ -60,17 +60,10 @@ class LoopOpen(io.ComfyNode):
             search_aliases=["interleave", "loop start", "for each step", "retry loop", "storyboard", "while"],
             inputs=[
                 PLAN.Input("plan", tooltip="From Planner or Plan from Text."),
-                io.Int.Input(
-                    "seed",
-                    default=0,
-                    min=0,
-                    max=2**64 - 1,
-                    control_after_generate=io.ControlAfterGenerate.fixed,
-                    tooltip="Seed of the run. Attempt t of step s uses seed + 1000 (s - 1) + (t - 1).",
-                ),
+                seed_input("Seed of the run. Attempt t of step s uses seed + 1000 (s - 1) + (t - 1)."),
                 user_images("Your own pictures, the same as for the Planner. The last one is edited first."),
             ],
-            outputs=outputs(),
+            outputs=loop_open_outputs(),
         )
 
     @classmethod
@@ -80,6 +73,6 @@ class LoopOpen(io.ComfyNode):
 
     @classmethod
     def execute(cls, plan: Plan, seed: int, images: dict[str, Any] | None = None) -> io.NodeOutput:
-        keys = tuple(attempt_store().put_image(p) for p in grown_pictures(images))
+        keys = tuple(attempt_store().put_image(p) for p in images_of_sockets(images))
         blocked = ExecutionBlocker(None)
-        return io.NodeOutput(LoopContext(plan, seed, keys), *[blocked] * (len(outputs()) - 1))
+        return io.NodeOutput(LoopContext(plan, seed, keys), *[blocked] * (len(loop_open_outputs()) - 1))

@@ -8,20 +8,21 @@ from typing import Any
 
 from comfy_api.latest import io
 
+from ..interleave_thinker.contract import MAX_STEPS, MAX_STEPS_LIMIT
 from ..interleave_thinker.errors import ConfigError, InterleaveError
-from ..interleave_thinker.plan import MAX_STEPS, Plan
-from ..interleave_thinker.plan_text import plan_as_typed
-from ..interleave_thinker.planner import make_plan
+from ..interleave_thinker.loop.plan import Plan
+from ..interleave_thinker.reading.plan_text import plan_as_typed
+from ..interleave_thinker.roles.planner import make_plan
 from .agents import AgentValue
-from .events import check_interrupt, send, show_text, watcher, workflow_id
-from .images import grown_pictures
-from .types import AGENT, PLAN, schema, user_images
+from .events import check_interrupt, send_event, show_text, text_watcher, workflow_id
+from .images import images_of_sockets
+from .types import AGENT, PLAN, schema, seed_input, user_images
 
 READ_AT_ONCE = 20_000
 """Characters of a typed plan that are read while a prompt is being queued."""
 
 
-class _Allowance:
+class _TimeBudget:
     """Some time in each second."""
 
     def __init__(self, seconds: float):
@@ -39,7 +40,7 @@ class _Allowance:
         self.spent += time.monotonic() - self.begun
 
 
-_reading_time = _Allowance(0.05)
+_reading_time = _TimeBudget(0.05)
 
 
 def _plan_outputs() -> list[io.Output]:
@@ -50,23 +51,23 @@ def _plan_outputs() -> list[io.Output]:
     ]
 
 
-def _handed_out(plan: Plan, hidden: Any) -> io.NodeOutput:
+def _plan_result(plan: Plan, hidden: Any) -> io.NodeOutput:
     node_id = hidden.unique_id
     show_text(f"{len(plan.steps)} steps planned", node_id)
-    send("planned", node_id, {"plan": plan.to_dict(), "workflow": workflow_id(hidden.extra_pnginfo)})
+    send_event("planned", node_id, {"plan": plan.to_dict(), "workflow": workflow_id(hidden.extra_pnginfo)})
     return io.NodeOutput(plan, plan.to_json(), len(plan.steps), ui={"text": [outline(plan)]})
 
 
-def _refusal(text: str, max_steps: int) -> bool | str:
+def _why_refused(text: str, max_steps: int) -> bool | str:
     """Why a typed plan cannot run, said before anything does. ComfyUI asks in its event loop, so the time is bounded:
     a long text, or the hundredth of a prompt, is read when its node runs."""
     if len(text) > READ_AT_ONCE or not _reading_time.left():
         return True
     with _reading_time:
-        return _problem(text, max_steps)
+        return _why_unreadable(text, max_steps)
 
 
-def _problem(text: str, max_steps: int) -> bool | str:
+def _why_unreadable(text: str, max_steps: int) -> bool | str:
     try:
         plan_as_typed(text, max_steps)
     except InterleaveError as error:
@@ -105,16 +106,13 @@ class Planner(io.ComfyNode):
                     tooltip="What text and pictures should tell. <image> stands where one of your pictures belongs.",
                 ),
                 io.Int.Input(
-                    "max_steps", default=12, min=1, max=MAX_STEPS, tooltip="A longer plan is refused, not cut."
+                    "max_steps",
+                    default=MAX_STEPS,
+                    min=1,
+                    max=MAX_STEPS_LIMIT,
+                    tooltip="A longer plan is refused, not cut.",
                 ),
-                io.Int.Input(
-                    "seed",
-                    default=0,
-                    min=0,
-                    max=2**64 - 1,
-                    control_after_generate=io.ControlAfterGenerate.fixed,
-                    tooltip="Another seed can give another plan where temperature is above 0.",
-                ),
+                seed_input("Another seed can give another plan where temperature is above 0."),
                 io.Combo.Input(
                     "if_unreadable",
                     options=["error", "single step"],
@@ -142,7 +140,7 @@ class Planner(io.ComfyNode):
         """An edited plan is refused before anything runs. (ComfyUI hands over growing inputs unasked.)"""
         if not (edited_plan or "").strip():
             return True
-        return _refusal(str(edited_plan), max_steps or MAX_STEPS)
+        return _why_refused(str(edited_plan), max_steps or MAX_STEPS_LIMIT)
 
     @classmethod
     def check_lazy_status(cls, agent: AgentValue | None = None, edited_plan: str = "", **_: Any) -> list[str]:
@@ -161,20 +159,20 @@ class Planner(io.ComfyNode):
     ) -> io.NodeOutput:
         if edited_plan.strip():
             plan = replace(plan_as_typed(edited_plan, max_steps, check_interrupt), request=request.strip())
-            return _handed_out(plan, cls.hidden)
+            return _plan_result(plan, cls.hidden)
         if agent is None:
             raise ConfigError("The Planner has no agent. Connect one of the agent nodes, or write the plan yourself.")
         planned = make_plan(
             agent.agent,
             request,
-            grown_pictures(images),
+            images_of_sockets(images),
             max_steps=max_steps,
             sampling=replace(agent.sampling, seed=seed),
             prompt_folders=agent.prompt_folders,
             single_step_fallback=if_unreadable == "single step",
-            on_text=watcher(cls.hidden.unique_id, "Planning"),
+            on_text=text_watcher(cls.hidden.unique_id, "Planning"),
         )
-        return _handed_out(planned.plan, cls.hidden)
+        return _plan_result(planned.plan, cls.hidden)
 
 
 class PlanFromText(io.ComfyNode):
@@ -198,9 +196,9 @@ class PlanFromText(io.ComfyNode):
                 ),
                 io.Int.Input(
                     "max_steps",
-                    default=MAX_STEPS,
+                    default=MAX_STEPS_LIMIT,
                     min=1,
-                    max=MAX_STEPS,
+                    max=MAX_STEPS_LIMIT,
                     advanced=True,
                     tooltip="More steps are refused.",
                 ),
@@ -216,11 +214,11 @@ class PlanFromText(io.ComfyNode):
         )
 
     @classmethod
-    def validate_inputs(cls, text: str | None = None, max_steps: int = MAX_STEPS) -> bool | str:
+    def validate_inputs(cls, text: str | None = None, max_steps: int = MAX_STEPS_LIMIT) -> bool | str:
         """A plan that is typed into the node is refused before anything runs."""
-        return True if text is None else _refusal(text, max_steps)
+        return True if text is None else _why_refused(text, max_steps)
 
     @classmethod
-    def execute(cls, text: str, max_steps: int = MAX_STEPS, title: str = "") -> io.NodeOutput:
+    def execute(cls, text: str, max_steps: int = MAX_STEPS_LIMIT, title: str = "") -> io.NodeOutput:
         plan = plan_as_typed(text, max_steps, check_interrupt)
-        return _handed_out(replace(plan, request=title or plan.request), cls.hidden)
+        return _plan_result(replace(plan, request=title or plan.request), cls.hidden)

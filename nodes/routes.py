@@ -21,24 +21,24 @@ from typing import Any
 from aiohttp import web
 from server import PromptServer
 
-from ..interleave_thinker.comfy_choice import POSITIVE, candidates, is_link
-from ..interleave_thinker.comfy_workflow import checked_workflow
+from ..interleave_thinker.comfyui.find_inputs import POSITIVE, candidates, is_link
+from ..interleave_thinker.comfyui.workflow import checked_workflow
+from ..interleave_thinker.contract import MAX_STEPS_LIMIT
 from ..interleave_thinker.errors import InterleaveError
-from ..interleave_thinker.plan import MAX_STEPS
-from ..interleave_thinker.plan_text import plan_as_typed
+from ..interleave_thinker.reading.plan_text import plan_as_typed
 from .folders import USERS, run_path, runs_root
 from .users import follow_requests, request_user
 
-LISTED, LOOKED_AT = 200, 20_000
+MAX_LISTED, MAX_LOOKED_AT = 200, 20_000
 """Runs that are listed, and folder entries that are looked at for them."""
-SMALL, MOST_STATE = 64 * 1024, 4 * 1024**2
+SMALL_STATE, MAX_STATE = 64 * 1024, 4 * 1024**2
 """Bytes of a run.json that are read whole as a rule, and where its form is not ours."""
-KEPT = 2000
+MAX_CACHED = 2000
 """Runs whose entries are kept in memory."""
-MOST_CHOOSE, MOST_PLAN = 8 * 1024**2, 2 * 1024**2
+MAX_CHOOSE, MAX_PLAN = 8 * 1024**2, 2 * 1024**2
 """Bytes of a request."""
-MOST_NODES, MOST_TEXT, MOST_LINKS, MOST_WORK, MOST_NAME = 5000, 1_000_000, 20_000, 500_000, 500
-MOST_PARTS = 200_000
+MAX_NODES, MAX_TEXT, MAX_LINKS, MAX_WORK, MAX_NAME = 5000, 1_000_000, 20_000, 500_000, 500
+MAX_PARTS = 200_000
 """What a route looks at; more is no workflow or plan of a person's. The links are followed from each sampler anew.
 While Python's JSON reader makes many small parts, all threads wait."""
 
@@ -46,7 +46,7 @@ _END = re.compile(rb'"status":\s*("(?:[^"\\]|\\.)*")\s*\}\s*(?:,\s*"\w+":\s*"[^"
 """The end of a trajectory, and of the file: a digest may stand between them."""
 _log = logging.getLogger(__name__)
 _listing, _computing = asyncio.Semaphore(1), asyncio.Semaphore(2)
-_kept: OrderedDict[Path, tuple[int, int, dict[str, Any]]] = OrderedDict()
+_entries: OrderedDict[Path, tuple[int, int, dict[str, Any]]] = OrderedDict()
 Answer = tuple[int, str]
 """Status and JSON."""
 
@@ -77,15 +77,15 @@ async def _runs(request: web.Request) -> web.Response:
     except KeyError:
         return _reply(401, json.dumps({"error": "ComfyUI does not know this user."}))
     async with _listing:
-        return _reply(200, await asyncio.to_thread(_list, user))
+        return _reply(200, await asyncio.to_thread(_list_runs, user))
 
 
 async def _choose(request: web.Request) -> web.Response:
-    return await _computed(request, MOST_CHOOSE, _candidates, {})
+    return await _computed(request, MAX_CHOOSE, _candidates, {})
 
 
 async def _plan(request: web.Request) -> web.Response:
-    return await _computed(request, MOST_PLAN, _read_plan, {"plan": None})
+    return await _computed(request, MAX_PLAN, _read_plan, {"plan": None})
 
 
 async def _computed(
@@ -123,8 +123,8 @@ async def _body(request: web.Request, most: int) -> bytes:
 def _parsed(body: bytes, compute: Callable[[Any], Any], refusal: Mapping[str, Any]) -> Answer:
     """JSON is UTF-8 (or UTF-16 or 32) whatever charset the headers name."""
     try:
-        if body.count(b",") > MOST_PARTS:
-            raise InterleaveError(f"The request has more than {MOST_PARTS} parts.")
+        if body.count(b",") > MAX_PARTS:
+            raise InterleaveError(f"The request has more than {MAX_PARTS} parts.")
         return 200, json.dumps(compute(json.loads(body)))
     except RecursionError:
         reason = "The request is nested too deeply."
@@ -152,15 +152,15 @@ def _check_size(workflow: Mapping[str, Any]) -> None:
     """Raises:
     InterleaveError: the workflow is so large that looking at it takes long, or is none.
     """
-    if len(workflow) > MOST_NODES:
-        raise InterleaveError(f"The workflow has {len(workflow)} nodes; up to {MOST_NODES} are looked at.")
+    if len(workflow) > MAX_NODES:
+        raise InterleaveError(f"The workflow has {len(workflow)} nodes; up to {MAX_NODES} are looked at.")
     links = samplers = 0
     for node in workflow.values():
-        if not isinstance(node["class_type"], str) or len(node["class_type"]) > MOST_NAME:
+        if not isinstance(node["class_type"], str) or len(node["class_type"]) > MAX_NAME:
             raise InterleaveError("The workflow has a node whose class_type is no name.")
         links += sum(map(is_link, node["inputs"].values()))
         samplers += any(name in node["inputs"] for name in (*POSITIVE, "latent_image"))
-    if links > MOST_LINKS or (samplers + 1) * links > MOST_WORK:
+    if links > MAX_LINKS or (samplers + 1) * links > MAX_WORK:
         raise InterleaveError(f"The workflow has {links} links and {samplers} samplers, too many to look at.")
 
 
@@ -169,10 +169,10 @@ def _read_plan(asked: Any) -> dict[str, Any]:
     if not isinstance(text, str):
         raise InterleaveError("Send an object with the plan's text in it.")
     steps = asked.get("max_steps")
-    limit = min(steps, MAX_STEPS) if type(steps) is int and steps > 0 else MAX_STEPS
+    limit = min(steps, MAX_STEPS_LIMIT) if type(steps) is int and steps > 0 else MAX_STEPS_LIMIT
     try:
-        if len(text) > MOST_TEXT:
-            raise InterleaveError(f"The plan's text has {len(text)} characters; {MOST_TEXT} are allowed.")
+        if len(text) > MAX_TEXT:
+            raise InterleaveError(f"The plan's text has {len(text)} characters; {MAX_TEXT} are allowed.")
         return {"plan": plan_as_typed(text, limit).to_dict(), "error": ""}
     except (ValueError, RecursionError, InterleaveError) as error:  # a text that is no plan is an answer, not a failure
         return {"plan": None, "error": str(error)[:500]}
@@ -189,14 +189,14 @@ def _texts(value: Any) -> set[str] | None:
 # The list of runs
 
 
-def _list(user: str) -> str:
+def _list_runs(user: str) -> str:
     root = runs_root(user)
     top = os.path.realpath(root)
     listed: list[dict[str, Any]] = []
     for path, state in sorted(_state_files(root), key=lambda found: found[1].st_mtime_ns, reverse=True):
         if os.path.realpath(path).startswith(top + os.sep):  # a link may lead anywhere
-            listed.append({"name": run_path(path.parent.name, user), **_kept_entry(path, state)})
-        if len(listed) == LISTED:
+            listed.append({"name": run_path(path.parent.name, user), **_cached_entry(path, state)})
+        if len(listed) == MAX_LISTED:
             break
     return json.dumps(listed)
 
@@ -205,7 +205,7 @@ def _state_files(root: Path) -> Iterator[tuple[Path, os.stat_result]]:
     """Each run.json with its state. Folders of users are no runs."""
     try:
         with os.scandir(root) as entries:
-            for _, entry in zip(range(LOOKED_AT), entries, strict=False):
+            for _, entry in zip(range(MAX_LOOKED_AT), entries, strict=False):
                 if entry.name.startswith(USERS):
                     continue
                 path = root / entry.name / "run.json"
@@ -219,14 +219,14 @@ def _state_files(root: Path) -> Iterator[tuple[Path, os.stat_result]]:
         return
 
 
-def _kept_entry(path: Path, state: os.stat_result) -> dict[str, Any]:
+def _cached_entry(path: Path, state: os.stat_result) -> dict[str, Any]:
     """What the list says of a run, kept until its run.json changes."""
-    known = _kept.pop(path, None)
+    known = _entries.pop(path, None)
     if known is None or known[:2] != (state.st_mtime_ns, state.st_size):
-        known = (state.st_mtime_ns, state.st_size, _entry(_facts(path, state.st_size)))
-    _kept[path] = known  # the last one used is the last one to go
-    while len(_kept) > KEPT:
-        _kept.popitem(last=False)
+        known = (state.st_mtime_ns, state.st_size, _entry(_run_facts(path, state.st_size)))
+    _entries[path] = known  # the last one used is the last one to go
+    while len(_entries) > MAX_CACHED:
+        _entries.popitem(last=False)
     return known[2]
 
 
@@ -240,18 +240,18 @@ def _entry(state: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def _facts(path: Path, size: int) -> dict[str, Any]:
+def _run_facts(path: Path, size: int) -> dict[str, Any]:
     """Title, origin and status of a run.json. A large one is read at its ends, where `Session.write` puts them."""
     try:
         with path.open("rb") as file:
-            if size > SMALL:
-                head = file.read(SMALL)
-                file.seek(size - SMALL // 8)
-                found = _from_ends(head, file.read(SMALL // 8))
-                if found is not None or size > MOST_STATE:
+            if size > SMALL_STATE:
+                head = file.read(SMALL_STATE)
+                file.seek(size - SMALL_STATE // 8)
+                found = _from_ends(head, file.read(SMALL_STATE // 8))
+                if found is not None or size > MAX_STATE:
                     return found or {}
                 file.seek(0)
-            state = json.loads(file.read(MOST_STATE + 1).decode("utf-8", "surrogatepass"))
+            state = json.loads(file.read(MAX_STATE + 1).decode("utf-8", "surrogatepass"))
     except (OSError, ValueError, RecursionError):
         return {}
     return state if isinstance(state, dict) else {}

@@ -7,6 +7,8 @@ from typing import Any
 
 from comfy_api.latest import io
 
+from ..interleave_thinker.contract import PREFIX
+
 AGENT = io.Custom("INTERLEAVE_AGENT")
 PLAN = io.Custom("INTERLEAVE_PLAN")
 LOOP = io.Custom("INTERLEAVE_LOOP")
@@ -14,7 +16,6 @@ JUDGMENT = io.Custom("INTERLEAVE_JUDGMENT")
 DOCUMENT = io.Custom("INTERLEAVE_DOCUMENT")
 
 CATEGORY = "InterleaveThinker"
-PREFIX = "InterleaveThinker"
 
 _KNOWN = {f.name for f in dataclasses.fields(io.Schema)}
 
@@ -31,8 +32,18 @@ def internal_schema(name: str, **values: Any) -> io.Schema:
 
 
 def user_images(tooltip: str) -> io.Autogrow.Input:
-    """A growing row of picture sockets; pictures may differ in size."""
+    """A growing row of image sockets; images may differ in size."""
     template = io.Autogrow.TemplatePrefix(
         io.Image.Input("image", tooltip="A picture, or a batch of pictures."), prefix="image_", min=0, max=16
     )
     return io.Autogrow.Input("images", template=template, optional=True, tooltip=tooltip)
+
+
+def seed_input(tooltip: str, **options: Any) -> io.Int.Input:
+    options = {"control_after_generate": io.ControlAfterGenerate.fixed, **options}
+    return io.Int.Input("seed", default=0, min=0, max=2**64 - 1, tooltip=tooltip, **options)
+
+
+def dtype_input(tooltip: str) -> io.Combo.Input:
+    names = ["auto", "bfloat16", "float16", "float32"]
+    return io.Combo.Input("dtype", options=names, default="auto", advanced=True, tooltip=tooltip)

@@ -20,14 +20,14 @@ from typing import Any, NamedTuple
 
 from aiohttp import web
 from comfy.cli_args import args
-from comfy_execution.utils import get_executing_context
-from server import PromptServer
+
+from .comfy_internals.server import executing_prompt_id, running_prompts, user_of_request
 
 KEY = "interleave_user"
 """Where the user's name stands in a prompt's `extra_data`."""
 UNKNOWN = "__unknown"
 """Owner of prompts that were queued without a known user. No request can name it: ComfyUI refuses names with "__"."""
-REMEMBERED = 64
+MAX_RECENT = 64
 """Prompts whose owner is still known after they ended."""
 PLAIN = re.compile(r"[A-Za-z0-9_-]{1,128}")
 
@@ -43,11 +43,11 @@ class Owner(NamedTuple):
 
 
 _NOBODY = Owner("", UNKNOWN, None)
-_asking: contextvars.ContextVar[str | None] = contextvars.ContextVar("interleave_asking", default=None)
+_request_user: contextvars.ContextVar[str | None] = contextvars.ContextVar("interleave_asking", default=None)
 """The user of the request that is being answered."""
-_owner: contextvars.ContextVar[Owner | None] = contextvars.ContextVar("interleave_owner", default=None)
+_context_owner: contextvars.ContextVar[Owner | None] = contextvars.ContextVar("interleave_owner", default=None)
 """The owner of the prompt that runs in this context."""
-_seen: OrderedDict[str, Owner] = OrderedDict()
+_recent_owners: OrderedDict[str, Owner] = OrderedDict()
 
 
 def multi_user() -> bool:
@@ -59,8 +59,8 @@ def follow_requests(server: Any) -> None:
     if not multi_user():
         return
     try:
-        server.app.middlewares.append(_note_user)
-        server.add_on_prompt_handler(_mark)
+        server.app.middlewares.append(_remember_request_user)
+        server.add_on_prompt_handler(_write_owner)
     except (AttributeError, RuntimeError) as error:
         _log.warning("InterleaveThinker cannot tell users apart in this ComfyUI; all share one folder: %s", error)
 
@@ -73,19 +73,15 @@ def request_user(request: web.Request) -> str:
     """
     if not multi_user():
         return ""
-    server = PromptServer.instance
-    manager = getattr(server, "user_manager", None)
-    if manager is None or not hasattr(manager, "get_request_user_id"):
-        raise KeyError("This ComfyUI names no users.")
-    return _folder_name(str(manager.get_request_user_id(request)))
+    return _folder_name(user_of_request(request))
 
 
 def current_user() -> str:
     """The folder name of the user whose prompt runs, or whose request is answered; "" with a single user."""
     if not multi_user():
         return ""
-    asking = _asking.get()
-    return _current_owner().user if asking is None else asking
+    user = _request_user.get()
+    return _current_owner().user if user is None else user
 
 
 def current_client() -> str | None:
@@ -101,59 +97,56 @@ def _folder_name(user: str) -> str:
 
 
 @web.middleware
-async def _note_user(
+async def _remember_request_user(
     request: web.Request, handler: Callable[[web.Request], Awaitable[web.StreamResponse]]
 ) -> web.StreamResponse:
     try:
         user = request_user(request)
     except KeyError:
         user = UNKNOWN
-    token = _asking.set(user)
+    token = _request_user.set(user)
     try:
         return await handler(request)
     finally:
-        _asking.reset(token)  # the next request of this connection has the same context
+        _request_user.reset(token)  # the next request of this connection has the same context
 
 
-def _mark(prompt: Any) -> Any:
+def _write_owner(prompt: Any) -> Any:
     """Write the user into a prompt that is being queued. Must not raise: ComfyUI would queue it as it came."""
     if isinstance(prompt, dict):
         extra = prompt.get("extra_data") or {}
         if isinstance(extra, dict):
-            asking = _asking.get()
-            prompt["extra_data"] = {**extra, KEY: UNKNOWN if asking is None else asking}
+            user = _request_user.get()
+            prompt["extra_data"] = {**extra, KEY: UNKNOWN if user is None else user}
     return prompt
 
 
 def _current_owner() -> Owner:
-    context = get_executing_context()
-    if context is None:
-        return _running("") or _NOBODY
-    known = _owner.get()
-    if known is not None and context.prompt_id in ("", known.prompt_id):
+    prompt_id = executing_prompt_id()
+    if prompt_id is None:
+        return _owner_of_running("") or _NOBODY
+    known = _context_owner.get()
+    if known is not None and prompt_id in ("", known.prompt_id):
         return known
-    found = _running(context.prompt_id) or _seen.get(context.prompt_id)
+    found = _owner_of_running(prompt_id) or _recent_owners.get(prompt_id)
     if found is None:
         return _NOBODY
-    _seen[found.prompt_id] = found
-    while len(_seen) > REMEMBERED:
-        _seen.popitem(last=False)
-    _owner.set(found)  # a copy of this context still knows it when the prompt has ended
+    _recent_owners[found.prompt_id] = found
+    while len(_recent_owners) > MAX_RECENT:
+        _recent_owners.popitem(last=False)
+    _context_owner.set(found)  # a copy of this context still knows it when the prompt has ended
     return found
 
 
-def _running(prompt_id: str) -> Owner | None:
+def _owner_of_running(prompt_id: str) -> Owner | None:
     """The owner of the running prompt with this id; of the only one that runs, where there is no id."""
-    queue = getattr(PromptServer.instance, "prompt_queue", None)
-    if queue is None:
-        return None
-    items = queue.get_current_queue_volatile()[0]
+    prompts = running_prompts()
     if not prompt_id:
-        return _owner_of(items[0]) if len(items) == 1 else None
-    return next((_owner_of(item) for item in items if item[1] == prompt_id), None)
+        return _owner_from(*prompts[0]) if len(prompts) == 1 else None
+    return next((_owner_from(running, extra) for running, extra in prompts if running == prompt_id), None)
 
 
-def _owner_of(item: Any) -> Owner:
-    extra = item[3] if isinstance(item[3], dict) else {}
+def _owner_from(prompt_id: str, extra: dict[str, Any]) -> Owner:
+    """extra: the prompt's `extra_data`."""
     user, client = extra.get(KEY), extra.get("client_id")
-    return Owner(str(item[1]), user if isinstance(user, str) else UNKNOWN, client if isinstance(client, str) else None)
+    return Owner(prompt_id, user if isinstance(user, str) else UNKNOWN, client if isinstance(client, str) else None)

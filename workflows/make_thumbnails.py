@@ -18,7 +18,7 @@ from pathlib import Path
 from PIL import Image
 from playwright.sync_api import Browser, Page, Playwright, sync_playwright
 
-from interleave_thinker.comfy_client import ComfyClient
+from interleave_thinker.comfyui.client import ComfyClient
 
 HERE = Path(__file__).resolve().parent
 SIZE = (960, 540)

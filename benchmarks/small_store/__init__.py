@@ -12,7 +12,7 @@ NODE_CLASS_MAPPINGS = {}
 def make_small(json_data):
     """Before the first prompt runs, when the pack is surely loaded and has not opened its store."""
     for name, module in list(sys.modules.items()):
-        if name.endswith("interleave_thinker.store"):
+        if name.endswith("interleave_thinker.storage.attempt_store"):
             module.AttemptStore.__init__.__defaults__ = (LIMIT,)
     return json_data
 

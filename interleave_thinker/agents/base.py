@@ -1,6 +1,6 @@
 """The Agent protocol: a chat model that reads text and pictures and streams text.
 
-Three real backends implement it (`transformers_agent`, `server_agent`, and ComfyUI's own models in
+Three real backends implement it (`transformers_agent`, `openai_compatible`, and ComfyUI's own models in
 the node package) and one scripted (`scripted`), which is for unit tests.
 """
 
@@ -10,10 +10,13 @@ import math
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Literal, Protocol
+from typing import Any, Literal, Protocol, TypeVar
 
 from PIL import Image
 
+from ..contract import MAX_TOKENS, TEMPERATURE
+
+T = TypeVar("T")
 Part = str | Image.Image
 
 OnText = Callable[[str], bool]
@@ -32,6 +35,10 @@ class Message:
     def images(self) -> tuple[Image.Image, ...]:
         return tuple(p for p in self.parts if isinstance(p, Image.Image))
 
+    @property
+    def texts(self) -> tuple[str, ...]:
+        return tuple(p for p in self.parts if isinstance(p, str))
+
 
 @dataclass(frozen=True)
 class Sampling:
@@ -41,8 +48,8 @@ class Sampling:
     max_pixels: a larger picture is scaled down to it before the model sees it (width x height).
     """
 
-    max_tokens: int = 2048
-    temperature: float = 0.0
+    max_tokens: int = MAX_TOKENS
+    temperature: float = TEMPERATURE
     top_p: float = 0.8
     top_k: int = 20
     seed: int = 0
@@ -77,6 +84,22 @@ class Agent(Protocol):
             AgentError: the model cannot be reached or used; the message says what to do.
         """
         ...
+
+
+def chat_content(parts: Sequence[T | str]) -> tuple[list[dict[str, Any]], list[T]]:
+    """A turn's parts as chat templates take them ({"type": "text" | "image"}), and its images in their order.
+
+    An image may be anything that stands for one: a picture, a path.
+    """
+    content: list[dict[str, Any]] = []
+    images: list[T] = []
+    for part in parts:
+        if isinstance(part, str):
+            content.append({"type": "text", "text": part})
+        else:
+            content.append({"type": "image"})
+            images.append(part)
+    return content, images
 
 
 def shrink(image: Image.Image, max_pixels: int) -> Image.Image:

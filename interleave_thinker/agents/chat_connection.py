@@ -12,14 +12,12 @@ import queue
 import threading
 import zlib
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 from urllib.parse import urljoin, urlsplit
 
 from ..errors import AgentError
 from .chat_stream import Delta, TooLong, delta_of, error_in, events, hide, inflated, values, words_in
-
-if TYPE_CHECKING:
-    from .endpoints import Endpoint
+from .endpoints import FIELDS, Endpoint
 
 CONNECT_TIMEOUT = 10.0
 DELAYS = (1.0, 3.0)
@@ -27,8 +25,6 @@ DELAYS = (1.0, 3.0)
 AGAIN = (429, 500, 502, 503, 504)
 SAID = 300
 """Longest excerpt of a server's message, in characters."""
-FIELDS = ("temperature", "top_p", "seed", "max_tokens")
-"""Fields of a request that a server may do without."""
 
 _ERROR_BYTES = 2**16
 """Read of the body of an error."""

@@ -9,14 +9,12 @@ from __future__ import annotations
 import json
 import re
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
 from ..errors import ConfigError
-from .chat_connection import FIELDS
-from .server_agent import ServerAgent
 
 EXAMPLE = """\
 [local]
@@ -24,6 +22,9 @@ base_url = "http://127.0.0.1:8000/v1"
 model = "Qwen/Qwen3-VL-8B-Instruct"
 timeout = 120
 """
+
+FIELDS = ("temperature", "top_p", "seed", "max_tokens")
+"""Fields of a request that the agent sets itself, and that `leave_out` can name."""
 
 _URL = re.compile(r"https?://[^\s/?#@]+(/[^\s?#]*)?", re.I)
 _OURS = ("messages", "model", "n", "stream")
@@ -137,18 +138,6 @@ def load_endpoints(path: str | Path) -> dict[str, Endpoint]:
     if not tables:
         raise ConfigError(f"{path} names no endpoint. Write into it, for example:\n{EXAMPLE}")
     return {name: _endpoint(name, table, path) for name, table in tables.items()}
-
-
-def agent_for(endpoint: Endpoint, check: Callable[[], None] | None = None) -> ServerAgent:
-    """The agent of an endpoint; nothing is sent yet.
-
-    `check` is called about ten times a second while the agent waits, and raises to interrupt it.
-
-    Raises:
-        ConfigError: the endpoint's key file cannot be used.
-    """
-    endpoint.key()
-    return ServerAgent(endpoint, check)
 
 
 def _endpoint(name: str, table: object, path: Path) -> Endpoint:

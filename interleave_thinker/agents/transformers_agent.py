@@ -17,8 +17,8 @@ from typing import TYPE_CHECKING, Any
 from weakref import WeakValueDictionary
 
 from ..errors import AgentError
-from ..store import files_state
-from .base import Completion, Message, OnText, Sampling, TextStream, shrink
+from ..files import files_state
+from .base import Completion, Message, OnText, Sampling, TextStream, chat_content, shrink
 
 if TYPE_CHECKING:
     import torch
@@ -88,13 +88,8 @@ class TransformersAgent:
         """What the model is given, and the tag of a thought that the chat template opened: the reply begins with it."""
         turns, images = [], []
         for message in messages:
-            content: list[dict[str, Any]] = []
-            for part in message.parts:
-                if isinstance(part, str):
-                    content.append({"type": "text", "text": part})
-                else:
-                    content.append({"type": "image"})
-                    images.append(shrink(part.convert("RGB"), sampling.max_pixels))
+            content, seen = chat_content(message.parts)
+            images += [shrink(image.convert("RGB"), sampling.max_pixels) for image in seen]
             turns.append({"role": message.role, "content": content})
         text = self.processor.apply_chat_template(turns, tokenize=False, add_generation_prompt=True)
         opened = re.search(r"(?:<think(?:ing)?>|\[THINK\])\s*\Z", text, re.I)

@@ -17,11 +17,11 @@ from typing import Any
 from PIL import Image
 
 from ..errors import GeneratorError
-from ..store import files_state
+from ..files import files_state
 from .base import GenerationRequest
 
-TINY = "TinyKontextPipeline"
 BATCH = 64
+DTYPES = ("auto", "float32", "bfloat16", "float16")
 
 
 @dataclass
@@ -68,8 +68,11 @@ class DiffusersGenerator:
 
     @property
     def batches(self) -> bool:
-        """Whether `generate_all` makes many pictures in one go. Elsewhere a list of pictures is one request's."""
-        return type(self.pipeline).__name__ == TINY
+        """Whether `generate_all` makes many pictures in one go. Elsewhere a list of pictures is one request's.
+
+        The pipeline says so itself (`batches_requests`), as the tiny world's does.
+        """
+        return bool(getattr(self.pipeline, "batches_requests", False))
 
     def generate_all(self, requests: Sequence[GenerationRequest]) -> list[Image.Image]:
         """As `generate` for each, in batches of those that start alike, with prompts of about one length.
@@ -85,8 +88,8 @@ class DiffusersGenerator:
         for numbers in alike.values():
             for at in range(0, len(numbers), BATCH):
                 some = numbers[at : at + BATCH]
-                pictures = self._batch([requests[n] for n in some])
-                made.update(zip(some, pictures, strict=True))
+                images = self._batch([requests[n] for n in some])
+                made.update(zip(some, images, strict=True))
         return [made[n] for n in range(len(requests))]
 
     def _batch(self, requests: Sequence[GenerationRequest]) -> list[Image.Image]:
@@ -103,7 +106,7 @@ class DiffusersGenerator:
                 generator=[torch.Generator("cpu").manual_seed(r.seed % 2**63) for r in requests],
                 **values,
             ).images
-        return [picture.convert("RGB") for picture in made]
+        return [image.convert("RGB") for image in made]
 
     def _between_steps(self, pipeline: Any, step: int, time: Any, values: Any) -> Any:
         if self.check is not None:
@@ -112,9 +115,11 @@ class DiffusersGenerator:
 
 
 def load_generator(
-    folder: Path, *, dtype: str = "auto", device: str | None = None, **options: Any
+    folder: Path, *, dtype: str = "auto", device: str | None = None, pipeline: Any = None, **options: Any
 ) -> DiffusersGenerator:
     """Load a pipeline folder from disk; nothing is downloaded and no code of the folder is run.
+
+    pipeline: its class, where diffusers does not know it.
 
     Raises:
         GeneratorError: no such folder, no model_index.json, a pipeline that this diffusers does not know.
@@ -130,18 +135,20 @@ def load_generator(
     except ImportError as error:
         raise GeneratorError(f"This node needs diffusers: pip install diffusers ({error}).") from error
     device = device or ("cuda" if torch.cuda.is_available() else "cpu")
-    kind = json.loads(index.read_text(encoding="utf-8")).get("_class_name")
-    loader: Any = DiffusionPipeline
-    if kind == TINY:
-        from ..tinyworld.pipeline import TinyKontextPipeline
-
-        loader = TinyKontextPipeline
+    kind = pipeline_class(folder)
+    loader: Any = pipeline or DiffusionPipeline
     wanted = getattr(torch, dtype) if dtype != "auto" else torch.float32 if device == "cpu" else torch.bfloat16
     try:
-        pipeline = loader.from_pretrained(folder, torch_dtype=wanted, local_files_only=True)
+        loaded = loader.from_pretrained(folder, torch_dtype=wanted, local_files_only=True)
     except (OSError, ValueError, RuntimeError, AttributeError, ImportError) as error:
         text = " ".join(str(error).split())[:300]
         raise GeneratorError(f"Pipeline {folder.name} ({kind}) cannot be loaded: {text}") from error
-    pipeline.set_progress_bar_config(disable=True)
+    loaded.set_progress_bar_config(disable=True)
     name = folder.name if dtype == "auto" else f"{folder.name} {dtype}"
-    return DiffusersGenerator(pipeline.to(device), name, options, state=files_state(folder))
+    return DiffusersGenerator(loaded.to(device), name, options, state=files_state(folder))
+
+
+def pipeline_class(folder: Path) -> str | None:
+    """The pipeline class that a folder's model_index.json names; None without such a file."""
+    index = folder / "model_index.json"
+    return json.loads(index.read_text(encoding="utf-8")).get("_class_name") if index.is_file() else None

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 
 from PIL import Image
 
-from ..critic import white_canvas
+from ..roles.critic import white_canvas
 from .language import Voice, picture_after, random_edit, read_caption, read_edit
 from .requests import RICHNESS, Request, draw_request
 from .scene import ATTRIBUTES, COLORS, POSITIONS, SHAPES, SIDE, SIZES, Jitter, Scene, random_scene, render

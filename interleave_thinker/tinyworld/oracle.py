@@ -13,7 +13,7 @@ from PIL import Image
 
 from ..agents.base import Completion, Message, OnText, Sampling, TextStream
 from ..errors import AgentError
-from ..scores import HIGHEST, Score, ScoreError
+from ..roles.scorer import HIGHEST, Score, ScoreError
 from . import checker
 from .language import picture_after
 from .lessons import PROMPTS, Case, critic_lesson

@@ -169,7 +169,10 @@ def velocity(
 
 
 class TinyKontextPipeline(DiffusionPipeline):
-    """Text to picture, or text and picture to picture, 64 x 64 unless told otherwise."""
+    """Text to image, or text and image to image, 64 x 64 unless told otherwise."""
+
+    batches_requests = True
+    """A list of prompts and images is as many requests (`DiffusersGenerator.generate_all`)."""
 
     def __init__(
         self,

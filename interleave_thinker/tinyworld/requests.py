@@ -15,7 +15,7 @@ from typing import Literal
 
 from PIL import Image
 
-from ..plan import Plan, PlanStep
+from ..loop.plan import Plan, PlanStep
 from .language import Voice, picture_after, random_edit, read_caption
 from .scene import Jitter, Scene, random_scene, render
 

@@ -13,15 +13,15 @@ import numpy as np
 import pytest
 from scipy.stats import spearmanr
 
-from interleave_thinker.bench.base import BenchError
-from interleave_thinker.bench.comm import CoMM
-from interleave_thinker.bench.metric import Metric, difference, equal_weights, figure
-from interleave_thinker.bench.rise import Rise
-from interleave_thinker.bench.rise_scores import Marks
-from interleave_thinker.bench.ueval import TASKS, UEval
-from interleave_thinker.bench.viescore import VIEScore, correlation
-from interleave_thinker.bench.wise import CATEGORIES, Wise, category_of, overall
 from interleave_thinker.cli import main
+from interleave_thinker.research.bench.base import BenchError
+from interleave_thinker.research.bench.comm import CoMM
+from interleave_thinker.research.bench.metric import Metric, difference, equal_weights, figure
+from interleave_thinker.research.bench.rise import Rise
+from interleave_thinker.research.bench.rise_scores import Marks
+from interleave_thinker.research.bench.ueval import TASKS, UEval
+from interleave_thinker.research.bench.viescore import VIEScore, correlation
+from interleave_thinker.research.bench.wise import CATEGORIES, Wise, category_of, overall
 
 
 def named(metrics: list[Metric]) -> dict[str, Metric]:

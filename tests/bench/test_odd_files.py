@@ -9,15 +9,15 @@ from typing import Any
 import openpyxl
 import pytest
 
-from interleave_thinker.bench.base import BenchError
-from interleave_thinker.bench.comm import COHERENCE, CoMM
-from interleave_thinker.bench.metric import Metric, difference, figure
-from interleave_thinker.bench.rise import Rise
-from interleave_thinker.bench.totals import published_table
-from interleave_thinker.bench.ueval import UEval
-from interleave_thinker.bench.viescore import VIEScore
-from interleave_thinker.bench.wise import Wise
 from interleave_thinker.cli import main
+from interleave_thinker.research.bench.base import BenchError
+from interleave_thinker.research.bench.comm import COHERENCE, CoMM
+from interleave_thinker.research.bench.metric import Metric, difference, figure
+from interleave_thinker.research.bench.rise import Rise
+from interleave_thinker.research.bench.totals import published_table
+from interleave_thinker.research.bench.ueval import UEval
+from interleave_thinker.research.bench.viescore import VIEScore
+from interleave_thinker.research.bench.wise import Wise
 
 
 def named(metrics: list[Metric]) -> dict[str, Metric]:

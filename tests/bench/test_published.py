@@ -11,9 +11,9 @@ from typing import Any
 
 import pytest
 
-from interleave_thinker.bench import rise_scores as rise
-from interleave_thinker.bench import viescore, wise
-from interleave_thinker.bench.totals import published, published_table, totals
+from interleave_thinker.research.bench import rise_scores as rise
+from interleave_thinker.research.bench import viescore, wise
+from interleave_thinker.research.bench.totals import published, published_table, totals
 
 PRINTED_OTHERWISE = {
     ("wise-verified", "DeepGen 1.0"): 0.5672,  # entered with two decimals

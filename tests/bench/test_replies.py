@@ -13,8 +13,8 @@ from typing import Any
 
 import pytest
 
-from interleave_thinker.bench import comm, ueval, viescore, wise
-from interleave_thinker.bench import rise_scores as rise
+from interleave_thinker.research.bench import comm, ueval, viescore, wise
+from interleave_thinker.research.bench import rise_scores as rise
 
 UEVAL = [
     ('{"criteria_met": true}', True, "the plain form"),

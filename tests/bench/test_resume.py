@@ -18,8 +18,8 @@ from typing import Any
 import pytest
 from PIL import Image
 
-from interleave_thinker.bench.rise import Rise
 from interleave_thinker.cli import main
+from interleave_thinker.research.bench.rise import Rise
 
 COUNT = 30
 

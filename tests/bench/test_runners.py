@@ -12,12 +12,12 @@ from typing import Any
 import pytest
 from PIL import Image
 
-from interleave_thinker.bench.comm import CoMM
-from interleave_thinker.bench.commands import _scores_of
-from interleave_thinker.bench.metric import figure
-from interleave_thinker.bench.rise import Rise
-from interleave_thinker.bench.ueval import TASKS
 from interleave_thinker.cli import main
+from interleave_thinker.cli.research.bench import _scores_of
+from interleave_thinker.research.bench.comm import CoMM
+from interleave_thinker.research.bench.metric import figure
+from interleave_thinker.research.bench.rise import Rise
+from interleave_thinker.research.bench.ueval import TASKS
 from interleave_thinker.tinyworld.requests import draw_request, held_out
 from interleave_thinker.tinyworld.scene import Jitter, render
 

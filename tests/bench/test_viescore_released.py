@@ -11,9 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from interleave_thinker.bench.metric import figure
-from interleave_thinker.bench.totals import published_table
-from interleave_thinker.bench.viescore import VIEScore, find_folders
+from interleave_thinker.research.bench.metric import figure
+from interleave_thinker.research.bench.totals import published_table
+from interleave_thinker.research.bench.viescore import VIEScore, find_folders
 
 RELEASED = Path(__file__).parent / "viescore_gemini_0shot"
 ROWS = {f"{r['task']}/{r['system']}": r for r in published_table("viescore-means")["rows"]}

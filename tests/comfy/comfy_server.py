@@ -19,7 +19,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from interleave_thinker.comfy_client import ComfyClient
+from interleave_thinker.comfyui.client import ComfyClient
 
 REPO = Path(__file__).resolve().parents[2]
 COMFYUI = Path(os.environ.get("INTERLEAVE_COMFYUI", REPO / ".dev" / "ComfyUI"))
@@ -70,6 +70,7 @@ class Comfy:
     arguments: tuple[str, ...] = ()
     port: int = 0
     process: subprocess.Popen[bytes] | None = field(default=None, repr=False)
+    comfyui: Path = COMFYUI
 
     @property
     def url(self) -> str:
@@ -93,7 +94,7 @@ class Comfy:
         command += ["--base-directory", str(self.base), "--database-url", "sqlite:///:memory:", *self.arguments]
         with (self.base / "server.log").open("ab") as log:
             self.process = subprocess.Popen(
-                command, cwd=COMFYUI, stdout=log, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL
+                command, cwd=self.comfyui, stdout=log, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL
             )
         until = time.monotonic() + timeout
         while time.monotonic() < until:

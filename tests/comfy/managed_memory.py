@@ -19,15 +19,16 @@ import comfy.options  # noqa: E402
 comfy.options.enable_args_parsing()
 
 import comfy.model_management as memory  # noqa: E402
+import torch  # noqa: E402
 from pack_inside import load_pack  # noqa: E402
 from PIL import Image  # noqa: E402
 
 load_pack(REPO)
 
 from interleave_pack.interleave_thinker.agents.base import Message, Sampling  # noqa: E402
-from interleave_pack.nodes.managed import load_managed_agent  # noqa: E402
+from interleave_pack.nodes import managed_agent  # noqa: E402
 
-agent = load_managed_agent(MODEL, None, "auto", lambda: None)
+agent = managed_agent.load_managed_agent(MODEL, None, "auto", lambda: None)
 white = Image.new("RGB", (64, 64), "white")
 question = [Message("user", (white, white, "want a big red circle\ngot a big red circle"))]
 
@@ -42,4 +43,25 @@ found["loaded after a reply"] = loaded()
 memory.free_memory(1e30, memory.text_encoder_device())
 found["loaded after free_memory"] = loaded()
 found["reply after coming back"] = agent.complete(question, Sampling(40)).text
+
+
+class Noting:
+    """A model that notes where it is moved to."""
+
+    def __init__(self) -> None:
+        self.moves: list[str] = []
+        self.model = self
+
+    def to(self, device: object) -> None:
+        self.moves.append(str(device))
+
+    def complete(self, *_: object) -> str:
+        self.moves.append("reply")
+        return "written"
+
+
+noting = Noting()
+managed_agent.memory.free_memory = lambda size, device: noting.moves.append(f"{size - managed_agent._ROOM} bytes free")
+by_hand = managed_agent.UnmanagedAgent(noting, 10, torch.device("meta"), torch.device("cpu"))
+found["unmanaged"] = [by_hand.complete(question, Sampling(40)), *noting.moves]
 print("RESULT " + json.dumps(found))

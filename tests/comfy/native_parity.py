@@ -7,6 +7,7 @@ ways. Prints one JSON object with the greedy texts of each and the messages of t
 from __future__ import annotations
 
 import json
+import logging
 import sys
 from pathlib import Path
 
@@ -52,6 +53,10 @@ def main(repository: Path, work: Path) -> None:
     from interleave_pack.interleave_thinker.agents.transformers_agent import TransformersAgent
     from interleave_pack.interleave_thinker.errors import AgentError
 
+    said: list[str] = []
+    handler = logging.Handler()
+    handler.emit = lambda record: said.append(record.getMessage()) if "this ComfyUI has no" in record.msg else None
+    logging.getLogger().addHandler(handler)
     native.QWEN3VL_VISION["qwen3vl_8b"] = VISION
     native.QWEN3VL_VISION_COMMON = {**native.QWEN3VL_VISION_COMMON, "num_heads": 4}
     model = make_checkpoint(work, "30MB")
@@ -90,6 +95,11 @@ def main(repository: Path, work: Path) -> None:
         agents.NativeAgent.from_clip(_Blind(), lambda: None)
     except AgentError as error:
         found["blind"] = str(error)
+    try:
+        agents.NativeAgent(_Wordless(), "wordless", lambda: None).complete([Message("user", ("x",))], sampling)
+    except AgentError as error:
+        found["wordless"] = str(error)
+    found["log"] = said
     print("RESULT " + json.dumps(found))
 
 
@@ -102,6 +112,13 @@ class _Blind:
 
         class qwen3_8b:
             transformer = object()
+
+
+class _Wordless:
+    """A CLIP that can write in no way that we know."""
+
+    def tokenize(self, text: str, images: list) -> dict:
+        return {}
 
 
 if __name__ == "__main__":

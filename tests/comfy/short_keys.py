@@ -24,7 +24,7 @@ from pack_inside import load_pack  # noqa: E402
 
 load_pack(REPO)
 
-from interleave_pack.nodes.caches import forget, shorten  # noqa: E402
+from interleave_pack.nodes.comfy_internals.caches import drop_outputs, use_short_keys  # noqa: E402
 
 DEPTH = 300
 """Attempts of a run, each placed by the one before, and the nested calls that Python is to allow for it (of 1,000)."""
@@ -64,7 +64,7 @@ def attempt(number: int) -> dict[str, Any]:
 
 async def run(caches: CacheSet, attempts: int, *, short: bool) -> list[bool]:
     """One prompt in which "30" places the first attempt and each attempt the next; whether nodes were found before
-    they ran. What is over is forgotten as the loop does it (`nodes/live.py: go_on`)."""
+    they ran. What is over is dropped as the loop does it (`nodes/live.py: go_on`)."""
     prompt = {"30": {"class_type": "EmptyImage", "inputs": dict(INPUTS)}}
     dynprompt = DynamicPrompt(prompt)
     for cache in caches.all:
@@ -73,11 +73,11 @@ async def run(caches: CacheSet, attempts: int, *, short: bool) -> list[bool]:
     found: list[bool] = []
     parent, over, placed = "30", [], {}
     for number in range(1, attempts + 1):
-        forget(caches.all, over)
-        forget(caches.all, list(placed))
+        drop_outputs(caches.all, over)
+        drop_outputs(caches.all, list(placed))
         over, placed = list(placed)[-1:], attempt(number)
         if short:
-            shorten(caches.all, parent, placed)
+            use_short_keys(caches.all, parent, placed)
         for node_id, node in placed.items():
             dynprompt.add_ephemeral_node(node_id, node, parent, "30")
         for cache in caches.all:
@@ -88,8 +88,8 @@ async def run(caches: CacheSet, attempts: int, *, short: bool) -> list[bool]:
             assert (await caches.outputs.get(node_id)).outputs == [node_id]
         parent = f"30.s{number}a1.next"
     caches.outputs.all_node_ids()
-    forget(caches.all, over)
-    forget(caches.all, list(placed))
+    drop_outputs(caches.all, over)
+    drop_outputs(caches.all, list(placed))
     return found
 
 

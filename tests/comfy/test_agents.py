@@ -7,7 +7,7 @@ from comfy_server import REPO
 from comfy_test_graphs import node, ours
 from inside import run_inside
 
-from interleave_thinker.comfy_client import WorkflowError
+from interleave_thinker.comfyui.client import WorkflowError
 
 
 @pytest.fixture(scope="module")
@@ -45,6 +45,7 @@ def test_a_model_leaves_vram_when_comfyui_asks(tmp_path):
     assert found["loaded after a reply"]
     assert not found["loaded after free_memory"]
     assert found["reply"] == found["reply after coming back"]
+    assert found["unmanaged"] == ["written", "10 bytes free", "meta", "reply", "cpu"]
 
 
 def asking(agent: dict) -> dict:

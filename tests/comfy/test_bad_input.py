@@ -10,7 +10,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 import pytest
 from comfy_test_graphs import loop, node, ours, plan_text
 
-from interleave_thinker.comfy_client import WorkflowError
+from interleave_thinker.comfyui.client import WorkflowError
 
 SAMPLING = {"max_tokens": 64, "temperature": 0.0, "max_megapixels": 1.0, "prompts": ""}
 GOOD_PLAN = json.dumps({"execution_plan": [{"prompt": "one"}, {"prompt": "two"}]})

@@ -12,14 +12,14 @@ from comfy_test_graphs import REPO, Graph, loop, node
 from PIL import Image
 
 from interleave_thinker.cli import main
-from interleave_thinker.comfy_choice import find_places
-from interleave_thinker.comfy_client import ComfyClient, WorkflowError
+from interleave_thinker.comfyui.client import ComfyClient, WorkflowError
+from interleave_thinker.comfyui.find_inputs import find_inputs
+from interleave_thinker.comfyui.wrap import AgentChoice, wrap
 from interleave_thinker.errors import GeneratorError
 from interleave_thinker.generators.base import GenerationRequest
-from interleave_thinker.generators.comfy_generator import ComfyGenerator
-from interleave_thinker.generators.diffusers_generator import load_generator
+from interleave_thinker.generators.comfyui_generator import ComfyGenerator
+from interleave_thinker.resolve import load_pipeline
 from interleave_thinker.tinyworld.scene import Scene, render
-from interleave_thinker.wrap import AgentChoice, wrap
 
 RED = render(Scene("circle", "red", "big", "center", "white"))
 
@@ -60,35 +60,35 @@ def plain(edit: bool = False) -> Graph:
 
 
 def generator(comfy: Any, *, draw: bool = True, edit: bool = True) -> ComfyGenerator:
-    graphs = [(g, find_places(g)) for g in (plain(), plain(edit=True))]
+    graphs = [(g, find_inputs(g)) for g in (plain(), plain(edit=True))]
     return ComfyGenerator(ComfyClient(comfy.url), graphs[0] if draw else None, graphs[1] if edit else None)
 
 
 def test_the_places_of_a_plain_graph_are_found() -> None:
-    found = find_places(plain(edit=True))
+    found = find_inputs(plain(edit=True))
     assert (found.prompt, found.seed, found.image, found.output) == (
         ("6", "text"),
         ("9", "seed"),
         ("20", "image"),
         "11",
     )
-    assert find_places(plain()).image is None
+    assert find_inputs(plain()).image is None
 
 
 def test_a_place_that_is_not_clear_is_asked_for() -> None:
     other = plain()["10"] | {"class_type": "VAEDecodeTiled"}
     two = plain() | {"13": other, "12": node("SaveImage", images=["13", 0], filename_prefix="again")}
     with pytest.raises(WorkflowError, match="more than one picture output: 11, 12"):
-        find_places(two)
-    assert find_places(two, output="12").output == "12"
+        find_inputs(two)
+    assert find_inputs(two, output="12").output == "12"
     with pytest.raises(WorkflowError, match=r"no input 6\.words"):
-        find_places(plain(), prompt="6.words")
+        find_inputs(plain(), prompt="6.words")
 
 
 def test_the_negative_prompt_is_not_taken_for_the_positive() -> None:
     graph = plain() | {"5": node("CLIPTextEncode", clip=["2", 0], text="blurry")}
     graph["9"]["inputs"]["negative"] = ["5", 0]
-    assert find_places(graph).prompt == ("6", "text")
+    assert find_inputs(graph).prompt == ("6", "text")
 
 
 @pytest.mark.parametrize("before", [None, RED], ids=["draw", "edit"])
@@ -98,7 +98,7 @@ def test_a_users_graph_is_a_generator(comfy: Any, before: Image.Image | None) ->
     request = GenerationRequest(prompt, (before,) if before else (), 7, None if before else (64, 64))
     ours = generator(comfy).generate(request)
     weights = REPO / "interleave_thinker" / "tinyworld" / "weights" / "generator"
-    theirs = load_generator(weights, device="cpu").generate(request)
+    theirs = load_pipeline(weights, device="cpu").generate(request)
     apart = np.abs(np.asarray(ours, dtype=float) - np.asarray(theirs, dtype=float)).mean()
     assert apart <= 2.0
 
@@ -111,7 +111,7 @@ def test_a_graph_that_cannot_do_a_step_says_so(comfy: Any) -> None:
     broken = plain()
     broken["1"]["inputs"]["unet_name"] = "none.safetensors"
     with pytest.raises(GeneratorError, match=r"none\.safetensors"):
-        ComfyGenerator(ComfyClient(comfy.url), (broken, find_places(broken))).generate(GenerationRequest("a"))
+        ComfyGenerator(ComfyClient(comfy.url), (broken, find_inputs(broken))).generate(GenerationRequest("a"))
 
 
 def test_the_loop_runs_around_a_users_graph(comfy: Any, tmp_path: Path) -> None:
@@ -154,7 +154,7 @@ def test_a_wrapped_stock_workflow_loops_and_improves(comfy: Any, tmp_path: Path)
     graph["6"]["inputs"]["text"] = "Take this and dye the disc azure, then morph the ball into a pentagram."
     RED.save(comfy.base / "input" / "example.png")
     agents = AgentChoice("folder", "tiny-planner"), AgentChoice("folder", "tiny-critic")
-    wrapped = wrap(graph, find_places(graph), planner=agents[0], critic=agents[1], t_max=5)
+    wrapped = wrap(graph, find_inputs(graph), planner=agents[0], critic=agents[1], t_max=5)
     ran = comfy.run(wrapped)
     attempts = ran.document["trajectory"]["attempts"]
     assert {a["step"] for a in attempts} == {1, 2}

@@ -10,8 +10,8 @@ import pytest
 from comfy_test_graphs import loop, node, ours, plan_text
 from PIL import Image
 
-from interleave_thinker.comfy_client import WorkflowError
-from interleave_thinker.runs import read_state
+from interleave_thinker.comfyui.client import WorkflowError
+from interleave_thinker.storage.run_folder import read_state
 
 
 def parent(ran: Any) -> str:

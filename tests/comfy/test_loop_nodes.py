@@ -8,7 +8,7 @@ import pytest
 from comfy_test_graphs import loop, node, numbers, ours, plan_text
 from PIL import Image
 
-from interleave_thinker.comfy_client import WorkflowError
+from interleave_thinker.comfyui.client import WorkflowError
 
 
 def steps_of(document):

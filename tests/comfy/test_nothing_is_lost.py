@@ -10,7 +10,7 @@ import time
 import pytest
 from comfy_test_graphs import loop, numbers, tiny_story
 
-from interleave_thinker.comfy_client import WorkflowError
+from interleave_thinker.comfyui.client import WorkflowError
 
 CACHES = [(), ("--cache-classic",), ("--cache-lru", "3"), ("--cache-none",)]
 STRENGTHS = [s / 20 for s in range(1, 13)]

@@ -13,8 +13,8 @@ from typing import Any
 import pytest
 from comfy_test_graphs import loop, node, ours, plan_text
 
-from interleave_thinker.comfy_choice import find_places
-from interleave_thinker.comfy_client import WorkflowError
+from interleave_thinker.comfyui.client import WorkflowError
+from interleave_thinker.comfyui.find_inputs import find_inputs
 
 
 def test_saved_runs_are_listed_and_can_be_read(comfy: Any) -> None:
@@ -59,7 +59,7 @@ def test_the_editor_is_told_what_the_command_line_would_choose(comfy: Any) -> No
     status, found = post(comfy, "choose", json.dumps({"workflow": graph}).encode())
     assert status == 200
     assert found == {"outputs": ["4"], "prompts": [[["1", "text"]]], "seeds": [["2", "seed"]], "images": []}
-    places = find_places(graph)
+    places = find_inputs(graph)
     assert [list(places.prompt)] == found["prompts"][0] and [list(places.seed or ())] == found["seeds"]
 
 

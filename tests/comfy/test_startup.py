@@ -65,7 +65,7 @@ def test_the_page_loads_our_script_and_help(comfy):
     import urllib.request
 
     assert any(e.endswith("/interleave.js") for e in comfy.get("/extensions"))
-    for path in ("interleave.js", "place.mjs", "docs/InterleaveThinkerLoopClose.md"):
+    for path in ("interleave.js", "error_location.mjs", "docs/InterleaveThinkerLoopClose.md"):
         with urllib.request.urlopen(f"{comfy.url}/extensions/interleave-thinker/{path}", timeout=30) as reply:
             assert reply.status == 200
 

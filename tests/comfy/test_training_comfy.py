@@ -14,11 +14,11 @@ from PIL import Image
 from test_bench_comfy import plain
 
 from interleave_thinker.cli import main
-from interleave_thinker.data.requests import tiny_requests
-from interleave_thinker.data.trajectories import RUNS, Team, is_done, make_all
-from interleave_thinker.farm import Place
-from interleave_thinker.generators.choose import GeneratorChoice
-from interleave_thinker.runs import read_trajectory
+from interleave_thinker.research.data.requests import tiny_requests
+from interleave_thinker.research.data.trajectories import RUNS, TrajectoryOptions, is_done, make_all
+from interleave_thinker.research.worker_pool import WorkerSpec
+from interleave_thinker.resolve import GeneratorChoice
+from interleave_thinker.storage.run_folder import read_trajectory
 
 COUNT = 6
 
@@ -47,7 +47,7 @@ def test_a_server_that_is_killed_in_mid_run_loses_no_trajectory(
     pytest.importorskip("ray")
     servers: list[Comfy] = [new_comfy(), new_comfy()]
     requests = [r for r in tiny_requests(3 * COUNT, 21, tmp_path) if r.category == "story"][:COUNT]
-    team = Team(choice, "tiny:oracle", t_max=2)
+    team = TrajectoryOptions(choice, "tiny:oracle", t_max=2)
     done: list[str] = []
 
     def kill() -> None:
@@ -63,15 +63,15 @@ def test_a_server_that_is_killed_in_mid_run_loses_no_trajectory(
         tmp_path,
         tmp_path / "two",
         team,
-        places=[Place(server=s.url) for s in servers],
-        said=lambda request, error: done.append(request.id),
+        ray_workers=[WorkerSpec(server=s.url) for s in servers],
+        on_result=lambda request, error: done.append(request.id),
     )
     two = time.monotonic() - begun
     killer.join(60)
     assert failed == 0 and sorted(done) == sorted(r.id for r in requests), "each once, none lost"
     assert all(is_done(r, tmp_path / "two") for r in requests)
     begun = time.monotonic()
-    alone = Team(
+    alone = TrajectoryOptions(
         GeneratorChoice("comfyui", choice.workflow, choice.edit_workflow, server=servers[0].url), "tiny:oracle", t_max=2
     )
     assert make_all(requests, tmp_path, tmp_path / "one", alone) == 0

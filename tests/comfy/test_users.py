@@ -17,7 +17,7 @@ import pytest
 from comfy_server import Comfy
 from comfy_test_graphs import loop, plan_text
 
-from interleave_thinker.comfy_client import ComfyClient
+from interleave_thinker.comfyui.client import ComfyClient
 
 KEY = "interleave_user"
 

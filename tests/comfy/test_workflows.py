@@ -18,7 +18,7 @@ from typing import Any
 
 import pytest
 
-from interleave_thinker.comfy_client import ComfyClient
+from interleave_thinker.comfyui.client import ComfyClient
 
 FOLDER = Path(__file__).resolve().parents[2] / "workflows"
 NAMES = sorted(p.stem for p in (FOLDER / "api").glob("*.json"))

@@ -9,7 +9,7 @@ from typing import Any
 from comfy_test_graphs import node
 
 from interleave_thinker.cli import main
-from interleave_thinker.comfy_workflow import load_workflow
+from interleave_thinker.comfyui.workflow import load_workflow
 
 WANTED = "a medium crimson disc at the center on a white background"
 

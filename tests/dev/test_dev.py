@@ -116,13 +116,13 @@ def installed(dev: ModuleType, monkeypatch: pytest.MonkeyPatch) -> Recorder:
 def test_setup_installs_links_and_places_the_models_and_the_second_time_does_nothing(
     dev: ModuleType, installed: Recorder
 ) -> None:
-    dev.setup(dev.Place())
+    dev.setup(dev.Install())
     flat = [" ".join(call) for call in installed.calls]
     assert [sum(word in line for line in flat) for word in ("torch==", "--no-deps torchvision", "-e ")] == [1, 1, 1]
     assert flat[-1].endswith(f"tinyworld install --comfyui {dev.DEV / 'ComfyUI'}")
     assert (dev.DEV / "ComfyUI" / "custom_nodes" / "interleave-thinker").resolve() == dev.ROOT
     installed.calls.clear()
-    dev.setup(dev.Place())
+    dev.setup(dev.Install())
     assert installed.calls == []
 
 
@@ -142,27 +142,27 @@ def test_setup_installs_links_and_places_the_models_and_the_second_time_does_not
 def test_setup_redoes_what_its_inputs_changed(
     dev: ModuleType, installed: Recorder, change: Callable[[ModuleType], object], redone: str
 ) -> None:
-    dev.setup(dev.Place())
+    dev.setup(dev.Install())
     installed.calls.clear()
     change(dev)
-    dev.setup(dev.Place())
+    dev.setup(dev.Install())
     assert any(redone in " ".join(call) for call in installed.calls)
 
 
 def test_a_new_environment_gets_every_package_again(dev: ModuleType, installed: Recorder) -> None:
-    dev.setup(dev.Place())
+    dev.setup(dev.Install())
     installed.calls.clear()
     (dev.DEV / "venv" / "pyvenv.cfg").unlink()
     time.sleep(0.05)
     (dev.DEV / "venv" / "pyvenv.cfg").touch()
-    dev.setup(dev.Place())
+    dev.setup(dev.Install())
     assert sum(call[0] == "install" for call in installed.calls) == 3
 
 
 def test_nothing_is_installed_into_a_python_of_the_users_own(
     dev: ModuleType, installed: Recorder, tmp_path: Path
 ) -> None:
-    own = dev.Place(make_comfyui(tmp_path / "theirs", "0.45.2"), Path(sys.executable))
+    own = dev.Install(make_comfyui(tmp_path / "theirs", "0.45.2"), Path(sys.executable))
     dev.setup(own)
     assert [call[0] for call in installed.calls] == [sys.executable]  # the models' install, run by it
     assert (own.comfyui / "custom_nodes" / "interleave-thinker").resolve() == dev.ROOT
@@ -170,7 +170,7 @@ def test_nothing_is_installed_into_a_python_of_the_users_own(
 
 def test_a_folder_that_is_no_comfyui_is_named(dev: ModuleType, installed: Recorder, tmp_path: Path) -> None:
     with pytest.raises(dev.DevError, match=r"empty is not a ComfyUI folder"):
-        dev.setup(dev.Place(tmp_path / "empty"))
+        dev.setup(dev.Install(tmp_path / "empty"))
     assert installed.calls == []
 
 

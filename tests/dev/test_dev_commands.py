@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import socket
 import subprocess
@@ -34,7 +35,7 @@ def test_the_server_listens_on_loopback_and_gets_cpu_where_there_is_no_accelerat
     dev: ModuleType, monkeypatch: pytest.MonkeyPatch, accelerator: bool, extra: list[str], expected: int
 ) -> None:
     monkeypatch.setattr(dev.subprocess, "run", lambda *_, **__: SimpleNamespace(returncode=int(not accelerator)))
-    command = dev.server_command(dev.Place(), 8200, extra)
+    command = dev.server_command(dev.Install(), 8200, extra)
     assert command[1:6] == ["main.py", "--listen", "127.0.0.1", "--port", "8200"]
     assert command.count("--cpu") == expected
 
@@ -75,7 +76,7 @@ def stage(dev: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> C
         comfyui = tmp_path / "ComfyUI"
         comfyui.mkdir()
         (comfyui / "main.py").write_text(main)
-        return dev.Place(comfyui, Path(sys.executable))
+        return dev.Install(comfyui, Path(sys.executable))
 
     return build
 
@@ -148,12 +149,12 @@ def test_folders_without_tests_are_left_out_and_a_missing_browser_is_said(
     """With a browser, the second editor that we support is fetched for it; without, nothing is."""
     fetched: list[tuple[Any, ...]] = []
     monkeypatch.setattr(dev, "pip", lambda *words: fetched.append(words))
-    assert dev.test(dev.Place(), []) == 0
+    assert dev.test(dev.Install(), []) == 0
     [alone] = stages.runs
     assert chosen(alone) == ["tests/dev", "tests/unit"] and "-n" in alone and not fetched
     assert "browser: skipped, no Chromium" in capsys.readouterr().out
     stages.chromium = True
-    assert dev.test(dev.Place(), ["-x"]) == 0
+    assert dev.test(dev.Install(), ["-x"]) == 0
     rest, browser = stages.runs[1:]
     assert chosen(rest) == ["tests/dev", "tests/unit"] and "-x" in rest
     assert chosen(browser) == ["tests/browser"] and "-x" in browser and "-n" not in browser
@@ -171,15 +172,15 @@ def test_a_part_that_died_is_not_outshone_by_the_other(
         return bool(tool(*words, **options)) and "tests/browser" in words
 
     monkeypatch.setattr(dev, "tool", first_fails)
-    assert dev.test(dev.Place(), []) == 1
+    assert dev.test(dev.Install(), []) == 1
     monkeypatch.setattr(dev, "tool", tool)
     stages.counts = False
-    assert dev.test(dev.Place(), []) == 1
+    assert dev.test(dev.Install(), []) == 1
     assert "FAILED: pytest" in capsys.readouterr().err
 
 
 def test_paths_of_the_caller_replace_the_folders(dev: ModuleType, stages: SimpleNamespace) -> None:
-    dev.test(dev.Place(), ["tests/unit/test_it.py::test_x", "-q"])
+    dev.test(dev.Install(), ["tests/unit/test_it.py::test_x", "-q"])
     assert stages.runs == [["tests/unit/test_it.py::test_x", "-q"]]
 
 
@@ -193,7 +194,7 @@ def test_any_failed_stage_fails_the_whole(
     code: int,
 ) -> None:
     stages.lint, stages.pytest = lint, pytest_
-    assert dev.test(dev.Place(), []) == code
+    assert dev.test(dev.Install(), []) == code
     assert ("FAILED: lint" in capsys.readouterr().err) is not lint
 
 
@@ -205,6 +206,69 @@ def test_javascript_tests_run_and_count(dev: ModuleType, body: str, result: str)
     folder.mkdir(parents=True)
     (folder / "plan.test.mjs").write_text(f"import test from 'node:test'; test('t', () => {{ {body} }});")
     assert dev.test_javascript() == result
+
+
+@pytest.fixture
+def linter(dev: ModuleType, monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
+    """Node.js, npm and its registry as switches; what was installed and run is kept."""
+    state = SimpleNamespace(tools={"node", "npm"}, reachable=True, code=0, installed=[], runs=[])
+
+    def install(*words: Any, **options: Any) -> None:
+        state.installed.append([str(word) for word in words])
+
+    def run(words: Sequence[str], **options: Any) -> SimpleNamespace:
+        state.runs.append([Path(words[0]).name, *words[1:]])
+        return SimpleNamespace(returncode=state.code, stdout="https://registry.example/\n", stderr="")
+
+    monkeypatch.setattr(dev.shutil, "which", lambda name: name if name in state.tools else None)
+    monkeypatch.setattr(dev, "reachable", lambda url: state.reachable and url == "https://registry.example/eslint")
+    monkeypatch.setattr(dev, "run", install)
+    monkeypatch.setattr(dev.subprocess, "run", run)
+    return state
+
+
+@pytest.mark.parametrize(("code", "clean"), [(0, True), (1, False)])
+def test_eslint_is_installed_once_and_its_findings_fail_the_lint(
+    dev: ModuleType, linter: SimpleNamespace, code: int, clean: bool
+) -> None:
+    linter.code = code
+    assert [dev.lint_javascript(), dev.lint_javascript()] == [clean, clean]
+    [install] = linter.installed
+    assert all(re.fullmatch(r"[@/a-z]+@\d+\.\d+\.\d+", package) for package in dev.ESLINT), "exact versions"
+    assert install[:4] == ["npm", "install", "--prefix", str(dev.DEV / "eslint")] and set(dev.ESLINT) <= set(install)
+    checked = [words for words in linter.runs if words[0] == "node"]
+    assert len(checked) == 2 and {"js", "tests/js"} <= set(checked[0])
+
+
+@pytest.mark.parametrize(
+    ("tools", "reachable", "reason"),
+    [
+        (set(), True, "no Node.js on the PATH"),
+        ({"node"}, True, "no npm on the PATH"),
+        ({"node", "npm"}, False, "npm's registry cannot be reached"),
+    ],
+)
+def test_where_eslint_cannot_be_had_the_lint_says_so_and_passes(
+    dev: ModuleType,
+    linter: SimpleNamespace,
+    capsys: pytest.CaptureFixture[str],
+    tools: set[str],
+    reachable: bool,
+    reason: str,
+) -> None:
+    linter.tools, linter.reachable = tools, reachable
+    assert dev.lint_javascript()
+    assert f"JavaScript was not linted: {reason}." in capsys.readouterr().out
+    assert linter.installed == []
+    linter.tools, linter.reachable = {"node", "npm"}, True
+    assert dev.lint_javascript() and len(linter.installed) == 1, "the next time it is there"
+
+
+def test_javascript_counts_in_the_lint(dev: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(dev, "tool", lambda *words: True)
+    for clean in (True, False):
+        monkeypatch.setattr(dev, "lint_javascript", lambda clean=clean: clean)
+        assert dev.lint() is clean
 
 
 def test_pytest_with_nothing_to_run_is_no_failure_but_ruff_with_that_code_is(
@@ -241,7 +305,7 @@ def test_pyproject_has_what_setup_and_the_registry_read(dev: ModuleType) -> None
 
 def test_the_archive_for_the_registry_leaves_out_what_starts_processes() -> None:
     ignored = (REPOSITORY / ".comfyignore").read_text().splitlines()
-    assert {"/dev.py", "/tests/", "/.ci/", "/.dev/"} <= set(ignored)
+    assert {"/dev.py", "/eslint.config.mjs", "/tests/", "/.ci/", "/.dev/"} <= set(ignored)
 
 
 @pytest.mark.fresh

@@ -14,10 +14,10 @@ from typing import Any
 
 import pytest
 
-from interleave_thinker.agents import server_agent
+from interleave_thinker.agents import openai_compatible as server_agent
 from interleave_thinker.agents.base import Completion, Message, OnText, Sampling
-from interleave_thinker.agents.endpoints import Endpoint, agent_for
-from interleave_thinker.agents.server_agent import ServerAgent
+from interleave_thinker.agents.endpoints import Endpoint
+from interleave_thinker.agents.openai_compatible import ServerAgent, agent_for
 from interleave_thinker.errors import AgentError
 
 SECRET = "sk-secret-0123456789"

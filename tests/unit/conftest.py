@@ -16,15 +16,17 @@ from PIL import Image
 
 from interleave_thinker.agents.base import Message
 from interleave_thinker.agents.scripted import ScriptedAgent
-from interleave_thinker.behind import AtOnce, Line, written
-from interleave_thinker.document import Document
-from interleave_thinker.driver import Loop, drive
+from interleave_thinker.driver import LoopModels, drive
+from interleave_thinker.files import hash_of
 from interleave_thinker.generators.base import GenerationRequest
-from interleave_thinker.loop import LoopSettings, begin
-from interleave_thinker.plan import Plan
-from interleave_thinker.runs import RunFolder
+from interleave_thinker.loop.document import Document
+from interleave_thinker.loop.plan import Plan
+from interleave_thinker.loop.state import LoopSettings, begin
 from interleave_thinker.session import Session
-from interleave_thinker.store import AttemptStore, hash_of, image_key
+from interleave_thinker.storage.attempt_store import AttemptStore
+from interleave_thinker.storage.images import image_key
+from interleave_thinker.storage.run_folder import RunFolder
+from interleave_thinker.storage.write_behind import WriteNow, Writer, wait_for_writes
 
 sys.path.insert(0, str(Path(__file__).parent))
 
@@ -82,7 +84,7 @@ Replies = Sequence[str | Callable[[Sequence[Message]], str]]
 class Studio:
     root: Path
     limit: int = 10**9
-    line: Callable[[], Line] = AtOnce
+    line: Callable[[], Writer] = WriteNow
 
     @property
     def store(self) -> AttemptStore:
@@ -124,7 +126,7 @@ class Studio:
         name: str = "run",
         **settings: Any,
     ) -> Run:
-        written()
+        wait_for_writes()
         run = Run(None, painter or Painter(), ScriptedAgent(list(replies or ()) or [self.yes()]), [])  # type: ignore[arg-type]
         loop = self.loop(run, replies is not None)
         run.session = Session(
@@ -134,13 +136,13 @@ class Studio:
             loop.body,
             loop.judge,
             notify=lambda event, facts: run.events.append((event, facts)),
-            behind=self.line(),
+            writer=self.line(),
         )
         return run
 
     @staticmethod
-    def loop(run: Run, critic: bool = True) -> Loop:
-        return Loop(run.painter, run.critic if critic else None)
+    def loop(run: Run, critic: bool = True) -> LoopModels:
+        return LoopModels(run.painter, run.critic if critic else None)
 
     @staticmethod
     def yes() -> str:

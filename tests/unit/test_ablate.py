@@ -7,11 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from interleave_thinker.ablate.experiment import Experiment
-from interleave_thinker.ablate.report import estimate, summarised, table
-from interleave_thinker.ablate.rows import BASE, COMPARISONS, ORACLE, ROWS, TRAININGS, chosen, trainings_for
 from interleave_thinker.cli import main
 from interleave_thinker.errors import ConfigError
+from interleave_thinker.research.ablate.experiment import Experiment
+from interleave_thinker.research.ablate.report import estimate, summarised, table
+from interleave_thinker.research.ablate.rows import BASE, COMPARISONS, ORACLE, ROWS, TRAININGS, chosen, trainings_for
 
 CRITIC = Path(__file__).parents[2] / "interleave_thinker" / "tinyworld" / "weights" / "critic"
 
@@ -82,19 +82,19 @@ def test_rows_without_training_run_for_real_and_only_once(tmp_path, monkeypatch)
     assert found["oracle agents"][0]["plan_valid"] == 1.0 and len(found["raw generator"][0]["shares"]) == 2
     said = []
     assert experiment.run(rows, [0], said.append) == found and said == []
-    monkeypatch.setattr("interleave_thinker.ablate.experiment._generator", lambda: "another")
+    monkeypatch.setattr("interleave_thinker.research.ablate.experiment._generator", lambda: "another")
     experiment.run(rows, [0], said.append)
     assert len(said) == 2
 
 
 def test_the_filter_row_keeps_no_refined_prompt_of_the_full_critic(tmp_path, monkeypatch):
     """Both rows work with one store and one critic; what is recalled must be each row's own."""
-    from interleave_thinker.ablate import experiment as module
+    from interleave_thinker.research.ablate import experiment as module
 
     row = chosen("raw generator")[0].__class__
     rows = (row("full", ORACLE, BASE, 2), row("filter", ORACLE, BASE, 2, filter_only=True))
     used = {}
-    real = module.carry_out_all
+    real = module.run_plans
 
     def watched(*asked):
         tally = real(*asked)
@@ -103,7 +103,7 @@ def test_the_filter_row_keeps_no_refined_prompt_of_the_full_critic(tmp_path, mon
         used[folder.name] = [(a["attempt"], a["prompt"]) for a in lines]
         return tally
 
-    monkeypatch.setattr(module, "carry_out_all", watched)
+    monkeypatch.setattr(module, "run_plans", watched)
     Experiment(tmp_path / "out", CRITIC, tmp_path, requests=4).run(rows, [0], lambda line: None)
     plans = {s.prompt for r in module.held_out(4, 4000) for s in r.plan.steps}
     assert {p for n, p in used["filter"] if n == 2} <= plans and any(n == 2 for n, _ in used["filter"])

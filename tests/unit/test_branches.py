@@ -12,13 +12,13 @@ from typing import Any
 
 import pytest
 
-from interleave_thinker.branches import Work, open_run
-from interleave_thinker.driver import Loop, drive
+from interleave_thinker.driver import LoopModels, drive
 from interleave_thinker.errors import RunError
-from interleave_thinker.loop import LoopSettings, begin
-from interleave_thinker.plan import Plan, PlanStep
-from interleave_thinker.runs import RunFolder, read_state, read_trajectory
+from interleave_thinker.loop.plan import Plan, PlanStep
+from interleave_thinker.loop.state import LoopSettings, begin
 from interleave_thinker.session import Session
+from interleave_thinker.storage.branches import Work, open_run
+from interleave_thinker.storage.run_folder import RunFolder, read_state, read_trajectory
 
 PLAN = Plan(tuple(PlanStep(i, "", f"draw {i}", f"picture {i}") for i in (1, 2, 3)), request="a story")
 WORK = Work(PLAN, LoopSettings(seed=5), ("0" * 24,), "body", "critic", "30")
@@ -123,7 +123,7 @@ PROCESS = """
 import sys, pathlib
 sys.path[:0] = {paths!r}
 from test_branches import WORK
-from interleave_thinker.branches import open_run
+from interleave_thinker.storage.branches import open_run
 folder = open_run(pathlib.Path({root!r}), WORK, "run")
 folder.write_state({{}})
 print(folder.name, flush=True)
@@ -190,7 +190,7 @@ def test_a_branchs_number_is_no_part_of_a_typed_name(tmp_path: Path) -> None:
 
 def drive_one(studio: Any, plan: Plan, replies: Any = (), **changes: Any) -> tuple[Session, list[str]]:
     run = studio.prepare(plan, replies)
-    loop: Loop = studio.loop(run, True)
+    loop: LoopModels = studio.loop(run, True)
     chosen = LoopSettings(**changes)
     work = Work(plan, chosen, (), loop.body.key, loop.judge.key if loop.judge else "")
     session = Session(begin(plan, chosen), studio.store, open_run(studio.runs, work, "story"), loop.body, loop.judge)

@@ -11,9 +11,8 @@ from typing import Any
 
 import pytest
 
-from interleave_thinker import cli
-from interleave_thinker.cli import main
-from interleave_thinker.prompts import load_prompt
+from interleave_thinker.cli import main, run
+from interleave_thinker.roles.prompt_files import load_prompt
 
 PLAN = '<think>r</think><answer>{"execution_plan": [{"step_number": 3, "prompt": "Step 3: a cat"}]}</answer>'
 JUDGMENT = "<think>r</think><answer>{'previous_step_success': False, 'refine_prompt': 'it's red'}</answer>"
@@ -179,7 +178,7 @@ def test_events_are_one_line_each(capsys: pytest.CaptureFixture[str]) -> None:
         ("something new", {}, ""),
     ]
     for event, facts, line in told:
-        cli._print_event(event, facts)
+        run._print_event(event, facts)
         assert capsys.readouterr().out == line, event
 
 
@@ -188,8 +187,7 @@ def test_the_registrys_archive_has_a_command_line_too(
     part: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """It leaves out what only developers and trainers use (.comfyignore)."""
-    monkeypatch.setitem(sys.modules, f"interleave_thinker.{part}", None)
-    monkeypatch.delitem(sys.modules, f"interleave_thinker.{part}.commands", raising=False)
+    monkeypatch.setitem(sys.modules, "interleave_thinker.cli.research", None)
     with pytest.raises(SystemExit):
         main(["--help"])
     shown = capsys.readouterr().out

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from interleave_thinker.comfy_client import ComfyClient, WorkflowError
+from interleave_thinker.comfyui.client import ComfyClient, WorkflowError
 
 KINDS = {"16": "KSampler", "17": "ApiNode", "30": "LoopClose", "31": "SaveDocument", "50:16": "VAEDecode"}
 PROMPT = {node_id: {"class_type": kind} for node_id, kind in KINDS.items()}

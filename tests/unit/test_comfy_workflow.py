@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from interleave_thinker.comfy_client import WorkflowError
-from interleave_thinker.comfy_workflow import load_workflow, prepare
+from interleave_thinker.comfyui.client import WorkflowError
+from interleave_thinker.comfyui.workflow import load_workflow, prepare
 
 
 def node(kind: str, **inputs: Any) -> dict[str, Any]:

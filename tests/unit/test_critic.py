@@ -12,8 +12,8 @@ from PIL import Image
 
 from interleave_thinker.agents.base import Message, Sampling
 from interleave_thinker.agents.scripted import ScriptedAgent
-from interleave_thinker.critic import compare, judge, white_canvas
-from interleave_thinker.judgments import MAX_PROMPT, read_judgment
+from interleave_thinker.reading.judgments import MAX_PROMPT, read_judgment
+from interleave_thinker.roles.critic import compare, judge, white_canvas
 
 BEFORE, AFTER = Image.new("RGB", (6, 4), "red"), Image.new("RGB", (6, 4), "blue")
 YES = '<think>fine</think><answer>{"previous_step_success": true, "refine_prompt": "a cat"}</answer>'

@@ -12,9 +12,11 @@ from jsonschema import Draft202012Validator
 
 from interleave_thinker.agents.base import Completion
 from interleave_thinker.cli import main
-from interleave_thinker.data.agreement import agreement
-from interleave_thinker.data.comparing import TIE
-from interleave_thinker.data.export import (
+from interleave_thinker.errors import AgentError, GeneratorError
+from interleave_thinker.loop.plan import Plan
+from interleave_thinker.research.data.agreement import agreement
+from interleave_thinker.research.data.comparisons import TIE
+from interleave_thinker.research.data.export import (
     WHITE,
     ExportOptions,
     critic_conversation,
@@ -22,20 +24,18 @@ from interleave_thinker.data.export import (
     sharegpt,
     trl,
 )
-from interleave_thinker.data.records import CriticRecord, DataError, PlannerRecord, read_records
-from interleave_thinker.data.requests import tiny_requests
-from interleave_thinker.data.schemas import SCHEMAS
-from interleave_thinker.data.scoring import HOPELESS, LabelOptions, ScoreLog, labelled, score_all
-from interleave_thinker.data.trajectories import Team, make_all
-from interleave_thinker.errors import AgentError, GeneratorError
-from interleave_thinker.generators.choose import GeneratorChoice
-from interleave_thinker.plan import Plan
-from interleave_thinker.scores import AgentScorer, Score, ScoreError
-from interleave_thinker.store import open_rgb
+from interleave_thinker.research.data.records import CriticRecord, DataError, PlannerRecord, read_records
+from interleave_thinker.research.data.requests import tiny_requests
+from interleave_thinker.research.data.schemas import SCHEMAS
+from interleave_thinker.research.data.scoring import HOPELESS, LabelOptions, ScoreLog, labelled, score_all
+from interleave_thinker.research.data.trajectories import TrajectoryOptions, make_all
+from interleave_thinker.resolve import GeneratorChoice
+from interleave_thinker.roles.scorer import AgentScorer, Score, ScoreError
+from interleave_thinker.storage.images import open_rgb
 
 REPO = Path(__file__).parents[2]
 TINY_PROMPTS = REPO / "interleave_thinker" / "tinyworld" / "weights" / "critic" / "prompts"
-TEAM = Team(GeneratorChoice("tiny"), "tiny:oracle", t_max=3, size=(64, 64))
+OPTIONS = TrajectoryOptions(GeneratorChoice("tiny"), "tiny:oracle", t_max=3, size=(64, 64))
 COUNT = 8
 
 
@@ -472,6 +472,6 @@ def test_a_generator_error_is_a_counted_failure(tmp_path, monkeypatch):
 
     monkeypatch.setattr(diffusers_generator.DiffusersGenerator, "generate", fails)
     requests = tiny_requests(2, 1, tmp_path)
-    assert make_all(requests, tmp_path, tmp_path / "out", TEAM) == sum(
+    assert make_all(requests, tmp_path, tmp_path / "out", OPTIONS) == sum(
         bool(Plan.from_dict(r.plan).image_steps) for r in requests
     )

@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 from markdown_it import MarkdownIt
 
-from interleave_thinker.document import Document, DocumentItem, compose, escape_markdown, to_html, to_markdown
-from interleave_thinker.plan import Plan, PlanStep
-from interleave_thinker.trajectory import Attempt, StepResult, Trajectory
+from interleave_thinker.loop.document import Document, DocumentItem, compose, escape_markdown, to_html, to_markdown
+from interleave_thinker.loop.plan import Plan, PlanStep
+from interleave_thinker.loop.trajectory import Attempt, StepResult, Trajectory
 
 
 def plan(*texts: str, prompt: str | None = "p") -> Plan:

@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from interleave_thinker.agents.endpoints import EXAMPLE, Endpoint, agent_for, load_endpoints
+from interleave_thinker.agents.endpoints import EXAMPLE, Endpoint, load_endpoints
+from interleave_thinker.agents.openai_compatible import agent_for
 from interleave_thinker.errors import ConfigError
 
 SECRET = "sk-secret-0123456789"

@@ -7,9 +7,9 @@ from dataclasses import replace
 
 import pytest
 
-from interleave_thinker.data.filters import FilterOptions, filtered, slope
-from interleave_thinker.data.records import CriticRecord
 from interleave_thinker.errors import ConfigError
+from interleave_thinker.research.data.filters import FilterOptions, filtered, slope
+from interleave_thinker.research.data.records import CriticRecord
 
 ALL = FilterOptions(trend="off", min_best=0.0, truncate=False, rl_share=0.0, balance=0.0, need_refined=False)
 

@@ -13,9 +13,16 @@ from jsonschema import Draft202012Validator
 
 from interleave_thinker.agents.base import Message
 from interleave_thinker.cli import main
-from interleave_thinker.data.from_runs import from_runs, runs_below
-from interleave_thinker.data.records import CriticRecord, DataError, PlannerRecord, read_records, schema, write_records
-from interleave_thinker.plan import Plan, PlanStep
+from interleave_thinker.loop.plan import Plan, PlanStep
+from interleave_thinker.research.data.from_runs import from_runs, runs_below
+from interleave_thinker.research.data.records import (
+    CriticRecord,
+    DataError,
+    PlannerRecord,
+    read_records,
+    schema,
+    write_records,
+)
 
 
 def asked(*prompts: str | None) -> Plan:

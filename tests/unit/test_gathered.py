@@ -11,7 +11,7 @@ from PIL import Image
 
 from interleave_thinker.errors import GeneratorError
 from interleave_thinker.generators.base import GenerationRequest
-from interleave_thinker.generators.gathered import Gathered
+from interleave_thinker.generators.batching import BatchingGenerator
 
 COUNT = 12
 
@@ -43,7 +43,7 @@ class Painter:
 
 def ask_at_once(painter):
     """The grey, or the error, that each of COUNT threads got."""
-    gathered = Gathered(painter)
+    gathered = BatchingGenerator(painter)
 
     def one(seed):
         try:
@@ -79,9 +79,9 @@ def test_an_error_of_no_kind_that_is_expected_still_reaches_the_one_who_waits():
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        Gathered(Broken()).generate(GenerationRequest("p"))
+        BatchingGenerator(Broken()).generate(GenerationRequest("p"))
 
 
 def test_it_stands_for_the_generator_in_keys():
-    gathered = Gathered(Painter())
+    gathered = BatchingGenerator(Painter())
     assert (gathered.name, gathered.state) == ("painter", "files"), "else the store would not recall its pictures"

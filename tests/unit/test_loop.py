@@ -9,10 +9,10 @@ from typing import Any
 import pytest
 
 from interleave_thinker.errors import ConfigError, PlanError
-from interleave_thinker.loop import LoopSettings, LoopState, advance, begin, choose, stop
-from interleave_thinker.plan import Plan, PlanStep
-from interleave_thinker.store import image_key
-from interleave_thinker.trajectory import Attempt, Judgment
+from interleave_thinker.loop.plan import Plan, PlanStep
+from interleave_thinker.loop.state import LoopSettings, LoopState, advance, begin, choose, stop
+from interleave_thinker.loop.trajectory import Attempt, Judgment
+from interleave_thinker.storage.images import image_key
 
 YES = '<answer>{"previous_step_success": true, "refine_prompt": ""}</answer>'
 NO = '<answer>{"previous_step_success": false, "refine_prompt": "try again"}</answer>'

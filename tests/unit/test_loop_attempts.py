@@ -10,8 +10,9 @@ from pathlib import Path
 import pytest
 
 from interleave_thinker.cli import main
-from interleave_thinker.tinyworld import checker, loop_attempts
-from interleave_thinker.tinyworld.attempt_pool import AttemptPool, varied
+from interleave_thinker.research.tinyworld import loop_attempts
+from interleave_thinker.research.tinyworld.attempt_pool import AttemptPool, varied
+from interleave_thinker.tinyworld import checker
 from interleave_thinker.tinyworld.convert import WEIGHTS
 from interleave_thinker.tinyworld.pipeline import TinyKontextPipeline
 

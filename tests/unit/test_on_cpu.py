@@ -14,7 +14,7 @@ transformers = pytest.importorskip("transformers")
 from PIL import Image  # noqa: E402
 from torch.nn import functional  # noqa: E402
 
-from interleave_thinker.train.on_cpu import attend_by_picture, quicken  # noqa: E402
+from interleave_thinker.research.train.on_cpu import attend_by_picture, quicken  # noqa: E402
 
 CRITIC = Path(__file__).parents[2] / "interleave_thinker" / "tinyworld" / "weights" / "critic"
 

@@ -9,16 +9,10 @@ from typing import Any
 
 import pytest
 
+from interleave_thinker.contract import MAX_ATTEMPTS, MAX_STEPS_LIMIT
 from interleave_thinker.errors import PlanError
-from interleave_thinker.plan import (
-    MAX_ATTEMPTS,
-    MAX_STEPS,
-    MAX_TEXT,
-    Plan,
-    PlanStep,
-    checked,
-)
-from interleave_thinker.plan_text import plan_from_text, read_plan
+from interleave_thinker.loop.plan import MAX_TEXT, Plan, PlanStep, checked
+from interleave_thinker.reading.plan_text import plan_from_text, read_plan
 
 
 def step(**fields: Any) -> dict[str, Any]:
@@ -316,11 +310,11 @@ def test_bounds_on_steps_and_generator_calls() -> None:
     assert len(checked(drawn(*"ab"), max_steps=2).steps) == 2
     with pytest.raises(PlanError, match="3 steps, max_steps is 2"):
         checked(drawn(*"abc"), max_steps=2)
-    hundred = drawn(*["p"] * MAX_STEPS)
-    checked(hundred, t_max=MAX_ATTEMPTS // MAX_STEPS)
+    hundred = drawn(*["p"] * MAX_STEPS_LIMIT)
+    checked(hundred, t_max=MAX_ATTEMPTS // MAX_STEPS_LIMIT)
     with pytest.raises(PlanError, match="exceed 300"):
-        checked(hundred, t_max=MAX_ATTEMPTS // MAX_STEPS + 1)
-    texts = Plan(tuple(PlanStep(i, auxiliary_text="t") for i in range(MAX_STEPS)))
+        checked(hundred, t_max=MAX_ATTEMPTS // MAX_STEPS_LIMIT + 1)
+    texts = Plan(tuple(PlanStep(i, auxiliary_text="t") for i in range(MAX_STEPS_LIMIT)))
     checked(texts, t_max=300)
 
 

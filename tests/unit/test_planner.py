@@ -12,7 +12,8 @@ from PIL import Image
 from interleave_thinker.agents.base import Completion, Message, Sampling
 from interleave_thinker.agents.scripted import ScriptedAgent
 from interleave_thinker.errors import PlanError
-from interleave_thinker.planner import describe_unreadable, make_plan, until_answered
+from interleave_thinker.roles.asking import describe_unreadable, until_answered
+from interleave_thinker.roles.planner import make_plan
 
 
 class Interrupted(BaseException):

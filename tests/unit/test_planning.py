@@ -7,10 +7,10 @@ import json
 
 import pytest
 
-from interleave_thinker.data.export import ExportOptions, planner_conversation, sequences
-from interleave_thinker.data.planning import PlannerOptions, cut, from_corpus, planner_records
-from interleave_thinker.data.records import CriticRecord, DataError, PlannerRecord
-from interleave_thinker.plan import Plan
+from interleave_thinker.loop.plan import Plan
+from interleave_thinker.research.data.export import ExportOptions, planner_conversation, sequences
+from interleave_thinker.research.data.planner_lessons import PlannerOptions, cut, from_corpus, planner_records
+from interleave_thinker.research.data.records import CriticRecord, DataError, PlannerRecord
 
 STEPS = [
     {"step_number": n, "step_name": "", "instruction": f"i{n}", "prompt": f"p{n}", "auxiliary_text": None}

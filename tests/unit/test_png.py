@@ -8,7 +8,7 @@ import random
 import pytest
 from PIL import Image
 
-from interleave_thinker.png import decode_png, encode_png
+from interleave_thinker.storage.png import decode_png, encode_png
 
 
 @pytest.mark.parametrize("size", [(1, 1), (1, 7), (7, 1), (3, 5), (64, 64), (333, 17), (400, 700)])

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from interleave_thinker.errors import ConfigError
-from interleave_thinker.prompts import HERE, MAX_BYTES, NAMES, fill, import_official, load_prompt
+from interleave_thinker.roles.prompt_files import HERE, MAX_BYTES, NAMES, fill, import_official, load_prompt
 
 FILLED = [
     ("each slot", "{a} and {b}", {"a": "1", "b": "2"}, "1 and 2"),

@@ -20,11 +20,11 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from interleave_thinker.errors import PlanError
-from interleave_thinker.judgments import judgment_reader, read_judgment, reading
-from interleave_thinker.plan import Plan, PlanStep, checked
-from interleave_thinker.plan_text import plan_as_typed, plan_from_text, plan_reader, plan_reading
-from interleave_thinker.planner import Watch
-from interleave_thinker.replies import read_reply
+from interleave_thinker.loop.plan import Plan, PlanStep, checked
+from interleave_thinker.reading.judgments import judgment_reader, judgment_reading, read_judgment
+from interleave_thinker.reading.plan_text import plan_as_typed, plan_from_text, plan_reader, plan_reading
+from interleave_thinker.reading.replies import read_reply
+from interleave_thinker.roles.asking import Watch
 
 EXAMPLES = int(os.environ.get("INTERLEAVE_EXAMPLES", 300))
 settings.register_profile("interleave", max_examples=EXAMPLES, deadline=None, suppress_health_check=list(HealthCheck))
@@ -223,7 +223,7 @@ def test_the_stream_decides_what_the_whole_text_decides(text: str, cuts: list[in
     for ends in ([*sorted({c for c in cuts if c < len(text)}), len(text)], range(1, len(text) + 1)):
         reader = judgment_reader(until_accepted=True)
         stop = next((end for end in ends if reader.read(text[:end])), len(text))
-        streamed = reading(text[:stop])[0]
+        streamed = judgment_reading(text[:stop])[0]
         assert (streamed.accepted, streamed.parsed) == (whole.accepted, whole.parsed)
         if not whole.accepted:
             assert streamed.refined_prompt == whole.refined_prompt
@@ -265,7 +265,7 @@ def test_an_interrupt_never_waits_long_for_a_reader(name: str, record_property: 
     """ComfyUI's interrupt is looked at with each piece of a reply, so each piece must be read quickly; and the end."""
     text = HOSTILE[name]
     slowest = 0.0
-    for new, read in ((lambda: judgment_reader(until_accepted=True), reading), (plan_reader, plan_reading)):
+    for new, read in ((lambda: judgment_reader(until_accepted=True), judgment_reading), (plan_reader, plan_reading)):
         watch = Watch(new)
         for end in [*range(0, len(text), 400), len(text)]:
             begun = time.perf_counter()

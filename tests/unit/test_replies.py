@@ -11,7 +11,8 @@ from typing import Any
 
 import pytest
 
-from interleave_thinker.replies import MAX_REPLY, ReplyReader, answer_part, read_or_repair, read_reply, text_or_none
+from interleave_thinker.loop.plan import text_or_none
+from interleave_thinker.reading.replies import MAX_REPLY, ReplyReader, answer_part, read_or_repair, read_reply
 
 YES = {"previous_step_success": True, "refine_prompt": "a cat"}
 

@@ -12,7 +12,7 @@ from collections.abc import Callable
 
 import pytest
 
-from interleave_thinker.judgments import judgment_reader, read_judgment, reading
+from interleave_thinker.reading.judgments import judgment_reader, judgment_reading, read_judgment
 
 PROMPTS = [
     "a red cat on a mat",
@@ -145,7 +145,7 @@ def test_the_verdict_and_the_refined_prompt_are_those_that_were_written(style: s
         assert judgment.refined_prompt == prompt, raw
         reader = judgment_reader(until_accepted=True)
         end = next((i for i in range(1, len(raw) + 1) if reader.read(raw[:i])), len(raw))
-        assert reading(raw[:end])[0].accepted == accepted, "the stream decides what the whole text decides"
+        assert judgment_reading(raw[:end])[0].accepted == accepted, "the stream decides what the whole text decides"
 
 
 @pytest.mark.parametrize("style", PLAIN)

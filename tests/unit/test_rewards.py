@@ -8,8 +8,7 @@ from statistics import mean, stdev
 
 import pytest
 
-from interleave_thinker.scores import Score
-from interleave_thinker.train.rewards import (
+from interleave_thinker.research.train.rewards import (
     Outcome,
     Response,
     advantages,
@@ -21,6 +20,7 @@ from interleave_thinker.train.rewards import (
     read_response,
     reward,
 )
+from interleave_thinker.roles.scorer import Score
 
 MIDDLE = Score(5.0, 5.0)
 YES, NO = Response(True, True, "same"), Response(True, False, "another")

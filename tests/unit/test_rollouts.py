@@ -10,12 +10,12 @@ import pytest
 from PIL import Image
 
 from interleave_thinker.errors import GeneratorError
-from interleave_thinker.farm import FarmError
-from interleave_thinker.generators.choose import GeneratorChoice
-from interleave_thinker.scores import Score, ScoreError
-from interleave_thinker.train.grpo import CriticReward
-from interleave_thinker.train.models import TrainError
-from interleave_thinker.train.rollouts import Rollouts, Trial
+from interleave_thinker.research.train.grpo import CriticReward
+from interleave_thinker.research.train.models import TrainError
+from interleave_thinker.research.train.rollouts import Rollouts, Trial
+from interleave_thinker.research.worker_pool import WorkerPoolError
+from interleave_thinker.resolve import GeneratorChoice
+from interleave_thinker.roles.scorer import Score, ScoreError
 
 
 class Painter:
@@ -85,9 +85,9 @@ class TestReward:
     def test_with_every_server_down_all_are_masked_and_training_goes_on(self, state):
         class Down:
             def map(self, items):
-                raise FarmError("all places are lost")
+                raise WorkerPoolError("all places are lost")
 
-        rollouts = Rollouts(None, Eight(), pause=0.0, farm=Down())
+        rollouts = Rollouts(None, Eight(), pause=0.0, pool=Down())
         assert rollouts.score([Trial("p", "r", None, state["after"])]) == [None]
         assert rollouts.tally.failed == 1
 

@@ -16,9 +16,18 @@ import pytest
 from PIL import Image
 
 from interleave_thinker.errors import RunError
-from interleave_thinker.runs import MAX_BYTES, MAX_NAME, RunFolder, input_file, read_state, read_trajectory, safe_name
-from interleave_thinker.store import encode_png, image_key
-from interleave_thinker.trajectory import RAW_LIMIT, Attempt, Judgment
+from interleave_thinker.loop.trajectory import RAW_LIMIT, Attempt, Judgment
+from interleave_thinker.storage.images import image_key
+from interleave_thinker.storage.png import encode_png
+from interleave_thinker.storage.run_folder import (
+    MAX_BYTES,
+    MAX_NAME,
+    RunFolder,
+    input_file,
+    read_state,
+    read_trajectory,
+    safe_name,
+)
 
 ATTEMPT = Attempt(1, 1, "a red disc", 0, None, "ab" * 12, Judgment(True), key="cd")
 
@@ -344,13 +353,13 @@ def test_a_picture_is_only_what_its_record_says(tmp_path: Path, source: Path) ->
     folder = RunFolder(tmp_path / "runs", "run")
     name = folder.keep_image(1, 1, KEY, source)
     attempt = dataclasses.replace(ATTEMPT, image_key=KEY, file=name)
-    found = folder.picture(attempt)
+    found = folder.image(attempt)
     assert found is not None and image_key(found) == KEY
     folder.record(attempt)
     assert folder.find(KEY) == folder.path / name and folder.find("ab") is None
-    assert folder.picture(dataclasses.replace(attempt, file="")) is None
+    assert folder.image(dataclasses.replace(attempt, file="")) is None
     (folder.path / name).write_bytes(OTHER)
-    assert folder.picture(attempt) is None and folder.find(KEY) is None
+    assert folder.image(attempt) is None and folder.find(KEY) is None
     folder.keep_input(KEY, source)
     assert folder.find(KEY) == input_file(folder.path, KEY)
 

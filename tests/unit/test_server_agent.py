@@ -12,7 +12,7 @@ import pytest
 from chat_server import ASK, SECRET, Reply, Server, ask, fails, no_reader_left
 from PIL import Image
 
-from interleave_thinker.agents import server_agent
+from interleave_thinker.agents import openai_compatible as server_agent
 from interleave_thinker.agents.base import Message, Sampling
 from interleave_thinker.errors import ConfigError
 

@@ -22,11 +22,12 @@ from urllib.parse import quote
 import pytest
 from chat_server import ASK, SECRET, Reply, Script, Server, ask, fails, no_reader_left
 
-from interleave_thinker.agents import server_agent
+from interleave_thinker.agents import openai_compatible as server_agent
 from interleave_thinker.agents.base import Sampling
 from interleave_thinker.agents.chat_connection import is_this_machine
 from interleave_thinker.agents.chat_stream import is_whole
-from interleave_thinker.agents.endpoints import Endpoint, agent_for
+from interleave_thinker.agents.endpoints import Endpoint
+from interleave_thinker.agents.openai_compatible import agent_for
 
 PLAN = json.dumps({"execution_plan": [{"step_number": n, "prompt": f"picture {n}"} for n in range(1, 6)]})
 THIRDS = (PLAN[:60], PLAN[60:120], PLAN[120:])

@@ -17,16 +17,17 @@ import pytest
 from PIL import Image
 
 from interleave_thinker import driver
-from interleave_thinker import store as store_module
 from interleave_thinker.agents.base import Message
-from interleave_thinker.behind import AtOnce, Behind, written
-from interleave_thinker.document import Document
 from interleave_thinker.driver import drive, drive_all
 from interleave_thinker.errors import GeneratorError, RunError
-from interleave_thinker.plan import Plan, PlanStep
-from interleave_thinker.runs import RunFolder, read_state, read_trajectory
-from interleave_thinker.store import AttemptStore, image_key
-from interleave_thinker.trajectory import RAW_LIMIT, Attempt, Judgment
+from interleave_thinker.loop.document import Document
+from interleave_thinker.loop.plan import Plan, PlanStep
+from interleave_thinker.loop.trajectory import RAW_LIMIT, Attempt, Judgment
+from interleave_thinker.storage import images as images_module
+from interleave_thinker.storage.attempt_store import AttemptStore
+from interleave_thinker.storage.images import image_key
+from interleave_thinker.storage.run_folder import RunFolder, read_state, read_trajectory
+from interleave_thinker.storage.write_behind import WriteBehind, WriteNow, wait_for_writes
 
 
 def drawn(*prompts: str | None) -> Plan:
@@ -59,11 +60,11 @@ def outcome(document: Document) -> Document:
 
 
 def files(folder: Path) -> dict[str, bytes]:
-    written()
+    wait_for_writes()
     return {f.name: f.read_bytes() for f in sorted((folder / "attempts").iterdir())}
 
 
-@pytest.fixture(params=[AtOnce, Behind])
+@pytest.fixture(params=[WriteNow, WriteBehind])
 def studio(studio: Any, request: pytest.FixtureRequest) -> Any:
     """As the command line runs it, and as ComfyUI does."""
     return dataclasses.replace(studio, line=request.param)
@@ -170,7 +171,7 @@ def test_killed_between_any_two_writes_then_resumed_equals_an_uninterrupted_run(
         drive(run.session, studio.loop(run))
     resumed = studio.run(PLAN, [critic], on_exhausted="best")
     lost = len(run.painter.requests) + len(resumed.painter.requests) - CALLS
-    assert lost == 0 if studio.line is AtOnce else 0 <= lost <= 3, "made while the rest was still to be written"
+    assert lost == 0 if studio.line is WriteNow else 0 <= lost <= 3, "made while the rest was still to be written"
     folder = resumed.session.folder.path
     assert (outcome(resumed.document), [plain(a) for a in read_trajectory(folder)], files(folder)) == whole
 
@@ -199,7 +200,7 @@ def test_a_generator_that_fails_leaves_everything_finished_on_disk(studio: Any, 
     failing = painter(fails_at=3, error=GeneratorError("out of memory"))
     with pytest.raises(GeneratorError):
         studio.run(PLAN, [critic], painter=failing)
-    written()
+    wait_for_writes()
     folder = studio.runs / "run"
     assert len(read_trajectory(folder)) == 2 and len(files(folder)) == 2
     state = read_state(folder)
@@ -294,7 +295,7 @@ def test_what_the_store_lost_comes_from_the_run_folder(studio: Any, whole: Any, 
     assert (again.painter.requests, again.critic.calls) == ([], [])
     assert (outcome(again.document), [plain(a) for a in read_trajectory(folder)], files(folder)) == whole
     shutil.rmtree(folder)
-    written()
+    wait_for_writes()
     other = studio.run(PLAN, [critic], on_exhausted="best", name="elsewhere")
     assert (other.painter.requests, other.critic.calls) == ([], []), "the store has them again"
 
@@ -341,7 +342,7 @@ def test_a_store_of_one_picture_makes_nothing_twice(studio: Any, painter: Any, w
         with contextlib.suppress(KeyboardInterrupt):
             small.run(PLAN, [critic], painter=killed, on_exhausted="best")
         made += len(killed.requests)
-        written()
+        wait_for_writes()
         assert made == killed_at - 1, "one each time, and none of those before"
     again = small.run(PLAN, [critic], on_exhausted="best")
     folder = again.session.folder.path
@@ -391,7 +392,7 @@ def test_a_run_folder_that_is_deleted_during_the_run_is_made_again(studio: Any, 
 
     class Deleting(painter):  # type: ignore[misc]
         def generate(self, request: Any) -> Image.Image:
-            written()
+            wait_for_writes()
             if len(self.requests) == 4:
                 shutil.rmtree(folder)
             return super().generate(request)  # type: ignore[no-any-return]
@@ -422,19 +423,19 @@ def test_a_long_reply_is_cut_everywhere(studio: Any, monkeypatch: pytest.MonkeyP
 
 def test_a_resumed_run_decodes_each_picture_once(studio: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     run = studio.run(PLAN, [critic], on_exhausted="best")
-    written()
-    monkeypatch.setattr(store_module, "_verified", store_module._Verified())  # as a new process
+    wait_for_writes()
+    monkeypatch.setattr(images_module, "_verified", images_module.VerifiedFiles())  # as a new process
     decoded: list[int] = []
-    real = store_module.decode_png
-    monkeypatch.setattr(store_module, "decode_png", lambda file: (decoded.append(1), real(file))[1])
+    real = images_module.decode_png
+    monkeypatch.setattr(images_module, "decode_png", lambda file: (decoded.append(1), real(file))[1])
     studio.run(PLAN, [critic], on_exhausted="best")
-    written()
+    wait_for_writes()
     different = len({a.image_key for a in run.session.attempts})
     assert len(decoded) == different, "the copy in the run folder is the same, byte by byte"
 
 
 def test_a_new_run_decodes_no_picture(studio: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(store_module, "decode_png", lambda file: 1 / 0)
+    monkeypatch.setattr(images_module, "decode_png", lambda file: 1 / 0)
     studio.run(drawn("a", "b sound"), [critic])
 
 

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from interleave_thinker.cli.config_file import add_config, read_options, save_options, with_config
 from interleave_thinker.errors import ConfigError
-from interleave_thinker.settings_file import add_config, read_options, save_options, with_config
 
 
 def parser():

@@ -16,21 +16,16 @@ from typing import Any
 import pytest
 from PIL import Image
 
-from interleave_thinker import store as store_module
+from interleave_thinker import files as files_module
 from interleave_thinker.errors import RunError
-from interleave_thinker.store import (
-    AttemptStore,
-    encode_png,
-    hash_of,
-    image_key,
-    is_picture,
-    open_rgb,
-    read_picture,
-    sealed,
-    unsealed,
-    write_atomically,
-)
-from interleave_thinker.trajectory import RAW_LIMIT, Judgment
+from interleave_thinker.files import hash_of, write_atomically
+from interleave_thinker.loop.trajectory import RAW_LIMIT, Judgment
+from interleave_thinker.storage import attempt_store as store_module
+from interleave_thinker.storage import images as images_module
+from interleave_thinker.storage.attempt_store import AttemptStore
+from interleave_thinker.storage.images import image_key, is_image_of, open_rgb, read_image
+from interleave_thinker.storage.png import encode_png
+from interleave_thinker.storage.sealed import sealed, unsealed
 
 
 def picture(number: int, mode: str = "RGB") -> Image.Image:
@@ -189,13 +184,13 @@ def file_of(store: AttemptStore, key: str) -> Path:
 def decoded(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """One entry for each picture file that was decoded."""
     calls: list[int] = []
-    real = store_module.decode_png
+    real = images_module.decode_png
 
     def counted(file: Any) -> Image.Image:
         calls.append(1)
         return real(file)
 
-    monkeypatch.setattr(store_module, "decode_png", counted)
+    monkeypatch.setattr(images_module, "decode_png", counted)
     return calls
 
 
@@ -242,7 +237,7 @@ def test_an_edit_that_hides_its_time_is_seen(store: AttemptStore) -> None:
 
 def test_an_edit_right_after_our_own_touch_is_seen(store: AttemptStore, monkeypatch: pytest.MonkeyPatch) -> None:
     key = store.put_image(picture(5))
-    real = store_module._set_time
+    real = store_module.set_time_of_use
 
     def edited(path: Path) -> int:
         used = real(path)
@@ -250,7 +245,7 @@ def test_an_edit_right_after_our_own_touch_is_seen(store: AttemptStore, monkeypa
         return used
 
     with monkeypatch.context() as patch:
-        patch.setattr(store_module, "_set_time", edited)
+        patch.setattr(store_module, "set_time_of_use", edited)
         store.image_file(key)
     assert store.get_image(key) is None
 
@@ -269,11 +264,11 @@ def test_a_file_is_decoded_once_until_it_changes(store: AttemptStore, decoded: l
 
 
 def test_few_files_are_remembered(store: AttemptStore, monkeypatch: pytest.MonkeyPatch, decoded: list[int]) -> None:
-    monkeypatch.setattr(store_module, "REMEMBERED", 3)
+    monkeypatch.setattr(images_module, "REMEMBERED", 3)
     keys = [store.put_image(picture(i)) for i in range(6)]
-    assert len(store_module._verified._states) == 3
+    assert len(images_module._verified._states) == 3
     for key in keys:
-        assert is_picture(file_of(store, key), key)
+        assert is_image_of(file_of(store, key), key)
     assert len(decoded) >= 3
 
 
@@ -292,7 +287,7 @@ def test_keys_of_large_pictures_are_what_they_were(monkeypatch: pytest.MonkeyPat
     image = Image.frombytes("RGB", (7, 50), random.Random(3).randbytes(1050))
     whole = image_key(image)
     for size in (1, 21, 100, 1049, 1050):
-        monkeypatch.setattr(store_module, "_HASHED_AT_ONCE", size)
+        monkeypatch.setattr(images_module, "_HASHED_AT_ONCE", size)
         assert image_key(image) == whole
     assert image_key(Image.new("RGB", (2, 3), (1, 2, 3))) == "fdfde977577060bca4469d15", "users have such stores"
 
@@ -319,7 +314,7 @@ def test_a_flipped_bit_never_shows_another_picture(store: AttemptStore) -> None:
     sound = path.read_bytes()
     for damaged in flips(sound, 2500):
         path.write_bytes(damaged)
-        found = read_picture(path, key)
+        found = read_image(path, key)
         assert found is None or found.tobytes() == image.tobytes()
     assert store.get_image(key) is None
 
@@ -549,7 +544,7 @@ def test_old_half_written_files_go_and_nothing_else(tmp_path: Path) -> None:
 
 
 def test_few_names_are_looked_at(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(store_module, "LOOKED_AT", 5)
+    monkeypatch.setattr(files_module, "LOOKED_AT", 5)
     (tmp_path / "images").mkdir()
     for number in range(20):
         (tmp_path / "images" / f".writing-{number}").write_bytes(b"")

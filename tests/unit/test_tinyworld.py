@@ -12,10 +12,10 @@ import torch
 from PIL import Image, ImageDraw, ImageFilter
 
 from interleave_thinker.cli import main
-from interleave_thinker.plan import Plan, PlanStep
-from interleave_thinker.plan_text import read_plan
+from interleave_thinker.loop.plan import Plan, PlanStep
+from interleave_thinker.reading.plan_text import read_plan
+from interleave_thinker.research.tinyworld.evaluate import balanced_accuracy
 from interleave_thinker.tinyworld import checker
-from interleave_thinker.tinyworld.evaluate import balanced_accuracy
 from interleave_thinker.tinyworld.language import (
     SYNONYMS,
     Edit,

@@ -21,16 +21,16 @@ from interleave_thinker.agents.base import Message, Sampling
 from interleave_thinker.agents.transformers_agent import load_agent
 from interleave_thinker.cli import main
 from interleave_thinker.errors import AgentError, ConfigError
-from interleave_thinker.generators.choose import GeneratorChoice
+from interleave_thinker.research.train import grpo, models
+from interleave_thinker.research.train.adapters import export_comfy, merge
+from interleave_thinker.research.train.grpo import CriticReward, GrpoOptions, train_critic
+from interleave_thinker.research.train.models import ModelOptions, TrainError
+from interleave_thinker.research.train.rewards import advantages
+from interleave_thinker.research.train.rows import sft_rows, states
+from interleave_thinker.research.train.sft import SftOptions, fine_tune
+from interleave_thinker.resolve import GeneratorChoice
 from interleave_thinker.tinyworld.lessons import PROMPTS, critic_lesson, rendered_case
 from interleave_thinker.tinyworld.oracle import CheckerScorer
-from interleave_thinker.train import grpo, models
-from interleave_thinker.train.adapters import export_comfy, merge
-from interleave_thinker.train.grpo import CriticReward, GrpoOptions, train_critic
-from interleave_thinker.train.models import ModelOptions, TrainError
-from interleave_thinker.train.rewards import advantages
-from interleave_thinker.train.rows import sft_rows, states
-from interleave_thinker.train.sft import SftOptions, fine_tune
 
 CRITIC = Path(__file__).parents[2] / "interleave_thinker" / "tinyworld" / "weights" / "critic"
 
@@ -109,7 +109,7 @@ class TestSft:
 
         _, processor = models.load_model(ModelOptions(CRITIC))
         collate = DataCollatorForVisionLanguageModeling(processor, completion_only_loss=True)
-        from interleave_thinker.train.rows import dataset
+        from interleave_thinker.research.train.rows import dataset
 
         row = dataset(sft_rows(data / "critic_sft.jsonl")[0])[0]
         reply = row["completion"][0]["content"][0]["text"]

@@ -15,20 +15,20 @@ from PIL import Image
 
 from interleave_thinker.agents.transformers_agent import load_agent
 from interleave_thinker.cli import main
-from interleave_thinker.data.records import DataError, write_records
-from interleave_thinker.data.requests import tiny_requests
-from interleave_thinker.data.trajectories import RUNS, Team, is_done, make_all
-from interleave_thinker.driver import Loop
-from interleave_thinker.generators.choose import GeneratorChoice
-from interleave_thinker.plan import Plan
+from interleave_thinker.driver import LoopModels
+from interleave_thinker.loop.plan import Plan
+from interleave_thinker.research.data.records import DataError, write_records
+from interleave_thinker.research.data.requests import tiny_requests
+from interleave_thinker.research.data.trajectories import RUNS, TrajectoryOptions, is_done, make_all
+from interleave_thinker.resolve import GeneratorChoice
 from interleave_thinker.tinyworld.convert import WEIGHTS
 
-TEAM = Team(GeneratorChoice("tiny"), "tiny:oracle", t_max=3, size=(64, 64))
+OPTIONS = TrajectoryOptions(GeneratorChoice("tiny"), "tiny:oracle", t_max=3, size=(64, 64))
 
 
 def test_a_finished_run_is_passed_over_and_a_cut_one_goes_on(tmp_path):
     requests = tiny_requests(2, 9, tmp_path)
-    team = Team(GeneratorChoice("tiny"), "tiny:oracle", t_max=2, size=(64, 64))
+    team = TrajectoryOptions(GeneratorChoice("tiny"), "tiny:oracle", t_max=2, size=(64, 64))
     assert make_all(requests, tmp_path, tmp_path / "out", team) == 0
     assert all(is_done(r, tmp_path / "out") for r in requests)
     pictures = {p: p.read_bytes() for p in (tmp_path / "out" / RUNS).rglob("*.png")}
@@ -36,7 +36,7 @@ def test_a_finished_run_is_passed_over_and_a_cut_one_goes_on(tmp_path):
     state.write_text(state.read_text().replace('"status": "done"', '"status": "running"'))
     assert not is_done(requests[1], tmp_path / "out")
     seen = []
-    make_all(requests, tmp_path, tmp_path / "out", team, said=lambda r, e: seen.append((r.id, e)))
+    make_all(requests, tmp_path, tmp_path / "out", team, on_result=lambda r, e: seen.append((r.id, e)))
     assert seen == [(requests[1].id, None)]
     assert {p: p.read_bytes() for p in (tmp_path / "out" / RUNS).rglob("*.png")} == pictures
 
@@ -46,7 +46,7 @@ def test_one_failure_costs_one_request(tmp_path):
     broken = requests[1].__class__(requests[1].id, "x", ("images/none.png",), requests[1].plan)
     said = []
     failed = make_all(
-        [requests[0], broken], tmp_path, tmp_path / "out", TEAM, said=lambda r, e: said.append(str(e or ""))
+        [requests[0], broken], tmp_path, tmp_path / "out", OPTIONS, on_result=lambda r, e: said.append(str(e or ""))
     )
     assert failed == 1 and sum("cannot be read" in s for s in said) == 1
     assert json.loads((tmp_path / "out" / "failures.jsonl").read_text())["id"] == broken.id
@@ -56,23 +56,23 @@ def test_a_picture_that_leads_out_of_the_folder_is_refused(tmp_path):
     (request,) = tiny_requests(1, 9, tmp_path)
     outside = request.__class__(request.id, "x", ("../secret.png",), request.plan)
     errors = []
-    make_all([outside], tmp_path, tmp_path / "out", TEAM, said=lambda r, e: errors.append(str(e)))
+    make_all([outside], tmp_path, tmp_path / "out", OPTIONS, on_result=lambda r, e: errors.append(str(e)))
     assert "leads out of" in errors[0]
 
 
 def test_two_requests_of_one_name_are_refused(tmp_path):
     (request,) = tiny_requests(1, 9, tmp_path)
     with pytest.raises(DataError, match="Two requests are named"):
-        make_all([request, request], tmp_path, tmp_path / "out", TEAM)
+        make_all([request, request], tmp_path, tmp_path / "out", OPTIONS)
 
 
 def test_another_request_under_the_same_id_is_not_done(tmp_path):
     (request,) = tiny_requests(1, 9, tmp_path)
-    make_all([request], tmp_path, tmp_path / "out", TEAM)
+    make_all([request], tmp_path, tmp_path / "out", OPTIONS)
     other = request.__class__(**{**vars(request), "request": "Something else."})
     assert is_done(request, tmp_path / "out") and not is_done(other, tmp_path / "out")
     errors = []
-    make_all([other], tmp_path, tmp_path / "out", TEAM, said=lambda r, e: errors.append(str(e)))
+    make_all([other], tmp_path, tmp_path / "out", OPTIONS, on_result=lambda r, e: errors.append(str(e)))
     assert "another request" in errors[0]
 
 
@@ -80,7 +80,7 @@ def test_a_request_without_plan_needs_a_planner(tmp_path):
     (request,) = tiny_requests(1, 9, tmp_path)
     bare = request.__class__(request.id, request.request)
     errors = []
-    make_all([bare], tmp_path, tmp_path / "out", TEAM, said=lambda r, e: errors.append(str(e)))
+    make_all([bare], tmp_path, tmp_path / "out", OPTIONS, on_result=lambda r, e: errors.append(str(e)))
     assert "--planner" in errors[0]
 
 
@@ -105,7 +105,7 @@ def test_requests_side_by_side_end_as_one_after_the_other(tmp_path):
     """One generator serves all of them, and none gets a picture of another."""
     requests = tiny_requests(6, 9, tmp_path)
     for workers, out in ((1, tmp_path / "one"), (6, tmp_path / "six")):
-        assert make_all(requests, tmp_path, out, TEAM, workers=workers) == 0
+        assert make_all(requests, tmp_path, out, OPTIONS, workers=workers) == 0
     alone, together = (
         {(p.parts[-3], p.stem.rpartition("_")[0]): p for p in (tmp_path / n / RUNS).rglob("*.png")}
         for n in ("one", "six")
@@ -120,9 +120,9 @@ def test_weights_that_were_written_anew_are_another_model(tmp_path):
     """Attempts are kept by model; a critic that was trained again into the same folder has said nothing yet."""
     critic = shutil.copytree(WEIGHTS / "critic", tmp_path / "critic")
     generator = GeneratorChoice("tiny").load()
-    keys = [Loop(generator, load_agent(critic)).judge, Loop(generator, load_agent(critic)).judge]
+    keys = [LoopModels(generator, load_agent(critic)).judge, LoopModels(generator, load_agent(critic)).judge]
     later = time.time_ns() + 10**9
     os.utime(critic / "model.safetensors", ns=(later, later))
-    keys.append(Loop(generator, load_agent(critic)).judge)
+    keys.append(LoopModels(generator, load_agent(critic)).judge)
     assert keys[0] == keys[1] != keys[2]
-    assert Loop(generator).body != Loop(replace(generator, state="anew")).body
+    assert LoopModels(generator).body != LoopModels(replace(generator, state="anew")).body

@@ -8,11 +8,11 @@ from typing import Any
 
 import pytest
 
-from interleave_thinker.document import Document, DocumentItem, compose
 from interleave_thinker.errors import InterleaveError, RunError
-from interleave_thinker.loop import LoopSettings, LoopState, begin
-from interleave_thinker.plan import Plan, PlanStep
-from interleave_thinker.trajectory import RAW_LIMIT, Attempt, Judgment, StepResult, Trajectory
+from interleave_thinker.loop.document import Document, DocumentItem, compose
+from interleave_thinker.loop.plan import Plan, PlanStep
+from interleave_thinker.loop.state import LoopSettings, LoopState, begin
+from interleave_thinker.loop.trajectory import RAW_LIMIT, Attempt, Judgment, StepResult, Trajectory
 
 JUDGMENT = Judgment(False, "a red disc", "too blue", True, "<think>…</think>\u2028\x85")
 ATTEMPT = Attempt(1, 2, "a disc", 1001, "ab", "cd", JUDGMENT, 1.5, 0.5, True, False, "ef", "attempts/x.png", "0a")

@@ -10,9 +10,9 @@ from PIL import Image
 
 from interleave_thinker.agents.base import Message, Sampling
 from interleave_thinker.agents.transformers_agent import check_folder, load_agent
-from interleave_thinker.critic import judge
 from interleave_thinker.errors import AgentError
-from interleave_thinker.planner import make_plan
+from interleave_thinker.roles.critic import judge
+from interleave_thinker.roles.planner import make_plan
 from interleave_thinker.tinyworld.scene import Scene, render
 
 WEIGHTS = Path(__file__).parents[2] / "interleave_thinker" / "tinyworld" / "weights"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from interleave_thinker.train.turns import in_turn
+from interleave_thinker.research.train.turns import in_turn
 
 PICTURES = [2] * 50 + [3] * 9 + [6] * 7
 

@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 
 from interleave_thinker.cli import main
-from interleave_thinker.comfy_choice import Candidates, Places, candidates, find_places
-from interleave_thinker.comfy_client import WorkflowError
-from interleave_thinker.wrap import AgentChoice, unwrap, wrap
+from interleave_thinker.comfyui.client import WorkflowError
+from interleave_thinker.comfyui.find_inputs import Candidates, WorkflowInputs, candidates, find_inputs
+from interleave_thinker.comfyui.wrap import AgentChoice, unwrap, wrap
 
 ROOT = Path(__file__).parents[2]
 
@@ -166,22 +166,22 @@ def switched_graph() -> dict[str, Any]:
 
 
 SHAPES = {
-    "switched off": (switched_graph, Places(("12", "prompt"), ("15", "seed"), None, "17")),
-    "refiner": (refiner_graph, Places(("6", "text"), ("3", "seed"), None, "9", (("15", "text"),))),
-    "enhancer": (enhanced_graph, Places(("20", "value"), ("3", "seed"), None, "9")),
-    "both sides": (both_sides_graph, Places(("5", "text"), ("8", "seed"), ("4", "image"), "10")),
-    "control": (control_graph, Places(("6", "text"), ("3", "seed"), None, "9")),
-    "two encoders": (two_encoders_graph, Places(("6", "t5xxl"), ("3", "seed"), None, "9", (("6", "clip_l"),))),
-    "text to image": (sampler_graph, Places(("6", "text"), ("3", "seed"), None, "9")),
-    "edit": (edit_graph, Places(("12", "prompt"), ("15", "seed"), ("10", "image"), "17")),
-    "guider": (advanced_graph, Places(("5", "value"), ("9", "noise_seed"), None, "15")),
+    "switched off": (switched_graph, WorkflowInputs(("12", "prompt"), ("15", "seed"), None, "17")),
+    "refiner": (refiner_graph, WorkflowInputs(("6", "text"), ("3", "seed"), None, "9", (("15", "text"),))),
+    "enhancer": (enhanced_graph, WorkflowInputs(("20", "value"), ("3", "seed"), None, "9")),
+    "both sides": (both_sides_graph, WorkflowInputs(("5", "text"), ("8", "seed"), ("4", "image"), "10")),
+    "control": (control_graph, WorkflowInputs(("6", "text"), ("3", "seed"), None, "9")),
+    "two encoders": (two_encoders_graph, WorkflowInputs(("6", "t5xxl"), ("3", "seed"), None, "9", (("6", "clip_l"),))),
+    "text to image": (sampler_graph, WorkflowInputs(("6", "text"), ("3", "seed"), None, "9")),
+    "edit": (edit_graph, WorkflowInputs(("12", "prompt"), ("15", "seed"), ("10", "image"), "17")),
+    "guider": (advanced_graph, WorkflowInputs(("5", "value"), ("9", "noise_seed"), None, "15")),
 }
 
 
 @pytest.mark.parametrize("name", list(SHAPES))
 def test_the_places_are_found(name: str) -> None:
     make, places = SHAPES[name]
-    assert find_places(make()) == places
+    assert find_inputs(make()) == places
 
 
 @pytest.mark.parametrize("name", list(SHAPES))
@@ -209,7 +209,7 @@ def test_nothing_else_in_the_graph_changes(name: str) -> None:
 
 
 def test_the_loop_gets_what_the_graph_had() -> None:
-    wrapped = wrap(edit_graph(), find_places(edit_graph()), t_max=4)
+    wrapped = wrap(edit_graph(), find_inputs(edit_graph()), t_max=4)
     assert wrapped["interleave_planner"]["inputs"]["request"] == "make it night"
     assert wrapped["interleave_open"]["inputs"]["seed"] == 7
     assert wrapped["interleave_open"]["inputs"]["images.image_0"] == ["10", 0]
@@ -222,7 +222,7 @@ def test_the_loop_gets_what_the_graph_had() -> None:
 
 def test_without_a_reference_the_critic_is_shown_no_picture_before() -> None:
     """Each step is drawn anew: the last step's picture is not what this one started from."""
-    wrapped = wrap(sampler_graph(), find_places(sampler_graph()))
+    wrapped = wrap(sampler_graph(), find_inputs(sampler_graph()))
     assert "before" not in wrapped["interleave_critic"]["inputs"]
 
 
@@ -269,7 +269,7 @@ def test_a_later_sampler_with_a_prompt_of_its_own_is_asked_about() -> None:
 def test_every_samplers_seed_is_fed_or_a_run_could_not_be_resumed() -> None:
     """A second seed that the editor draws anew at each queue would make every queue another run."""
     graph = second_sampler(text="a red bicycle", seed=8)
-    wrapped = wrap(graph, find_places(graph))
+    wrapped = wrap(graph, find_inputs(graph))
     assert wrapped["3"]["inputs"]["seed"] == wrapped["11"]["inputs"]["seed"] == ["interleave_open", 5]
     assert unwrap(wrapped) == graph
 
@@ -291,7 +291,7 @@ def test_a_picture_that_is_painted_into_is_the_reference(latent: str) -> None:
         graph["32"] = node("VAEEncode", pixels=["30", 0], vae=["4", 2])
         graph["31"] = node("SetLatentNoiseMask", samples=["32", 0], mask=["30", 1])
     graph["3"]["inputs"] |= {"latent_image": ["31", 0], "denoise": 1.0}
-    assert find_places(graph).image == ("30", "image")
+    assert find_inputs(graph).image == ("30", "image")
 
 
 def test_what_comes_in_through_a_model_or_as_a_mask_is_not_edited() -> None:
@@ -302,7 +302,7 @@ def test_what_comes_in_through_a_model_or_as_a_mask_is_not_edited() -> None:
     graph["34"] = node("LoadImageMask", image="mask.png", channel="alpha")
     graph["35"] = node("ConditioningSetMask", conditioning=["6", 0], mask=["34", 0])
     graph["3"]["inputs"] |= {"model": ["31", 0], "positive": ["35", 0]}
-    assert find_places(graph).image is None
+    assert find_inputs(graph).image is None
 
 
 @pytest.mark.parametrize(
@@ -317,7 +317,7 @@ def test_what_comes_in_through_a_model_or_as_a_mask_is_not_edited() -> None:
 def test_each_encoder_of_a_node_gets_the_prompt(kind: str, texts: tuple[str, ...]) -> None:
     graph = sampler_graph()
     graph["6"] = node(kind, clip=["4", 1], **{name: f"{name} words" for name in texts})
-    places = find_places(graph)
+    places = find_inputs(graph)
     assert {places.prompt, *places.also} == {("6", name) for name in texts}
 
 
@@ -335,21 +335,21 @@ def test_adversarial_graphs_end() -> None:
 
 
 def test_a_second_encoders_own_words_come_back() -> None:
-    wrapped = wrap(two_encoders_graph(), find_places(two_encoders_graph()))
+    wrapped = wrap(two_encoders_graph(), find_inputs(two_encoders_graph()))
     assert wrapped["6"]["inputs"]["clip_l"] == wrapped["6"]["inputs"]["t5xxl"] == ["interleave_open", 1]
     assert wrapped["interleave_planner"]["inputs"]["request"] == "a red bicycle"
     assert unwrap(wrapped) == two_encoders_graph()
 
 
 def test_wrapping_twice_is_refused() -> None:
-    wrapped = wrap(sampler_graph(), find_places(sampler_graph()))
+    wrapped = wrap(sampler_graph(), find_inputs(sampler_graph()))
     with pytest.raises(WorkflowError, match="a loop already"):
-        wrap(wrapped, find_places(sampler_graph()))
+        wrap(wrapped, find_inputs(sampler_graph()))
 
 
 def test_a_node_id_that_is_taken_is_not_taken_again() -> None:
     graph = sampler_graph() | {"interleave_open": node("Note", text="mine")}
-    wrapped = wrap(graph, find_places(graph))
+    wrapped = wrap(graph, find_inputs(graph))
     assert wrapped["interleave_open"]["class_type"] == "Note" and unwrap(wrapped) == graph
 
 
@@ -377,7 +377,7 @@ def test_what_is_missing_or_not_clear_is_named(change: Any, message: str) -> Non
     graph = sampler_graph()
     change(graph)
     with pytest.raises(WorkflowError, match=message):
-        find_places(graph)
+        find_inputs(graph)
 
 
 def test_the_commands(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -1,0 +1,60 @@
+"""The command line.
+
+interleave-thinker run --workflow workflows/api/tiny_story.json --request "..."
+interleave-thinker wrap IN.json -o OUT.json
+interleave-thinker unwrap IN.json -o OUT.json
+interleave-thinker parse plan|judgment FILE
+interleave-thinker prompts import CLONE --to FOLDER
+interleave-thinker tinyworld install | train | attempts | average | eval
+interleave-thinker data prompts | trajectories | from-runs | score | filter | planner | export
+interleave-thinker sft planner | critic, grpo, adapters merge | export-comfy, ablate
+interleave-thinker bench ueval | comm | wise | rise | viescore | tiny
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import io
+import os
+import sys
+from collections.abc import Sequence
+
+from ..errors import InterleaveError
+from . import parse, prompts, run, tinyworld, wrap
+from .config_file import with_config
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command. Returns the exit code; errors meant for the user are one line on stderr."""
+    parser = argparse.ArgumentParser(prog="interleave-thinker", description=(__doc__ or "").splitlines()[0])
+    commands = parser.add_subparsers(dest="command", required=True)
+    for group in (run, wrap, parse, prompts):
+        group.add_commands(commands)
+    tiny = tinyworld.add_commands(commands)
+    try:
+        research = importlib.import_module(".research", __package__)
+    except ModuleNotFoundError as error:  # the registry's archive leaves it out
+        if not str(error.name).startswith(f"{__package__}.research"):
+            raise
+    else:
+        research.add_commands(commands, tiny)
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")  # a terminal that lacks a character shows its code
+    try:
+        options = parser.parse_args(with_config(parser, sys.argv[1:] if arguments is None else arguments))
+        code: int | None = options.do(options)
+    except InterleaveError as error:
+        print(f"Error: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("Interrupted.", file=sys.stderr)
+        return 130
+    except BrokenPipeError:  # the reader of our output (head, less) has gone
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 141
+    except OSError as error:  # a file of the user's that cannot be read or written
+        print(f"Error: {error.filename or 'A file'}: {error.strerror or error}.", file=sys.stderr)
+        return 1
+    return code or 0

@@ -1,0 +1,120 @@
+"""Options that several commands have, each in one place.
+
+An option with two spellings had one on some commands and the other elsewhere; all commands take both. The name under
+which a command keeps its value is the older one, so that option files that were saved are read back.
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from ..contract import COMFYUI_ADDRESS, MAX_STEPS
+from ..errors import ConfigError
+from ..resolve import GENERATOR_HELP, TINY, GeneratorChoice
+
+TINY_SIZE = (64, 64)
+"""Size of the images of the tiny world."""
+
+
+def add_seed(parser: argparse.ArgumentParser, help: str | None = None, *, default: int | None = 0) -> None:
+    parser.add_argument("--seed", type=int, default=default, help=help)
+
+
+def add_t_max(parser: argparse.ArgumentParser, default: int | None) -> None:
+    shown = "" if default is None else f" (default {default})"
+    parser.add_argument("--t-max", type=int, default=default, help=f"generator calls a step may take{shown}")
+
+
+def add_max_steps(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--max-steps", type=int, default=MAX_STEPS, help="steps that a planner's plan may have")
+
+
+def add_size(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--size", help="WIDTHxHEIGHT of pictures made from text alone")
+
+
+def add_endpoints(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--endpoints", type=Path, help="file of chat endpoints (docs/agents-server.md)")
+
+
+def add_device(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--device", help="cuda or cpu for local models; default: the best there is")
+
+
+def add_json(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--json", type=Path, help="write the figures here as well")
+
+
+def add_workers(parser: argparse.ArgumentParser, help: str, *, default: int = 1, saved_as: str = "workers") -> None:
+    """saved_as: the option's name in the parsed options and in files of them."""
+    names = ("--workers", "--concurrency")
+    parser.add_argument(*names, dest=saved_as, metavar="N", type=int, default=default, help=help)
+
+
+def add_server(parser: argparse.ArgumentParser, *, several: bool = False) -> None:
+    if several:
+        shown = f"ComfyUI's address, repeatable ({COMFYUI_ADDRESS})"
+        parser.add_argument("--server", action="append", default=[], help=shown)
+    else:
+        parser.add_argument("--server", default=COMFYUI_ADDRESS, help="address of ComfyUI")
+
+
+def add_generator_options(
+    parser: argparse.ArgumentParser, *, required: bool, several_servers: bool, output_saved_as: str | None
+) -> None:
+    """The generator and, for a ComfyUI workflow, its files, server and inputs.
+
+    output_saved_as: the name of the output node in the parsed options; None for a command that does not ask for
+    inputs and output, which then are found.
+    """
+    parser.add_argument("--generator", required=required, help=GENERATOR_HELP)
+    parser.add_argument("--workflow", type=Path, help="ComfyUI workflow in API format")
+    parser.add_argument("--edit-workflow", type=Path, help="another one for steps that edit a picture")
+    if output_saved_as is not None:
+        shown = "of the workflow's {}, where it is not found"
+        for name in ("prompt", "seed", "image"):
+            parser.add_argument(f"--{name}-input", metavar="NODE.input", help=f"NODE.input {shown.format(name)}")
+        names = ("--output-node", "--output-input")
+        parser.add_argument(*names, dest=output_saved_as, metavar="NODE", help=f"NODE {shown.format('output')}")
+    add_server(parser, several=several_servers)
+
+
+def generator_choice(options: argparse.Namespace, spec: str | None = None) -> GeneratorChoice:
+    """The generator that the options of `add_generator_options` name. spec: its name, where the option may lack it."""
+    given = vars(options)
+    saved_as = {f"{name}_input": name for name in ("prompt", "seed", "image", "output")} | {"output_node": "output"}
+    places = {name: given[key] for key, name in saved_as.items() if key in given}
+    server = options.server if isinstance(options.server, str) else next(iter(options.server), COMFYUI_ADDRESS)
+    return GeneratorChoice(
+        spec or options.generator,
+        options.workflow,
+        options.edit_workflow,
+        places,
+        server,
+        given.get("device"),
+        given.get("dtype", "auto"),
+    )
+
+
+def size_for(generator: str | None, text: str | None) -> tuple[int, int] | None:
+    """Width and height from --size; without it the tiny world's own for its generator, else None.
+
+    Raises:
+        ConfigError: see `size_from`.
+    """
+    return size_from(text) or (TINY_SIZE if generator == TINY else None)
+
+
+def size_from(text: str | None) -> tuple[int, int] | None:
+    """Width and height from "1024x1024".
+
+    Raises:
+        ConfigError: it is written otherwise, or outside 16 to 8192.
+    """
+    if text is None:
+        return None
+    width, _, height = text.lower().partition("x")
+    if not (width.isdigit() and height.isdigit() and 16 <= int(width) <= 8192 and 16 <= int(height) <= 8192):
+        raise ConfigError(f"--size is {text!r}; write it as 1024x1024.")
+    return int(width), int(height)

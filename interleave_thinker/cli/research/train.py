@@ -1,0 +1,245 @@
+"""`interleave-thinker sft`, `grpo`, `adapters`: from exported rows to a trained agent in ComfyUI."""
+
+from __future__ import annotations
+
+import argparse
+import math
+from pathlib import Path
+from typing import Any, get_args
+
+from ...research.train.adapters import Dtype
+from ...research.train.grpo import GrpoOptions
+from ...research.train.models import ModelOptions, Precision
+from ...research.train.rewards import Part, Variant
+from ...research.train.rows import sft_rows, states
+from ...research.train.sft import SftOptions
+from ...resolve import SCORER_HELP
+from ..config_file import add_config, save_options
+from ..options import add_endpoints, add_generator_options, add_seed, add_workers, generator_choice
+from .ray_options import add_ray_options, ray_workers
+
+
+def add_commands(commands: Any) -> None:
+    _add_sft(commands)
+    _add_grpo(commands)
+    _add_adapters(commands)
+
+
+def _add_sft(commands: Any) -> None:
+    sft = commands.add_parser(
+        "sft",
+        help="supervised fine-tuning of planner or critic",
+        description="TRL's SFTTrainer on rows of `data export --format trl`; the loss is on the reply only. Several "
+        "processes: accelerate launch -m interleave_thinker.cli sft ... (docs/training.md).",
+    )
+    sft.add_argument("role", choices=["planner", "critic"], help="what is trained; names the data's file by default")
+    sft.add_argument("--data", type=Path, required=True, help="folder of an export, or a file of rows")
+    _add_model(sft)
+    sft.add_argument("--epochs", type=float, default=2.0)
+    sft.add_argument("--batch", type=int, default=2, help="rows a device and step")
+    sft.add_argument("--accumulate", type=int, default=1, help="steps of which gradients are added up")
+    sft.add_argument("--learning-rate", type=float, default=2e-5)
+    sft.add_argument("--schedule", default="cosine")
+    sft.add_argument("--warmup", type=float, default=0.1, help="share of the steps, or their number")
+    sft.add_argument("--weight-decay", type=float, default=1e-6)
+    sft.add_argument("--max-length", type=int, default=16384, help="tokens of a row with its pictures")
+    _add_running(sft, save_every=500, log_every=10)
+    sft.set_defaults(do=_sft)
+
+
+def _add_grpo(commands: Any) -> None:
+    grpo = commands.add_parser(
+        "grpo",
+        help="single-step GRPO of the critic",
+        description="TRL's GRPOTrainer on states of `data export --format rl`. Each refined prompt is tried once with "
+        "the generator; what fails is masked, never paid.",
+    )
+    grpo.add_argument("--data", type=Path, required=True, help="folder of an export, or a file of states")
+    _add_model(grpo)
+    add_generator_options(grpo, required=True, several_servers=True, output_saved_as=None)
+    add_ray_options(grpo, "generators")
+    add_workers(grpo, "generator calls at a time, without --ray", default=8)
+    grpo.add_argument("--timeout", type=float, default=120.0, help="seconds for a picture, then it is masked")
+    grpo.add_argument("--judge", required=True, help=SCORER_HELP)
+    add_endpoints(grpo)
+    grpo.add_argument("--reward", choices=get_args(Variant), default="ours", help="whose (docs/training.md)")
+    grpo.add_argument("--without", action="append", choices=get_args(Part), default=[], help="a part to leave out")
+    grpo.add_argument("--group", type=int, default=8, help="responses to a state")
+    grpo.add_argument("--batch", type=int, default=8, help="responses a device and step")
+    grpo.add_argument("--accumulate", type=int, default=16, help="steps of which gradients are added up")
+    grpo.add_argument("--epochs", type=float, default=1.0)
+    grpo.add_argument("--learning-rate", type=float, default=2e-6)
+    grpo.add_argument("--schedule", default="constant")
+    grpo.add_argument("--weight-decay", type=float, default=1e-2)
+    grpo.add_argument("--kl", type=float, default=1e-3, help="weight of the divergence from the start (code: 0)")
+    grpo.add_argument("--temperature", type=float, default=1.0)
+    grpo.add_argument("--max-tokens", type=int, default=4096, help="of a response")
+    grpo.add_argument("--generator-seed", type=int, default=0, help="of every picture")
+    grpo.add_argument("--vllm", choices=["colocate", "server"], help="rollouts by vLLM")
+    _add_running(grpo, save_every=50, log_every=1)
+    grpo.set_defaults(do=_grpo)
+
+
+def _add_model(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--model", type=Path, required=True, help="a Qwen3-VL folder to start from")
+    parser.add_argument("--out", type=Path, required=True, help="folder of checkpoints, history and result")
+    parser.add_argument("--lora-rank", type=int, default=0, help="0 trains the weights themselves")
+    parser.add_argument("--lora-alpha", type=int, default=0, help="default: twice the rank")
+    parser.add_argument("--lora-dropout", type=float, default=0.0)
+    parser.add_argument("--train-vision", action="store_true", help="vision tower and projector learn too")
+    parser.add_argument("--precision", choices=get_args(Precision), default="auto")
+    parser.add_argument("--max-pixels", type=int, default=1024 * 1024, help="a larger picture is scaled down")
+    parser.add_argument("--gradient-checkpointing", action="store_true", help="less memory, more time")
+    parser.add_argument("--prompts", type=Path, help="folder of prompt texts; default: the model's own")
+
+
+def _add_running(parser: argparse.ArgumentParser, *, save_every: int, log_every: int) -> None:
+    parser.add_argument("--steps", type=int, default=0, help="instead of epochs")
+    add_seed(parser)
+    parser.add_argument("--save-every", type=int, default=save_every, help="steps between checkpoints")
+    parser.add_argument("--log-every", type=int, default=log_every)
+    parser.add_argument("--deepspeed", type=Path, help="DeepSpeed's JSON (recipes/)")
+    parser.add_argument("--report-to", action="append", default=[], help="wandb, tensorboard, ...; repeatable")
+    add_config(parser)
+    parser.add_argument("--resume", action="store_true", help="go on from the last checkpoint")
+    parser.add_argument("--dry-run", action="store_true", help="check the data, say what it would take, do nothing")
+
+
+def _sft(options: argparse.Namespace) -> None:
+    chosen = SftOptions(
+        _model(options),
+        _file(options.data, f"{options.role}_sft.jsonl"),
+        options.out,
+        **_taken(
+            options,
+            "epochs steps batch accumulate learning_rate schedule warmup weight_decay max_length save_every log_every "
+            "seed deepspeed prompts resume",
+        ),
+        report_to=tuple(options.report_to),
+    )
+    if options.dry_run:
+        rows, dropped = sft_rows(chosen.data)
+        steps = chosen.steps or math.ceil(len(rows) * chosen.epochs / (chosen.batch * chosen.accumulate))
+        left_out = f", {sum(dropped.values())} left out" if dropped else ""
+        print(f"{len(rows)} rows{left_out}; {steps} steps on one device; {_disk(options)}")
+        return
+    _keep(options, f"sft-{options.role}")
+    from ...research.train.sft import fine_tune
+
+    _wrote(fine_tune(chosen))
+
+
+def _grpo(options: argparse.Namespace) -> None:
+    chosen = GrpoOptions(
+        _model(options),
+        _file(options.data, "critic_rl.jsonl"),
+        options.out,
+        generator=generator_choice(options),
+        variant=options.reward,
+        without=tuple(options.without),
+        ray_workers=tuple(ray_workers(options)),
+        **_taken(
+            options,
+            "group batch accumulate epochs steps learning_rate schedule weight_decay kl temperature max_tokens "
+            "generator_seed workers timeout save_every log_every seed deepspeed prompts resume",
+        ),
+        vllm=options.vllm or "",
+        report_to=tuple(options.report_to),
+    )
+    if options.dry_run:
+        rows, _ = states(chosen.data, chosen.prompts)
+        in_a_step = chosen.batch * chosen.accumulate
+        steps = chosen.steps or round(len(rows) * chosen.epochs * chosen.group / in_a_step)
+        calls = steps * in_a_step
+        print(
+            f"{len(rows)} states; {steps} steps on one device, at most {calls} generator and {2 * calls} judge calls; "
+            f"{_disk(options)}"
+        )
+        return
+    _keep(options, "grpo")
+    from ...research.train.grpo import train_critic
+    from ...resolve import scorer_from
+
+    _wrote(train_critic(chosen, lambda: scorer_from(options.judge, endpoints=options.endpoints)))
+
+
+def _wrote(folder: Path) -> None:
+    from ...research.train.models import is_main_process
+
+    if is_main_process():  # one line for all processes of a training
+        print(f"Wrote {folder}")
+
+
+def _add_adapters(commands: Any) -> None:
+    adapters = commands.add_parser("adapters", help="give a trained agent back to ComfyUI")
+    what = adapters.add_subparsers(dest="adapters_command", required=True)
+    merged = what.add_parser("merge", help="base + LoRA adapter -> a folder for Load Agent (models/VLM)")
+    merged.add_argument("base", type=Path)
+    merged.add_argument("adapter", type=Path)
+    merged.add_argument("--out", type=Path, required=True, help="a new folder")
+    comfy = what.add_parser("export-comfy", help="a folder -> one file for Load CLIP (models/text_encoders)")
+    comfy.add_argument("model", type=Path)
+    comfy.add_argument("--adapter", type=Path, help="merge this into it first")
+    comfy.add_argument("--out", type=Path, required=True, help="NAME.safetensors")
+    for parser, do in ((merged, _merge), (comfy, _export)):
+        parser.add_argument("--dtype", choices=get_args(Dtype), default="bfloat16")
+        add_config(parser)
+        parser.add_argument(
+            "--resume", action="store_true", help="nothing to go on with: an output that is whole is kept"
+        )
+        parser.add_argument("--dry-run", action="store_true", help="say what it would write")
+        parser.set_defaults(do=do)
+
+
+def _merge(options: argparse.Namespace) -> None:
+    from ...research.train.adapters import merge
+
+    if options.resume and (options.out / "config.json").is_file():
+        print(f"{options.out} is there already")
+        return
+    print(f"{_size(options.base):.2f} GB of weights -> {options.out}")
+    if not options.dry_run:
+        merge(options.base, options.adapter, options.out, options.dtype)
+        save_options(options, options.out / "merge.config.yaml")
+        print(f"Wrote {options.out}")
+
+
+def _export(options: argparse.Namespace) -> None:
+    from ...research.train.adapters import export_comfy
+
+    if options.resume and options.out.is_file():
+        print(f"{options.out} is there already")
+        return
+    print(f"{_size(options.model):.2f} GB of weights -> {options.out}")
+    if not options.dry_run:
+        warning = export_comfy(options.model, options.out, options.dtype, options.adapter)
+        save_options(options, options.out.with_suffix(".config.yaml"))
+        print("\n".join([f"Wrote {options.out}", *([warning] if warning else [])]))
+
+
+def _model(options: argparse.Namespace) -> ModelOptions:
+    names = "model lora_rank lora_alpha lora_dropout train_vision precision max_pixels gradient_checkpointing"
+    return ModelOptions(**_taken(options, names))
+
+
+def _taken(options: argparse.Namespace, names: str) -> dict[str, Any]:
+    return {name: getattr(options, name) for name in names.split()}
+
+
+def _file(path: Path, name: str) -> Path:
+    return path / name if path.is_dir() else path
+
+
+def _keep(options: argparse.Namespace, name: str) -> None:
+    options.out.mkdir(parents=True, exist_ok=True)
+    save_options(options, options.out / f"{name}.config.yaml")
+
+
+def _disk(options: argparse.Namespace) -> str:
+    weights = _size(options.model)
+    kept = 3 * weights if not options.lora_rank else 0.05 * weights  # weights and two moments of Adam
+    return f"about {2 * kept + weights:.2g} GB for two checkpoints and the result"
+
+
+def _size(folder: Path) -> float:
+    return sum(p.stat().st_size for p in folder.glob("*.safetensors")) / 2**30

@@ -1,0 +1,71 @@
+"""`interleave-thinker run`: queue a workflow in ComfyUI and follow it."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from ..comfyui.client import ComfyClient
+from ..comfyui.workflow import load_workflow, prepare
+from .options import add_seed, add_server, add_t_max
+
+
+def add_commands(commands: Any) -> None:
+    run = commands.add_parser("run", help="queue a workflow (API format) in ComfyUI and follow it")
+    run.add_argument("--workflow", type=Path, required=True, help="a file in API format")
+    run.add_argument("--request", help="what text and pictures should tell; goes into the Planner")
+    run.add_argument("--image", type=Path, action="append", default=[], help="a picture of yours; repeatable")
+    add_seed(run, "seed of planner and loop", default=None)
+    add_t_max(run, None)
+    add_server(run)
+    run.add_argument("--user", default="", help="id of a ComfyUI user, where the server has several (--multi-user)")
+    run.set_defaults(do=_run)
+
+
+def _run(options: argparse.Namespace) -> int:
+    client = ComfyClient(options.server.rstrip("/"), user=options.user)
+    workflow = load_workflow(options.workflow)
+    names = [client.upload(path) for path in options.image]
+    prompt = prepare(workflow, request=options.request, images=names, seed=options.seed, t_max=options.t_max)
+    begun = time.monotonic()
+    outputs = client.run(prompt, _print_event)
+    documents = [
+        d for output in outputs.values() for d in (output.get("output", output)).get("interleave_document", [])
+    ]
+    print(f"Finished in {time.monotonic() - begun:.1f} s.")
+    for document in documents:
+        print(f"Document: {document['path']}")
+    return 0
+
+
+def _print_event(event: str, facts: Mapping[str, Any]) -> None:
+    """One line an event, as it happens."""
+    if event == "planned":
+        print("Plan:")
+        for step in facts["plan"]["execution_plan"]:
+            print(f"  {step['step_number']}. {step['prompt'] or step['auxiliary_text'] or step['instruction']}")
+    elif event == "attempt":
+        recalled = ", recalled" if facts["recalled"] else f", {facts['seconds']:.2f} s"
+        print(
+            f"Step {facts['step']}/{facts['steps']}, attempt {facts['attempt']}/{facts['t_max']} "
+            f"(seed {facts['seed']}{recalled}): {facts['prompt']}"
+        )
+    elif event == "judgment":
+        judgment = facts["judgment"]
+        if judgment["accepted"]:
+            print("  accepted")
+        else:
+            unread = "" if judgment["parsed"] else " (the critic's reply could not be read)"
+            unread += f" ({judgment['note']})" if judgment.get("note") else ""
+            print(f"  rejected{unread}; refined prompt: {judgment['refined_prompt'] or facts['prompt']}")
+        if judgment["reasoning"]:
+            print(f"    {' '.join(judgment['reasoning'].split())[:300]}")
+    elif event == "chosen" and not facts["accepted"]:
+        print(f"  no attempt was accepted; attempt {facts['chosen']} goes on")
+    elif event == "done" and facts["status"] != "done":
+        print(facts["reason"])
+    sys.stdout.flush()

@@ -1,0 +1,212 @@
+"""A client of a ComfyUI server: queue a workflow, follow it live, fetch what came out.
+
+Speaks ComfyUI's own API (POST /prompt, the websocket, GET /history) and listens to the pack's event.
+Knows nothing of what a workflow means; see `comfy_workflow.py` for that.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import uuid
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from ..contract import EVENT_TYPE, placed_where
+from ..errors import InterleaveError
+
+"""In the id of a node that a loop placed: step and attempt (`nodes/live.py`)."""
+HISTORY_TRIES = 200
+"""Looks at the history, 0.05 s apart."""
+
+OnEvent = Callable[[str, Mapping[str, Any]], None]
+"""Called with the event and its facts: "planned", "plan", "trying", "attempt", "judgment", "chosen", "done"
+from the pack, and "executing" from ComfyUI with the id of the node that starts."""
+
+
+class WorkflowError(InterleaveError):
+    """The server refused the workflow, or a node failed; the message names node, step and attempt."""
+
+
+@dataclass
+class _RunningNodes:
+    """Where a run is, for error messages: the nodes that ComfyUI says are running, and the last one to start.
+
+    Not from the pack's events: those of an attempt come when it is written, which may be after the next one failed.
+    """
+
+    running: list[Mapping[str, Any]] = field(default_factory=list)
+    last: str = ""
+
+    def label(self, prompt: Mapping[str, Any], reported: str) -> str:
+        """reported: id of the node that ComfyUI names. For all that a loop placed that is Loop Close."""
+        inside = [node for node in self.running if str(node.get("real_node_id")) == reported]
+        found = max(reversed(inside), key=self._order, default={"display_node_id": reported})
+        node_id, placed = str(found.get("display_node_id")), self._placed(found)
+        where = f"Step {placed[0]}, attempt {placed[1]}, " if any(placed) else ""
+        return f"{where}node {node_id} ({prompt.get(node_id, {}).get('class_type', '?')})"
+
+    def _order(self, node: Mapping[str, Any]) -> tuple[tuple[int, int], bool]:
+        """Nodes of earlier attempts wait for what they placed; in an attempt, one that waits started before."""
+        return self._placed(node), node.get("node_id") == self.last
+
+    @staticmethod
+    def _placed(node: Mapping[str, Any]) -> tuple[int, int]:
+        return placed_where(str(node.get("node_id", ""))) or (0, 0)
+
+
+@dataclass
+class ComfyClient:
+    """`url` such as http://127.0.0.1:8188. `user`: id of a ComfyUI user, where the server has several."""
+
+    url: str
+    user: str = field(default="", kw_only=True)
+    client_id: str = field(default_factory=lambda: uuid.uuid4().hex)
+    received: int = 0
+    """Bytes that came over the websocket so far."""
+
+    def run(self, prompt: Mapping[str, Any], on_event: OnEvent | None = None) -> dict[str, Any]:
+        """Queue an API-format prompt and wait for its end. Returns the outputs by node id.
+
+        Raises:
+            WorkflowError: not accepted, a node failed, interrupted, or the server cannot be reached.
+        """
+        return asyncio.run(self._run(prompt, on_event or (lambda event, facts: None)))
+
+    @property
+    def _headers(self) -> dict[str, str]:
+        return {"comfy-user": self.user} if self.user else {}
+
+    def answers(self, seconds: float = 5.0) -> bool:
+        """Whether a ComfyUI answers at this address within `seconds`."""
+        return asyncio.run(self._answers(seconds))
+
+    async def _answers(self, seconds: float) -> bool:
+        import aiohttp
+
+        try:
+            timeout = aiohttp.ClientTimeout(total=seconds)
+            async with (
+                aiohttp.ClientSession(timeout=timeout, headers=self._headers) as session,
+                session.get(f"{self.url.rstrip('/')}/system_stats") as reply,
+            ):
+                return reply.status == 200
+        except (aiohttp.ClientError, OSError, TimeoutError):
+            return False
+
+    def upload(self, path: Path) -> str:
+        """Put a picture into the server's input folder; returns its name there."""
+        return asyncio.run(self._upload(path))
+
+    def fetch(self, file: Mapping[str, Any]) -> bytes:
+        """A file that a node reported (filename, subfolder, type).
+
+        Raises:
+            WorkflowError: the server does not give it.
+        """
+        return asyncio.run(self._fetch(file))
+
+    async def _fetch(self, file: Mapping[str, Any]) -> bytes:
+        import aiohttp
+
+        asked = {name: str(file.get(name, "")) for name in ("filename", "subfolder", "type")}
+        try:
+            async with (
+                aiohttp.ClientSession(headers=self._headers) as session,
+                session.get(f"{self.url}/view", params=asked) as reply,
+            ):
+                reply.raise_for_status()
+                return await reply.read()
+        except (aiohttp.ClientError, OSError) as error:
+            raise WorkflowError(f"Cannot fetch {asked['filename']} from {self.url}: {error}") from error
+
+    async def _upload(self, path: Path) -> str:
+        import aiohttp
+
+        if not path.is_file():
+            raise WorkflowError(f"There is no picture {path}.")
+        form = aiohttp.FormData()
+        form.add_field("image", path.read_bytes(), filename=path.name)
+        try:
+            async with (
+                aiohttp.ClientSession(headers=self._headers) as session,
+                session.post(f"{self.url}/upload/image", data=form) as reply,
+            ):
+                reply.raise_for_status()
+                name: str = (await reply.json())["name"]
+                return name
+        except (aiohttp.ClientError, OSError) as error:
+            raise WorkflowError(f"Cannot upload {path.name} to {self.url}: {error}") from error
+
+    async def _run(self, prompt: Mapping[str, Any], on_event: OnEvent) -> dict[str, Any]:
+        import aiohttp
+
+        address = self.url.rstrip("/").replace("http", "ws", 1) + f"/ws?clientId={self.client_id}"
+        try:
+            async with aiohttp.ClientSession(headers=self._headers) as session:
+                async with session.ws_connect(address, max_msg_size=0) as socket:
+                    prompt_id = await self._queue(session, prompt)
+                    await self._follow(socket, prompt, prompt_id, on_event)
+                return await self._outputs(session, prompt_id)
+        except (aiohttp.ClientError, OSError) as error:
+            raise WorkflowError(f"Cannot talk to ComfyUI at {self.url}: {error}") from error
+
+    async def _outputs(self, session: Any, prompt_id: str) -> dict[str, Any]:
+        """What history says came out. It is written shortly after the message that the run succeeded."""
+        for _ in range(HISTORY_TRIES):
+            async with session.get(f"{self.url}/history/{prompt_id}") as reply:
+                history = await reply.json()
+            if prompt_id in history:
+                return dict(history[prompt_id]["outputs"])
+            await asyncio.sleep(0.05)
+        raise WorkflowError(f"ComfyUI at {self.url} ended the run but keeps no history of it.")
+
+    async def _queue(self, session: Any, prompt: Mapping[str, Any]) -> str:
+        body = {"prompt": prompt, "client_id": self.client_id}
+        async with session.post(f"{self.url}/prompt", json=body) as reply:
+            answer = await reply.json(content_type=None)
+        errors = answer.get("node_errors") or {}
+        if errors or "prompt_id" not in answer:
+            raise WorkflowError(describe_refusal(answer, prompt))
+        return str(answer["prompt_id"])
+
+    async def _follow(self, socket: Any, prompt: Mapping[str, Any], prompt_id: str, on_event: OnEvent) -> None:
+        running = _RunningNodes()
+        async for message in socket:
+            self.received += len(message.data) if isinstance(message.data, (str, bytes)) else 0
+            if message.type.name != "TEXT":
+                continue
+            packet = json.loads(message.data)
+            kind, data = packet.get("type"), packet.get("data") or {}
+            if data.get("prompt_id") not in (None, prompt_id):
+                continue
+            if kind == "progress_state":
+                running.running = [node for node in data.get("nodes", {}).values() if node.get("state") == "running"]
+            elif kind == "executing" and data.get("node"):
+                running.last = str(data["node"])
+                on_event("executing", {"node": str(data.get("display_node") or data["node"])})
+            elif kind == EVENT_TYPE:
+                on_event(data.get("event", ""), data)
+            elif kind == "execution_error":
+                text = str(data.get("exception_message", "")).strip()
+                raise WorkflowError(f"{running.label(prompt, str(data.get('node_id')))}: {text}")
+            elif kind == "execution_interrupted":
+                raise WorkflowError(f"Interrupted at {running.label(prompt, str(data.get('node_id')))}.")
+            elif kind == "execution_success":
+                return
+        raise WorkflowError(f"ComfyUI at {self.url} closed the connection before the run ended.")
+
+
+def describe_refusal(answer: Mapping[str, Any], prompt: Mapping[str, Any]) -> str:
+    """The server's refusal in one line a node."""
+    lines = []
+    for node_id, entry in (answer.get("node_errors") or {}).items():
+        for error in entry.get("errors", []):
+            kind = prompt.get(node_id, {}).get("class_type", "?")
+            lines.append(f"node {node_id} ({kind}): {error.get('message')}: {error.get('details')}")
+    if not lines:
+        error = answer.get("error")
+        lines.append(str(error.get("message", error)) if isinstance(error, Mapping) else str(answer))
+    return "ComfyUI did not accept the workflow.\n" + "\n".join(lines)

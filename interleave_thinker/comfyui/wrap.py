@@ -1,0 +1,230 @@
+"""Put a loop around a working workflow (API format), and take it off again.
+
+The user's nodes stay as they are but for the three inputs that the loop feeds: the prompt's text becomes
+the Planner's request, the seed becomes Loop Open's, and what read the reference picture reads the loop's
+reference. Everything else is added beside them. `unwrap(wrap(w))` equals `w`.
+Which node is what: `find_inputs.py`.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from ..contract import (
+    MAX_MEGAPIXELS,
+    MAX_STEPS,
+    MAX_TOKENS,
+    NODE_IDS,
+    PACKAGED_CLIP,
+    PREFIX,
+    T_MAX,
+    TEMPERATURE,
+    loop_open_output,
+)
+from .client import WorkflowError
+from .find_inputs import WorkflowInputs, body_of, image_link, is_link
+
+PROMPT, REFERENCE, INSTRUCTION, SEED = map(loop_open_output, ("prompt", "reference", "instruction", "seed"))
+
+Workflow = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class AgentChoice:
+    """How an agent is loaded. kind: "clip" (a file in text_encoders), "folder" (in models/VLM), "server" (endpoint)."""
+
+    kind: str = "clip"
+    name: str = PACKAGED_CLIP
+
+    @staticmethod
+    def read(text: str) -> AgentChoice:
+        """`clip:FILE`, `folder:NAME` or `server:NAME`.
+
+        Raises:
+            WorkflowError: it is none of these.
+        """
+        kind, _, name = text.partition(":")
+        if kind not in ("clip", "folder", "server") or not name:
+            raise WorkflowError(f"{text!r} names no agent; write clip:FILE, folder:NAME or server:NAME.")
+        return AgentChoice(kind, name)
+
+    def nodes(self, prefix: str) -> tuple[Workflow, list[Any]]:
+        """The nodes that load it, and the link to the agent."""
+        common = {"max_tokens": MAX_TOKENS, "temperature": TEMPERATURE, "max_megapixels": MAX_MEGAPIXELS, "prompts": ""}
+        agent = f"{prefix}agent"
+        if self.kind == "clip":
+            loader = {"clip_name": self.name, "type": "qwen_image", "device": "default"}
+            return {
+                f"{prefix}clip": _node("CLIPLoader", loader),
+                agent: _node(NODE_IDS.agent_from_clip, {"clip": [f"{prefix}clip", 0], **common}),
+            }, [agent, 0]
+        if self.kind == "folder":
+            inputs = {"model": self.name, "adapter": "none", "dtype": "auto", **common}
+            return {agent: _node(NODE_IDS.load_agent, inputs)}, [agent, 0]
+        return {agent: _node(NODE_IDS.agent_from_server, {"endpoint": self.name, **common})}, [agent, 0]
+
+
+def wrap(
+    workflow: Mapping[str, Any],
+    found: WorkflowInputs,
+    *,
+    planner: AgentChoice = AgentChoice(),
+    critic: AgentChoice | None = None,
+    t_max: int = T_MAX,
+) -> Workflow:
+    """A copy with the loop around it. Without `found.image` every step is drawn from text alone.
+
+    Raises:
+        WorkflowError: there is a loop in it already, or the picture does not depend on the prompt.
+    """
+    if any(n["class_type"].startswith(PREFIX) for n in workflow.values()):
+        raise WorkflowError("This workflow has a loop already. Unwrap it first, or change the loop that is there.")
+    wrapped: Workflow = copy.deepcopy(dict(workflow))
+    prefix = "interleave_"
+    while any(i.startswith(prefix) for i in wrapped):
+        prefix += "_"
+    request = wrapped[found.prompt[0]]["inputs"][found.prompt[1]]
+    seed = _value(wrapped, found.seed, 0)
+    source = _source(wrapped, found.output)
+    open_id, close_id = f"{prefix}open", f"{prefix}close"
+    for ref in (found.prompt, *found.also):
+        if wrapped[ref[0]]["inputs"][ref[1]] != request:
+            _remember(wrapped[ref[0]], ref[1])
+        _set(wrapped, ref, [open_id, PROMPT])
+    for ref in (found.seed, *found.seeds) if found.seed else ():
+        if wrapped[ref[0]]["inputs"][ref[1]] != seed:
+            _remember(wrapped[ref[0]], ref[1])
+        _set(wrapped, ref, [open_id, SEED])
+    images: dict[str, Any] = {}
+    if found.image:
+        images = {"images.image_0": [found.image[0], 0]}
+        for node_id in body_of(workflow, found.output):
+            for name, value in workflow[node_id]["inputs"].items():
+                if is_link(value) and [str(value[0]), value[1]] == [found.image[0], 0]:
+                    _set(wrapped, (node_id, name), [open_id, REFERENCE])
+    agents, planner_link = planner.nodes(f"{prefix}planner_" if critic else prefix)
+    critic_link = planner_link
+    if critic is not None:
+        more, critic_link = critic.nodes(f"{prefix}critic_")
+        agents |= more
+    planning = {
+        "agent": planner_link,
+        "request": request,
+        "max_steps": MAX_STEPS,
+        "seed": seed,
+        "if_unreadable": "error",
+    }
+    judging: dict[str, Any] = {
+        "agent": critic_link,
+        "after": source,
+        "instruction": [open_id, INSTRUCTION],
+        "prompt": [open_id, PROMPT],
+        "seed": 0,
+        "if_unreadable": "retry",
+    }
+    if found.image:
+        judging["before"] = [open_id, REFERENCE]
+    closing = {
+        "loop": [open_id, 0],
+        "image": source,
+        "judgment": [f"{prefix}critic", 0],
+        "t_max": t_max,
+        "on_exhausted": "last",
+        "reference_policy": "previous",
+        "gate": "off",
+        "run_name": "",
+        "accept_attempts": "",
+    }
+    return (
+        wrapped
+        | agents
+        | {
+            f"{prefix}planner": _node(NODE_IDS.planner, planning | images),
+            open_id: _node(NODE_IDS.loop_open, {"plan": [f"{prefix}planner", 0], "seed": seed} | images),
+            f"{prefix}critic": _node(NODE_IDS.critic_refine, judging),
+            close_id: _node(NODE_IDS.loop_close, closing),
+            f"{prefix}save": _node(NODE_IDS.save_document, {"document": [close_id, 0]}),
+        }
+    )
+
+
+def unwrap(workflow: Mapping[str, Any]) -> Workflow:
+    """The workflow without its loop: request, seed and picture go back to where the loop fed them.
+
+    Raises:
+        WorkflowError: there is no loop in it, or more than one, or the prompt did not come from a Planner.
+    """
+    opens = [i for i, n in workflow.items() if n["class_type"] == NODE_IDS.loop_open]
+    if len(opens) != 1:
+        raise WorkflowError(f"This workflow has {len(opens) or 'no'} loops; one can be taken off.")
+    open_inputs = workflow[opens[0]]["inputs"]
+    planner = workflow.get(str(open_inputs["plan"][0]), {}) if is_link(open_inputs.get("plan")) else {}
+    request = planner.get("inputs", {}).get("request")
+    if not isinstance(request, str):
+        raise WorkflowError("The loop's plan does not come from a Planner with a request in it.")
+    back: dict[int, Any] = {PROMPT: request, INSTRUCTION: request, SEED: open_inputs.get("seed", 0)}
+    image = next((v for k, v in open_inputs.items() if k.startswith("images.")), None)
+    if image is not None:
+        back[REFERENCE] = list(image)
+    gone = {i for i, n in workflow.items() if n["class_type"].startswith(PREFIX)}
+    plain: Workflow = {}
+    for node_id, node in workflow.items():
+        if node_id in gone:
+            continue
+        kept = copy.deepcopy(node)
+        remembered = _recall(kept)
+        for name, value in list(kept["inputs"].items()):
+            if not is_link(value) or str(value[0]) not in gone:
+                continue
+            if str(value[0]) != opens[0] or value[1] not in back:
+                raise WorkflowError(
+                    f"{node_id}.{name} is connected to a node of the loop that has nothing to put there."
+                )
+            kept["inputs"][name] = copy.deepcopy(remembered.get(name, back[value[1]]))
+        plain[node_id] = kept
+    return {i: n for i, n in plain.items() if not _served_only(workflow, plain, i, gone)}
+
+
+def _served_only(before: Mapping[str, Any], after: Mapping[str, Any], node_id: str, gone: set[str]) -> bool:
+    """Whether a node, such as the agent's loader, was there for nodes that are gone, and for no other."""
+    return bool(_readers(before, node_id) & gone) and not _readers(after, node_id)
+
+
+def _readers(workflow: Mapping[str, Any], node_id: str) -> set[str]:
+    return {i for i, n in workflow.items() if any(is_link(v) and str(v[0]) == node_id for v in n["inputs"].values())}
+
+
+def _remember(node: dict[str, Any], name: str) -> None:
+    """A second encoder's own words, which the loop replaces by the prompt, beside the node's title."""
+    node.setdefault("_meta", {}).setdefault(PREFIX, {})[name] = node["inputs"][name]
+
+
+def _recall(node: dict[str, Any]) -> dict[str, Any]:
+    meta = node.get("_meta") or {}
+    remembered = dict(meta.pop(PREFIX, {}))
+    if remembered and not meta:
+        del node["_meta"]
+    return remembered
+
+
+def _source(workflow: Mapping[str, Any], output: str) -> list[Any]:
+    """The link that the output node shows."""
+    link = image_link(workflow, output)
+    if link is None:
+        raise WorkflowError(f"Node {output} shows no picture.")
+    return link
+
+
+def _value(workflow: Mapping[str, Any], ref: tuple[str, str] | None, otherwise: int) -> int:
+    return int(workflow[ref[0]]["inputs"][ref[1]]) if ref else otherwise
+
+
+def _set(workflow: Workflow, ref: tuple[str, str], value: object) -> None:
+    workflow[ref[0]]["inputs"][ref[1]] = value
+
+
+def _node(kind: str, inputs: Mapping[str, Any]) -> dict[str, Any]:
+    return {"class_type": kind, "inputs": dict(inputs)}

@@ -1,0 +1,122 @@
+"""What nodes, wrap, the command line and the browser agree on. Each contract stands here, once.
+
+`js/contract.mjs` is made from it: `python -m interleave_thinker.contract js/contract.mjs` (a test says when that is
+due). Knows nothing of what uses it.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import sys
+from pathlib import Path
+from typing import Final, Literal, NamedTuple, get_args
+
+# Node ids. Saved workflows hold them: they never change.
+
+PREFIX: Final = "InterleaveThinker"
+
+
+class NodeIds(NamedTuple):
+    """Ids of the nodes that a workflow can hold."""
+
+    agent_from_clip: str = f"{PREFIX}AgentFromCLIP"
+    load_agent: str = f"{PREFIX}LoadAgent"
+    agent_from_server: str = f"{PREFIX}AgentFromServer"
+    planner: str = f"{PREFIX}Planner"
+    plan_from_text: str = f"{PREFIX}PlanFromText"
+    loop_open: str = f"{PREFIX}LoopOpen"
+    critic_refine: str = f"{PREFIX}CriticRefine"
+    judgment: str = f"{PREFIX}Judgment"
+    loop_close: str = f"{PREFIX}LoopClose"
+    save_document: str = f"{PREFIX}SaveDocument"
+
+
+NODE_IDS: Final = NodeIds()
+
+# Sockets
+
+LOOP_OPEN_OUTPUTS: Final = ("loop", "prompt", "reference", "has_reference", "instruction", "seed", "step", "attempt")
+"""Loop Open's outputs, in the order of its sockets."""
+
+
+def loop_open_output(name: str) -> int:
+    """The socket's number of one of `LOOP_OPEN_OUTPUTS`."""
+    return LOOP_OPEN_OUTPUTS.index(name)
+
+
+# Events: a message of type EVENT_TYPE whose "event" is one of these
+
+EVENT_TYPE: Final = "interleave_thinker"
+Event = Literal["planned", "plan", "trying", "attempt", "judgment", "chosen", "done"]
+"""planned: a Planner wrote a plan. plan: a loop begins with it. trying: an attempt begins. attempt: its image is on
+disk. judgment: the critic's. chosen: the attempt that goes on. done: the loop ended, "done" or "stopped"."""
+
+# Ids of the nodes that a loop places: <id of Loop Close>.s<step><kind><attempt>.<name>
+
+PlacedKind = Literal["a", "j", "c"]
+"""a: makes an attempt. j: judges an image that is there. c: compares the attempts of a step."""
+PLACED_ID: Final = r"\.s(\d+)[ajc](\d+)\."
+"""Finds step and attempt in such an id; valid in Python and JavaScript."""
+
+
+def placed_prefix(close_id: str, step: int, kind: PlacedKind, attempt: int) -> str:
+    """How the ids of one attempt's nodes begin. A colon would make ComfyUI read a subgraph's path in it."""
+    return f"{close_id.replace(':', '_')}.s{step}{kind}{attempt}."
+
+
+def placed_where(node_id: str) -> tuple[int, int] | None:
+    """Step and attempt of a node that a loop placed; None for any other node."""
+    found = re.search(PLACED_ID, node_id)
+    return (int(found[1]), int(found[2])) if found else None
+
+
+# Choices, defaults and limits
+
+OnExhausted = Literal["last", "best", "first", "stop"]
+ReferencePolicy = Literal["previous", "first", "pinned"]
+Gate = Literal["off", "stop_after_step", "stop_on_reject"]
+
+T_MAX: Final = 3
+"""Generator calls a step may take."""
+T_MAX_LIMIT: Final = 50
+"""The largest T_max that Loop Close offers."""
+MAX_STEPS: Final = 20
+"""Steps that a planner may write unless it is told otherwise."""
+MAX_STEPS_LIMIT: Final = 100
+MAX_ATTEMPTS: Final = 300
+"""Bound on steps x T_max of one run: deeper loops would meet ComfyUI's own recursion limits."""
+MAX_TOKENS: Final = 2048
+"""Longest reply of an agent, in tokens. A plan needs about 150 a step."""
+TEMPERATURE: Final = 0.0
+MAX_MEGAPIXELS: Final = 1.0
+"""Of each image that an agent is shown."""
+COMFYUI_ADDRESS: Final = "http://127.0.0.1:8188"
+PACKAGED_CLIP: Final = "qwen3vl_8b_fp8_scaled.safetensors"
+"""The text encoder that a wrapped workflow loads as its agent unless it is told otherwise."""
+
+
+def javascript() -> str:
+    """The text of `js/contract.mjs`."""
+    values = {
+        "PREFIX": PREFIX,
+        "NODE_IDS": NODE_IDS._asdict(),
+        "LOOP_OPEN_OUTPUTS": LOOP_OPEN_OUTPUTS,
+        "EVENT_TYPE": EVENT_TYPE,
+        "EVENTS": get_args(Event),
+        "PLACED_ID": PLACED_ID,
+        "ON_EXHAUSTED": get_args(OnExhausted),
+        "GATES": get_args(Gate),
+        "T_MAX": T_MAX,
+        "T_MAX_LIMIT": T_MAX_LIMIT,
+        "MAX_STEPS": MAX_STEPS,
+        "MAX_STEPS_LIMIT": MAX_STEPS_LIMIT,
+        "MAX_MEGAPIXELS": MAX_MEGAPIXELS,
+        "PACKAGED_CLIP": PACKAGED_CLIP,
+    }
+    head = "// Made from interleave_thinker/contract.py, which says what each means. Do not edit: see there.\n"
+    return head + "".join(f"export const {name} = {json.dumps(value, indent=2)};\n" for name, value in values.items())
+
+
+if __name__ == "__main__":
+    Path(sys.argv[1]).write_text(javascript(), encoding="utf-8")

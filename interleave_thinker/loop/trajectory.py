@@ -1,0 +1,165 @@
+"""What happened: attempts, judgments and the chosen attempt of each step.
+
+One `Attempt` is one generator call and, where the critic was asked, its judgment; the run folder keeps
+them as lines of `trajectory.jsonl`, from which data construction and the document are made.
+Knows nothing of how attempts are made or stored.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields, replace
+from typing import Any, TypeVar
+
+from ..errors import RunError
+from .plan import Plan
+
+T = TypeVar("T")
+
+RAW_LIMIT = 20_000
+"""Characters of a critic's reply that are kept."""
+
+
+@dataclass(frozen=True)
+class Judgment:
+    """The critic's word on one attempt: j, r^{t+1} and R of the paper, section 3.3.
+
+    `parsed=False`: the reply could not be read; then `accepted` is the declared fallback and
+    `refined_prompt` is empty, and `note` says what was wrong with it. `raw` is always what the critic wrote.
+    """
+
+    accepted: bool
+    refined_prompt: str = ""
+    reasoning: str = ""
+    parsed: bool = True
+    raw: str = ""
+    note: str = ""
+
+    @property
+    def bounded(self) -> Judgment:
+        """With the first part of `raw` and a note where `raw` is longer than `RAW_LIMIT`."""
+        if len(self.raw) <= RAW_LIMIT:
+            return self
+        note = f"\n[The reply had {len(self.raw)} characters; the rest was cut.]"
+        return replace(self, raw=self.raw[: RAW_LIMIT - len(note)] + note)
+
+    def to_dict(self) -> dict[str, Any]:
+        return asdict(self)
+
+    @staticmethod
+    def from_dict(data: Mapping[str, Any]) -> Judgment:
+        return strict(Judgment, data)
+
+
+@dataclass(frozen=True)
+class Attempt:
+    """One generator call. `step` and `attempt` count from 1; images are named by store keys.
+
+    `key` names the request (body, prompt, seed, reference), `image_key` the pixels that came of it,
+    `judgment_key` everything that made the judgment (judge, picture, prompts); a judgment is recalled by it.
+    `overridden`: a person accepted it against, or instead of, the critic.
+    """
+
+    step: int
+    attempt: int
+    prompt: str
+    seed: int
+    reference_key: str | None
+    image_key: str
+    judgment: Judgment | None = None
+    seconds: float = 0.0
+    judge_seconds: float = 0.0
+    recalled: bool = False
+    overridden: bool = False
+    key: str = ""
+    file: str = ""
+    judgment_key: str = ""
+
+    @property
+    def identity(self) -> str:
+        """What makes this record unique in its run."""
+        return f"{self.step}.{self.attempt}.{self.key}"
+
+    @property
+    def accepted(self) -> bool:
+        return self.overridden or (self.judgment is not None and self.judgment.accepted)
+
+    def to_dict(self) -> dict[str, Any]:
+        return asdict(self)
+
+    @staticmethod
+    def from_dict(data: Mapping[str, Any]) -> Attempt:
+        values = dict(data)
+        if values.get("judgment") is not None:
+            values["judgment"] = Judgment.from_dict(values["judgment"])
+        return strict(Attempt, values)
+
+
+@dataclass(frozen=True)
+class StepResult:
+    """How one plan step ended. `chosen` is the attempt that went on, 0 for a step of text only."""
+
+    step: int
+    chosen: int = 0
+    image_key: str | None = None
+    accepted: bool = True
+    exhausted: bool = False
+
+    def to_dict(self) -> dict[str, Any]:
+        return asdict(self)
+
+    @staticmethod
+    def from_dict(data: Mapping[str, Any]) -> StepResult:
+        return strict(StepResult, data)
+
+
+@dataclass(frozen=True)
+class Trajectory:
+    """A plan and everything that was done for it, in order."""
+
+    plan: Plan
+    attempts: tuple[Attempt, ...] = ()
+    results: tuple[StepResult, ...] = ()
+    status: str = "done"
+
+    def attempts_of(self, step: int) -> tuple[Attempt, ...]:
+        return tuple(a for a in self.attempts if a.step == step)
+
+    def to_dict(self) -> dict[str, Any]:
+        return {
+            "plan": self.plan.to_dict(),
+            "attempts": [a.to_dict() for a in self.attempts],
+            "results": [r.to_dict() for r in self.results],
+            "status": self.status,
+        }
+
+    @staticmethod
+    def from_dict(data: Mapping[str, Any]) -> Trajectory:
+        unknown = sorted(set(data) - {"plan", "attempts", "results", "status"})
+        if unknown:
+            raise RunError(f"Unknown key {unknown[0]!r} in a trajectory.")
+        try:
+            return Trajectory(
+                Plan.from_dict(data["plan"]),
+                tuple(Attempt.from_dict(a) for a in data["attempts"]),
+                tuple(StepResult.from_dict(r) for r in data["results"]),
+                data["status"],
+            )
+        except KeyError as error:
+            raise RunError(f"A trajectory lacks {error}.") from None
+
+
+def strict(cls: type[T], data: Mapping[str, Any]) -> T:
+    """Build a dataclass from a mapping of exactly its fields (fields with a default may be missing).
+
+    Raises:
+        RunError: a key is unknown or a required one is missing; the message names it.
+    """
+    known = {f.name for f in fields(cls)}  # type: ignore[arg-type]
+    unknown = sorted(set(data) - known)
+    if unknown:
+        raise RunError(f"Unknown key {unknown[0]!r} in a {cls.__name__}; known keys are {sorted(known)}.")
+    try:
+        return cls(**data)
+    except TypeError as error:
+        raise RunError(f"A {cls.__name__} cannot be read: {error}.") from None

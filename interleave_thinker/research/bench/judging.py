@@ -1,0 +1,205 @@
+"""Ask the judge, keep every reply, and never ask twice for the same.
+
+`judge.jsonl` holds one line a reply, synced as it comes: item, criterion, a fingerprint of everything that
+was asked (texts, pictures, judge, sampling) and the raw reply. A run that was killed goes on from it, and a
+picture that changed since is judged anew. Knows nothing of any benchmark.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import threading
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, TypeVar
+
+from PIL import Image
+
+from ...agents.base import Agent, Completion, Message, Part, Sampling
+from ...errors import AgentError
+from ...files import append_synced
+from ...roles.asking import ask_anew
+from .base import BenchError, Benchmark, Item
+from .progress import Progress
+
+T = TypeVar("T")
+TRIES = 3
+
+
+@dataclass
+class ReplyLog:
+    """Replies by (item, criterion, fingerprint); of several, the last. A line cut off by a crash is passed over."""
+
+    path: Path
+    known: dict[tuple[str, str, str], dict[str, Any]] = field(default_factory=dict)
+    _lock: threading.Lock = field(default_factory=threading.Lock, repr=False)
+
+    def __post_init__(self) -> None:
+        whole = self.path.read_bytes() if self.path.is_file() else b""
+        for line in whole.split(b"\n"):
+            try:
+                entry = json.loads(line.decode("utf-8", "surrogatepass"))
+                self.known[str(entry["item"]), str(entry["criterion"]), str(entry["fingerprint"])] = entry
+            except (ValueError, TypeError, KeyError, RecursionError):
+                continue
+        if whole and not whole.endswith(b"\n"):
+            self._write(b"\n")
+
+    def keep(self, entry: dict[str, Any]) -> None:
+        line = json.dumps(entry, ensure_ascii=False).encode("utf-8", "surrogatepass") + b"\n"
+        with self._lock:
+            self._write(line)
+            self.known[entry["item"], entry["criterion"], entry["fingerprint"]] = entry
+
+    def asked(self, judge: str) -> dict[str, set[str]]:
+        """Criteria that this judge was asked about, by item."""
+        found: dict[str, set[str]] = {}
+        for (item, criterion, _), entry in self.known.items():
+            if entry.get("judge") == judge:
+                found.setdefault(item, set()).add(criterion)
+        return found
+
+    def _write(self, data: bytes) -> None:
+        try:
+            append_synced(self.path, data)
+        except OSError as error:
+            reason = error.strerror or error
+            raise BenchError(f"Cannot write {self.path}: {reason}. Finished replies are kept.") from error
+
+
+@dataclass
+class Judge:
+    """Asks `agent`; `calls`, `failed` and `unread` count what happened in this execution.
+
+    A reply that cannot be read is asked for again, up to TRIES, and then kept as it is: it has failed
+    for good. An agent that cannot be reached leaves nothing, so that the next execution tries again.
+    """
+
+    agent: Agent
+    log: ReplyLog
+    retry_failed: bool = False
+    calls: int = 0
+    recalled: int = 0
+    unread: int = 0
+    failed: int = 0
+    last_error: str = ""
+    broken: dict[str, str] = field(default_factory=dict)
+    _lock: threading.Lock = field(default_factory=threading.Lock, repr=False)
+
+    def about(self, item: Item) -> _Asker:
+        return _Asker(self, item)
+
+    def ask(
+        self,
+        item: str,
+        criterion: str,
+        parts: Sequence[Part],
+        parse: Callable[[str], T | None],
+        system: str | None,
+        sampling: Sampling,
+    ) -> T | None:
+        messages = [Message("system", (system,))] if system else []
+        messages.append(Message("user", tuple(parts)))
+        fingerprint = _fingerprint(self.agent.name, messages, sampling)
+        known = self.log.known.get((item, criterion, fingerprint))
+        if known is not None:
+            read = parse(str(known.get("raw", "")))
+            if read is not None or not self.retry_failed:
+                self._count(recalled=1, unread=int(read is None))
+                return read
+        return self._ask(item, criterion, messages, parse, sampling, fingerprint)
+
+    def _ask(
+        self,
+        item: str,
+        criterion: str,
+        messages: list[Message],
+        parse: Callable[[str], T | None],
+        sampling: Sampling,
+        fingerprint: str,
+    ) -> T | None:
+        def complete(asked: Sampling) -> Completion:
+            self._count(calls=1)
+            return self.agent.complete(messages, asked)
+
+        try:
+            found = ask_anew(complete, parse, sampling, TRIES)
+        except AgentError as error:
+            self._count(failed=1)
+            self.last_error = str(error)
+            return None
+        self._count(unread=int(found.value is None))
+        self.log.keep(
+            {
+                "item": item,
+                "criterion": criterion,
+                "fingerprint": fingerprint,
+                "judge": self.agent.name,
+                "tries": found.tries,
+                "read": found.value is not None,
+                "raw": found.completion.text,
+            }
+        )
+        return found.value
+
+    def _count(self, **more: int) -> None:
+        with self._lock:
+            for name, number in more.items():
+                setattr(self, name, getattr(self, name) + number)
+
+
+@dataclass(frozen=True)
+class _Asker:
+    """`base.Ask` for one item."""
+
+    judge: Judge
+    item: Item
+
+    def __call__(
+        self,
+        criterion: str,
+        parts: Sequence[Part],
+        parse: Callable[[str], T | None],
+        *,
+        system: str | None = None,
+        sampling: Sampling = Sampling(max_tokens=1024),  # noqa: B008 - frozen
+    ) -> T | None:
+        return self.judge.ask(self.item.id, criterion, parts, parse, system, sampling)
+
+
+def judge_all(
+    bench: Benchmark, outputs: Path, items: Sequence[Item], judge: Judge, workers: int, progress: Progress
+) -> dict[str, dict[str, Any]]:
+    """Every item's verdict, `workers` items at a time; the order of the answers changes nothing.
+
+    An item that cannot be judged at all, by a picture that cannot be read for example, has no verdict;
+    `judge.broken` says why.
+    """
+    verdicts: dict[str, dict[str, Any]] = {}
+    pool = ThreadPoolExecutor(max(1, workers))
+    try:
+        waiting = {pool.submit(bench.judge, outputs, i, judge.about(i)): i for i in items}
+        for done in as_completed(waiting):
+            item = waiting[done]
+            try:
+                verdicts[item.id] = done.result()
+            except BenchError as error:
+                judge.broken[item.id] = str(error)
+            progress.advance()
+    finally:
+        pool.shutdown(wait=True, cancel_futures=True)
+    return {i.id: verdicts[i.id] for i in items if i.id in verdicts}
+
+
+def _fingerprint(judge: str, messages: Sequence[Message], sampling: Sampling) -> str:
+    digest = hashlib.sha256(f"{judge}\0{sampling}\0".encode())
+    for message in messages:
+        for part in message.parts:
+            if isinstance(part, Image.Image):
+                digest.update(f"\0{part.mode}{part.size}\0".encode() + part.tobytes())
+            else:
+                digest.update(b"\0text\0" + part.encode("utf-8", "surrogatepass"))
+    return digest.hexdigest()[:32]

@@ -1,0 +1,187 @@
+"""The stages that every benchmark goes through: generate, judge, score; each resumes where it was stopped.
+
+A run folder holds everything that repeats it:
+
+    run.json        benchmark, system, judge, data files with their SHA-256, settings, versions
+    outputs/        what the system made, in the benchmark's official layout
+    generated.jsonl one line an item: generator calls, seconds, or why it failed
+    work/           plans and attempts, so that a crash in the middle of an item loses one call at most
+    judge.jsonl     every raw reply of the judge
+    scores/         the benchmark's official score files
+    report.*        what `report.py` makes of them
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import platform
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+from ...agents.base import Agent
+from ...errors import InterleaveError
+from ...files import append_synced, write_atomically
+from .base import BenchError, Benchmark, Item, dump, read_json
+from .judging import Judge, ReplyLog, judge_all
+from .progress import Progress
+from .systems import System, most_calls
+
+ASK_ABOVE = 500
+"""Calls, of generator or judge, above which a command wants `--yes`."""
+PACKAGES = ("interleave-thinker", "torch", "transformers", "diffusers", "openai", "pillow", "numpy")
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What a stage will take at most. `items` are those that are left."""
+
+    items: int
+    planner_calls: int = 0
+    generator_calls: int = 0
+    critic_calls: int = 0
+    judge_calls: int = 0
+
+    def __str__(self) -> str:
+        parts = [f"{self.items} items"]
+        if self.planner_calls:
+            parts.append(f"{self.planner_calls} planner calls")
+        if self.generator_calls:
+            parts.append(f"at most {self.generator_calls} generator calls and as many pictures")
+        if self.critic_calls:
+            parts.append(f"at most {self.critic_calls} critic calls")
+        if self.judge_calls:
+            parts.append(f"{self.judge_calls} judge calls")
+        return ", ".join(parts)
+
+    def check(self, yes: bool) -> None:
+        """Raises BenchError if it is much and `yes` is not given."""
+        if not yes and max(self.planner_calls, self.generator_calls, self.judge_calls) > ASK_ABOVE:
+            raise BenchError(f"This run takes {self}. Add --yes to start it, or --limit N for a part of it.")
+
+
+def generation_cost(bench: Benchmark, run: Path, items: Sequence[Item], kind: str, t_max: int, max_steps: int) -> Cost:
+    """Of the items that have no output yet. Known before any model is loaded."""
+    left = [i for i in items if not bench.has_output(run / "outputs", i)]
+    pictures = sum(most_calls(kind, i, t_max, max_steps) for i in left)
+    judged = kind in ("full", "no-planner", "workflow") and t_max > 1
+    planned = len(left) if kind in ("full", "no-critic", "workflow") else 0
+    return Cost(len(left), planned, pictures, pictures if judged else 0)
+
+
+def judge_cost(bench: Benchmark, run: Path, items: Sequence[Item], judge: str) -> Cost:
+    """Criteria that this judge was not asked about yet."""
+    asked = ReplyLog(run / "judge.jsonl").asked(judge)
+    left = [max(0, bench.judge_calls(i) - len(asked.get(i.id, ()))) for i in items]
+    return Cost(sum(n > 0 for n in left), judge_calls=sum(left))
+
+
+def generate(bench: Benchmark, run: Path, items: Sequence[Item], system: System, *, workers: int = 1) -> dict[str, str]:
+    """Make every item that has no output yet. Returns why items failed, by id; they are tried again next time."""
+    outputs, work = run / "outputs", run / "work"
+    left = [i for i in items if not bench.has_output(outputs, i)]
+    failed: dict[str, str] = {}
+
+    def one(item: Item) -> None:
+        try:
+            made = system.make(item, work)
+            bench.save(outputs, item, made)
+            entry: dict[str, Any] = {"id": item.id, "generator_calls": made.generator_calls}
+            entry["seconds"] = round(made.seconds, 3)
+        except Exception as error:  # one item's trouble must not cost the others; it is counted and tried again
+            named = str(error) if isinstance(error, InterleaveError) else f"{type(error).__name__}: {error}"
+            failed[item.id] = " ".join(named.split())[:1000]
+            entry = {"id": item.id, "error": failed[item.id]}
+        append_synced(run / "generated.jsonl", _line(entry))
+
+    pool = ThreadPoolExecutor(max(1, workers))
+    try:
+        with Progress("generate", len(left)) as progress:
+            for _ in pool.map(one, left):
+                progress.advance()
+    finally:
+        pool.shutdown(wait=True, cancel_futures=True)
+    bench.finish(outputs, items)
+    return failed
+
+
+def judge(
+    bench: Benchmark,
+    run: Path,
+    items: Sequence[Item],
+    agent: Agent,
+    *,
+    workers: int = 1,
+    retry_failed: bool = False,
+) -> tuple[Path, Judge]:
+    """Ask the judge whatever it was not asked yet and write the score files. Returns their path and the counts."""
+    asked = Judge(agent, ReplyLog(run / "judge.jsonl"), retry_failed)
+    with Progress("judge", len(items)) as progress:
+        verdicts = judge_all(bench, run / "outputs", items, asked, workers, progress)
+    scores = run / "scores"
+    scores.mkdir(parents=True, exist_ok=True)
+    return bench.write_scores(scores, verdicts, items), asked
+
+
+def describe(run: Path, stage: str, facts: Mapping[str, Any], files: Sequence[Path] = ()) -> None:
+    """Write down, in run.json, what a stage was run with.
+
+    Raises:
+        BenchError: the folder holds a run of another benchmark, data file or system.
+    """
+    path = run / "run.json"
+    saved = read_json(path) if path.is_file() else {}
+    known: dict[str, Any] = dict(saved) if isinstance(saved, Mapping) else {}
+    entry = {**facts, "data": {f.name: _digest(f) for f in files}}
+    for other, before in known.items():
+        if not isinstance(before, Mapping):
+            continue
+        for name in ("bench", "data", "options", *(("system",) if other == stage else ())):
+            if name in before and name in entry and before[name] != entry[name]:
+                raise BenchError(
+                    f"{run} holds a run with {name} {before[name]!r}, not {entry[name]!r}. Choose another --out."
+                )
+    known[stage] = entry
+    known["versions"] = {p: _version(p) for p in PACKAGES} | {"python": platform.python_version()}
+    write_atomically(path, dump(known))
+
+
+def generated(run: Path) -> dict[str, Any]:
+    """What generation took: items, generator calls, seconds, failures (the last line of an item counts)."""
+    entries: dict[str, Mapping[str, Any]] = {}
+    path = run / "generated.jsonl"
+    for line in path.read_bytes().split(b"\n") if path.is_file() else []:
+        try:
+            entry = json.loads(line)
+            entries[str(entry["id"])] = entry
+        except (ValueError, KeyError, TypeError):
+            continue
+    done = [e for e in entries.values() if "error" not in e]
+    return {
+        "items": len(done),
+        "generator_calls": sum(int(e["generator_calls"]) for e in done),
+        "seconds": round(sum(float(e["seconds"]) for e in done), 1),
+        "failed": {i: e["error"] for i, e in entries.items() if "error" in e},
+    }
+
+
+def _line(entry: Mapping[str, Any]) -> bytes:
+    return json.dumps(entry, ensure_ascii=False).encode("utf-8", "surrogatepass") + b"\n"
+
+
+def _digest(path: Path) -> str:
+    try:
+        return hashlib.sha256(path.read_bytes()).hexdigest()
+    except OSError as error:
+        raise BenchError(f"Cannot read {path}: {error.strerror}.") from None
+
+
+def _version(package: str) -> str | None:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return None

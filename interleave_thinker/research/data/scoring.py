@@ -1,0 +1,128 @@
+"""SC and PQ for every attempt, and the label that follows from them (paper, section 4.1, stage 3).
+
+A person's verdict is never changed. An attempt that the judge could not score is left without a score and counted.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, Literal
+
+from ...errors import AgentError
+from ...files import append_synced, hash_of
+from ...roles.scorer import Score, ScoreError, Scorer
+from .records import CriticRecord, DataError, Drops, Labeller, open_picture
+
+SCORES_FILE = "scores.jsonl"
+HOPELESS = 10
+"""Failures of the judge itself, one after the other, after which it is given up."""
+LabelBy = Literal["critic", "score"]
+"""Whose verdict is the label J: that of the critic who made the trajectory, or the scores'."""
+
+
+@dataclass(frozen=True)
+class LabelOptions:
+    """by: see `LabelBy`. min_semantics, min_quality: with "score", an attempt that has at least both is a success."""
+
+    by: LabelBy = "critic"
+    min_semantics: float = 8.0
+    min_quality: float = 6.0
+
+
+def score_all(
+    records: Sequence[CriticRecord],
+    folder: Path,
+    scorer: Scorer,
+    labels: LabelOptions,
+    log: ScoreLog,
+    *,
+    workers: int = 1,
+    on_progress: Callable[[int], None] = lambda done: None,
+) -> tuple[list[CriticRecord], Drops]:
+    """The records with their scores, in order; what could not be scored is dropped and counted.
+
+    folder: what the records' pictures are relative to.
+
+    Raises:
+        AgentError: the judge cannot be used: it failed for `HOPELESS` records in a row, or scored none.
+    """
+    drops = Drops()
+    scored: list[CriticRecord] = []
+    refused: list[AgentError] = []  # in a row, up to now; appending and clearing are atomic
+
+    def one(record: CriticRecord) -> Score | AgentError | str:
+        known = log.known.get(_key(record, scorer))
+        if known is not None:
+            return known
+        if len(refused) >= HOPELESS:
+            return refused[-1]  # the judge is not asked any more
+        try:
+            before = open_picture(folder, record.before) if record.before else None
+            score = scorer.score(before, open_picture(folder, record.after), record.prompt)
+        except (ScoreError, DataError) as error:
+            return str(error)
+        except AgentError as error:  # one refusal costs one record
+            refused.append(error)
+            return error
+        refused.clear()
+        log.keep(_key(record, scorer), score)
+        return score
+
+    failures = 0
+    with ThreadPoolExecutor(workers) as pool:
+        for number, (record, found) in enumerate(zip(records, pool.map(one, records), strict=True), 1):
+            failures = failures + 1 if isinstance(found, AgentError) else 0
+            if isinstance(found, AgentError) and failures >= HOPELESS:
+                pool.shutdown(wait=False, cancel_futures=True)
+                raise found
+            if isinstance(found, (str, AgentError)):
+                drops.drop(str(found))
+            else:
+                drops.keep()
+                scored.append(labelled(record, found, labels, "checker" if "checker" in scorer.name else "judge"))
+            on_progress(number)
+    if records and not scored:
+        raise AgentError(f"{scorer.name} scored none of {len(records)} attempts: {drops.reasons.most_common(1)[0][0]}")
+    return scored, drops
+
+
+def labelled(record: CriticRecord, score: Score, options: LabelOptions, by: Labeller = "judge") -> CriticRecord:
+    """The record with its scores, and with the label that they give where they are asked to."""
+    record = replace(record, semantics=score.semantics, quality=score.quality)
+    if options.by == "critic" or record.labelled_by == "user":
+        return record
+    success = score.semantics >= options.min_semantics and score.quality >= options.min_quality
+    if success == record.success:
+        return replace(record, labelled_by=by)
+    # the critic's reasoning and prompt are about the other verdict
+    return replace(record, success=success, labelled_by=by, refined="", reasoning="")
+
+
+@dataclass
+class ScoreLog:
+    """Scores that were paid for, a line each; a run that was killed goes on from it."""
+
+    path: Path
+    known: dict[str, Score] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        lines = self.path.read_bytes().split(b"\n") if self.path.is_file() else []
+        for line in lines:
+            try:
+                entry: dict[str, Any] = json.loads(line)
+                self.known[str(entry["key"])] = Score(float(entry["semantics"]), float(entry["quality"]))
+            except (ValueError, TypeError, KeyError):
+                continue
+
+    def keep(self, key: str, score: Score) -> None:
+        entry = {"key": key, "semantics": score.semantics, "quality": score.quality}
+        append_synced(self.path, b"\n" + json.dumps(entry).encode())
+        self.known[key] = score
+
+
+def _key(record: CriticRecord, scorer: Scorer) -> str:
+    return hash_of("score", scorer.name, record.before, record.after, record.prompt)

@@ -1,0 +1,114 @@
+"""What comes out of training, in the forms that ComfyUI takes.
+
+merge         base + LoRA adapter -> a Hugging Face folder for Load Agent
+export-comfy  a folder (or base + adapter) -> one .safetensors for stock Load CLIP (Qwen3-VL 4B and 8B)
+An adapter folder needs neither: Load Agent takes base and adapter as they are, and two agents share one base.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any, Literal
+
+from ...agents.transformers_agent import SharedBase, check_folder
+from .models import TrainError
+
+Dtype = Literal["bfloat16", "float16", "float32"]
+SHARD = "5GB"
+PROBE = "model.visual.deepstack_merger_list.0.norm.weight"
+"""By this key ComfyUI knows a Qwen3-VL (comfy/sd.py, detect_te_model)."""
+WIDTHS = {2560: "4B", 4096: "8B"}
+"""Hidden sizes of the language models that stock Load CLIP knows by it."""
+
+
+def merge(base: Path, adapter: Path, out: Path, dtype: Dtype = "bfloat16") -> None:
+    """Write base + adapter as one folder, with the adapter's prompts if it brings any, else the base's.
+
+    Raises:
+        AgentError: one of them cannot be loaded, or they do not fit.
+        TrainError: `out` is not empty.
+    """
+    _need_empty(out)
+    import torch
+    from transformers import AutoProcessor
+
+    merged = _merged(base, adapter)
+    merged.to(getattr(torch, dtype)).save_pretrained(out, max_shard_size=SHARD)
+    AutoProcessor.from_pretrained(base, local_files_only=True).save_pretrained(out)
+    prompts = next((p for p in (adapter / "prompts", base / "prompts") if p.is_dir()), None)
+    if prompts is not None:
+        shutil.copytree(prompts, out / "prompts", dirs_exist_ok=True)
+
+
+def export_comfy(folder: Path, out: Path, dtype: Dtype = "bfloat16", adapter: Path | None = None) -> str:
+    """Write one file with the names that stock Load CLIP reads. Returns a warning, or "".
+
+    All shards are joined; an output layer that only repeats the embedding is left out, as ComfyUI ties it.
+
+    Raises:
+        AgentError: the folder cannot be loaded or lacks shards.
+        TrainError: `out` exists, or does not end in .safetensors.
+    """
+    if out.suffix != ".safetensors":
+        raise TrainError(f"{out} must end in .safetensors; put it into ComfyUI/models/text_encoders.")
+    if out.exists():
+        raise TrainError(f"{out} is there already. Give another name.")
+    import torch
+    from safetensors.torch import save_file
+
+    config = check_folder(folder)
+    state = _state(folder, adapter)
+    if PROBE not in state:
+        raise TrainError(f"{folder.name} has no {PROBE}; ComfyUI would not know it for a Qwen3-VL.")
+    if config.get("tie_word_embeddings", config.get("text_config", {}).get("tie_word_embeddings")):
+        state.pop("lm_head.weight", None)
+    ready = {name: tensor.to(getattr(torch, dtype)).contiguous().clone() for name, tensor in state.items()}
+    out.parent.mkdir(parents=True, exist_ok=True)
+    part = out.with_suffix(".part")
+    save_file(ready, part, metadata={"format": "pt"})
+    part.replace(out)
+    width = config.get("text_config", {}).get("hidden_size")
+    if width in WIDTHS:
+        return ""
+    return (
+        f"The language model is {width} wide; stock Load CLIP knows {' and '.join(WIDTHS.values())} "
+        f"({', '.join(map(str, WIDTHS))}). Use Load Agent with the folder for this one."
+    )
+
+
+def _state(folder: Path, adapter: Path | None) -> dict[str, Any]:
+    """All tensors by Hugging Face's names."""
+    if adapter is not None:
+        return dict(_merged(folder, adapter).state_dict())
+    from safetensors.torch import load_file
+
+    state: dict[str, Any] = {}
+    for shard in _shards(folder):
+        state.update(load_file(shard))
+    return state
+
+
+def _merged(base: Path, adapter: Path) -> Any:
+    """A model of its own with the adapter in its weights; agents that share the same base are not touched."""
+    check_folder(base)
+    from transformers import Qwen3VLForConditionalGeneration
+
+    model = Qwen3VLForConditionalGeneration.from_pretrained(base, dtype="float32", local_files_only=True)
+    shared = SharedBase(model, None)
+    shared.add(adapter)
+    return shared.adapted.merge_and_unload()
+
+
+def _shards(folder: Path) -> list[Path]:
+    index = folder / "model.safetensors.index.json"
+    if not index.is_file():
+        return sorted(folder.glob("*.safetensors"))
+    names = set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values())
+    return sorted(folder / Path(str(name)).name for name in names)
+
+
+def _need_empty(out: Path) -> None:
+    if out.is_dir() and any(out.iterdir()):
+        raise TrainError(f"{out} is not empty. Give a new folder.")

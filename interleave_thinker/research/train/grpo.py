@@ -1,0 +1,185 @@
+"""Single-step GRPO of the critic with TRL's GRPOTrainer (paper, section 4.3).
+
+Offline states (I_{i-1}, I_i^t, p_i, r_i^t); G responses to each; every refined prompt is tried once with the
+generator; the reward says what the response was worth (`rewards`), and what could not be tried is masked.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from statistics import mean
+from typing import Any
+
+from ...errors import ConfigError
+from ...files import write_atomically
+from ...resolve import GeneratorChoice
+from ...roles.scorer import Score, Scorer
+from ..worker_pool import WorkerPool, WorkerSpec
+from .models import CHECKPOINTS, RunOptions, extra_missing, load_model, lora, run, save_result
+from .rewards import Outcome, Part, Variant, needs_picture, next_prompt, read_response, reward
+from .rollouts import Rollouts, build_generator, trial_of
+from .rows import dataset, states
+
+
+@dataclass(frozen=True)
+class GrpoOptions(RunOptions):
+    """group: responses to a state (the paper: 8). batch: responses a device and step, a multiple of group. kl: weight
+    of the divergence from the start (paper 1e-3, code 0). clip_low, clip_high, clip_dual: as in the released code.
+    max_tokens: of a response. without: parts of the reward to leave out. generator_seed: of every picture (the paper:
+    0). ray_workers: Ray workers for the generator's calls. vllm: rollouts by vLLM ("colocate" or "server"), "" for the
+    model itself.
+    """
+
+    batch: int = 8
+    accumulate: int = 16
+    learning_rate: float = 2e-6
+    weight_decay: float = 1e-2
+    save_every: int = 50
+    log_every: int = 1
+    variant: Variant = "ours"
+    without: tuple[Part, ...] = ()
+    group: int = 8
+    kl: float = 1e-3
+    clip_low: float = 0.2
+    clip_high: float = 0.3
+    clip_dual: float = 3.0
+    temperature: float = 1.0
+    max_tokens: int = 4096
+    generator_seed: int = 0
+    workers: int = 8
+    timeout: float = 120.0
+    ray_workers: tuple[WorkerSpec, ...] = ()
+    vllm: str = ""
+    generator: GeneratorChoice = field(kw_only=True)
+
+    def __post_init__(self) -> None:
+        if self.group < 2:
+            raise ConfigError(f"group is {self.group}; advantages need at least 2 responses to a state.")
+        if self.batch % self.group:
+            raise ConfigError(f"batch is {self.batch}; it must be a multiple of group ({self.group}).")
+        if self.workers < 1 or self.timeout <= 0:
+            raise ConfigError(f"workers is {self.workers} and timeout {self.timeout}; both must be more than 0.")
+
+
+@dataclass
+class CriticReward:
+    """TRL's reward function: one value a response, None where it could not be tried."""
+
+    rollouts: Rollouts
+    variant: Variant
+    without: Sequence[Part] = ()
+    __name__: str = "critic"
+
+    def __call__(
+        self,
+        prompts: Sequence[Any],
+        completions: Sequence[Any],
+        state: Sequence[str],
+        log_metric: Callable[[str, float], None] = lambda name, value: None,
+        **_: Any,
+    ) -> list[float | None]:
+        known = [json.loads(text) for text in state]
+        responses = [read_response(_text(c), need_think=self.variant != "code") for c in completions]
+        asked = [
+            trial_of(s, next_prompt(r, s["used"])) if needs_picture(r, s["success"], self.variant) else None
+            for r, s in zip(responses, known, strict=True)
+        ]
+        scores = iter(self.rollouts.score([t for t in asked if t is not None]))
+        values: list[float | None] = []
+        for response, of, trial in zip(responses, known, asked, strict=True):
+            new = next(scores) if trial is not None else None
+            if trial is not None and new is None:
+                values.append(None)
+                continue
+            old = Score(float(of["semantics"]), float(of["quality"]))
+            values.append(reward(Outcome(response, of["success"], of["used"], old, new), self.variant, self.without))
+        log_metric("critic/formatted", mean(r.formatted for r in responses))
+        log_metric("critic/right", mean(r.verdict is s["success"] for r, s in zip(responses, known, strict=True)))
+        log_metric("critic/accepts", mean(r.verdict is True for r in responses))
+        log_metric("critic/tried", mean(t is not None for t in asked))
+        log_metric("critic/masked", mean(v is None for v in values))
+        return values
+
+
+def train_critic(options: GrpoOptions, load_scorer: Callable[[], Scorer], log: Callable[[str], None] = print) -> Path:
+    """Train and save; returns the folder of the result. See `models.run` for going on after a kill.
+
+    load_scorer: called once in each process, when its device is known.
+
+    Raises:
+        TrainError: bad states, or a training that is there already.
+        AgentError, GeneratorError: model or generator cannot be loaded.
+    """
+    prompts = options.prompts or next((p for p in [options.base.model / "prompts"] if p.is_dir()), None)
+    rows, dropped = states(options.data, prompts)
+    log(f"{len(rows)} states" + "".join(f"; {n} left out: {why}" for why, n in dropped.items()))
+    try:
+        from trl import GRPOConfig, GRPOTrainer
+    except ImportError as error:
+        raise extra_missing(error) from None
+    model, processor = load_model(options.base)
+    processor.tokenizer.padding_side = "left"  # the trainer pads token types as the tokenizer does, and prompts left
+    arguments = GRPOConfig(
+        **options.arguments(),
+        num_generations=options.group,
+        max_completion_length=options.max_tokens,
+        beta=options.kl,
+        epsilon=options.clip_low,
+        epsilon_high=options.clip_high,
+        delta=options.clip_dual or None,
+        loss_type="dapo",  # the mean over all tokens, as released
+        scale_rewards="group",
+        temperature=options.temperature,
+        top_p=1.0,
+        use_vllm=bool(options.vllm),
+        **({"vllm_mode": options.vllm} if options.vllm else {}),
+    )
+    with ExitStack() as stack:
+        pool = None
+        if options.ray_workers:
+            build = partial(build_generator, options.generator)
+            pool = stack.enter_context(WorkerPool(build, options.ray_workers, timeout=options.timeout))
+        generator = None if pool else options.generator.load()
+        seed, workers, timeout = options.generator_seed, options.workers, options.timeout
+        rollouts = Rollouts(generator, load_scorer(), seed, workers, timeout, pool)
+        trainer = GRPOTrainer(
+            model=model,
+            reward_funcs=CriticReward(rollouts, options.variant, options.without),
+            args=arguments,
+            train_dataset=dataset(rows),
+            processing_class=processor,
+            peft_config=lora(options.base),
+        )
+        run(trainer, options.out / CHECKPOINTS, options.resume)
+        folder = save_result(trainer, processor, options.base, options.out, prompts)
+    _keep_tally(trainer, rollouts, options.out, log)
+    return folder
+
+
+def _keep_tally(trainer: Any, rollouts: Rollouts, out: Path, log: Callable[[str], None]) -> None:
+    """rollouts.json: what became of all trials, of all processes, since this call began."""
+    from accelerate.utils import gather_object
+
+    tallies = gather_object([vars(rollouts.tally)])
+    if not trainer.is_world_process_zero():
+        return
+    names = [name for name in tallies[0] if name != "reasons"]
+    total: dict[str, Any] = {name: sum(t[name] for t in tallies) for name in names}
+    reasons: Counter[str] = Counter()
+    for tally in tallies:
+        reasons.update(tally["reasons"])
+    write_atomically(out / "rollouts.json", (json.dumps({**total, "reasons": reasons}, indent=2) + "\n").encode())
+    log(", ".join(f"{count} {name}" for name, count in total.items()))
+
+
+def _text(completion: Any) -> str:
+    if isinstance(completion, str):
+        return completion
+    content = completion[-1]["content"]
+    return content if isinstance(content, str) else "".join(part.get("text") or "" for part in content)

@@ -1,0 +1,227 @@
+"""What every training does with a model: load it, choose what learns, and save it as a folder that Load Agent takes."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from ...agents.transformers_agent import check_folder
+from ...errors import ConfigError, InterleaveError
+from ...files import write_atomically
+
+Precision = Literal["auto", "bf16", "fp32"]
+LINEAR = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
+"""Layers of the language model that a LoRA adapter is put on."""
+VISION_LINEAR = ("qkv", "proj", "linear_fc1", "linear_fc2")
+"""Those of the vision tower and its projector, with `train_vision`."""
+RESULT, CHECKPOINTS = "model", "checkpoints"
+
+
+class TrainError(InterleaveError):
+    """A training that cannot start or go on; the message says what to change."""
+
+
+def extra_missing(error: ImportError) -> TrainError:
+    return TrainError(f"Training needs the extra 'train': pip install 'interleave-thinker[train]' ({error}).")
+
+
+@dataclass(frozen=True)
+class ModelOptions:
+    """model: a Qwen3-VL folder. lora_rank: 0 trains the weights themselves, else an adapter of that rank.
+
+    train_vision: whether the vision tower and its projector learn too (the paper freezes them for SFT).
+    precision: "auto" is bfloat16 on a GPU and float32 on a CPU. max_pixels: a larger picture is scaled down to it.
+    """
+
+    model: Path
+    lora_rank: int = 0
+    lora_alpha: int = 0
+    lora_dropout: float = 0.0
+    train_vision: bool = False
+    precision: Precision = "auto"
+    max_pixels: int = 1024 * 1024
+    gradient_checkpointing: bool = False
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.lora_rank <= 1024:
+            raise ConfigError(f"lora_rank is {self.lora_rank}; it must be between 0 (no adapter) and 1024.")
+
+
+@dataclass(frozen=True)
+class RunOptions:
+    """Settings of every training. steps: 0 for `epochs` whole passes. batch: rows a device and step; times accumulate
+    and devices it is the global batch. save_every: steps between checkpoints. prompts: folder of prompt texts that is
+    kept with the model; default: the base model's own. resume: go on from the last checkpoint.
+    """
+
+    base: ModelOptions
+    data: Path
+    out: Path
+    epochs: float = 1.0
+    steps: int = 0
+    batch: int = 1
+    accumulate: int = 1
+    learning_rate: float = 1e-5
+    schedule: str = "constant"
+    weight_decay: float = 0.0
+    save_every: int = 100
+    log_every: int = 10
+    seed: int = 0
+    deepspeed: Path | None = None
+    prompts: Path | None = None
+    resume: bool = False
+    report_to: tuple[str, ...] = ()
+
+    def arguments(self) -> dict[str, Any]:
+        """For transformers' TrainingArguments, which TRL's configurations are."""
+        import torch
+
+        return {
+            "output_dir": str(self.out / CHECKPOINTS),
+            "num_train_epochs": self.epochs,
+            "max_steps": self.steps or -1,
+            "per_device_train_batch_size": self.batch,
+            "gradient_accumulation_steps": self.accumulate,
+            "learning_rate": self.learning_rate,
+            "lr_scheduler_type": self.schedule,
+            "weight_decay": self.weight_decay,
+            "bf16": use_bf16(self.base.precision),
+            "use_cpu": not torch.cuda.is_available(),
+            "gradient_checkpointing": self.base.gradient_checkpointing,
+            "logging_steps": self.log_every,
+            "logging_first_step": True,
+            "save_steps": self.save_every,
+            "save_total_limit": 2,
+            "seed": self.seed,
+            "deepspeed": str(self.deepspeed) if self.deepspeed else None,
+            "report_to": list(self.report_to),
+            "dataloader_pin_memory": torch.cuda.is_available(),
+            "disable_tqdm": True,
+        }
+
+
+def use_bf16(precision: Precision) -> bool:
+    import torch
+
+    return precision == "bf16" or (precision == "auto" and torch.cuda.is_available())
+
+
+def load_model(options: ModelOptions) -> tuple[Any, Any]:
+    """(model, processor), ready for a trainer; what shall not learn is frozen.
+
+    Raises:
+        AgentError: no such folder, another kind of model, weights are missing.
+        TrainError: transformers or peft is missing or too old.
+    """
+    check_folder(options.model)
+    try:
+        import torch
+        from transformers import AutoProcessor, Qwen3VLForConditionalGeneration
+    except ImportError as error:
+        raise extra_missing(error) from None
+    dtype = torch.bfloat16 if use_bf16(options.precision) and torch.cuda.is_available() else torch.float32
+    model = Qwen3VLForConditionalGeneration.from_pretrained(options.model, dtype=dtype, local_files_only=True)
+    processor = AutoProcessor.from_pretrained(options.model, local_files_only=True)
+    bound_pixels(processor.image_processor, options.max_pixels)
+    if not options.train_vision:
+        for parameter in model.model.visual.parameters():
+            parameter.requires_grad_(False)
+    model.config.use_cache = False
+    if not torch.cuda.is_available():
+        from .on_cpu import quicken
+
+        quicken(model)
+    return model, processor
+
+
+def bound_pixels(images: Any, most: int) -> None:
+    """Lower the image processor's own bound on a picture's area to `most` (width x height); never raise it."""
+    size = dict(images.size)
+    if size.get("longest_edge", 0) > most:
+        images.size = {**size, "longest_edge": most, "shortest_edge": min(size["shortest_edge"], most)}
+
+
+def lora(options: ModelOptions) -> Any:
+    """peft's configuration of the adapter, or None without one. Alpha defaults to twice the rank."""
+    if not options.lora_rank:
+        return None
+    try:
+        from peft import LoraConfig
+    except ImportError as error:
+        raise extra_missing(error) from None
+    where, layers = ("", LINEAR + VISION_LINEAR) if options.train_vision else (r"(?=.*language_model)", LINEAR)
+    return LoraConfig(
+        r=options.lora_rank,
+        lora_alpha=options.lora_alpha or 2 * options.lora_rank,
+        lora_dropout=options.lora_dropout,
+        target_modules=rf"{where}.*\.({'|'.join(layers)})",
+        task_type="CAUSAL_LM",
+    )
+
+
+def save_result(trainer: Any, processor: Any, options: ModelOptions, out: Path, prompts: Path | None) -> Path:
+    """Write `out`/model: weights or adapter, processor, and the prompt texts that were learned with.
+
+    An adapter's folder names its base in adapter_config.json (peft's own field).
+    """
+    folder = out / RESULT
+    trainer.model.config.use_cache = True
+    trainer.save_model(str(folder))
+    if trainer.is_world_process_zero():
+        processor.save_pretrained(folder)
+        source = prompts or (options.model / "prompts")
+        if source.is_dir():
+            (folder / "prompts").mkdir(exist_ok=True)
+            for text in sorted(source.glob("*.md")):
+                shutil.copy(text, folder / "prompts" / text.name)
+        keep_history(trainer, out)
+    return folder
+
+
+def keep_history(trainer: Any, out: Path) -> None:
+    """history.json: what the trainer logged, a mapping for each logged step."""
+    history = json.dumps(trainer.state.log_history, indent=1, default=str)
+    write_atomically(out / "history.json", (history + "\n").encode())
+
+
+def run(trainer: Any, checkpoints: Path, resume: bool) -> None:
+    """Train to the end; with `resume` from the last whole checkpoint, if there is one.
+
+    Raises:
+        TrainError: there are checkpoints and `resume` is off, or the disk is full.
+    """
+    last = last_whole(checkpoints)
+    if last is not None and not resume:
+        raise TrainError(f"{checkpoints} holds a training. Give --resume to go on with it, or another folder.")
+    try:
+        trainer.train(resume_from_checkpoint=last)
+    except (OSError, RuntimeError) as error:
+        if not _is_disk(error):
+            raise
+        raise TrainError(f"Cannot write a checkpoint to {checkpoints}: {error}. The last whole one is kept.") from error
+
+
+def last_whole(checkpoints: Path) -> str | None:
+    """The newest checkpoint that was written to its end. The trainer writes its state last; one that a kill or a full
+    disk cut off lacks it."""
+    whole = [p.parent for p in checkpoints.glob("checkpoint-*/trainer_state.json") if p.stat().st_size]
+    numbered = {int(p.name.rpartition("-")[2]): p for p in whole if p.name.rpartition("-")[2].isdigit()}
+    return str(numbered[max(numbered)]) if numbered else None
+
+
+def _is_disk(error: Exception) -> bool:
+    import errno
+
+    text = str(error).lower()
+    full = getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
+    return full or "no space left" in text or "inline_container" in text
+
+
+def is_main_process() -> bool:
+    """Whether this is the first of the processes that train together."""
+    from accelerate import PartialState
+
+    return bool(PartialState().is_main_process)

@@ -1,0 +1,183 @@
+"""Rewards of single-step GRPO for the critic (paper, section 4.3), as pure functions.
+
+A response is worth R = 0.5 * F + 0.5 * (verdict and step), in three variants:
+
+paper   F in {0, 1}; R_acc = -|verdict - J| in {-1, 0}; R_step = O_new - O_old in points;
+        R = 0.5 F + 0.5 (0.2 R_acc + 0.8 R_step)
+code    what was released: acc in {0, 1}; dX = ((X_new - X_old) / 10 + 1) / 2 for X = SC and PQ, 0.5 where nothing was
+        generated; R = 0.5 F + 0.5 (0.2 acc + 0.6 dSC + 0.2 dPQ)
+ours    0 without the form; else R = 0.1 F + 0.5 acc + 0.4 refine, all in [0, 1] and with the ceiling 1 for both labels.
+        refine is 1 for accepting what is good and 0 for rejecting it (a needless rewrite earns nothing); what is bad
+        earns nothing by being accepted, and by being rejected (1 + gain) / 2, less a cost for words that were
+        changed in vain
+
+What could not be generated or scored is no reward at all: `reward` is not called for it, and the trainer masks it.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from ...reading.judgments import read_judgment
+from ...roles.scorer import HIGHEST, Score
+
+Variant = Literal["paper", "code", "ours"]
+Part = Literal["format", "accuracy", "step"]
+
+ALPHA = 0.2
+"""Share of the accuracy within the second half (paper, equation of R)."""
+VAIN = 0.1
+"""Cost of a rewrite that changed every word and improved nothing."""
+
+
+@dataclass(frozen=True)
+class Response:
+    """What a critic's raw response says. verdict: None where it cannot be read. prompt: the refined prompt."""
+
+    formatted: bool
+    verdict: bool | None
+    prompt: str
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """A response to a state, and what came of it.
+
+    label: J, whether the attempt of the state was a success. used: the prompt r^t that made it. old: its score.
+    new: score of the picture that the refined prompt made; None where none was to be made.
+    """
+
+    response: Response
+    label: bool
+    used: str
+    old: Score
+    new: Score | None = None
+
+
+def read_response(raw: str, *, need_think: bool = True) -> Response:
+    """The response's verdict and refined prompt, read as in use, and whether it keeps to the form.
+
+    The form: one <think> block, then one <answer> block with the two keys, of the right types, and nothing else.
+    need_think False accepts an answer without the block, as the released code does by mistake.
+    """
+    judgment = read_judgment(raw)
+    verdict = judgment.accepted if judgment.parsed else None
+    return Response(is_formatted(raw, need_think=need_think), verdict, judgment.refined_prompt.strip())
+
+
+def is_formatted(raw: str, *, need_think: bool = True) -> bool:
+    """R_format's question: the exact form, so that what is learned needs no repair in use."""
+    import json
+
+    text = raw.strip()
+    thinks = text.startswith("<think>") and text.count("<think>") == text.count("</think>") == 1
+    if need_think and not thinks:
+        return False
+    if text.count("<answer>") != 1 or text.count("</answer>") != 1 or not text.endswith("</answer>"):
+        return False
+    before, _, body = text.partition("<answer>")
+    if thinks and not before.rstrip().endswith("</think>"):
+        return False
+    try:
+        answer = json.loads(body.removesuffix("</answer>"))
+    except (ValueError, RecursionError):
+        return False
+    keys = {"previous_step_success": bool, "refine_prompt": str}
+    return isinstance(answer, dict) and all(isinstance(answer.get(k), kind) for k, kind in keys.items())
+
+
+def needs_picture(response: Response, label: bool, variant: Variant) -> bool:
+    """Whether this response has to be tried with the generator.
+
+    code: whenever J is false, whatever the verdict. paper: whenever the response rejects. ours: where rejecting is
+    right; the rest earns the same with any picture.
+    """
+    if variant == "code":
+        return not label
+    rejects = response.verdict is False
+    return rejects and (variant == "paper" or not label)
+
+
+def next_prompt(response: Response, used: str) -> str:
+    """What the generator gets after this response: an empty refined prompt keeps the previous one."""
+    return response.prompt or used
+
+
+def reward(outcome: Outcome, variant: Variant, without: Sequence[Part] = ()) -> float:
+    """The value of a response (see above); `without` leaves parts out, for ablations."""
+    form = float(outcome.response.formatted)
+    half = {"paper": _paper, "code": _code, "ours": _ours}[variant]
+    return half(outcome, form, tuple(without))
+
+
+def _paper(outcome: Outcome, form: float, without: tuple[Part, ...]) -> float:
+    wrong = 0.0 if outcome.response.verdict is outcome.label else 1.0
+    step = 0.0 if outcome.new is None else outcome.new.overall - outcome.old.overall
+    parts = {"format": 0.5 * form, "accuracy": 0.5 * ALPHA * -wrong, "step": 0.5 * (1 - ALPHA) * step}
+    return sum(value for name, value in parts.items() if name not in without)
+
+
+def _code(outcome: Outcome, form: float, without: tuple[Part, ...]) -> float:
+    right = float(outcome.response.verdict is outcome.label)
+    new, old = outcome.new, outcome.old
+    semantics = 0.5 if new is None else normalised(new.semantics - old.semantics)
+    quality = 0.5 if new is None else normalised(new.quality - old.quality)
+    parts = {"format": 0.5 * form, "accuracy": 0.5 * ALPHA * right, "step": 0.5 * (0.6 * semantics + 0.2 * quality)}
+    return sum(value for name, value in parts.items() if name not in without)
+
+
+def _ours(outcome: Outcome, form: float, without: tuple[Part, ...]) -> float:
+    if not form and "format" not in without:
+        return 0.0
+    right = float(outcome.response.verdict is outcome.label)
+    parts = {"format": 0.1 * form, "accuracy": 0.5 * right, "step": 0.4 * _refinement(outcome)}
+    return sum(value for name, value in parts.items() if name not in without)
+
+
+def _refinement(outcome: Outcome) -> float:
+    verdict, new = outcome.response.verdict, outcome.new
+    if outcome.label or verdict is not False:
+        return float(outcome.label and verdict is True)
+    if new is None:
+        return 0.0
+    gained = gain(outcome.old, new)
+    vain = 0.0 if gained > 0 else VAIN * changed_share(outcome.used, next_prompt(outcome.response, outcome.used))
+    return max(0.0, (1 + gained) / 2 - vain)
+
+
+def normalised(difference: float) -> float:
+    """A difference of -10 to 10 points as 0 to 1; 0.5 is no change (released code)."""
+    return (difference / HIGHEST + 1) / 2
+
+
+def gain(old: Score, new: Score) -> float:
+    """-1 to 1: the share of what was missing that was won, or of what there was that was lost."""
+    change = new.overall - old.overall
+    room = HIGHEST - old.overall if change > 0 else old.overall
+    return max(-1.0, min(1.0, change / room)) if room > 0 else 0.0
+
+
+def changed_share(before: str, after: str) -> float:
+    """Share of the words of both prompts that the other lacks (with their counts), 0 to 1."""
+    from collections import Counter
+
+    a, b = Counter(before.lower().split()), Counter(after.lower().split())
+    total = sum((a | b).values())
+    return sum(((a - b) + (b - a)).values()) / total if total else 0.0
+
+
+def advantages(rewards: Sequence[float | None], epsilon: float = 1e-4) -> list[float]:
+    """GRPO's advantages of one group (paper, section 4.3): (r - mean) / (std + epsilon), std with n - 1.
+
+    None is a response without a reward: it counts in neither mean nor deviation, and its advantage is 0. This is what
+    the trainer computes; here it can be checked by hand.
+    """
+    known = [r for r in rewards if r is not None]
+    if len(known) < 2:
+        return [0.0] * len(rewards)
+    mean = sum(known) / len(known)
+    std = math.sqrt(sum((r - mean) ** 2 for r in known) / (len(known) - 1))
+    return [0.0 if r is None else (r - mean) / (std + epsilon) for r in rewards]

@@ -1,0 +1,169 @@
+"""Rows of exported files (`data export`), checked before hours are spent on them."""
+
+from __future__ import annotations
+
+import io
+import json
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from PIL import Image
+
+from ...agents.base import chat_content
+from ...files import write_atomically
+from ...roles.critic import critic_turn, white_canvas
+from .models import TrainError
+
+WHITE = "data/interleave/white.png"
+"""Ending of the path that stands for the white canvas (`data export`; paper's code)."""
+
+
+def read_rows(path: Path, problem: Callable[[Any], str]) -> Iterator[tuple[int, dict[str, Any]]]:
+    """(line number, row); `problem` says what is wrong with a row, or "".
+
+    Raises:
+        TrainError: the file cannot be read, or a row is wrong; the message names the line.
+    """
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise TrainError(f"Cannot read {path}: {error}") from None
+    for number, line in enumerate(text.split("\n"), 1):
+        if not line.strip():
+            continue
+        try:
+            row = json.loads(line)
+        except ValueError as error:
+            raise TrainError(f"{path}, line {number} is not valid JSON: {error}.") from None
+        wrong = problem(row)
+        if wrong:
+            raise TrainError(f"{path}, line {number}: {wrong}")
+        yield number, row
+
+
+def sft_rows(path: Path) -> tuple[list[dict[str, Any]], Counter[str]]:
+    """Rows of critic_sft.jsonl or planner_sft.jsonl, pictures as absolute paths; and why others were left out.
+
+    Raises:
+        TrainError: see `read_rows`; none is left.
+    """
+    rows: list[dict[str, Any]] = []
+    dropped: Counter[str] = Counter()
+    for _, row in read_rows(path, _sft_problem):
+        pictures = [path.parent / name for name in row["images"]]
+        reason = next((r for p in pictures if (r := unreadable(p))), "")
+        if reason:
+            dropped[reason] += 1
+            continue
+        rows.append({**row, "images": [str(p.resolve()) for p in pictures]})
+    if not rows:
+        raise TrainError(f"{path} holds no row to learn from ({_drops_text(dropped)}).")
+    return rows, dropped
+
+
+def states(path: Path, prompts: Path | None) -> tuple[list[dict[str, Any]], Counter[str]]:
+    """Rows of critic_rl.jsonl as prompts for GRPO, with the state itself as JSON in the column `state`.
+
+    prompts: folder of the critic's prompt text; None for ours.
+
+    Raises:
+        TrainError: see `read_rows`; none is left.
+    """
+    rows: list[dict[str, Any]] = []
+    dropped: Counter[str] = Counter()
+    for number, row in read_rows(path, _state_problem):
+        before, after = row["origin_image_path"], path.parent / row["edited_image_path"]
+        drawn = before.endswith(WHITE)
+        reason = unreadable(after) or ("" if drawn else unreadable(path.parent / before))
+        if reason:
+            dropped[reason] += 1
+            continue
+        if drawn:
+            with Image.open(after) as image:
+                canvas = _white(path.parent, image.size)
+        start = canvas if drawn else (path.parent / before).resolve()
+        turn = critic_turn(start, after.resolve(), row["origin_prompt"], row["rewritten_prompt"], [prompts])
+        state = {
+            "id": str(row.get("id") or number),
+            "prompt": row["origin_prompt"],
+            "used": row["rewritten_prompt"] or row["origin_prompt"],
+            "before": None if drawn else str(start),
+            "after": str(after.resolve()),
+            **row["evaluation"],
+        }
+        content, images = chat_content(turn)
+        rows.append(
+            {
+                "prompt": [{"role": "user", "content": content}],
+                "images": [str(p) for p in images],
+                "state": json.dumps(state),
+            }
+        )
+    if not rows:
+        raise TrainError(f"{path} holds no state to learn from ({_drops_text(dropped)}).")
+    return rows, dropped
+
+
+def unreadable(path: Path) -> str:
+    """Why a picture cannot be used, or ""; a corrupt file is decoded to its end to find out."""
+    try:
+        with Image.open(path) as image:
+            image.load()
+    except FileNotFoundError:
+        return "a picture is missing"
+    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError):
+        return "a picture cannot be read"
+    return ""
+
+
+def dataset(rows: list[dict[str, Any]]) -> Any:
+    """The rows as a datasets.Dataset whose pictures are opened when they are needed."""
+    from datasets import Dataset, Image, List
+
+    return Dataset.from_list(rows).cast_column("images", List(Image()))
+
+
+def _white(folder: Path, size: tuple[int, int]) -> Path:
+    path = folder / "data" / "interleave" / f"white_{size[0]}x{size[1]}.png"
+    if not path.is_file():
+        data = io.BytesIO()
+        white_canvas(size).save(data, "PNG")
+        write_atomically(path, data.getvalue())  # several processes may come here at once
+    return path.resolve()
+
+
+def _sft_problem(row: Any) -> str:
+    if not isinstance(row, Mapping) or set(row) != {"prompt", "completion", "images"}:
+        return "a row has the keys prompt, completion and images; `data export --format trl` writes such."
+    try:
+        content = [part for message in row["prompt"] for part in message["content"]]
+        marks = sum(part["type"] == "image" for part in content)
+        reply = "".join(part["text"] for message in row["completion"] for part in message["content"])
+    except (TypeError, KeyError):
+        return "prompt and completion must be lists of {role, content: [{type, text}]}."
+    if marks != len(row["images"]):
+        return f"{marks} image parts and {len(row['images'])} images."
+    return "" if reply.strip() else "the completion is empty."
+
+
+def _state_problem(row: Any) -> str:
+    wanted = {"origin_prompt": str, "rewritten_prompt": str, "origin_image_path": str, "edited_image_path": str}
+    if not isinstance(row, Mapping):
+        return "a state must be an object."
+    for name, kind in wanted.items():
+        if not isinstance(row.get(name), kind):
+            return f"{name} is {row.get(name)!r:.60}; it must be a text."
+    found = row.get("evaluation")
+    if not isinstance(found, Mapping) or not isinstance(found.get("success"), bool):
+        return "evaluation needs semantics, quality (0 to 10) and success (true or false)."
+    for name in ("semantics", "quality"):
+        value = found.get(name)
+        if not isinstance(value, (int, float)) or isinstance(value, bool) or not 0 <= value <= 10:
+            return f"evaluation.{name} is {value!r:.40}; it must be a number from 0 to 10."
+    return ""
+
+
+def _drops_text(dropped: Counter[str]) -> str:
+    return ", ".join(f"{n} left out: {why}" for why, n in dropped.most_common()) or "it is empty"

@@ -1,0 +1,67 @@
+"""Supervised fine-tuning of planner or critic with TRL's SFTTrainer (paper, section 4.3; reference values in recipes/).
+
+One user turn with pictures, one reply; the loss is on the reply only.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from .models import CHECKPOINTS, RunOptions, extra_missing, load_model, lora, run, save_result
+from .rows import dataset, sft_rows
+from .turns import in_turn
+
+
+@dataclass(frozen=True)
+class SftOptions(RunOptions):
+    """max_length: tokens of a row with its pictures; a longer one is cut. warmup: share of the steps, or how many."""
+
+    epochs: float = 2.0
+    batch: int = 2
+    learning_rate: float = 2e-5
+    schedule: str = "cosine"
+    weight_decay: float = 1e-6
+    save_every: int = 500
+    warmup: float = 0.1
+    max_length: int = 16384
+
+
+def fine_tune(options: SftOptions, log: Callable[[str], None] = print) -> Path:
+    """Train and save; returns the folder of the result. See `models.run` for going on after a kill.
+
+    Raises:
+        TrainError: bad rows, or a training that is there already.
+        AgentError: the base model cannot be loaded.
+    """
+    rows, dropped = sft_rows(options.data)
+    log(f"{len(rows)} rows" + "".join(f"; {n} left out: {why}" for why, n in dropped.items()))
+    try:
+        from trl import SFTConfig, SFTTrainer
+    except ImportError as error:
+        raise extra_missing(error) from None
+    model, processor = load_model(options.base)
+    arguments = SFTConfig(
+        **options.arguments(),
+        train_sampling_strategy="sequential",
+        warmup_steps=int(options.warmup) if options.warmup >= 1 else options.warmup,
+        max_length=options.max_length,
+        completion_only_loss=True,
+    )
+    arguments.max_steps, order = in_turn(
+        [len(row["images"]) for row in rows],
+        options.batch * options.accumulate * arguments.world_size,
+        options.seed,
+        epochs=options.epochs,
+        steps=options.steps,
+    )
+    trainer = SFTTrainer(
+        model=model,
+        args=arguments,
+        train_dataset=dataset(rows).select(order),
+        processing_class=processor,
+        peft_config=lora(options.base),
+    )
+    run(trainer, options.out / CHECKPOINTS, options.resume)
+    return save_result(trainer, processor, options.base, options.out, options.prompts)

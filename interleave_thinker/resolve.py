@@ -1,0 +1,161 @@
+"""Names of a command line -> agents, generators and scorers. The only module that knows all of them.
+
+    agent      tiny, tiny:oracle, a model folder, endpoint:NAME
+    generator  tiny, a diffusers folder, comfyui (the user's own workflow), module:function
+    scorer     checker, or an agent as judge
+
+Everything heavy is imported by the function that needs it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from .agents.base import Agent
+from .contract import COMFYUI_ADDRESS
+from .errors import ConfigError
+from .generators.base import Generator
+from .roles.scorer import AgentScorer, Scorer
+
+if TYPE_CHECKING:
+    from .generators.diffusers_generator import DiffusersGenerator
+
+TINY = "tiny"
+ORACLE = "tiny:oracle"
+CHECKER = "checker"
+COMFYUI = "comfyui"
+ENDPOINT = "endpoint:"
+AGENT_HELP = (
+    "a model folder, endpoint:NAME (of --endpoints), tiny (the tiny world's own), or tiny:oracle (its ground truth)"
+)
+GENERATOR_HELP = "a diffusers pipeline folder, tiny (the tiny world's own), or comfyui (with --workflow)"
+SCORER_HELP = f"checker (the tiny world's), or {AGENT_HELP}"
+
+
+# Agents
+
+
+def agent_from(spec: str, *, role: str = "critic", endpoints: Path | None = None, device: str | None = None) -> Agent:
+    """The agent that `spec` names. `role` says which of the tiny world's two agents `tiny` is.
+
+    Raises:
+        ConfigError: the endpoint or its file does not exist.
+        AgentError: the folder cannot be loaded.
+    """
+    if spec.startswith(ENDPOINT):
+        return _endpoint_agent(spec[len(ENDPOINT) :], endpoints)
+    from transformers.utils import logging
+
+    from .agents.transformers_agent import load_agent
+
+    logging.disable_progress_bar()  # of the weights' loading, between the lines of a command
+    if spec == TINY:
+        from .tinyworld.convert import WEIGHTS
+
+        return load_agent(WEIGHTS / ("planner" if role == "planner" else "critic"), device=device or "cpu")
+    if spec == ORACLE:
+        from .tinyworld.oracle import OracleCritic
+
+        return OracleCritic()
+    folder = Path(spec)
+    if not folder.is_dir():
+        raise ConfigError(f"{spec!r} is no model folder, and no endpoint (write endpoint:NAME). Give {AGENT_HELP}.")
+    return load_agent(folder, device=device)
+
+
+def _endpoint_agent(name: str, endpoints: Path | None) -> Agent:
+    from .agents.endpoints import load_endpoints
+    from .agents.openai_compatible import agent_for
+
+    path = endpoints or Path.home() / ".config" / "interleave-thinker" / "endpoints.toml"
+    known = load_endpoints(path)
+    if name not in known:
+        raise ConfigError(f"{path} has no endpoint {name!r}; it has {', '.join(known)}.")
+    return agent_for(known[name])
+
+
+# Generators
+
+
+@dataclass(frozen=True)
+class GeneratorChoice:
+    """What names a generator; plain values, so that it can be sent to another process.
+
+    spec: see `GENERATOR_HELP`. workflow, edit_workflow: ComfyUI workflows in API format. workflow_inputs: where
+    "prompt", "seed", "image" and "output" are in it, if that cannot be found. server: address of the ComfyUI.
+    dtype: of a pipeline's weights in memory; "auto" is float32 on a CPU and bfloat16 elsewhere.
+    """
+
+    spec: str
+    workflow: Path | None = None
+    edit_workflow: Path | None = None
+    workflow_inputs: Mapping[str, str | None] = field(default_factory=dict)
+    server: str = COMFYUI_ADDRESS
+    device: str | None = None
+    dtype: str = "auto"
+
+    def load(self) -> Generator:
+        """The generator itself.
+
+        Raises:
+            ConfigError: a workflow is missing or has no place for the prompt.
+            GeneratorError: the folder cannot be loaded.
+        """
+        if self.spec == COMFYUI:
+            return self._comfyui()
+        if self.spec == TINY:
+            from .tinyworld.convert import WEIGHTS
+
+            return load_pipeline(WEIGHTS / "generator", device="cpu", dtype=self.dtype)
+        return load_pipeline(Path(self.spec), device=self.device, dtype=self.dtype)
+
+    def _comfyui(self) -> Generator:
+        from .comfyui.client import ComfyClient
+        from .comfyui.find_inputs import find_inputs
+        from .comfyui.workflow import load_workflow
+        from .generators.comfyui_generator import ComfyGenerator
+
+        if self.workflow is None:
+            raise ConfigError("--generator comfyui needs --workflow FILE, your own text-to-image or edit workflow.")
+        draw = load_workflow(self.workflow)
+        edit = load_workflow(self.edit_workflow) if self.edit_workflow else None
+        return ComfyGenerator(
+            ComfyClient(self.server.rstrip("/")),
+            (draw, find_inputs(draw, **self.workflow_inputs)),
+            (edit, find_inputs(edit)) if edit is not None else None,
+        )
+
+
+def load_pipeline(folder: Path, *, dtype: str = "auto", device: str | None = None) -> DiffusersGenerator:
+    """A diffusers pipeline folder; the tiny world's is of a class that diffusers does not know.
+
+    Raises:
+        GeneratorError: as `load_generator`.
+    """
+    from .generators.diffusers_generator import load_generator, pipeline_class
+
+    known: Any = None
+    if pipeline_class(folder) == "TinyKontextPipeline":
+        from .tinyworld.pipeline import TinyKontextPipeline
+
+        known = TinyKontextPipeline
+    return load_generator(folder, dtype=dtype, device=device, pipeline=known)
+
+
+# Scorers
+
+
+def scorer_from(spec: str, endpoints: Path | None = None) -> Scorer:
+    """`checker` is the tiny world's; everything else an agent as judge.
+
+    Raises:
+        ConfigError, AgentError: as `agent_from`.
+    """
+    if spec == CHECKER:
+        from .tinyworld.oracle import CheckerScorer
+
+        return CheckerScorer()
+    return AgentScorer(agent_from(spec, endpoints=endpoints))

@@ -1,0 +1,144 @@
+"""The Critic: two pictures and a prompt in, judgment and refined prompt out (paper, section 3.3).
+
+It sees the picture before (a white sheet if there was none), the attempt, what the plan wanted and
+the prompt really used. It does not see the request or other steps. Knows nothing of the loop.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Literal, TypeVar
+
+from PIL import Image
+
+from ..agents.base import Agent, Completion, Message, OnText, Part, Sampling
+from ..loop.plan import text_or_none
+from ..loop.trajectory import Judgment
+from ..reading.judgments import PROMPT_KEPT, judgment_reader, judgment_reading
+from ..reading.replies import Reply
+from .asking import ask_twice, describe_unreadable, until_answered
+from .prompt_files import fill, load_prompt
+
+T = TypeVar("T")
+OnUnreadable = Literal["retry", "accept"]
+
+
+def white_canvas(size: tuple[int, int]) -> Image.Image:
+    """What the critic sees as "before" when there was no picture. The generator never gets it."""
+    return Image.new("RGB", size, (255, 255, 255))
+
+
+def judge(
+    agent: Agent,
+    before: Image.Image | None,
+    after: Image.Image,
+    instruction: str,
+    prompt: str,
+    *,
+    sampling: Sampling | None = None,
+    prompt_folders: Sequence[str | None] = (),
+    on_unreadable: OnUnreadable = "retry",
+    on_text: OnText | None = None,
+) -> Judgment:
+    """Ask the critic about one attempt; ask once more if the reply cannot be read.
+
+    instruction: what the plan wanted of this step (p_i). prompt: what the generator really got (r_i^t).
+    on_unreadable: what two unreadable replies count as: a rejection that keeps the prompt, or an
+        acceptance. Either way `parsed` is False and `raw` has the reply. A rejection whose verdict was read stays
+        one; if its refined prompt cannot be read twice, the prompt stays and `note` says so.
+
+    The reply is ended as soon as it says "accepted": the prompt that would follow only repeats `prompt`.
+
+    Raises:
+        AgentError: the agent cannot be used.
+    """
+    folders = [*prompt_folders, agent.prompts]
+    before = white_canvas(after.size) if before is None else before
+    judgment = Judgment(False, parsed=False)
+    rejected: Judgment | None = None
+
+    def take(completion: Completion, reply: Reply) -> str | None:
+        nonlocal judgment, rejected
+        judgment, certain = judgment_reading(reply, cut=completion.finish == "length")
+        if judgment.parsed:
+            return None
+        judgment = replace(judgment, note=describe_unreadable(completion, judgment.note))
+        rejected = judgment if certain else rejected
+        return judgment.note
+
+    ask_twice(
+        agent,
+        critic_turn(before, after, instruction, prompt, folders),
+        take,
+        reader=lambda: judgment_reader(until_accepted=True),
+        sampling=sampling or Sampling(),
+        prompt_folders=folders,
+        on_text=on_text,
+    )
+    if judgment.parsed and not judgment.accepted:
+        return judgment
+    if judgment.parsed and rejected is None:
+        return replace(judgment, refined_prompt=prompt)
+    # Where only the form was asked for again, the verdict of the first reply stands.
+    if rejected is not None:
+        return replace(rejected, parsed=True, note=PROMPT_KEPT)
+    return replace(judgment, accepted=on_unreadable == "accept", reasoning="")
+
+
+def critic_turn(
+    before: T, after: T, instruction: str, prompt: str, prompt_folders: Sequence[str | Path | None] = ()
+) -> tuple[T | str, ...]:
+    """What the critic is asked, as parts of one user turn; pictures may be anything that stands for one."""
+    text = fill(load_prompt("critic", prompt_folders), original_instruction=instruction, rewritten_prompt=prompt)
+    return (before, after, text.rstrip())
+
+
+def compare_turn(
+    before: T, attempts: Sequence[T], instruction: str, prompt_folders: Sequence[str | Path | None] = ()
+) -> tuple[T | str, ...]:
+    """What the critic is asked to compare, as `critic_turn`."""
+    text = fill(load_prompt("compare", prompt_folders), original_instruction=instruction)
+    return (before, *attempts, text.rstrip())
+
+
+def compare(
+    agent: Agent,
+    before: Image.Image | None,
+    attempts: Sequence[Image.Image],
+    instruction: str,
+    *,
+    sampling: Sampling | None = None,
+    prompt_folders: Sequence[str | None] = (),
+    on_text: OnText | None = None,
+) -> int:
+    """Which of several rejected attempts comes closest, from 1.
+
+    Not in the paper: it serves `on_exhausted="best"`. The last attempt is what the paper keeps, and the one that the
+    critic has refined most. One that is named among all takes its place only if it is also named beside the last
+    alone, before it and after it, since what is named in one order may be named for its place. An unreadable answer
+    means the last.
+
+    Raises:
+        AgentError: the agent cannot be used.
+    """
+    before = white_canvas(attempts[-1].size) if before is None else before
+    folders = [*prompt_folders, agent.prompts]
+
+    def named(order: Sequence[int]) -> int | None:
+        parts: tuple[Part, ...] = compare_turn(before, [attempts[at] for at in order], instruction, folders)
+        watch = until_answered(on_text, ["best"])
+        completion = agent.complete([Message("user", parts)], sampling or Sampling(), watch)
+        answer = watch.read(completion.text).answer or {}
+        number = re.search(r"\d{1,4}", text_or_none(answer.get("best")) or "")
+        place = int(number.group()) if number else 0
+        return order[place - 1] if 1 <= place <= len(order) else None
+
+    last = len(attempts) - 1
+    found = named(range(len(attempts)))
+    if found is None or found == last:
+        return last + 1
+    pairs = [(found, last), (last, found)] if last > 1 else [(last, found)]  # of two, one order was the first question
+    return (found if all(named(pair) == found for pair in pairs) else last) + 1

@@ -1,0 +1,64 @@
+"""The version, whose prompt runs, and text on a node."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from .missing import say_missing
+
+
+def comfyui_version() -> str | None:
+    try:
+        from comfyui_version import __version__
+    except ImportError:
+        say_missing("comfyui_version.__version__")
+        return None
+    return str(__version__)
+
+
+def executing_prompt_id() -> str | None:
+    """Id of the prompt that runs in this context; None outside of one."""
+    try:
+        from comfy_execution.utils import get_executing_context
+    except ImportError:
+        say_missing("comfy_execution.utils.get_executing_context")
+        last = getattr(_server(), "last_prompt_id", None)
+        return None if last is None else str(last)
+    context = get_executing_context()
+    return None if context is None else str(context.prompt_id)
+
+
+def running_prompts() -> list[tuple[str, dict[str, Any]]]:
+    """(id, extra_data) of each prompt that is being executed."""
+    try:
+        items = _server().prompt_queue.get_current_queue_volatile()[0]
+        return [(str(item[1]), item[3] if isinstance(item[3], dict) else {}) for item in items]
+    except (AttributeError, LookupError, TypeError):
+        say_missing("prompt_queue.get_current_queue_volatile")
+        return []
+
+
+def user_of_request(request: Any) -> str:
+    """Raises:
+    KeyError: ComfyUI does not know the user, or names none.
+    """
+    ask = getattr(getattr(_server(), "user_manager", None), "get_request_user_id", None)
+    if ask is None:
+        say_missing("user_manager.get_request_user_id")
+        raise KeyError("This ComfyUI names no users.")
+    return str(ask(request))
+
+
+def send_progress_text(text: str, node_id: str, client: str) -> None:
+    """Text on a node of a page, replaced by the next one."""
+    send = getattr(_server(), "send_progress_text", None)
+    if send is None:
+        say_missing("PromptServer.send_progress_text")
+    else:
+        send(text.encode("utf-8", "replace"), node_id, client)
+
+
+def _server() -> Any:
+    from server import PromptServer
+
+    return getattr(PromptServer, "instance", None)  # there is none where only the nodes are imported

@@ -1,0 +1,113 @@
+"""ComfyUIs that lack one of the internals the pack uses: it loads, the demo's workflow runs, the log says so once."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from comfy_server import Comfy, Ran
+from comfy_test_graphs import tiny_story
+from comfy_variants import Edit, copy_comfyui, newer_comfyui, renamed
+from inside import run_inside
+
+Start = Callable[..., Comfy]
+LINE = "InterleaveThinker: this ComfyUI has no "
+
+
+@pytest.fixture
+def other_comfy(tmp_path: Path) -> Iterator[Start]:
+    """Start a server from a changed copy of ComfyUI; it ends with the test."""
+    begun: list[Comfy] = []
+
+    def start(*edits: Edit, arguments: tuple[str, ...] = ()) -> Comfy:
+        tree = copy_comfyui(tmp_path / "ComfyUI", *edits)
+        begun.append(Comfy(tmp_path / "base", ("--disable-api-nodes", *arguments), comfyui=tree).start())
+        return begun[-1]
+
+    yield start
+    for server in begun:
+        server.stop()
+
+
+def missing(server: Comfy) -> list[str]:
+    """What the log says is not there."""
+    return [line.split(LINE)[1].split(": ")[0] for line in server.log().splitlines() if LINE in line]
+
+
+def check_demo(ran: Ran) -> None:
+    """Four steps with an image each, the last ones of several attempts."""
+    document = ran.document
+    assert document["status"] == "done"
+    assert [r["accepted"] for r in document["trajectory"]["results"]] == [True] * 4
+    assert len(document["trajectory"]["attempts"]) > 4
+
+
+HIDDEN = {
+    "caches in execution.execute": [renamed("caches", "kept")],
+    "key sets in its caches as we know them": [renamed("cache_key_set", "key_set")],
+    "execution.IsChangedCache": [renamed("IsChangedCache", "ChangedCache")],
+    "comfy_execution.progress.get_progress_state": [renamed("get_progress_state", "progress_state")],
+    "comfy_execution.utils.get_executing_context": [renamed("get_executing_context", "find_executing_context")],
+    "PromptServer.send_progress_text": [renamed("send_progress_text", "send_text")],
+    "comfy.model_patcher.ModelPatcher": [renamed("ModelPatcher", "PatchedModel")],
+}
+
+
+@pytest.mark.parametrize("what", HIDDEN)
+def test_without_it_the_demo_runs_and_the_log_says_so_in_one_line(other_comfy: Start, what: str) -> None:
+    server = other_comfy(*HIDDEN[what])
+    check_demo(server.run(tiny_story()))
+    assert missing(server) == [what]
+
+
+def test_without_its_parts_a_clip_still_writes_as_transformers_does(tmp_path: Path) -> None:
+    """By ComfyUI's own `clip.generate`. The file that a CLIP came from is not told either."""
+    tree = copy_comfyui(
+        tmp_path / "ComfyUI",
+        renamed("init_kv_cache", "new_kv_cache"),
+        renamed("cached_patcher_init", "loaded_from"),
+    )
+    found = run_inside("native_parity.py", str(tmp_path / "checkpoint"), comfyui=tree)
+    for case in ("text", "one image", "two images of different sizes"):
+        ours, reference = found[case]
+        assert ours == reference
+    assert [line.split(": ")[1] for line in found["log"]] == [
+        "this ComfyUI has no patcher.cached_patcher_init",
+        "this ComfyUI has no CLIP that can be decoded token by token",
+    ]
+    assert "Use Load Agent or Agent from Server" in found["wordless"]
+
+
+def test_without_what_names_users_all_share_the_folder_of_an_unknown_one(other_comfy: Start) -> None:
+    server = other_comfy(
+        renamed("get_current_queue_volatile", "running_and_queued"),
+        renamed("get_request_user_id", "user_id_of"),
+        arguments=("--multi-user",),
+    )
+    ran = server.run(tiny_story())
+    check_demo(ran)
+    assert ran.folder.parent.name == "@__unknown"
+    assert sorted(missing(server)) == [
+        "prompt_queue.get_current_queue_volatile",
+        "user_manager.get_request_user_id",
+    ]
+
+
+def test_a_newer_comfyui_drops_outputs_in_its_own_way(other_comfy: Start) -> None:
+    """By the hidden `execution_list`; nothing is looked for on the call stack. It does not tell its version either."""
+    server = other_comfy(newer_comfyui, renamed("caches", "kept"), renamed("comfyui_version", "comfyui_release"))
+    ran = server.run(tiny_story())
+    check_demo(ran)
+    removed = re.findall(r"^REMOVED (\S+) True", server.log(), re.M)
+    assert set(removed) >= {f"31.s{step}a{attempt}.b26" for step, attempt in ran.made[:-1]}  # of the sampler
+    assert missing(server) == ["comfyui_version.__version__"]
+
+
+def test_nodes_asked_directly_say_of_their_files_what_they_say_to_comfyui() -> None:
+    """So what was made before is recalled."""
+    found = run_inside("file_states.py")
+    assert found["without it"] == found["by ComfyUI"]
+    assert found["by ComfyUI"]["Failing"] == "changed" and found["by ComfyUI"]["Silent"] is False
+    assert len(found["by ComfyUI"]["LoadImage"][0]) == 64

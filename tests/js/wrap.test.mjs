@@ -1,0 +1,376 @@
+import { test } from "node:test";
+import assert from "node:assert/strict";
+import { RECORD, WrapError, unwrap, wrap } from "../../js/wrap.mjs";
+import { addNode, addPrimitive, addReroute, addSubgraph, connect, createNode, newGraph, promptOf, saved } from "./litegraph.mjs";
+
+const AGENTS = { planner: { kind: "clip", name: "qwen.safetensors" }, critic: null };
+const TEXT = "a red disc";
+
+/** Text encoder 4, sampler 7, decoder 8, saver 9: an image from a text. */
+function addBody(graph, text = TEXT) {
+  const encoder = addNode(graph, 4, "CLIPTextEncode", { widgets: { text }, outputs: { CONDITIONING: "CONDITIONING" } });
+  const sampler = addNode(graph, 7, "KSampler", { inputs: { positive: "CONDITIONING" }, widgets: { seed: 11, steps: 20 }, outputs: { LATENT: "LATENT" } });
+  const decoder = addNode(graph, 8, "VAEDecode", { inputs: { samples: "LATENT" }, outputs: { IMAGE: "IMAGE" } });
+  connect(encoder, "CONDITIONING", sampler, "positive");
+  connect(sampler, "LATENT", decoder, "samples");
+  return { encoder, sampler, decoder };
+}
+
+function addSaver(graph, from, output = "IMAGE") {
+  connect(from, output, addNode(graph, 9, "SaveImage", { inputs: { images: "IMAGE" } }), "images");
+}
+
+const PLACES = { prompt: ["4", "text"], also: [], seeds: [["7", "seed"]], image: null, output: "9" };
+
+/** The graphs to wrap, each as {root, scope, places, from}: `from` says what the body must read inside the loop. */
+const SHAPES = {
+  "an image from a text": () => {
+    const root = newGraph();
+    addSaver(root, addBody(root).decoder);
+    return { root, scope: root, places: PLACES, from: { "4 text": 1, "7 seed": 5 } };
+  },
+  "an edit of the user's image, which two nodes read": () => {
+    const root = newGraph();
+    const { sampler, decoder } = addBody(root);
+    const load = addNode(root, 10, "LoadImage", { widgets: { image: "start.png" }, outputs: { IMAGE: "IMAGE", MASK: "MASK" } });
+    const scale = addNode(root, 12, "ScaleImage", { inputs: { image: "IMAGE", mask: "MASK", also: "IMAGE" }, outputs: { CONDITIONING: "CONDITIONING" } });
+    for (const input of ["image", "also"]) connect(load, "IMAGE", scale, input);
+    connect(load, "MASK", scale, "mask");
+    connect(scale, "CONDITIONING", sampler, "positive");
+    addSaver(root, decoder);
+    connect(load, "IMAGE", addNode(root, 13, "PreviewImage", { inputs: { images: "IMAGE" } }), "images");
+    const places = { ...PLACES, image: ["10", "image"] };
+    return { root, scope: root, places, from: { "4 text": 1, "7 seed": 5, "12 image": 2, "12 also": 2 } };
+  },
+  "one text in two encoders": () => {
+    const root = newGraph();
+    const { decoder } = addBody(root);
+    addNode(root, 5, "CLIPTextEncode", { widgets: { text: TEXT } });
+    addSaver(root, decoder);
+    return { root, scope: root, places: { ...PLACES, also: [["5", "text"]] }, from: { "4 text": 1, "5 text": 1, "7 seed": 5 } };
+  },
+  "no seed": () => {
+    const root = newGraph();
+    addSaver(root, addBody(root).decoder);
+    return { root, scope: root, places: { ...PLACES, seeds: [] }, from: { "4 text": 1 } };
+  },
+  "text and seed from primitive nodes": () => {
+    const root = newGraph();
+    const { encoder, sampler, decoder } = addBody(root);
+    connect(addPrimitive(root, 20), "value", encoder, "text");
+    connect(addPrimitive(root, 21), "value", sampler, "seed");
+    addSaver(root, decoder);
+    return { root, scope: root, places: PLACES, from: { "4 text": 1, "7 seed": 5 } };
+  },
+  "a primitive node that feeds another node as well": () => {
+    const root = newGraph();
+    const { sampler, decoder } = addBody(root);
+    const primitive = addPrimitive(root, 21);
+    connect(primitive, "value", sampler, "seed");
+    connect(primitive, "value", addNode(root, 22, "Other", { widgets: { seed: 3 } }), "seed");
+    addSaver(root, decoder);
+    return { root, scope: root, places: PLACES, from: { "4 text": 1, "7 seed": 5 } };
+  },
+  "a primitive node that feeds two texts": () => {
+    const root = newGraph();
+    const { encoder, decoder } = addBody(root);
+    const primitive = addPrimitive(root, 20);
+    connect(primitive, "value", encoder, "text");
+    connect(primitive, "value", addNode(root, 5, "Other", { widgets: { text: TEXT } }), "text");
+    addSaver(root, decoder);
+    return { root, scope: root, places: PLACES, from: { "4 text": 1, "7 seed": 5 } };
+  },
+  "ids that are texts": () => {
+    const root = newGraph();
+    const { decoder } = addBody(root);
+    addSaver(root, decoder);
+    for (const node of root.nodes) node.id = `n${node.id}`;
+    for (const link of root.links.values()) Object.assign(link, { origin_id: `n${link.origin_id}`, target_id: `n${link.target_id}` });
+    const places = { ...PLACES, prompt: ["n4", "text"], seeds: [["n7", "seed"]], output: "n9" };
+    return { root, scope: root, places, from: { "n4 text": 1, "n7 seed": 5 } };
+  },
+  "around a subgraph node that shows text and seed outside": () => {
+    const { root, holder, encoder, sampler } = withSubgraph();
+    exposed(holder, encoder, "text");
+    exposed(holder, sampler, "seed");
+    return { root, scope: root, places: inSubgraph, from: { "30 text": 1, "30 seed": 5 } };
+  },
+  "around a subgraph node that hides text and seed": () => {
+    const { root } = withSubgraph();
+    return { root, scope: root, places: inSubgraph, from: { "30 text": 1, "30 seed": 5 } };
+  },
+  "around a subgraph node that has an input of the same name": () => {
+    const { root, holder } = withSubgraph();
+    holder.subgraph.addInput("text", "STRING");
+    return { root, scope: root, places: inSubgraph, from: { "30 text_2": 1, "30 seed": 5 } };
+  },
+  "around a subgraph in a subgraph": () => {
+    const root = newGraph();
+    const outer = addSubgraph(root, 40, "Outer");
+    const inner = addSubgraph(outer.subgraph, 30, "Inner");
+    const { decoder } = addBody(inner.subgraph);
+    inner.subgraph.addOutput("IMAGE", "IMAGE", decoder, 0);
+    outer.subgraph.addOutput("IMAGE", "IMAGE", inner, 0);
+    addSaver(root, outer);
+    const places = { ...PLACES, prompt: ["40:30:4", "text"], seeds: [["40:30:7", "seed"]] };
+    return { root, scope: root, places, from: { "40 text": 1, "40 seed": 5 } };
+  },
+  "inside a subgraph whose own inputs bring text and seed": () => {
+    const { root, holder, encoder, sampler } = withSubgraph();
+    exposed(holder, encoder, "text");
+    exposed(holder, sampler, "seed");
+    return { root, scope: holder.subgraph, places: inSubgraph, from: { "4 text": 1, "7 seed": 5 } };
+  },
+  "an image that comes into a subgraph through a reroute": () => {
+    const { root, holder, sampler } = withSubgraph();
+    const load = addNode(root, 10, "LoadImage", { widgets: { image: "start.png" }, outputs: { IMAGE: "IMAGE" } });
+    const reader = addNode(holder.subgraph, 12, "VAEEncode", { inputs: { pixels: "IMAGE" }, outputs: { CONDITIONING: "CONDITIONING" } });
+    const reroute = addReroute(holder.subgraph, 14, "IMAGE");
+    holder.subgraph.addInput("start", "IMAGE").connect(reroute.inputs[0], reroute);
+    connect(reroute, "", reader, "pixels");
+    connect(reader, "CONDITIONING", sampler, "positive");
+    connect(load, "IMAGE", holder, "start");
+    return { root, scope: root, places: { ...inSubgraph, image: ["10", "image"] }, from: { "30 text": 1, "30 seed": 5, "30 start": 2 } };
+  },
+};
+
+const inSubgraph = { ...PLACES, prompt: ["30:4", "text"], seeds: [["30:7", "seed"]] };
+
+/** The body inside subgraph node 30, its image shown outside and saved there. */
+function withSubgraph() {
+  const root = newGraph();
+  const holder = addSubgraph(root, 30, "Draw");
+  const body = addBody(holder.subgraph);
+  holder.subgraph.addOutput("IMAGE", "IMAGE", body.decoder, 0);
+  addSaver(root, holder);
+  return { root, holder, ...body };
+}
+
+function exposed(holder, node, name) {
+  const slot = node.inputs.find((input) => input.name === name);
+  holder.subgraph.addInput(name, slot.type).connect(slot, node);
+}
+
+function wrapped(shape, agents = AGENTS, make = createNode) {
+  const parts = SHAPES[shape]();
+  const open = wrap(parts.root, parts.scope, promptOf(parts.root), parts.places, agents, make);
+  return { ...parts, open };
+}
+
+const ours = (scope, kind) => scope.nodes.find((node) => node.type === `InterleaveThinker${kind}`);
+
+/** {"4 text": 1}: which outputs of Loop Open go into nodes that are not the loop's own. */
+function fedBy(scope, open) {
+  const links = [...scope.links.values()].filter((link) => link.origin_id === open.id).map((link) => [scope.getNodeById(link.target_id), link]);
+  const outside = links.filter(([node]) => !node.type.startsWith("InterleaveThinker"));
+  return Object.fromEntries(outside.map(([node, link]) => [`${node.id} ${node.inputs[link.target_slot].name}`, link.origin_slot]));
+}
+
+for (const shape of Object.keys(SHAPES)) {
+  test(`${shape}: the body reads prompt, image and seed from Loop Open, and nothing else of it changes`, () => {
+    const { scope, open, from } = wrapped(shape);
+    assert.deepEqual(fedBy(scope, open), from);
+  });
+
+  test(`${shape}: unwrapping gives back nodes, widgets, links and properties as they were`, () => {
+    const before = SHAPES[shape]();
+    const { root, scope, open } = wrapped(shape);
+    assert.notDeepEqual(saved(root), saved(before.root));
+    open.properties = JSON.parse(JSON.stringify(open.properties)); // as a saved workflow has it
+    unwrap(scope);
+    assert.deepEqual(saved(root), saved(before.root));
+    assert.deepEqual(promptOf(root), promptOf(before.root));
+  });
+
+  test(`${shape}: a wrap that fails takes everything back, wherever it fails`, () => {
+    const before = SHAPES[shape]();
+    const kinds = ["AgentFromCLIP", "Planner", "LoopOpen", "CriticRefine", "LoopClose", "SaveDocument"].map((name) => `InterleaveThinker${name}`);
+    for (const missing of ["CLIPLoader", ...kinds]) {
+      const { root, scope, places } = SHAPES[shape]();
+      const make = (type) => (type === missing ? null : createNode(type));
+      assert.throws(() => wrap(root, scope, promptOf(root), places, AGENTS, make), new WrapError(`This ComfyUI has no node ${missing}. Update ComfyUI or the pack.`));
+      assert.deepEqual(saved(root), saved(before.root), `without ${missing}`);
+    }
+  });
+
+  test(`${shape}: a socket that does not take the loop's link leaves nothing behind`, () => {
+    const before = SHAPES[shape]();
+    for (const target of Object.keys(before.from)) {
+      const { root, scope, places } = SHAPES[shape]();
+      const node = scope.getNodeById(target.split(" ")[0]);
+      const prompt = promptOf(root);
+      node.refuses = true;
+      assert.throws(() => wrap(root, scope, prompt, places, AGENTS, createNode), /does not take what the loop gives/);
+      assert.deepEqual(saved(root), saved(before.root), target);
+    }
+  });
+}
+
+test("the new nodes are connected to each other: agent, plan, critic, close, document", () => {
+  const { scope } = wrapped("an edit of the user's image, which two nodes read");
+  const into = (kind, input) => {
+    const node = ours(scope, kind);
+    const link = node.getInputLink(node.inputs.findIndex((one) => one.name === input));
+    return [scope.getNodeById(link.origin_id).type, link.origin_slot];
+  };
+  assert.deepEqual(into("Planner", "agent"), ["InterleaveThinkerAgentFromCLIP", 0]);
+  assert.deepEqual(into("CriticRefine", "agent"), ["InterleaveThinkerAgentFromCLIP", 0], "one agent for both, where none is named for the critic");
+  assert.deepEqual(into("LoopOpen", "plan"), ["InterleaveThinkerPlanner", 0]);
+  assert.deepEqual(["Planner", "LoopOpen"].map((kind) => into(kind, "images.image_0")), [["LoadImage", 0], ["LoadImage", 0]]);
+  assert.deepEqual(["before", "instruction", "prompt"].map((input) => into("CriticRefine", input)), [2, 4, 1].map((slot) => ["InterleaveThinkerLoopOpen", slot]));
+  assert.deepEqual([into("CriticRefine", "after"), into("LoopClose", "image")], [["VAEDecode", 0], ["VAEDecode", 0]]);
+  assert.deepEqual([into("LoopClose", "loop"), into("LoopClose", "judgment")], [["InterleaveThinkerLoopOpen", 0], ["InterleaveThinkerCriticRefine", 0]]);
+  assert.deepEqual(into("SaveDocument", "document"), ["InterleaveThinkerLoopClose", 0]);
+});
+
+test("without an image to edit there is none to compare with", () => {
+  const { scope } = wrapped("an image from a text");
+  const critic = ours(scope, "CriticRefine");
+  assert.equal(critic.getInputLink(critic.inputs.findIndex((input) => input.name === "before")), null);
+});
+
+test("the prompt becomes the request, the seed goes on, and each node names its pack", () => {
+  const { scope, open } = wrapped("an image from a text");
+  const values = (node) => Object.fromEntries(node.widgets.map(({ name, value }) => [name, value]));
+  assert.deepEqual(values(ours(scope, "Planner")), { request: TEXT, max_steps: 20, seed: 11 });
+  assert.equal(values(open).seed, 11);
+  const packs = scope.nodes.filter((node) => node.type.startsWith("InterleaveThinker")).map((node) => node.properties.cnr_id);
+  assert.deepEqual(new Set(packs), new Set(["interleave-thinker"]));
+  assert.equal(scope.nodes.find((node) => node.type === "CLIPLoader").properties.cnr_id, undefined);
+});
+
+test("planner and critic can have agents of their own, of each kind", () => {
+  const { scope } = wrapped("an image from a text", { planner: { kind: "folder", name: "planner-8b" }, critic: { kind: "server", name: "local" } });
+  const agentOf = (kind) => scope.getNodeById(ours(scope, kind).getInputLink(0).origin_id);
+  assert.deepEqual([agentOf("Planner").type, agentOf("Planner").widgets[0].value], ["InterleaveThinkerLoadAgent", "planner-8b"]);
+  assert.deepEqual([agentOf("CriticRefine").type, agentOf("CriticRefine").widgets[0].value], ["InterleaveThinkerAgentFromServer", "local"]);
+  unwrap(scope);
+  assert.deepEqual(saved(scope), saved(SHAPES["an image from a text"]().root));
+});
+
+test("new nodes stand left and right of the graph, none upon another", () => {
+  const { scope } = wrapped("an image from a text");
+  const added = scope.nodes.filter((node) => node.type.startsWith("InterleaveThinker") || node.type === "CLIPLoader");
+  const spots = added.map((node) => node.pos.join());
+  assert.equal(new Set(spots).size, added.length);
+  assert.ok(added.every(({ pos: [x] }) => x <= -200 || x >= 200), spots.join("  "));
+});
+
+test("the record in Loop Open's properties says what was added and what was there: saved workflows hold it", () => {
+  const { open, scope, places } = wrapped("text and seed from primitive nodes");
+  const record = open.properties[RECORD];
+  assert.equal(RECORD, "interleave_wrap");
+  assert.deepEqual(record.added.map(({ id, type }) => scope.getNodeById(id).type === type), Array(7).fill(true));
+  const rest = { fed: record.fed, exposed: record.exposed, chosen: record.chosen, request: record.request, open: record.open };
+  assert.deepEqual(rest, {
+    fed: [
+      { node: 4, type: "CLIPTextEncode", input: "text", from: [20, 0], value: TEXT },
+      { node: 7, type: "KSampler", input: "seed", from: [21, 0], value: 11 },
+    ],
+    exposed: [],
+    chosen: places,
+    request: TEXT,
+    open: open.id,
+  });
+  const hidden = wrapped("around a subgraph node that hides text and seed").open.properties[RECORD];
+  assert.deepEqual(hidden.exposed, [{ path: ["30"], name: "text" }, { path: ["30"], name: "seed" }]);
+});
+
+test("a request that was changed since is kept as the prompt; nothing else is touched by it", () => {
+  for (const shape of ["an image from a text", "text and seed from primitive nodes", "a primitive node that feeds two texts", "around a subgraph node that hides text and seed", "one text in two encoders"]) {
+    const { root, scope, places } = wrapped(shape);
+    ours(scope, "Planner").widgets.find((widget) => widget.name === "request").value = "a blue disc";
+    unwrap(scope);
+    const { prompt, also } = places;
+    const now = promptOf(root);
+    assert.deepEqual([prompt, ...also].map(([id, input]) => now[id].inputs[input]), [prompt, ...also].map(() => "a blue disc"), shape);
+    const [id, input] = places.seeds[0];
+    assert.equal(now[id].inputs[input], 11);
+  }
+});
+
+test("a value that changed behind the loop's link comes back as it was written down", () => {
+  for (const shape of ["an image from a text", "text and seed from primitive nodes"]) {
+    const { root, scope } = wrapped(shape);
+    scope.getNodeById(7).widgets.find((widget) => widget.name === "seed").value = 99; // as "control after generate" does
+    unwrap(scope);
+    assert.equal(promptOf(root)[7].inputs.seed, 11, shape);
+    assert.deepEqual(saved(root), saved(SHAPES[shape]().root));
+  }
+});
+
+test("what a person connected since the wrap stays connected", () => {
+  const { scope, open } = wrapped("an image from a text");
+  const encoder = scope.getNodeById(4);
+  const own = addNode(scope, 50, "Text", { widgets: { text: "mine" }, outputs: { STRING: "STRING" } });
+  connect(own, "STRING", encoder, "text");
+  const reader = addNode(scope, 51, "Reader", { inputs: { plan: "PLAN" } });
+  connect(ours(scope, "Planner"), "PLAN", reader, "plan");
+  unwrap(scope);
+  assert.equal(encoder.getInputLink(0).origin_id, 50);
+  assert.ok(ours(scope, "Planner"), "a node of ours that another node reads is not taken away");
+  assert.equal(scope.getNodeById(open.id), null);
+});
+
+test("a node that a person deleted or replaced since is passed over", () => {
+  const { scope } = wrapped("an image from a text");
+  scope.remove(scope.getNodeById(4));
+  addNode(scope, 4, "Another", { widgets: { text: "kept" } });
+  scope.remove(ours(scope, "SaveDocument"));
+  unwrap(scope);
+  assert.equal(scope.getNodeById(4).widgets[0].value, "kept");
+  assert.ok(!scope.nodes.some((node) => node.type.startsWith("InterleaveThinker")));
+});
+
+test("a node of another type that took a number and reads the loop by itself is left alone", () => {
+  const { scope, open } = wrapped("an image from a text");
+  scope.remove(scope.getNodeById(4));
+  const other = addNode(scope, 4, "Another", { widgets: { text: "kept" } });
+  connect(open, "PROMPT", other, "text");
+  unwrap(scope);
+  assert.deepEqual([other.widgets[0].value, other.getInputLink(0)?.origin_id], ["kept", open.id]);
+});
+
+test("a loop that was copied or made by hand is not unwrapped: its record is of other nodes", () => {
+  const { open } = wrapped("an image from a text");
+  const copy = SHAPES["an image from a text"]().root; // it has nodes with the ids that the record names
+  addNode(copy, 77, "InterleaveThinkerLoopOpen").properties = structuredClone(open.properties);
+  const before = saved(copy);
+  assert.throws(() => unwrap(copy), /This loop is a copy/);
+  assert.deepEqual(saved(copy), before);
+  const hand = newGraph();
+  addNode(hand, 1, "InterleaveThinkerLoopOpen");
+  assert.throws(() => unwrap(hand), /was not made by Wrap/);
+  assert.throws(() => unwrap(newGraph()), /There is no loop in this graph/);
+});
+
+test("what cannot be wrapped is refused with a reason, and changes nothing", () => {
+  const refused = (parts, places, reason) => {
+    const before = saved(parts.root);
+    const act = () => wrap(parts.root, parts.scope, promptOf(parts.root), places, AGENTS, createNode);
+    assert.throws(act, (error) => error instanceof WrapError && reason.test(error.message), String(reason));
+    assert.deepEqual(saved(parts.root), before, String(reason));
+  };
+  refused(wrapped("an image from a text"), PLACES, /has a loop already/);
+  const plain = SHAPES["an image from a text"];
+  refused({ ...plain(), scope: newGraph() }, PLACES, /is not part of this workflow/);
+  const { root, holder } = withSubgraph();
+  addNode(root, 4, "CLIPTextEncode", { widgets: { text: TEXT } });
+  refused({ root, scope: holder.subgraph }, { ...inSubgraph, prompt: ["4", "text"] }, /lies outside this subgraph/);
+  const socketless = plain();
+  const encoder = socketless.root.getNodeById(4);
+  encoder.inputs = encoder.inputs.filter((input) => input.name !== "text");
+  refused(socketless, PLACES, /has no socket/);
+  const unread = plain();
+  addNode(unread.root, 10, "LoadImage", { widgets: { image: "start.png" }, outputs: { IMAGE: "IMAGE" } });
+  refused(unread, { ...PLACES, image: ["10", "image"] }, /Nothing in this graph reads the picture/);
+  const blind = plain();
+  blind.root.getNodeById(9).disconnectInput(0);
+  refused(blind, PLACES, /shows no picture/);
+  const inside = withSubgraph();
+  const load = addNode(inside.holder.subgraph, 10, "LoadImage", { widgets: { image: "start.png" }, outputs: { IMAGE: "IMAGE" } });
+  const reader = addNode(inside.holder.subgraph, 12, "VAEEncode", { inputs: { pixels: "IMAGE" }, outputs: { CONDITIONING: "CONDITIONING" } });
+  connect(load, "IMAGE", reader, "pixels");
+  connect(reader, "CONDITIONING", inside.sampler, "positive");
+  refused({ root: inside.root, scope: inside.root }, { ...inSubgraph, image: ["30:10", "image"] }, /The picture is loaded inside Draw/);
+});
