@@ -432,7 +432,15 @@ def check_types() -> bool:
 
 
 def lint() -> bool:
-    return all([tool("ruff", "check", "."), check_types(), lint_javascript()])
+    """All checks, also after one that failed."""
+    checks = [tool("ruff", "check", "."), tool("ruff", "format", "--check", "--quiet", "."), tool("vulture")]
+    return all([*checks, check_imports(), check_types(), lint_javascript()])
+
+
+def check_imports() -> bool:
+    """The contracts of pyproject.toml. It has no module to run, so its function is called."""
+    code = "from importlinter.cli import lint_imports as check; raise SystemExit(check(no_logo=True))"
+    return subprocess.run([PYTHON, "-c", code], cwd=ROOT).returncode == 0
 
 
 def npm_registry(npm: str) -> str:

@@ -103,7 +103,7 @@ def javascript() -> str:
         "NODE_IDS": NODE_IDS._asdict(),
         "LOOP_OPEN_OUTPUTS": LOOP_OPEN_OUTPUTS,
         "EVENT_TYPE": EVENT_TYPE,
-        "EVENTS": get_args(Event),
+        "EVENTS": {name: name for name in get_args(Event)},
         "PLACED_ID": PLACED_ID,
         "ON_EXHAUSTED": get_args(OnExhausted),
         "GATES": get_args(Gate),

@@ -3,7 +3,7 @@
 InterleaveError
 ├── PlanError        a plan that cannot be executed
 ├── AgentError       a chat model that cannot be loaded, reached or understood
-├── GeneratorError   a picture that could not be made
+├── GeneratorError   an image that could not be made
 ├── RunError         a run folder or attempt store that cannot be used
 └── ConfigError      a setting, a prompt file or an endpoint that is missing or wrong
 """
@@ -20,23 +20,23 @@ class InterleaveError(Exception):
 
 
 class PlanError(InterleaveError):
-    pass
+    """A plan that cannot be executed."""
 
 
 class AgentError(InterleaveError):
-    pass
+    """A chat model that cannot be loaded, reached or understood."""
 
 
 class GeneratorError(InterleaveError):
-    pass
+    """An image that could not be made."""
 
 
 class RunError(InterleaveError):
-    pass
+    """A run folder or attempt store that cannot be used."""
 
 
 class ConfigError(InterleaveError):
-    pass
+    """A setting, a prompt file or an endpoint that is missing or wrong."""
 
 
 def write_failed(doing: str, path: Path, error: OSError) -> RunError:

@@ -18,6 +18,7 @@ from typing import Any
 
 from PIL import Image
 
+from .contract import Event
 from .errors import RunError
 from .files import hash_of
 from .loop.document import Document, compose
@@ -28,7 +29,7 @@ from .storage.images import image_bytes, packed, read_image
 from .storage.run_folder import RunFolder, image_name, input_file
 from .storage.write_behind import SyncQueue, WriteNow, Writer
 
-Notify = Callable[[str, Mapping[str, Any]], None]
+Notify = Callable[[Event, Mapping[str, Any]], None]
 """Called with an event name ("plan", "attempt", "judgment", "chosen", "done") and its facts."""
 
 
@@ -418,7 +419,7 @@ class Session:
             "overridden": self.state.picked == attempt.attempt,
         }
 
-    def send_event(self, event: str, **facts: Any) -> None:
+    def send_event(self, event: Event, **facts: Any) -> None:
         """Notify of an event, after all that came before it was written."""
         notify = self.notify
         if notify is not None:

@@ -1,24 +1,24 @@
 /** Settings: the start values of new and wrapped nodes. A saved workflow holds its own values; settings never change it. */
 import { app } from "../../scripts/app.js";
+import { GATES, MAX_MEGAPIXELS, NODE_IDS, PREFIX, T_MAX, T_MAX_LIMIT } from "./contract.mjs";
 import { widgetOf } from "./graph.mjs";
 
-const OURS = "InterleaveThinker";
-const AGENTS = ["AgentFromCLIP", "LoadAgent", "AgentFromServer"].map((name) => OURS + name);
+const AGENTS = [NODE_IDS.agent_from_clip, NODE_IDS.load_agent, NODE_IDS.agent_from_server];
 
 /** Widget by node type, and the setting that it starts with. */
 const STARTS = [
-  [[`${OURS}LoopClose`], "t_max", `${OURS}.TMax`],
-  [[`${OURS}LoopClose`], "gate", `${OURS}.Gate`],
-  [AGENTS, "max_megapixels", `${OURS}.MaxMegapixels`],
+  [[NODE_IDS.loop_close], "t_max", `${PREFIX}.TMax`],
+  [[NODE_IDS.loop_close], "gate", `${PREFIX}.Gate`],
+  [AGENTS, "max_megapixels", `${PREFIX}.MaxMegapixels`],
 ];
 
 app.registerExtension({
-  name: `${OURS}.defaults`,
+  name: `${PREFIX}.defaults`,
   settings: [
-    { id: `${OURS}.Agent`, name: "Agent for wrapped workflows", type: "text", defaultValue: "", tooltip: "clip:FILE, folder:NAME or server:NAME. Empty: a Qwen3-VL text encoder that is installed, else a model folder." },
-    { id: `${OURS}.TMax`, name: "T_max of new loops", type: "number", defaultValue: 3, attrs: { min: 1, max: 50 }, tooltip: "How often the generator may try one step." },
-    { id: `${OURS}.Gate`, name: "Gate of new loops", type: "combo", options: ["off", "stop_after_step", "stop_on_reject"], defaultValue: "off", tooltip: "End the run after each new step or rejection; queue again to go on." },
-    { id: `${OURS}.MaxMegapixels`, name: "Pixel budget of new agents", type: "number", defaultValue: 1, attrs: { min: 0.1, max: 16, step: 0.1 }, tooltip: "Megapixels of each picture that an agent is shown." },
+    { id: `${PREFIX}.Agent`, name: "Agent for wrapped workflows", type: "text", defaultValue: "", tooltip: "clip:FILE, folder:NAME or server:NAME. Empty: a Qwen3-VL text encoder that is installed, else a model folder." },
+    { id: `${PREFIX}.TMax`, name: "T_max of new loops", type: "number", defaultValue: T_MAX, attrs: { min: 1, max: T_MAX_LIMIT }, tooltip: "How often the generator may try one step." },
+    { id: `${PREFIX}.Gate`, name: "Gate of new loops", type: "combo", options: GATES, defaultValue: GATES[0], tooltip: "End the run after each new step or rejection; queue again to go on." },
+    { id: `${PREFIX}.MaxMegapixels`, name: "Pixel budget of new agents", type: "number", defaultValue: MAX_MEGAPIXELS, attrs: { min: 0.1, max: 16, step: 0.1 }, tooltip: "Megapixels of each picture that an agent is shown." },
   ],
   /** Before a saved node gets its own values. */
   nodeCreated(node) {

@@ -4,9 +4,10 @@
  * The answer comes from ComfyUI's messages about running nodes: the pack's event of an attempt comes later, when the
  * attempt is written.
  */
+import { PLACED_ID } from "./contract.mjs";
 
 /** Finds step and attempt in the id of a node that a loop placed. interleave_thinker/contract.py has the same pattern. */
-const PLACED_ID = /\.s(\d+)[ajc](\d+)\./;
+const PLACED = new RegExp(PLACED_ID);
 
 /** running: the nodes that run, as ComfyUI describes them; last: the display id of the node that started last. */
 export function noProgress() {
@@ -27,7 +28,7 @@ export function withMessage(progress, kind, detail) {
 export function describeError(progress, error, titleOf) {
   const inside = progress.running
     .filter((node) => String(node.real_node_id) === String(error?.node_id))
-    .map((node) => ({ shown: String(node.display_node_id), match: PLACED_ID.exec(node.node_id) }))
+    .map((node) => ({ shown: String(node.display_node_id), match: PLACED.exec(node.node_id) }))
     .filter(({ match }) => match)
     .map(({ shown, match }) => ({ shown, step: Number(match[1]), attempt: Number(match[2]) }));
   // Nodes of earlier attempts wait for what they placed; in an attempt, one that waits started before.

@@ -1,13 +1,13 @@
 /** The nodes that hold a plan. A person reads the plan, edits it as cards, rewrites a step, or queues the Planner alone. */
 import { app } from "../../scripts/app.js";
 import { api } from "../../scripts/api.js";
+import { NODE_IDS } from "./contract.mjs";
 import { asOneUndoStep, idOf, linkInto, nodeById, rootOf, setWidget, showToast, slotOf, sourceOf, widgetOf } from "./graph.mjs";
 import { toCards, toText } from "./plan.mjs";
 import { editPlan } from "./plan_dialog.mjs";
 
 /** The widget that holds a plan's text, by type of node. */
-export const PLAN_WIDGET = { InterleaveThinkerPlanner: "edited_plan", InterleaveThinkerPlanFromText: "text" };
-export const PLANNER = "InterleaveThinkerPlanner";
+export const PLAN_WIDGET = { [NODE_IDS.planner]: "edited_plan", [NODE_IDS.plan_from_text]: "text" };
 
 /** The last plan of each Planner that this page received, by node. */
 export const lastPlans = new WeakMap();
@@ -43,7 +43,7 @@ export async function openPlanEditor(node, plan = null) {
   }
   const id = idOf(rootOf(app), node);
   const shown = plan ?? (await planOf(node));
-  if (!shown && node.type === PLANNER) showToast(app, "info", "There is no plan yet: Plan only asks the agent for one. You can also write your own.");
+  if (!shown && node.type === NODE_IDS.planner) showToast(app, "info", "There is no plan yet: Plan only asks the agent for one. You can also write your own.");
   const text = await editPlan(shown, async (t) => (await parsePlan(t, limitOf(node))).error);
   if (text === null) return false;
   await setPlan(nodeById(rootOf(app), id) ?? node, text); // an undo meanwhile makes the node anew

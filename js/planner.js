@@ -4,7 +4,8 @@ import { api } from "../../scripts/api.js";
 import { nodeById, rootOf, widgetOf } from "./graph.mjs";
 import { button } from "./elements.mjs";
 import { firstNumber, outline, toCards } from "./plan.mjs";
-import { PLANNER, PLAN_WIDGET, lastPlans, onPlan, openPlanEditor, parsePlan, planOnly, setPlan } from "./plan_nodes.mjs";
+import { EVENTS, EVENT_TYPE, NODE_IDS } from "./contract.mjs";
+import { PLAN_WIDGET, lastPlans, onPlan, openPlanEditor, parsePlan, planOnly, setPlan } from "./plan_nodes.mjs";
 
 const panels = new WeakMap();
 
@@ -21,7 +22,7 @@ async function draw(node) {
       return item;
     }),
   );
-  const isPlanner = node.type === PLANNER;
+  const isPlanner = node.type === NODE_IDS.planner;
   const summary = isPlanner && typed ? "Your edited plan is used; the agent is not asked." : plan ? `${cards.length} steps` : "No plan yet.";
   panel.note.textContent = error || summary;
   panel.note.classList.toggle("itk-reason", Boolean(error));
@@ -40,7 +41,7 @@ function addPanel(node) {
   list.className = "itk-outline";
   const back = button(document, "Let the agent plan again", () => setPlan(node, ""));
   back.hidden = true;
-  if (node.comfyClass === PLANNER) bar.append(button(document, "Plan only", () => planOnly(node)));
+  if (node.comfyClass === NODE_IDS.planner) bar.append(button(document, "Plan only", () => planOnly(node)));
   bar.append(button(document, "Edit plan…", () => openPlanEditor(node)), back);
   root.append(bar, note, list);
   panels.set(node, { root, note, list, back });
@@ -51,8 +52,8 @@ app.registerExtension({
   name: "InterleaveThinker.plan",
   setup() {
     onPlan(draw);
-    api.addEventListener("interleave_thinker", ({ detail }) => {
-      if (detail?.event !== "planned") return;
+    api.addEventListener(EVENT_TYPE, ({ detail }) => {
+      if (detail?.event !== EVENTS.planned) return;
       const here = !detail.workflow || detail.workflow === rootOf(app)?.id;
       const node = here ? nodeById(rootOf(app), detail.node) : null;
       if (!node || !PLAN_WIDGET[node.type]) return;
@@ -63,7 +64,7 @@ app.registerExtension({
   nodeCreated(node) {
     if (!PLAN_WIDGET[node.comfyClass]) return;
     const widget = widgetOf(node, PLAN_WIDGET[node.comfyClass]);
-    if (node.comfyClass === PLANNER && widget) hide(widget);
+    if (node.comfyClass === NODE_IDS.planner && widget) hide(widget);
     node.addDOMWidget("plan_view", "interleave_plan", addPanel(node), {
       serialize: false,
       hideOnZoom: true,

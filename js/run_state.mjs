@@ -3,12 +3,14 @@
  * Pure: knows nothing of the page or of the network.
  */
 
+import { EVENTS } from "./contract.mjs";
+
 /** A run of which nothing is known yet. */
 export function emptyRun() {
   return { run: "", node: "", steps: [], current: null, status: "", reason: "", tMax: 0, agentText: "", plan: null, workflow: "", prompt: "", parent: "", ancestors: [] };
 }
 
-/** The run after one event of the pack ("plan", "trying", "attempt", "judgment", "chosen", "done"). */
+/** The run after one event of the pack. */
 export function reduce(run, message) {
   const next = {
     ...run,
@@ -18,11 +20,11 @@ export function reduce(run, message) {
     tMax: message.t_max ?? run.tMax,
   };
   switch (message.event) {
-    case "plan":
+    case EVENTS.plan:
       return { ...emptyRun(), run: String(message.run ?? ""), parent: String(message.parent ?? ""), node: next.node, workflow: next.workflow, prompt: next.prompt, steps: planSteps(message.plan), plan: message.plan ?? null, status: "running" };
-    case "trying":
+    case EVENTS.trying:
       return { ...next, current: [message.step, message.attempt], agentText: "", status: "running" };
-    case "attempt":
+    case EVENTS.attempt:
       return withAttempt({ ...next, current: [message.step, message.attempt], run: runOf(message.file) || next.run }, message, {
         file: String(message.file ?? ""),
         prompt: String(message.prompt ?? ""),
@@ -32,11 +34,11 @@ export function reduce(run, message) {
         reference: String(message.reference ?? ""),
         overridden: Boolean(message.overridden),
       });
-    case "judgment":
+    case EVENTS.judgment:
       return { ...withAttempt(next, message, { judgment: message.judgment ?? null, overridden: Boolean(message.overridden) }), agentText: "" };
-    case "chosen":
+    case EVENTS.chosen:
       return { ...next, steps: next.steps.map((s) => (s.step === message.step ? { ...s, chosen: message.chosen, accepted: message.accepted } : s)) };
-    case "done":
+    case EVENTS.done:
       return { ...next, current: null, agentText: "", status: String(message.status ?? "done"), reason: String(message.reason ?? "") };
     case "ended": // of ComfyUI, not of the pack: interrupted or failed
       return run.current || run.status === "running" ? { ...next, current: null, agentText: "", status: String(message.status) } : run;

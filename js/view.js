@@ -1,6 +1,7 @@
 /** The live view: on each Loop Close, and in the sidebar tab "Interleave" for the last run or a saved one. */
 import { app } from "../../scripts/app.js";
 import { api } from "../../scripts/api.js";
+import { EVENTS, EVENT_TYPE, NODE_IDS, PREFIX } from "./contract.mjs";
 import { asOneUndoStep, idOf, nodeById, pathTo, rootOf, setWidget, showToast, widgetOf } from "./graph.mjs";
 import { emptyRun, fromFiles, imageLocation, runOf } from "./run_state.mjs";
 import { openPlanEditor, planNodeOf, rewritePlan } from "./plan_nodes.mjs";
@@ -9,9 +10,6 @@ import { createRuns } from "./runs.mjs";
 import { drawRun } from "./strip.mjs";
 import { STYLE } from "./style.mjs";
 import { createThumbs } from "./thumbs.mjs";
-
-const EVENT = "interleave_thinker";
-const CLOSE = "InterleaveThinkerLoopClose";
 
 const runs = createRuns();
 const panels = new Set();
@@ -99,7 +97,7 @@ const toast = (severity, detail) => showToast(app, severity, detail);
 function loopCloseOf(run) {
   const mine = run.workflow && run.workflow === openWorkflowId();
   const node = mine && run.node ? nodeById(rootOf(app), run.node) : null;
-  return node?.type === CLOSE ? node : null;
+  return node?.type === NODE_IDS.loop_close ? node : null;
 }
 
 /** Verdicts of the person on steps before `step` stay; later ones were about pictures that are made anew. */
@@ -223,10 +221,10 @@ function inTurn(act) {
 }
 
 async function handleEvent(message) {
-  if (message.event === "planned") return;
+  if (message.event === EVENTS.planned) return;
   const [node, workflow] = [String(message.node ?? ""), String(message.workflow ?? "")];
   const name = message.file ? runOf(message.file) : "";
-  if (message.event !== "plan" && name && runs.of(workflow, node).run !== name && !loadedRuns.has(name)) {
+  if (message.event !== EVENTS.plan && name && runs.of(workflow, node).run !== name && !loadedRuns.has(name)) {
     loadedRuns.add(name); // this tab is younger than the run: the run's folder has the earlier events
     const before = await savedRun(name);
     if (before) runs.addSaved({ ...before, node, workflow });
@@ -234,7 +232,7 @@ async function handleEvent(message) {
   }
   runs.addEvent(message);
   redraw();
-  if (message.event === "plan" && message.parent) {
+  if (message.event === EVENTS.plan && message.parent) {
     runs.setAncestors(String(message.run ?? ""), await savedAncestors({ run: String(message.run ?? ""), parent: String(message.parent) }));
     redraw();
   }
@@ -253,7 +251,7 @@ async function handleIdleServer() {
 /** Text that an agent of the pack streams. Other nodes send such texts as well. */
 function handleAgentText(detail) {
   const node = detail?.nodeId && detail.text ? nodeById(rootOf(app), detail.nodeId) : null;
-  if (!node?.type?.startsWith("InterleaveThinker")) return;
+  if (!node?.type?.startsWith(PREFIX)) return;
   runs.setAgentText(String(detail.text));
   redraw();
 }
@@ -310,7 +308,7 @@ async function fillRuns(list) {
 }
 
 // Not in setup(): a page that is opened while a loop runs receives its events, and its end, before that.
-api.addEventListener(EVENT, (event) => inTurn(() => handleEvent(event.detail ?? {})));
+api.addEventListener(EVENT_TYPE, (event) => inTurn(() => handleEvent(event.detail ?? {})));
 for (const [kind, status] of [["execution_interrupted", "interrupted"], ["execution_error", "failed"]]) {
   api.addEventListener(kind, () =>
     inTurn(() => {
@@ -351,7 +349,7 @@ app.registerExtension({
     inTurn(showLast);
   },
   nodeCreated(node) {
-    if (node.comfyClass !== CLOSE) return;
+    if (node.comfyClass !== NODE_IDS.loop_close) return;
     const panel = addPanel(node);
     panel.root.classList.add("itk-in-node");
     node.addDOMWidget("live", "interleave_live", panel.root, {

@@ -3,11 +3,11 @@ import { app } from "../../scripts/app.js";
 import { api } from "../../scripts/api.js";
 import { ask } from "./choice_dialog.mjs";
 import { asOneUndoStep, pathTo, rootOf, showToast } from "./graph.mjs";
-import { OURS, WrapError, unwrap, wrap } from "./wrap.mjs";
+import { NODE_IDS, PACKAGED_CLIP, PREFIX } from "./contract.mjs";
+import { WrapError, unwrap, wrap } from "./wrap.mjs";
 
-const WRAP = `${OURS}.Wrap`;
-const UNWRAP = `${OURS}.Unwrap`;
-const FALLBACK = "qwen3vl_8b_fp8_scaled.safetensors";
+const WRAP = `${PREFIX}.Wrap`;
+const UNWRAP = `${PREFIX}.Unwrap`;
 
 const toast = (severity, detail) => showToast(app, severity, detail, 8000);
 
@@ -66,7 +66,7 @@ async function choose(prompt, among) {
 
 /** The agents that this ComfyUI has: a Qwen3-VL text encoder, else folders, else the name of the usual file. */
 async function agentsHere() {
-  const wanted = app.extensionManager?.setting?.get?.(`${OURS}.Agent`);
+  const wanted = app.extensionManager?.setting?.get?.(`${PREFIX}.Agent`);
   if (typeof wanted === "string" && /^(clip|folder|server):./.test(wanted)) {
     const [kind, ...rest] = wanted.split(":");
     return { planner: { kind, name: rest.join(":") }, critic: null };
@@ -74,10 +74,10 @@ async function agentsHere() {
   const files = await comboOptions("CLIPLoader", "clip_name");
   const clip = files.find((file) => /qwen3_?vl/i.test(file));
   if (clip) return { planner: { kind: "clip", name: clip }, critic: null };
-  const folders = await comboOptions(`${OURS}LoadAgent`, "model");
+  const folders = await comboOptions(NODE_IDS.load_agent, "model");
   const named = (word) => folders.find((folder) => folder.toLowerCase().includes(word));
   const planner = named("planner") ?? folders[0];
-  if (!planner) return { planner: { kind: "clip", name: FALLBACK }, critic: null };
+  if (!planner) return { planner: { kind: "clip", name: PACKAGED_CLIP }, critic: null };
   const critic = named("critic") ?? planner;
   return { planner: { kind: "folder", name: planner }, critic: critic === planner ? null : { kind: "folder", name: critic } };
 }
@@ -101,7 +101,7 @@ async function wrapOpenGraph() {
     const root = rootOf(app);
     const id = root.id;
     const { output: prompt } = await app.graphToPrompt();
-    if (Object.values(prompt).some((node) => node.class_type.startsWith(OURS))) {
+    if (Object.values(prompt).some((node) => node.class_type.startsWith(PREFIX))) {
       throw new WrapError("This workflow has a loop already. Unwrap it first, or change the loop that is there.");
     }
     const places = await choose(prompt, selection(pathTo(root, scope) ?? []));
@@ -134,7 +134,7 @@ async function unwrapOpenGraph() {
 }
 
 app.registerExtension({
-  name: `${OURS}.wrap`,
+  name: `${PREFIX}.wrap`,
   commands: [
     { id: WRAP, label: "Wrap in Interleave Loop", icon: "pi pi-sync", function: wrapOpenGraph },
     { id: UNWRAP, label: "Unwrap Interleave Loop", icon: "pi pi-undo", function: unwrapOpenGraph },

@@ -4,14 +4,14 @@
  * Loop Open's properties hold a record of every change. Unwrapping reads the record and gives the graph back.
  */
 
+import { LOOP_OPEN_OUTPUTS, MAX_STEPS, NODE_IDS, PREFIX } from "./contract.mjs";
 import { linkInto, pathTo, setWidget, slotOf, widgetOf } from "./graph.mjs";
 
-export const OURS = "InterleaveThinker";
 const PACK = "interleave-thinker";
 export const RECORD = "interleave_wrap";
 const INPUT_NODE = -10; // LiteGraph's id of a subgraph's own inputs, a number or a text
 const BYPASSED = 4; // LiteGraph's mode
-const OPEN = { loop: 0, prompt: 1, reference: 2, instruction: 4, seed: 5 };
+const OPEN = Object.fromEntries(LOOP_OPEN_OUTPUTS.map((name, number) => [name, number]));
 
 /** Something that the person has to change first. */
 export class WrapError extends Error {}
@@ -37,7 +37,7 @@ export function wrap(root, scope, prompt, places, agents, make) {
 function build(root, scope, prompt, places, agents, make, record) {
   const scopePath = pathTo(root, scope);
   if (scopePath === null) throw new WrapError("The open graph is not part of this workflow.");
-  if (Object.values(prompt).some((node) => node.class_type.startsWith(OURS)) || scope.nodes.some((node) => node.type.startsWith(OURS))) {
+  if (Object.values(prompt).some((node) => node.class_type.startsWith(PREFIX)) || scope.nodes.some((node) => node.type.startsWith(PREFIX))) {
     throw new WrapError("This workflow has a loop already. Unwrap it first, or change the loop that is there.");
   }
   const request = String(prompt[places.prompt[0]].inputs[places.prompt[1]]);
@@ -53,7 +53,7 @@ function build(root, scope, prompt, places, agents, make, record) {
     const node = make(kind);
     if (!node) throw new WrapError(`This ComfyUI has no node ${kind}. Update ComfyUI or the pack.`);
     scope.add(node);
-    if (kind.startsWith(OURS)) node.properties.cnr_id ??= PACK; // so that ComfyUI can name the pack where it is missing
+    if (kind.startsWith(PREFIX)) node.properties.cnr_id ??= PACK; // so that ComfyUI can name the pack where it is missing
     record.added.push({ id: node.id, type: kind });
     for (const [name, value] of Object.entries(values)) setWidget(node, name, value);
     added.push(node);
@@ -61,11 +61,11 @@ function build(root, scope, prompt, places, agents, make, record) {
   };
   const plannerAgent = addAgent(add, agents.planner);
   const criticAgent = agents.critic ? addAgent(add, agents.critic) : plannerAgent;
-  const planner = add(`${OURS}Planner`, { request, max_steps: 20, seed });
-  const open = add(`${OURS}LoopOpen`, { seed });
-  const critic = add(`${OURS}CriticRefine`);
-  const close = add(`${OURS}LoopClose`);
-  const save = add(`${OURS}SaveDocument`);
+  const planner = add(NODE_IDS.planner, { request, max_steps: MAX_STEPS, seed });
+  const open = add(NODE_IDS.loop_open, { seed });
+  const critic = add(NODE_IDS.critic_refine);
+  const close = add(NODE_IDS.loop_close);
+  const save = add(NODE_IDS.save_document);
 
   connect(plannerAgent, 0, planner, "agent");
   connect(criticAgent, 0, critic, "agent");
@@ -95,7 +95,7 @@ function build(root, scope, prompt, places, agents, make, record) {
 
 /** Take the loop off `scope`, as its record says. A request that was changed since is kept as the prompt. */
 export function unwrap(scope) {
-  const opens = scope.nodes.filter((node) => node.type === `${OURS}LoopOpen`);
+  const opens = scope.nodes.filter((node) => node.type === NODE_IDS.loop_open);
   if (!opens.length) throw new WrapError("There is no loop in this graph.");
   const open = opens.find((node) => node.properties?.[RECORD]);
   if (!open) throw new WrapError("This loop was not made by Wrap; there is nothing written down to go back to.");
@@ -103,7 +103,7 @@ export function unwrap(scope) {
   if (String(record.open) !== String(open.id)) {
     throw new WrapError("This loop is a copy: its record names the nodes of the loop that it was copied from. Take it off by hand.");
   }
-  restore(scope, record, widgetOf(addedNodes(scope, record).find((node) => node.type === `${OURS}Planner`), "request")?.value ?? record.request);
+  restore(scope, record, widgetOf(addedNodes(scope, record).find((node) => node.type === NODE_IDS.planner), "request")?.value ?? record.request);
 }
 
 /** The nodes that a record added, as far as they are still there. */
@@ -283,10 +283,10 @@ function feed(scope, record, open, output, { node, slot }) {
 }
 
 function addAgent(add, { kind, name }) {
-  if (kind === "folder") return add(`${OURS}LoadAgent`, { model: name });
-  if (kind === "server") return add(`${OURS}AgentFromServer`, { endpoint: name });
+  if (kind === "folder") return add(NODE_IDS.load_agent, { model: name });
+  if (kind === "server") return add(NODE_IDS.agent_from_server, { endpoint: name });
   const clip = add("CLIPLoader", { clip_name: name, type: "qwen_image" });
-  const agent = add(`${OURS}AgentFromCLIP`);
+  const agent = add(NODE_IDS.agent_from_clip);
   connect(clip, 0, agent, "clip");
   return agent;
 }

@@ -13,7 +13,7 @@ from typing import Any
 import comfy.model_management
 from server import PromptServer
 
-from ..interleave_thinker.contract import EVENT_TYPE
+from ..interleave_thinker.contract import EVENT_TYPE, Event
 from .comfy_internals.server import executing_prompt_id, send_progress_text
 from .folders import run_path
 from .users import current_client, multi_user
@@ -26,7 +26,7 @@ SECONDS_BETWEEN_TEXTS = 0.25
 check_interrupt = comfy.model_management.throw_exception_if_processing_interrupted
 
 
-def send_event(event: str, node_id: str, facts: Mapping[str, Any]) -> None:
+def send_event(event: Event, node_id: str, facts: Mapping[str, Any]) -> None:
     """Tell every open page and client: a second tab, or one that was reloaded under another id, shows the run too.
 
     With several users only the page that queued is told, and `run`, `parent` and `file` name the user's folder.

@@ -67,6 +67,8 @@ class Completion:
 
 
 class Agent(Protocol):
+    """A chat model."""
+
     @property
     def name(self) -> str:
         """What identifies model and settings in cache keys and records; no secrets, no paths."""

@@ -24,6 +24,8 @@ class GenerationRequest:
 
 
 class Generator(Protocol):
+    """An image generator."""
+
     @property
     def name(self) -> str:
         """What identifies model and settings in cache keys and records."""

@@ -49,6 +49,8 @@ class Score:
 
 
 class Scorer(Protocol):
+    """Says how good an attempt is."""
+
     @property
     def name(self) -> str:
         """What identifies the judge in records; no secrets, no paths."""

@@ -150,12 +150,6 @@ class RunFolder:
         self._keep(relative, key, source)
         return relative
 
-    def keep_input(self, key: str, source: Path) -> Path:
-        """Copy a picture of the user's; returns where it lies. Raises as `keep_image`."""
-        path = input_file(self.path, key)
-        self._keep(path.relative_to(self.path).as_posix(), key, source)
-        return path
-
     def keep_png(self, relative: str, key: str, data: bytes) -> Path:
         """Write the PNG file of a picture, unless it is there; returns its path.
 
@@ -170,7 +164,7 @@ class RunFolder:
     def has(self, relative: str, key: str, data: bytes | None = None) -> bool:
         """Whether a file is the picture of `key`, and the folder's own: older versions linked it to the store.
 
-        data: see `store.is_picture`.
+        data: see `images.is_image_of`.
         """
         path = self.path / relative
         try:

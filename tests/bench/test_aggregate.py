@@ -269,15 +269,14 @@ def comm_results(mark: Any) -> dict[str, Any]:
     }
 
 
-def test_comm_gives_upstreams_mean_and_the_honest_one(tmp_path: Path) -> None:
+def test_comm_counts_a_sample_that_failed(tmp_path: Path) -> None:
     comm_sample(tmp_path, "a_task3", comm_results(8))
     comm_sample(tmp_path, "b_task3", comm_results(6) | {"completeness": {"Score": "NA"}})
-    comm_sample(tmp_path, "c_task3", {"coherence_score": {}})  # upstream drops it
+    comm_sample(tmp_path, "c_task3", {"coherence_score": {}})
     (tmp_path / "d_task3").mkdir()  # judged never
     comm_sample(tmp_path, "e_task4", comm_results(9))
     found = named(CoMM().aggregate([tmp_path]))
     assert figure(found["task3 completeness (Comp)"]).value == 8.0 and found["task3 completeness (Comp)"].failed == 3
-    assert figure(found["task3 completeness, upstream"]).value == 4.0
     assert figure(found["task3 style_consistency (Sty)"]).value == 7.0
     assert figure(found["task4 text fidelity to images (IRS)"]).value == 9.0
 

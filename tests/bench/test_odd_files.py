@@ -93,14 +93,6 @@ def test_rise_reads_upstreams_summary_and_its_workbook(tmp_path: Path) -> None:
     assert figure(named(Rise().aggregate([tmp_path / "M_judge.xlsx"]))["accuracy"]).value == 0.5
 
 
-def test_rise_gives_upstreams_reading_beside_ours(tmp_path: Path) -> None:
-    second = {"judge2": "Final Score: 5\n\nOn second thought, Final Score: 2"}
-    found = named(Rise().aggregate([write(tmp_path / "m.json", {"causal_reasoning_1": judged(5, 5, 5) | second})]))
-    assert figure(found["accuracy"]).value == 0.0
-    theirs = found["accuracy, upstream's reading"]
-    assert figure(theirs).value == 1.0 and "1 items come out otherwise" in theirs.note
-
-
 def test_rises_table_shows_its_categories(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     rows = {f"{c}_reasoning_1": judged(*(5,) * 3 if c != "logical" else (1, 1)) for c in ("temporal", "logical")}
     assert main(["bench", "rise", "aggregate", str(write(tmp_path / "m.json", rows))]) == 0
@@ -219,11 +211,11 @@ def test_odd_viescore_records_fail_and_do_no_more(tmp_path: Path) -> None:
     assert found["SC"].values == {"e": 0.75} and found["SC"].failed == 4
 
 
-def test_comms_upstream_rows_never_become_nan(tmp_path: Path) -> None:
+def test_a_mark_of_comm_that_is_no_number_is_none(tmp_path: Path) -> None:
     marks = {"coherence_score": dict.fromkeys(COHERENCE, 8), "completeness": {"Score": float("nan")}}
     write(tmp_path / "a_task3" / "evaluation_results.json", marks)
     found = named(CoMM().aggregate([tmp_path]))
-    assert figure(found["task3 completeness, upstream"]).value is None
+    assert figure(found["task3 completeness (Comp)"]).value is None
 
 
 def test_gaps_in_a_users_table_give_no_total(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -243,11 +243,3 @@ def test_logical_items_of_rise_are_marked_0_or_1() -> None:
         1,
         None,
     ]
-
-
-def test_upstreams_reading_of_rise_is_known() -> None:
-    """To say where a port differs, one must be able to repeat what upstream does."""
-    assert rise.read_upstream("Final Score: 4/5") == [4]
-    assert rise.read_upstream("Final Score: 5\n\n2. more") == [5, 2]
-    assert rise.read_upstream("Final Score: **1-5**") == [1]
-    assert rise.read_upstream("nothing") == []

@@ -82,7 +82,7 @@ def test_rows_without_training_run_for_real_and_only_once(tmp_path, monkeypatch)
     assert found["oracle agents"][0]["plan_valid"] == 1.0 and len(found["raw generator"][0]["shares"]) == 2
     said = []
     assert experiment.run(rows, [0], said.append) == found and said == []
-    monkeypatch.setattr("interleave_thinker.research.ablate.experiment._generator", lambda: "another")
+    monkeypatch.setattr("interleave_thinker.research.ablate.experiment._generator_hash", lambda: "another")
     experiment.run(rows, [0], said.append)
     assert len(said) == 2
 

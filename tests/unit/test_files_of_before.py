@@ -21,7 +21,7 @@ import yaml
 from PIL import Image
 
 from interleave_thinker.cli import main
-from interleave_thinker.driver import Loop, drive
+from interleave_thinker.driver import LoopModels, drive
 from interleave_thinker.loop.document import Document, compose, to_html, to_markdown
 from interleave_thinker.loop.state import LoopState, begin
 from interleave_thinker.loop.trajectory import Trajectory
@@ -78,8 +78,8 @@ class Nobody:
         raise AssertionError(f"the critic was asked: {asked}")
 
 
-def loop_of_before() -> Loop:
-    return Loop(Nobody("draughtsman"), Nobody(OracleCritic.name, OracleCritic.prompts), size=(64, 64))
+def loop_of_before() -> LoopModels:
+    return LoopModels(Nobody("draughtsman"), Nobody(OracleCritic.name, OracleCritic.prompts), size=(64, 64))
 
 
 def session(root: Path, state: LoopState, run_name: str) -> Session:

@@ -14,7 +14,7 @@ transformers = pytest.importorskip("transformers")
 from PIL import Image  # noqa: E402
 from torch.nn import functional  # noqa: E402
 
-from interleave_thinker.research.train.on_cpu import attend_by_picture, quicken  # noqa: E402
+from interleave_thinker.research.train.on_cpu import attend_by_image, quicken  # noqa: E402
 
 CRITIC = Path(__file__).parents[2] / "interleave_thinker" / "tinyworld" / "weights" / "critic"
 
@@ -81,11 +81,11 @@ def test_no_picture_sees_another(lengths):
     torch.manual_seed(0)
     query, key, value = torch.randn(3, 1, 2, sum(lengths), 4)
     ends = torch.tensor([0, *torch.tensor(lengths).cumsum(0).tolist()])
-    found, _ = attend_by_picture(None, query, key, value, None, scaling=0.5, cu_seq_lens_q=ends)
+    found, _ = attend_by_image(None, query, key, value, None, scaling=0.5, cu_seq_lens_q=ends)
     alone = [
         functional.scaled_dot_product_attention(*(t[:, :, a:b] for t in (query, key, value)), scale=0.5)
         for a, b in pairwise(ends)
     ]
     assert torch.allclose(found, torch.cat(alone, 2).transpose(1, 2), atol=1e-5)
     if len(lengths) == 1:
-        assert torch.equal(found, attend_by_picture(None, query, key, value, None, scaling=0.5)[0])
+        assert torch.equal(found, attend_by_image(None, query, key, value, None, scaling=0.5)[0])

@@ -8,7 +8,8 @@ import pytest
 
 from interleave_thinker.agents.base import Completion
 from interleave_thinker.cli import main
-from interleave_thinker.research.data.prompts import (
+from interleave_thinker.research.data.records import DataError
+from interleave_thinker.research.data.taxonomy_requests import (
     Category,
     Vocabulary,
     draw_requests,
@@ -16,7 +17,6 @@ from interleave_thinker.research.data.prompts import (
     read_vocabularies,
     write_vocabularies,
 )
-from interleave_thinker.research.data.records import DataError
 
 
 class Writer:
@@ -69,7 +69,7 @@ def test_a_category_is_asked_for_once_and_a_cut_off_line_again(tmp_path):
 def test_what_an_agent_writes_is_cleaned_and_bounded():
     evil = ["{n}", "<image>", "x" * 500, "", 7, None, "  Two   words. ", "two words", ["a"], "tab\x07"]
     agent = Writer(more=evil)
-    from interleave_thinker.research.data.prompts import _ask
+    from interleave_thinker.research.data.taxonomy_requests import _ask
 
     found = _ask(agent, A)
     assert [e for e in found.entities if not e.startswith("entities")] == ["two words"]

@@ -15,7 +15,7 @@ from interleave_thinker.research.train.rewards import (
     changed_share,
     gain,
     is_formatted,
-    needs_picture,
+    needs_image,
     next_prompt,
     read_response,
     reward,
@@ -113,9 +113,9 @@ def test_a_part_can_be_left_out_of_each_variant():
 def test_only_what_can_matter_is_tried():
     """A generator call is dear: the code tries whatever failed, the paper each rejection, ours each right rejection."""
     cases = [(YES, True), (YES, False), (NO, True), (NO, False), (UNREAD, False)]
-    assert [needs_picture(r, label, "code") for r, label in cases] == [False, True, False, True, True]
-    assert [needs_picture(r, label, "paper") for r, label in cases] == [False, False, True, True, False]
-    assert [needs_picture(r, label, "ours") for r, label in cases] == [False, False, False, True, False]
+    assert [needs_image(r, label, "code") for r, label in cases] == [False, True, False, True, True]
+    assert [needs_image(r, label, "paper") for r, label in cases] == [False, False, True, True, False]
+    assert [needs_image(r, label, "ours") for r, label in cases] == [False, False, False, True, False]
     assert next_prompt(Response(True, False, ""), "the old one") == "the old one"
 
 

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 from ...errors import InterleaveError, PlanError
 from ...generators.diffusers_generator import DTYPES
 from ...loop.plan import Plan
-from ...research.data.prompts import DEFAULT_COUNT
 from ...research.data.records import DataError
+from ...research.data.taxonomy_requests import DEFAULT_COUNT
 from ...resolve import AGENT_HELP
 from ..options import (
     add_device,
@@ -49,9 +49,15 @@ def add_prompts(what: Any) -> None:
 
 
 def _prompts(options: argparse.Namespace) -> None:
-    from ...research.data.prompts import TAXONOMY, VOCABULARY_FILE, draw_requests, read_taxonomy, write_vocabularies
     from ...research.data.records import REQUESTS_FILE, write_records
-    from ...research.data.requests import copied_pictures, tiny_requests
+    from ...research.data.requests import copied_images, tiny_requests
+    from ...research.data.taxonomy_requests import (
+        TAXONOMY,
+        VOCABULARY_FILE,
+        draw_requests,
+        read_taxonomy,
+        write_vocabularies,
+    )
 
     if (options.world is None) == (options.agent is None):
         raise DataError("Give either --agent, who writes the vocabulary, or --world tiny.")
@@ -71,8 +77,8 @@ def _prompts(options: argparse.Namespace) -> None:
 
         agent = agent_from(options.agent, role="planner", endpoints=options.endpoints)
         words = write_vocabularies(agent, categories, options.out / VOCABULARY_FILE, print)
-        pictures = copied_pictures(options.images, options.out) if options.images else []
-        records = draw_requests(categories, words, options.count, options.seed, pictures)
+        images = copied_images(options.images, options.out) if options.images else []
+        records = draw_requests(categories, words, options.count, options.seed, images)
     write_records(options.out / REQUESTS_FILE, records)
     print(f"Wrote {len(records)} requests: {options.out / REQUESTS_FILE}")
     if len(records) < options.count:

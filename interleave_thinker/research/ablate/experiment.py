@@ -1,4 +1,4 @@
-"""Train what the rows need and measure each row, once for each seed; whatever is finished is kept and not repeated."""
+"""Train the models that the rows need and measure each row, once for each seed. Finished work is read from the disk."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from ..train.models import RESULT, ModelOptions, Precision
 from ..train.sft import SftOptions, fine_tune
 from .rows import BASE, NOBODY, ORACLE, Row, Training, trainings_for
 
-Say = Callable[[str], None]
+Log = Callable[[str], None]
 SFT_PRECISION: Precision = "bf16"
 
 
@@ -63,20 +63,20 @@ class Experiment:
             if not (self.data / training.data).is_file():
                 raise ConfigError(f"{self.data} lacks {training.data}, which {training.name} needs (docs/training.md).")
 
-    def run(self, rows: tuple[Row, ...], seeds: Sequence[int], say: Say = print) -> dict[str, dict[int, Any]]:
-        """Figures by row and seed; what is on disk is taken from there."""
+    def run(self, rows: tuple[Row, ...], seeds: Sequence[int], log: Log = print) -> dict[str, dict[int, Any]]:
+        """Figures by row and seed; those on the disk are read from there."""
         found: dict[str, dict[int, Any]] = {row.name: {} for row in rows}
         for seed in seeds:
             for training in trainings_for(rows):
-                self._train(training, seed, say)
+                self._train(training, seed, log)
             for row in rows:
-                found[row.name][seed] = self._measured(row, seed, say)
+                found[row.name][seed] = self._measured(row, seed, log)
         return found
 
     def model(self, name: str, seed: int) -> Path:
         return self.base if name == BASE else self.out / f"seed{seed}" / name / RESULT
 
-    def _train(self, training: Training, seed: int, say: Say) -> None:
+    def _train(self, training: Training, seed: int, log: Log) -> None:
         out = self.out / f"seed{seed}" / training.name
         wanted = self._settings(training, seed)
         known = out / "training.json"
@@ -87,31 +87,31 @@ class Experiment:
             if found["finished"]:
                 return
         write_atomically(known, json.dumps({"settings": wanted, "finished": False}, indent=1).encode())
-        self._train_now(training, out, seed, say)
+        self._train_now(training, out, seed, log)
         write_atomically(known, json.dumps({"settings": wanted, "finished": True}, indent=1).encode())
 
     def _settings(self, training: Training, seed: int) -> dict[str, Any]:
-        """What a training is the result of; its start by what that is the result of."""
+        """All that a training's result depends on: settings, a hash of its rows, and a hash of the weights it starts from."""
         numbers = {f.name: getattr(self, f.name) for f in fields(self) if f.name.startswith(training.kind)}
         if training.kind == "sft":
             numbers["precision"] = SFT_PRECISION
         if training.kind == "grpo":
-            numbers |= {"group": self.group, "kl": self.kl, **self._generator()}
+            numbers |= {"group": self.group, "kl": self.kl, **self._generator_settings()}
         rows = hash_of("rows", (self.data / training.data).read_text(encoding="utf-8"))
         return {**asdict(training), "without": list(training.without), **numbers, "seed": seed, "rows": rows,
-                "start": self._written(training.start, seed)}  # fmt: skip
+                "start": self._weights_hash(training.start, seed)}  # fmt: skip
 
-    def _generator(self) -> dict[str, str]:
-        return {"generator": _generator(), "dtype": self.generator_dtype}
+    def _generator_settings(self) -> dict[str, str]:
+        return {"generator": _generator_hash(), "dtype": self.generator_dtype}
 
-    def _written(self, name: str, seed: int) -> str:
-        """A hash of a model's weights; what was judged by others is not recalled for it."""
+    def _weights_hash(self, name: str, seed: int) -> str:
+        """A hash of a model's weights. It is part of agents' names, so that a model never gets another one's judgments."""
         if name == ORACLE:
             return ORACLE
-        return _digest(self.model(name, seed))
+        return _hash_of_weights(self.model(name, seed))
 
-    def _train_now(self, training: Training, out: Path, seed: int, say: Say) -> None:
-        say(f"seed {seed}: training {training.name}")
+    def _train_now(self, training: Training, out: Path, seed: int, log: Log) -> None:
+        log(f"seed {seed}: training {training.name}")
         base = ModelOptions(self.model(training.start, seed), train_vision=True)
         if training.kind == "sft":
             fine_tune(
@@ -120,7 +120,7 @@ class Experiment:
                     batch=self.sft_batch, learning_rate=self.sft_rate, weight_decay=0.01, save_every=200,
                     log_every=50, seed=seed, resume=True,
                 ),
-                say,
+                log,
             )  # fmt: skip
             return
         train_critic(
@@ -131,22 +131,22 @@ class Experiment:
                 learning_rate=self.grpo_rate, kl=self.kl, max_tokens=160, save_every=20, seed=seed, resume=True,
             ),
             lambda: scorer_from("checker"),
-            say,
+            log,
         )  # fmt: skip
 
-    def _measured(self, row: Row, seed: int, say: Say) -> dict[str, Any]:
+    def _measured(self, row: Row, seed: int, log: Log) -> dict[str, Any]:
         path = self.out / f"seed{seed}" / "rows" / f"{''.join(c if c.isalnum() else '_' for c in row.name)}.json"
-        agents = [self._written(name, seed) for name in (row.planner, row.critic) if name != NOBODY]
+        agents = [self._weights_hash(name, seed) for name in (row.planner, row.critic) if name != NOBODY]
         settings = {
             "requests": self.requests, "request_seed": self.request_seed, "t_max": row.t_max, "agents": agents,
-            **self._generator(),
+            **self._generator_settings(),
         }  # fmt: skip
         if path.is_file():
             known: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
             if known["settings"] == settings:
                 return known
         requests = held_out(self.requests, self.request_seed + seed)
-        generator = _tiny(self.generator_dtype)
+        generator = _tiny_generator(self.generator_dtype)
         if row.planner == NOBODY:
             tally = row_without_planner(requests, generator)
             plans: Sequence[Plan | None] = []
@@ -155,7 +155,7 @@ class Experiment:
             critic = (
                 agent_from("tiny:oracle") if row.critic == ORACLE else agent_from(str(self.model(row.critic, seed)))
             )
-            judge: Agent = _Named(critic, f"{row.critic} {self._written(row.critic, seed)}")
+            judge: Agent = _Named(critic, f"{row.critic} {self._weights_hash(row.critic, seed)}")
             if row.filter_only:
                 judge = _FilterOnly(judge)
             work = self.out / f"seed{seed}" / "runs"
@@ -170,13 +170,13 @@ class Experiment:
             )
         figures = {"settings": settings, **_figures(tally, plans)}
         write_atomically(path, (json.dumps(figures, indent=1) + "\n").encode())
-        say(f"seed {seed}: {row.name}: {statistics.mean(tally.shares):.1%} of steps")
+        log(f"seed {seed}: {row.name}: {statistics.mean(tally.shares):.1%} of steps")
         return figures
 
     def _plans(self, planner: str, requests: Sequence[Request], seed: int) -> list[Plan | None]:
         if planner == ORACLE:
             return [replace(r.plan, request=r.text) for r in requests]
-        by = self._written(planner, seed)
+        by = self._weights_hash(planner, seed)
         path = self.out / f"seed{seed}" / "plans" / f"{planner}-{by}-{self.requests}-{self.request_seed}.json"
         if not path.is_file():
             agent = agent_from(str(self.model(planner, seed)))
@@ -185,30 +185,30 @@ class Experiment:
         return [p and Plan.from_dict(p) for p in json.loads(path.read_text(encoding="utf-8"))]
 
 
-def _digest(folder: Path) -> str:
-    """Of all weights in or below a folder."""
+def _hash_of_weights(folder: Path) -> str:
+    """A hash of all weights in or below a folder."""
     digest = hashlib.sha256()
     for shard in sorted(folder.rglob("*.safetensors")):
         digest.update(shard.read_bytes())
     return digest.hexdigest()[:16]
 
 
-def _tiny(dtype: str) -> DiffusersGenerator:
+def _tiny_generator(dtype: str) -> DiffusersGenerator:
     from ...tinyworld.convert import WEIGHTS
 
     return load_pipeline(WEIGHTS / "generator", device="cpu", dtype=dtype)
 
 
-def _generator() -> str:
-    """What the tiny generator of the package is; another one makes other pictures."""
+def _generator_hash() -> str:
+    """A hash of the package's tiny generator; another generator makes other images."""
     from ...tinyworld.convert import WEIGHTS
 
-    return _digest(WEIGHTS / "generator")
+    return _hash_of_weights(WEIGHTS / "generator")
 
 
 @dataclass
 class _Named:
-    """An agent under a name of its own: folders of all trainings have the same, and judgments are kept by name."""
+    """An agent under another name. Judgments are kept by the agent's name, and all trainings have folders of one name."""
 
     agent: Agent
     name: str
@@ -223,7 +223,7 @@ class _Named:
 
 @dataclass
 class _FilterOnly:
-    """A critic whose verdict counts and whose prompt does not: what a retry gains is the new seed's luck."""
+    """A critic whose prompts are dropped, so that a retry differs by its seed alone."""
 
     agent: Agent
 

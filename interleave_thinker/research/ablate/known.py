@@ -15,7 +15,7 @@ Found = dict[str, dict[int, Any]]
 
 
 def kept(found: Mapping[str, Mapping[int, Mapping[str, Any]]]) -> Found:
-    """What a report needs of each row and seed; figures.json has it as `measured`."""
+    """The figures of each row and seed that a report needs; figures.json has them as `measured`."""
     return {row: {seed: {k: f[k] for k in KEPT} for seed, f in seeds.items()} for row, seeds in found.items()}
 
 

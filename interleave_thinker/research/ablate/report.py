@@ -1,7 +1,7 @@
 """Means, intervals, signs, a table and a plot, from the figures of all rows and seeds.
 
-Intervals are 95%, by bootstrap over seeds and then over the requests of a seed: what another training and other
-requests would give. Rows of a seed share their requests, so a difference is taken request by request.
+Intervals are 95%, by bootstrap over seeds and then over the requests of a seed: they cover other trainings and other
+requests. Rows of a seed share their requests, so a difference is taken request by request.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """The rows of the paper's Table 5, and ours beside them, on the tiny world.
 
-Each row names who plans, who judges and what is different; the paper's own numbers are for the comparison of signs.
-Knows nothing of how a model is trained or a row is measured.
+Each row names its planner, its critic and its settings. The paper's own numbers are for the comparison of signs. The
+module knows nothing of how a model is trained or a row is measured.
 """
 
 from __future__ import annotations
@@ -17,9 +17,8 @@ BASE, ORACLE, NOBODY = "base", "oracle", ""
 
 @dataclass(frozen=True)
 class Training:
-    """How a model comes about. start: the model that it goes on from. kind: what is done with it.
-
-    data: which rows. reward, without: of GRPO.
+    """How a model is trained. start: the model that the training starts from. data: the file of its rows. reward, without:
+    of GRPO.
     """
 
     name: str
@@ -87,7 +86,7 @@ ROWS = (
 
 @dataclass(frozen=True)
 class Comparison:
-    """`better` against `worse`: the sign of their difference is what is reproduced.
+    """A claim of the paper: `better` is higher than `worse`. Reproduced is the sign of the difference.
 
     paper: the difference in Table 5, with its own T_max on both sides; None where the paper has no such row.
     """
@@ -162,7 +161,7 @@ def chosen(names: str | None) -> tuple[Row, ...]:
 
 
 def trainings_for(rows: tuple[Row, ...]) -> tuple[Training, ...]:
-    """What has to be trained for these rows, in an order in which each start is there."""
+    """The trainings that these rows need; each comes after the one that it starts from."""
     wanted = {name for row in rows for name in (row.planner, row.critic)}
     wanted |= {t.start for t in TRAININGS if t.name in wanted}
     return tuple(t for t in TRAININGS if t.name in wanted)

@@ -1,8 +1,7 @@
-"""What every benchmark is made of: items, what a system made of them, and a judge to ask.
+"""The parts of every benchmark: items, a system's outputs, and questions to a judge.
 
-A benchmark reads its official records, writes outputs and scores in its official layout, and says
-what to ask the judge. `runner.py` does the rest: it knows no benchmark, and a benchmark knows neither
-systems nor models.
+A benchmark reads its official records, writes outputs and scores in its official layout, and asks the judge about each
+output. `runner.py` does the rest: it knows no benchmark, and a benchmark knows neither systems nor models.
 """
 
 from __future__ import annotations
@@ -34,7 +33,7 @@ class BenchError(InterleaveError):
 
 @dataclass(frozen=True)
 class Item:
-    """One test case. `request` and `images` are what a system gets; `record` is the official record.
+    """One test case. A system gets `request` and `images`; `record` is the official record.
 
     mode: "document": text and pictures; "picture": the last picture is the answer; "text": text about
     the given pictures.
@@ -50,15 +49,15 @@ class Item:
 
 @dataclass(frozen=True)
 class Step:
-    """One step of what a system made: its text, and its picture where it has one."""
+    """One step of a system's output: its text, and its image where it has one."""
 
     text: str = ""
     image: Image.Image | None = None
 
 
 @dataclass(frozen=True)
-class Made:
-    """What a system made of an item, and what that took."""
+class Output:
+    """A system's output for an item, with its cost."""
 
     steps: tuple[Step, ...]
     generator_calls: int = 0
@@ -117,11 +116,11 @@ class Benchmark(ABC):
         """How many times the judge is asked about this item."""
 
     @abstractmethod
-    def save(self, outputs: Path, item: Item, made: Made) -> None:
+    def save(self, outputs: Path, item: Item, output: Output) -> None:
         """Write one item's output in the official layout; whole or not at all."""
 
     def finish(self, outputs: Path, items: Sequence[Item]) -> None:  # noqa: B027 - most have nothing to add
-        """Write what the official layout has once for all items."""
+        """Write the files that the official layout has once for all items."""
 
     @abstractmethod
     def has_output(self, outputs: Path, item: Item) -> bool:
@@ -133,7 +132,7 @@ class Benchmark(ABC):
 
     @abstractmethod
     def write_scores(self, folder: Path, verdicts: Mapping[str, dict[str, Any]], items: Sequence[Item]) -> Path:
-        """Write the official score file or files; returns what `aggregate` reads."""
+        """Write the official score file or files. Returns the path for `aggregate`."""
 
     @abstractmethod
     def aggregate(self, paths: Sequence[Path]) -> list[Metric]:
@@ -195,30 +194,30 @@ def dump(value: object) -> bytes:
     return (json.dumps(value, ensure_ascii=False, indent=2) + "\n").encode("utf-8", "surrogatepass")
 
 
-def save_last_picture(made: Made, item: Item, path: Path) -> None:
-    """Put the last picture of what was made at `path`, whole or not at all.
+def save_last_image(output: Output, item: Item, path: Path) -> None:
+    """Write the output's last image to `path`, whole or not at all.
 
     Raises:
-        BenchError: nothing was made.
+        BenchError: it has no image.
     """
-    if not made.images:
+    if not output.images:
         raise BenchError(f"Item {item.id}: the system made no picture.")
     path.parent.mkdir(parents=True, exist_ok=True)
     writing = path.with_name(f".{path.name}")
-    made.images[-1].save(writing)
+    output.images[-1].save(writing)
     writing.replace(path)
 
 
-def open_picture(path: Path) -> Image.Image:
+def open_image(path: Path) -> Image.Image:
     """A picture file as RGB, fully read.
 
     Raises:
         BenchError: it is missing or no picture.
     """
     try:
-        with Image.open(path) as image:
-            picture: Image.Image = image.convert("RGB")
-            return picture
+        with Image.open(path) as file:
+            image: Image.Image = file.convert("RGB")
+            return image
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
         raise BenchError(f"Cannot read picture {path}: {error}.") from None
 
@@ -254,12 +253,12 @@ def read_rows(path: Path, delimiter: str = ",") -> list[dict[str, str]]:
 
 
 def answered(raw: str) -> str:
-    """What a judge says after thinking; empty while it still thinks, for what is weighed there is no answer."""
+    """A judge's reply without its thoughts, in which nothing counts as an answer; empty if it never stops thinking."""
     return answer_part(raw)
 
 
 def answer_object(raw: str) -> dict[str, Any]:
-    """The object of a judge's answer as it was written: not one from its thinking, and not a repaired one."""
+    """The JSON object of a judge's answer; {} if only its thoughts have one, or if it would need a repair."""
     reply = read_reply(answered(raw))
     return (reply.answer or {}) if reply.exact else {}
 

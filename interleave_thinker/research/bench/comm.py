@@ -5,13 +5,11 @@ Task 1 takes one judge call, the others three: the whole document; what its pict
 texts alone; and how far the pictures show it ("text fidelity to images", IRS).
 
 Upstream lets failed samples drop out of the mean, counts "NA" as 0, and shows task 2's pictures in the call
-that should not see them. Here failures are counted, "NA" is no mark, and the pictures are hidden; `aggregate`
-gives upstream's convention beside ours.
+that should not see them. Here failures are counted, "NA" is no mark, and the pictures are hidden.
 """
 
 from __future__ import annotations
 
-import math
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -26,12 +24,12 @@ from .base import (
     BenchError,
     Benchmark,
     Item,
-    Made,
+    Output,
     Step,
     answer_object,
     dump,
     number_in,
-    open_picture,
+    open_image,
     plain_name,
     read_json,
 )
@@ -127,16 +125,16 @@ class CoMM(Benchmark):
     def judge_calls(self, item: Item) -> int:
         return 1 if item.group == "task1" else 3
 
-    def save(self, outputs: Path, item: Item, made: Made) -> None:
+    def save(self, outputs: Path, item: Item, output: Output) -> None:
         """results.json and pictures, numbered on after the given ones."""
         folder = outputs / item.id
         (folder / "origin").mkdir(parents=True, exist_ok=True)
         given = [f"input_{n}.jpg" for n in range(1, len(item.images) + 1)]
         for name, path in zip(given, item.images, strict=True):
-            open_picture(path).save(folder / "origin" / name)
+            open_image(path).save(folder / "origin" / name)
         first = item.record.get("first_step", 1)
         text, names = "", list[str]()
-        for number, step in enumerate(made.steps, first):
+        for number, step in enumerate(output.steps, first):
             text += f"({number}) {clean(step.text)} "
             if step.image is not None and len(given) + len(names) < MAX_IMAGES:
                 names.append(f"predict_{len(given) + len(names) + 1}.jpg")
@@ -145,7 +143,7 @@ class CoMM(Benchmark):
         truth = [p for p in item.record.get("truth", []) if Path(p).is_file()]
         kept = [f"output_gt_{len(given) + n}.jpg" for n in range(1, len(truth) + 1)]
         for name, path in zip(kept, truth, strict=True):
-            open_picture(Path(path)).save(folder / "origin" / name)
+            open_image(Path(path)).save(folder / "origin" / name)
         results = {
             "model_input": item.record["model_input"],
             "model_output": text.strip(),
@@ -168,7 +166,7 @@ class CoMM(Benchmark):
         if item.group == "task1":
             return _judge_texts(ask, given, made)
         if item.group == "task2":
-            made = _texts_with_pictures(given, made)
+            made = _texts_with_images(given, made)
         marks = ask(
             "document", [_DOCUMENT, "INPUT:", *_shown(given), "OUTPUT:", *_shown(made)], _document_marks, sampling=JUDGE
         )
@@ -178,11 +176,11 @@ class CoMM(Benchmark):
         fidelity = None
         if described is not None:
             parts: list[Part] = [_FIDELITY]
-            pictures = [s.image for s in made if s.image is not None]
+            images = [s.image for s in made if s.image is not None]
             for number in range(max(count, len(described))):
                 text = described[number] if number < len(described) else "(no description)"
                 parts.append(f"Description {number + 1}: {text}")
-                parts.append(pictures[number] if number < count else "(no picture)")
+                parts.append(images[number] if number < count else "(no picture)")
             fidelity = ask("fidelity", parts, _overall, sampling=JUDGE)
         return _record(item.group, marks, fidelity)
 
@@ -217,22 +215,7 @@ def clean(text: str) -> str:
     return re.sub(r"\s+", " ", re.sub(r"[\[\]<]|\(\d+\)\s", "", text)).strip()
 
 
-def parse_upstream(results: Mapping[str, Any]) -> dict[str, float] | None:
-    """Marks of one evaluation_results.json as upstream's aggregator reads them; None: it drops the sample."""
-    scores: dict[str, Any] = {}
-    try:
-        for key, value in results.items():
-            if key == "coherence_score":
-                scores |= {name: value[name] for name in COHERENCE}
-            else:
-                scores[_KEYS[key]] = value["Score"] if "Score" in value else value["overall_score"]
-        marks = {k: 0.0 if v is None or v == "NA" else float(v) for k, v in scores.items()}
-    except (KeyError, TypeError, ValueError, AttributeError, OverflowError):
-        return None
-    return marks if all(math.isfinite(v) for v in marks.values()) else None
-
-
-def parse_strict(results: Mapping[str, Any]) -> dict[str, float]:
+def read_marks(results: Mapping[str, Any]) -> dict[str, float]:
     """The marks of one evaluation_results.json that are numbers from 0 to 10; the others are not there."""
     found: dict[str, float | None] = {}
     for key, value in results.items():
@@ -249,17 +232,12 @@ def _metrics(task: str, samples: Mapping[str, Mapping[str, Any] | None]) -> list
     names = ["completeness", "text fidelity to images"]
     if task != "task1":
         names = [*COHERENCE, *(["completeness"] if task != "task2" else []), "image quality", "text fidelity to images"]
-    strict = {n: parse_strict(r or {}) for n, r in samples.items()}
-    theirs = {n: u for n, r in samples.items() if r and (u := parse_upstream(r)) is not None}
+    marks = {n: read_marks(r or {}) for n, r in samples.items()}
     metrics = []
     for name in names:
         column = f" ({COLUMNS[name]})" if name in COLUMNS and task in ("task3", "task4") else ""
-        values = {n: m[name] for n, m in strict.items() if name in m}
+        values = {n: m[name] for n, m in marks.items() if name in m}
         metrics.append(Metric(f"{task} {name}{column}", values, len(samples)))
-    for name in names:
-        values = {n: m[name] for n, m in theirs.items() if name in m}
-        note = 'upstream: "NA" is 0, samples with any missing mark drop out'
-        metrics.append(Metric(f"{task} {name}, upstream", values, len(samples), note=note))
     return metrics
 
 
@@ -336,19 +314,19 @@ def _descriptions(raw: str) -> list[str] | None:
 
 def _shown(steps: Sequence[Step], hide: bool = False) -> list[Part]:
     parts: list[Part] = []
-    pictures = 0
+    images = 0
     for number, step in enumerate(steps, 1):
         parts.append(f"({number}) {step.text}")
         if step.image is not None:
-            pictures += 1
-            parts.append(f"<picture {pictures}>" if hide else step.image)
+            images += 1
+            parts.append(f"<picture {images}>" if hide else step.image)
     return parts
 
 
-def _texts_with_pictures(given: Sequence[Step], made: Sequence[Step]) -> list[Step]:
+def _texts_with_images(given: Sequence[Step], made: Sequence[Step]) -> list[Step]:
     """Task 2: the texts are the input's, the pictures the output's."""
-    pictures = [s.image for s in made if s.image is not None]
-    return [Step(s.text, pictures[n] if n < len(pictures) else None) for n, s in enumerate(given)]
+    images = [s.image for s in made if s.image is not None]
+    return [Step(s.text, images[n] if n < len(images) else None) for n, s in enumerate(given)]
 
 
 def _steps(text: str, images: Sequence[Image.Image]) -> list[Step]:
@@ -370,7 +348,7 @@ def _steps(text: str, images: Sequence[Image.Image]) -> list[Step]:
 def _load(folder: Path, names: Sequence[object]) -> list[Image.Image]:
     found = []
     for name in names:
-        image = open_picture(folder / plain_name(name, "picture"))
+        image = open_image(folder / plain_name(name, "picture"))
         image.thumbnail((EDGE, EDGE))
         found.append(image)
     return found
@@ -399,14 +377,14 @@ def _item(row: Mapping[str, Any], task: int, folder: Path) -> Item | None:
     listed = row.get("step_info")
     steps = [_content(s, folder) for s in listed] if isinstance(listed, list) else []
     steps = [s for s in steps if s[0] or s[1]]
-    pictures = [p for _, ps in steps for p in ps]
+    images = [p for _, ps in steps for p in ps]
     about = f" about {title}" if title else ""
-    record: dict[str, Any] = {"truth": [str(p) for p in pictures]}
+    record: dict[str, Any] = {"truth": [str(p) for p in images]}
     if task == 4:
         if not title:
             return None
         return Item(name, "task4", title, record=record | {"model_input": title})
-    if len(steps) < 2 or not pictures:
+    if len(steps) < 2 or not images:
         return None
     if task == 3:
         known = steps[: len(steps) // 2]
@@ -434,7 +412,7 @@ def _item(row: Mapping[str, Any], task: int, folder: Path) -> Item | None:
 
 
 def _content(step: object, folder: Path) -> tuple[str, list[Path]]:
-    texts, pictures = [], []
+    texts, images = [], []
     for part in step if isinstance(step, Sequence) and not isinstance(step, str) else []:
         if not isinstance(part, Mapping):
             continue
@@ -443,5 +421,5 @@ def _content(step: object, folder: Path) -> tuple[str, list[Path]]:
         elif part.get("type") == "image":
             path = folder / str(part.get("image_path") or part.get("content") or "")
             if is_below(folder, path):
-                pictures.append(path)
-    return " ".join(texts).strip(), pictures
+                images.append(path)
+    return " ".join(texts).strip(), images

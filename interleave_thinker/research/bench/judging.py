@@ -31,7 +31,7 @@ TRIES = 3
 
 @dataclass
 class ReplyLog:
-    """Replies by (item, criterion, fingerprint); of several, the last. A line cut off by a crash is passed over."""
+    """Replies by (item, criterion, fingerprint); the last counts. A line that a crash cut off is skipped."""
 
     path: Path
     known: dict[tuple[str, str, str], dict[str, Any]] = field(default_factory=dict)
@@ -74,8 +74,8 @@ class ReplyLog:
 class Judge:
     """Asks `agent`; `calls`, `failed` and `unread` count what happened in this execution.
 
-    A reply that cannot be read is asked for again, up to TRIES, and then kept as it is: it has failed
-    for good. An agent that cannot be reached leaves nothing, so that the next execution tries again.
+    If a reply cannot be read, the judge is asked again, up to TRIES times. Then the last reply is kept and the
+    criterion has failed. If the agent cannot be reached, nothing is kept, and the next execution asks again.
     """
 
     agent: Agent
@@ -175,8 +175,8 @@ def judge_all(
 ) -> dict[str, dict[str, Any]]:
     """Every item's verdict, `workers` items at a time; the order of the answers changes nothing.
 
-    An item that cannot be judged at all, by a picture that cannot be read for example, has no verdict;
-    `judge.broken` says why.
+    An item that cannot be judged at all, for example because an image cannot be read, has no verdict; `judge.broken`
+    has the reason.
     """
     verdicts: dict[str, dict[str, Any]] = {}
     pool = ThreadPoolExecutor(max(1, workers))

@@ -22,11 +22,11 @@ from ..intervals import RESAMPLES, interval_by_quantile
 class Metric:
     """Values by item id.
 
-    expected: how many items should have a value; the difference is what failed.
+    expected: how many items should have a value; those without one have failed.
     groups: item id -> group (task, category); empty: one group.
     weights: group -> weight of its mean in the figure; None: every item counts the same. A weighted
         figure needs a value in every weighted group.
-    unit: what the values are printed as, "share" (0 to 1, as percent) or "points".
+    unit: how the values are printed, "share" (0 to 1, as percent) or "points".
     parts: for a mean of parts (text and picture rates), each part's values by item; `values` then follow.
     interval: given where the figure is no mean of items (a correlation); `values` then hold the figure.
     detail: whether tables show the groups.

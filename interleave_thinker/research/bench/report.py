@@ -1,6 +1,6 @@
 """Tables of metrics: one system, or several side by side with paired differences and published rows.
 
-Every figure comes with its interval and with how many items it rests on; what failed is a column of its own.
+Every figure stands with its interval and its number of items.
 """
 
 from __future__ import annotations

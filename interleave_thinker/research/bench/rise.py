@@ -4,8 +4,8 @@ Facts: PhoenixZ810/RISEBench @ 5f22651. Up to three marks of 1 to 5 (consistency
 0 or 1 twice for logical items). The headline is accuracy: full marks in all that count.
 
 Conventions that differ upstream, both given here:
-- `score`: as described (0.3 C + 0.5 R + 0.2 V), and `score upstream`: what its code computes on the full set,
-  where an empty `consistency_free` cell counts as true, so that C never counts.
+- `score` follows the description (0.3 C + 0.5 R + 0.2 V). `score upstream` follows upstream's code on the full set,
+  which reads an empty `consistency_free` cell as true, so that C never counts.
 - `accuracy before 2026-04-13`: items free of the consistency mark could not pass.
 Upstream reads the first integers after "Final Score"; here it is the last "Final Score", in range and whole.
 """
@@ -23,14 +23,14 @@ from .base import (
     BenchError,
     Benchmark,
     Item,
-    Made,
+    Output,
     dump,
     image_path,
-    open_picture,
+    open_image,
     plain_name,
     read_json,
     read_records,
-    save_last_picture,
+    save_last_image,
 )
 from .metric import Metric
 from .rise_scores import (
@@ -40,7 +40,6 @@ from .rise_scores import (
     category_of,
     has,
     marks_of,
-    marks_upstream,
     metrics_of,
     read_entries,
     read_final_score,
@@ -115,8 +114,8 @@ class Rise(Benchmark):
     def judge_calls(self, item: Item) -> int:
         return (0 if has(item.record, "consistency_free") else 1) + (1 if item.group == "logical" else 2)
 
-    def save(self, outputs: Path, item: Item, made: Made) -> None:
-        save_last_picture(made, item, outputs / "images" / f"{item.group}_reasoning" / f"{item.id}.png")
+    def save(self, outputs: Path, item: Item, output: Output) -> None:
+        save_last_image(output, item, outputs / "images" / f"{item.group}_reasoning" / f"{item.id}.png")
 
     def has_output(self, outputs: Path, item: Item) -> bool:
         return _output(outputs, item) is not None
@@ -126,44 +125,42 @@ class Rise(Benchmark):
         path = _output(outputs, item)
         if path is None:
             return {"failed": True}
-        made, row = open_picture(path), item.record
+        made, row = open_image(path), item.record
         instruction = str(row["instruction"])
         folder = self.images or (self.data.parent if self.data else outputs)
-        by_picture = (
-            item.group in ("logical", "spatial") and has(row, "reference_img") and not has(row, "reference_txt")
-        )
-        original = open_picture(image_path(folder, row["reference_img" if by_picture else "image"]))
+        by_image = item.group in ("logical", "spatial") and has(row, "reference_img") and not has(row, "reference_txt")
+        original = open_image(image_path(folder, row["reference_img" if by_image else "image"]))
         if item.group == "logical":
-            return self._judge_logical(ask, row, instruction, original, made, by_picture)
+            return self._judge_logical(ask, row, instruction, original, made, by_image)
         verdict: dict[str, Any] = {"judge1": None}
         if not has(row, "consistency_free"):
             prompt = _CONSISTENT.format(instruction=instruction)
             verdict["judge1"] = ask("consistency", [prompt, original, made], _kept(1, 5), sampling=JUDGE)
         reference = str(row.get("reference") or "what the first picture, the reference, shows")
-        both = by_picture or has(row, "reasoning_img")
-        first = "reference" if by_picture else "original"
+        both = by_image or has(row, "reasoning_img")
+        first = "reference" if by_image else "original"
         shown = f"The first picture is the {first}, the second the edited one." if both else "The edited picture:"
         prompt = _REASONED.format(shown=shown, instruction=instruction, reference=reference)
-        pictures: list[Part] = [original, made] if both else [made]
-        verdict["judge2"] = ask("reasoning", [prompt, *pictures], _kept(1, 5), sampling=JUDGE)
+        images: list[Part] = [original, made] if both else [made]
+        verdict["judge2"] = ask("reasoning", [prompt, *images], _kept(1, 5), sampling=JUDGE)
         verdict["judge3"] = ask("plausibility", [_PLAUSIBLE, made], _kept(1, 5), sampling=JUDGE)
         return verdict
 
     def _judge_logical(
-        self, ask: Ask, row: Mapping[str, Any], instruction: str, original: Any, made: Any, by_picture: bool
+        self, ask: Ask, row: Mapping[str, Any], instruction: str, original: Any, made: Any, by_image: bool
     ) -> dict[str, Any]:
-        reference = "" if by_picture else f"The right answer: {row.get('reference_txt') or row.get('reference')}\n"
-        first = "right answer" if by_picture else "original"
+        reference = "" if by_image else f"The right answer: {row.get('reference_txt') or row.get('reference')}\n"
+        first = "right answer" if by_image else "original"
         same = _LOGICAL_SAME.format(first=first, instruction=instruction, reference=reference)
         shown = "The edited picture:"
-        if by_picture:
+        if by_image:
             shown = "The first picture is the right answer, the second the edited one."
         asked = "" if has(row, "reasoning_wo_ins") else f"Instruction to the editor: {instruction}\n"
         right = _LOGICAL_RIGHT.format(shown=shown, instruction=asked, reference=reference)
-        pictures: list[Part] = [original, made] if by_picture else [made]
+        images: list[Part] = [original, made] if by_image else [made]
         return {
             "judge1": ask("consistency", [same, original, made], _kept(0, 1), sampling=JUDGE),
-            "judge2": ask("reasoning", [right, *pictures], _kept(0, 1), sampling=JUDGE),
+            "judge2": ask("reasoning", [right, *images], _kept(0, 1), sampling=JUDGE),
         }
 
     def write_scores(self, folder: Path, verdicts: Mapping[str, dict[str, Any]], items: Sequence[Item]) -> Path:
@@ -187,7 +184,6 @@ class Rise(Benchmark):
     def aggregate(self, paths: Sequence[Path]) -> list[Metric]:
         """From judge files (.json of upstream's pickle, raw replies) or per-item tables (.csv, .json, .xlsx)."""
         marks: dict[str, Marks] = {}
-        upstream: dict[str, float] = {}
         subtasks: dict[str, str] = {}
         for path in paths:
             rows = read_entries(path)
@@ -206,10 +202,7 @@ class Rise(Benchmark):
                 if marks.setdefault(index, found) != found:
                     raise BenchError(f"{index} is judged twice, differently; compare runs with `report`.")
                 subtasks[index] = str(about["subtask"]) if has(about, "subtask") else ""
-                if "judge2" in row:
-                    theirs = marks_upstream(row, group)
-                    upstream[index] = float(theirs is not None and theirs.passed)
-        return metrics_of(marks, subtasks, upstream)
+        return metrics_of(marks, subtasks)
 
     def _known(self, path: Path) -> dict[str, dict[str, Any]]:
         beside = path.parent / "asked.json"
@@ -223,7 +216,7 @@ class Rise(Benchmark):
 
 
 def _kept(low: int, high: int) -> Callable[[str], str | None]:
-    """A parser that keeps the reply as it is, if it has a mark: upstream's files hold replies."""
+    """A parser that returns the whole reply if it has a mark: upstream's files hold replies."""
     return lambda raw: raw if read_final_score(raw, low, high) is not None else None
 
 

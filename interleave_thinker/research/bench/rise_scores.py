@@ -42,7 +42,7 @@ SUBTASK_COUNTS: dict[str, tuple[int, ...]] = {
     "spatial": (23, 12, 27, 15, 23),
     "logical": (31, 14, 40),
 }
-"""Items of the full set, in the order of SUBTASKS: what BAGEL's printed accuracies and scores leave possible."""
+"""Items of the full set, in the order of SUBTASKS. They follow from BAGEL's printed accuracies and scores."""
 DIMENSION_COUNTS = {"Reasoning": (85, 90, 100, 85), "Consistency": (80, 88, 100, 85), "Quality": (85, 90, 100, 0)}
 """Items with a mark in each dimension, by category: seven are free of the consistency mark, logical ones have no
 plausibility."""
@@ -59,15 +59,6 @@ def read_final_score(raw: str, low: int = 1, high: int = 5) -> int | None:
     if not places or places[-1].start() != named[-1].start():
         return None
     return whole_mark(text, places[-1].end(), low, high)
-
-
-def read_upstream(raw: str) -> list[int]:
-    """All integers right after the first "Final Score" that has any: what upstream's code reads."""
-    for found in re.findall(r"\*?\*?Final Scores?\*?\*?:?\s*([\d*\s,\n]*)", raw, re.I):
-        numbers = [int(n[:9]) for n in re.findall(r"\d+", found)]
-        if numbers:
-            return numbers
-    return []
 
 
 @dataclass(frozen=True)
@@ -173,21 +164,6 @@ def marks_of(row: Mapping[str, Any], category: str, consistency_free: bool | Non
     return Marks(category, None if free else c, r, v, free)
 
 
-def marks_upstream(row: Mapping[str, Any], category: str) -> Marks | None:
-    """What upstream's code makes of raw replies; None: it fails, or would die of a wrong number of marks."""
-    asked = [row.get(f"judge{n}") for n in (1, 2, 3) if f"judge{n}" in row]
-    read = [None if raw is None else read_upstream(str(raw)) for raw in asked]
-    if any(r == [] for r in read):
-        return None
-    marks: list[int | None] = [m for r in read for m in ([None] if r is None else r)]
-    if len(marks) == 3:
-        return Marks(category, marks[0], marks[1], marks[2], marks[0] is None)
-    if len(marks) == 2 and None not in marks:
-        first, second = (4 * min(m or 0, 1) + 1 for m in marks)
-        return Marks(category, first, second)
-    return None
-
-
 def _whole(value: object, low: int, high: int) -> int | None:
     number = number_in(value, low, high)
     return int(number) if number is not None and number == int(number) else None
@@ -252,7 +228,7 @@ def table_metrics(rows: Sequence[Mapping[str, Any]]) -> list[Metric]:
     return metrics
 
 
-def metrics_of(marks: Mapping[str, Marks], subtasks: Mapping[str, str], upstream: Mapping[str, float]) -> list[Metric]:
+def metrics_of(marks: Mapping[str, Marks], subtasks: Mapping[str, str]) -> list[Metric]:
     groups = {i: m.category for i, m in marks.items()}
     done = {i: m for i, m in marks.items() if m.complete}
     finer = {i: f"{PREFIX[m.category]}-{subtasks[i]}" for i, m in marks.items() if subtasks.get(i)}
@@ -302,10 +278,6 @@ def metrics_of(marks: Mapping[str, Marks], subtasks: Mapping[str, str], upstream
     if finer:
         values = {i: float(m.passed) for i, m in done.items() if i in finer}
         metrics.append(Metric("accuracy by subtask", values, len(finer), finer, unit="share", detail=True))
-    if upstream:
-        other = sum(upstream[i] != float(marks[i].passed) for i in upstream)
-        note = f"upstream's: failures are wrong, and replies as its code reads them ({other} items come out otherwise)"
-        metrics.append(Metric("accuracy, upstream's reading", upstream, count, groups, unit="share", note=note))
     return metrics
 
 

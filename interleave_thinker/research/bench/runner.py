@@ -3,12 +3,12 @@
 A run folder holds everything that repeats it:
 
     run.json        benchmark, system, judge, data files with their SHA-256, settings, versions
-    outputs/        what the system made, in the benchmark's official layout
+    outputs/        the system's outputs, in the benchmark's official layout
     generated.jsonl one line an item: generator calls, seconds, or why it failed
     work/           plans and attempts, so that a crash in the middle of an item loses one call at most
     judge.jsonl     every raw reply of the judge
     scores/         the benchmark's official score files
-    report.*        what `report.py` makes of them
+    report.*        tables and plot (`report.py`)
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ PACKAGES = ("interleave-thinker", "torch", "transformers", "diffusers", "openai"
 
 @dataclass(frozen=True)
 class Cost:
-    """What a stage will take at most. `items` are those that are left."""
+    """The most calls that a stage can take. `items` are those that are left."""
 
     items: int
     planner_calls: int = 0
@@ -67,10 +67,10 @@ class Cost:
 def generation_cost(bench: Benchmark, run: Path, items: Sequence[Item], kind: str, t_max: int, max_steps: int) -> Cost:
     """Of the items that have no output yet. Known before any model is loaded."""
     left = [i for i in items if not bench.has_output(run / "outputs", i)]
-    pictures = sum(most_calls(kind, i, t_max, max_steps) for i in left)
+    calls = sum(most_calls(kind, i, t_max, max_steps) for i in left)
     judged = kind in ("full", "no-planner", "workflow") and t_max > 1
     planned = len(left) if kind in ("full", "no-critic", "workflow") else 0
-    return Cost(len(left), planned, pictures, pictures if judged else 0)
+    return Cost(len(left), planned, calls, calls if judged else 0)
 
 
 def judge_cost(bench: Benchmark, run: Path, items: Sequence[Item], judge: str) -> Cost:
@@ -88,10 +88,10 @@ def generate(bench: Benchmark, run: Path, items: Sequence[Item], system: System,
 
     def one(item: Item) -> None:
         try:
-            made = system.make(item, work)
-            bench.save(outputs, item, made)
-            entry: dict[str, Any] = {"id": item.id, "generator_calls": made.generator_calls}
-            entry["seconds"] = round(made.seconds, 3)
+            output = system.answer(item, work)
+            bench.save(outputs, item, output)
+            entry: dict[str, Any] = {"id": item.id, "generator_calls": output.generator_calls}
+            entry["seconds"] = round(output.seconds, 3)
         except Exception as error:  # one item's trouble must not cost the others; it is counted and tried again
             named = str(error) if isinstance(error, InterleaveError) else f"{type(error).__name__}: {error}"
             failed[item.id] = " ".join(named.split())[:1000]
@@ -118,7 +118,7 @@ def judge(
     workers: int = 1,
     retry_failed: bool = False,
 ) -> tuple[Path, Judge]:
-    """Ask the judge whatever it was not asked yet and write the score files. Returns their path and the counts."""
+    """Ask the judge all that is not in its log yet, and write the score files. Returns their path and the counts."""
     asked = Judge(agent, ReplyLog(run / "judge.jsonl"), retry_failed)
     with Progress("judge", len(items)) as progress:
         verdicts = judge_all(bench, run / "outputs", items, asked, workers, progress)
@@ -128,7 +128,7 @@ def judge(
 
 
 def describe(run: Path, stage: str, facts: Mapping[str, Any], files: Sequence[Path] = ()) -> None:
-    """Write down, in run.json, what a stage was run with.
+    """Write the settings, data files and versions of a stage into run.json.
 
     Raises:
         BenchError: the folder holds a run of another benchmark, data file or system.
@@ -151,7 +151,7 @@ def describe(run: Path, stage: str, facts: Mapping[str, Any], files: Sequence[Pa
 
 
 def generated(run: Path) -> dict[str, Any]:
-    """What generation took: items, generator calls, seconds, failures (the last line of an item counts)."""
+    """Totals of generation: items, generator calls, seconds, failures (the last line of an item counts)."""
     entries: dict[str, Mapping[str, Any]] = {}
     path = run / "generated.jsonl"
     for line in path.read_bytes().split(b"\n") if path.is_file() else []:

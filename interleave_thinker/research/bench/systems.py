@@ -5,9 +5,9 @@
     no-planner  the request as the only step, with the critic
     raw         the request as the prompt, one generator call
 
-A plan that the planner cannot write is a failed item: nothing stands in for it. All of them drive the
-product's own `Session`. A ComfyUI workflow that has the loop in it is a system of its own (`WorkflowSystem`).
- Knows nothing of benchmarks' files or of judges.
+If the planner cannot write a plan, the item has failed: no other plan takes its place. All of them drive the product's
+own `Session`. A ComfyUI workflow that has the loop in it is a system of its own (`WorkflowSystem`). The module knows
+nothing of benchmarks' files or of judges.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ from ...loop.state import LoopSettings
 from ...roles.planner import make_plan
 from ...storage.attempt_store import AttemptStore
 from ...storage.run_folder import RunFolder
-from .base import BenchError, Item, Made, Step, open_picture
+from .base import BenchError, Item, Output, Step, open_image
 
 Kind = Literal["full", "no-critic", "no-planner", "raw"]
 KINDS: tuple[Kind, ...] = ("full", "no-critic", "no-planner", "raw")
@@ -45,11 +45,11 @@ KINDS: tuple[Kind, ...] = ("full", "no-critic", "no-planner", "raw")
 class System(Protocol):
     @property
     def name(self) -> str:
-        """What identifies it in records: kind, models and settings; no secrets, no paths."""
+        """Identifies it in records: kind, models and settings; no secrets, no paths."""
         ...
 
-    def make(self, item: Item, work: Path) -> Made:
-        """What the system makes of an item; `work` keeps what is needed to go on after a crash.
+    def answer(self, item: Item, work: Path) -> Output:
+        """The system's output for an item. work: folder of plans and attempts, from which it goes on after a crash.
 
         Raises:
             InterleaveError: it cannot; the message says why.
@@ -86,26 +86,26 @@ class LoopSystem:
         size = f", {self.size[0]}x{self.size[1]}" if self.size else ""
         return "; ".join([*parts, f"at most {self.max_steps} steps, seed {self.settings.seed}{size}"])
 
-    def make(self, item: Item, work: Path) -> Made:
+    def answer(self, item: Item, work: Path) -> Output:
         begun = time.monotonic()
         if item.mode == "text" and self.kind in ("raw", "no-planner"):
-            return Made(())  # a generator writes no text
-        images = [open_picture(p) for p in item.images]
+            return Output(())  # a generator writes no text
+        images = [open_image(p) for p in item.images]
         plan = self._plan(item, images, work)
         critic = self.critic if self.kind in ("full", "no-planner") else None
         loop = LoopModels(self.generator or _NoGenerator(), critic, self.sampling, self.size)
         folder = RunFolder(work / "runs", run_name(item))
         session = run_plan(plan, loop, self.settings, AttemptStore(work / "store"), folder, images)
-        return made_of(session.document(), session.image, time.monotonic() - begun)
+        return output_of(session.document(), session.image, time.monotonic() - begun)
 
     def _plan(self, item: Item, images: list[Image.Image], work: Path) -> Plan:
-        """The item's plan; one that was made before is read back, so that no planner call is repeated."""
+        """The item's plan, read from its file if there is one, so that no planner call is repeated."""
         request = item.request.replace("<image>", "").strip()
         if self.kind in ("raw", "no-planner"):
             return Plan((PlanStep(1, "", None, request),), request=request)
         assert self.planner is not None
-        pictures = [hash_of("picture", i.size, i.tobytes().hex()) for i in images]
-        key = hash_of("plan", self.planner.name, item.request, pictures, self.max_steps, str(self.sampling))
+        image_keys = [hash_of("picture", i.size, i.tobytes().hex()) for i in images]
+        key = hash_of("plan", self.planner.name, item.request, image_keys, self.max_steps, str(self.sampling))
         path = work / "plans" / f"{key}.json"
         if path.is_file():
             return Plan.from_dict(json.loads(path.read_text(encoding="utf-8")))
@@ -134,7 +134,7 @@ class WorkflowSystem:
     def name(self) -> str:
         return f"workflow {hash_of('workflow', self.workflow)[:12]}; seed {self.seed}; T_max {self.t_max or 'its own'}"
 
-    def make(self, item: Item, work: Path) -> Made:
+    def answer(self, item: Item, work: Path) -> Output:
         begun = time.monotonic()
         names = [self.client.upload(p) for p in item.images]
         prompt = prepare(self.workflow, request=item.request, images=names, seed=self.seed, t_max=self.t_max)
@@ -142,24 +142,24 @@ class WorkflowSystem:
         for output in outputs.values():
             for saved in output.get("interleave_document", []):
                 document = Document.from_dict(saved["document"])
-                pictures = dict(zip((i.image_key for i in document.images), output["images"], strict=False))
-                images = {key: self._fetch(place) for key, place in pictures.items()}
-                return made_of(document, images.__getitem__, time.monotonic() - begun)
+                files = dict(zip((i.image_key for i in document.images), output["images"], strict=False))
+                images = {key: self._fetch(file) for key, file in files.items()}
+                return output_of(document, images.__getitem__, time.monotonic() - begun)
         raise BenchError("The workflow saved no document; add Interleave Save Document after Loop Close.")
 
-    def _fetch(self, place: dict[str, str]) -> Image.Image:
-        with Image.open(io.BytesIO(self.client.fetch(place))) as image:
-            picture: Image.Image = image.convert("RGB")
-            return picture
+    def _fetch(self, file: dict[str, str]) -> Image.Image:
+        with Image.open(io.BytesIO(self.client.fetch(file))) as opened:
+            image: Image.Image = opened.convert("RGB")
+            return image
 
 
-def made_of(document: Document, image: Callable[[str], Image.Image], seconds: float) -> Made:
+def output_of(document: Document, image: Callable[[str], Image.Image], seconds: float) -> Output:
     """A document's steps in order: text and picture of each."""
     texts = {i.step: i.text for i in document.items if i.kind == "text"}
-    pictures = {i.step: image(i.image_key) for i in document.images}
-    numbers = sorted(texts.keys() | pictures.keys())
-    steps = tuple(Step(texts.get(n, ""), pictures.get(n)) for n in numbers)
-    return Made(steps, len(document.trajectory.attempts), seconds)
+    images = {i.step: image(i.image_key) for i in document.images}
+    numbers = sorted(texts.keys() | images.keys())
+    steps = tuple(Step(texts.get(n, ""), images.get(n)) for n in numbers)
+    return Output(steps, len(document.trajectory.attempts), seconds)
 
 
 def run_name(item: Item) -> str:

@@ -91,7 +91,7 @@ def _image_rubric(number: int, scene: Scene, request: Request) -> str:
 
 
 def _text_rubric(request: Request) -> str:
-    """One word a step that its text must name: what is drawn, then what each edit changes it to."""
+    """One word a step that its text must name: the shape that is drawn, then the new value of each edit."""
     words = [request.scenes[0].shape]
     for before, after in zip(request.scenes, request.scenes[1:], strict=False):
         words.append(next(b for a, b in zip(before.values(), after.values(), strict=True) if a != b))

@@ -24,12 +24,12 @@ from .base import (
     BenchError,
     Benchmark,
     Item,
-    Made,
+    Output,
     answer_object,
     answered,
     dump,
     number_in,
-    open_picture,
+    open_image,
     plain_name,
     read_json,
     read_records,
@@ -58,7 +58,7 @@ Does the text answer meet the requirement in full? If any part of it is missing 
 Reply with one JSON object and nothing else:
 {{"criteria_met": true, false or "not sure", "explanation": "one sentence"}}"""
 
-_PICTURE = """Question asked of a model:
+_IMAGE = """Question asked of a model:
 {question}
 {answer}
 The model's pictures stand above, in order.
@@ -135,14 +135,14 @@ class UEval(Benchmark):
     def judge_calls(self, item: Item) -> int:
         return len(criteria(item.record.get("text_rubrics"))) + len(criteria(item.record.get("image_rubrics")))
 
-    def save(self, outputs: Path, item: Item, made: Made) -> None:
+    def save(self, outputs: Path, item: Item, output: Output) -> None:
         folder = outputs / item.id
         folder.mkdir(parents=True, exist_ok=True)
         images = []
-        for number, image in enumerate(made.images, 1):
+        for number, image in enumerate(output.images, 1):
             image.save(folder / f"step{number}.png")
             images.append(f"{item.id}/step{number}.png")
-        entry = {"id": item.id, "text_answer": made.text, "image_answer": images}
+        entry = {"id": item.id, "text_answer": output.text, "image_answer": images}
         write_atomically(folder / "answer.json", dump(entry))
 
     def has_output(self, outputs: Path, item: Item) -> bool:
@@ -157,7 +157,7 @@ class UEval(Benchmark):
         entry = _answer(outputs, item.id)
         answer = str(entry.get("text_answer") or "")
         kind = "open" if item.group not in CLOSED else "closed"
-        pictures, paths = _pictures(outputs, entry.get("image_answer"))
+        images, paths = _images(outputs, entry.get("image_answer"))
         question = str(item.record.get("prompt", ""))
         text_results, image_results = [], []
         for number, criterion in enumerate(criteria(item.record.get("text_rubrics")), 1):
@@ -166,8 +166,8 @@ class UEval(Benchmark):
         shown = f"\nThe model's text answer:\n{answer or '(empty)'}\n" if kind == "open" else ""
         rule = _RULE_OPEN if kind == "open" else _RULE_CLOSED
         for number, criterion in enumerate(criteria(item.record.get("image_rubrics")), 1):
-            prompt = _PICTURE.format(question=question, answer=shown, criterion=criterion, rule=rule)
-            parts: list[Part] = [*pictures, prompt if pictures else f"(The model made no picture.)\n{prompt}"]
+            prompt = _IMAGE.format(question=question, answer=shown, criterion=criterion, rule=rule)
+            parts: list[Part] = [*images, prompt if images else f"(The model made no picture.)\n{prompt}"]
             image_results.append(_result(criterion, ask(f"image-{number}", parts, read_verdict)))
         return {
             "id": item.id,
@@ -321,7 +321,7 @@ def _answer(outputs: Path, item: str) -> dict[str, Any]:
     return dict(found[-1]) if found else {}
 
 
-def _pictures(outputs: Path, names: object) -> tuple[list[Image.Image], list[str]]:
+def _images(outputs: Path, names: object) -> tuple[list[Image.Image], list[str]]:
     """Pictures by their paths, from the outputs' folder or, as upstream does, from the current one.
 
     Raises:
@@ -334,5 +334,5 @@ def _pictures(outputs: Path, names: object) -> tuple[list[Image.Image], list[str
         inside = [p for base, p in places if is_below(base, p) and p.is_file()]
         if not inside:
             raise BenchError(f"Picture {name[:120]!r} is neither below {outputs} nor below the current folder.")
-        found.append(open_picture(inside[0]))
+        found.append(open_image(inside[0]))
     return found, listed

@@ -30,18 +30,18 @@ from .base import (
     BenchError,
     Benchmark,
     Item,
-    Made,
+    Output,
     answer_object,
     answered,
     dump,
     image_path,
     number_in,
-    open_picture,
+    open_image,
     plain_name,
     read_json,
     read_records,
     read_rows,
-    save_last_picture,
+    save_last_image,
 )
 from .metric import Figure, Metric
 
@@ -109,8 +109,8 @@ class VIEScore(Benchmark):
     def judge_calls(self, item: Item) -> int:
         return 2
 
-    def save(self, outputs: Path, item: Item, made: Made) -> None:
-        save_last_picture(made, item, outputs / f"{item.id}.png")
+    def save(self, outputs: Path, item: Item, output: Output) -> None:
+        save_last_image(output, item, outputs / f"{item.id}.png")
 
     def has_output(self, outputs: Path, item: Item) -> bool:
         return (outputs / f"{item.id}.png").is_file()
@@ -118,10 +118,10 @@ class VIEScore(Benchmark):
     def judge(self, outputs: Path, item: Item, ask: Ask) -> dict[str, Any]:
         if not self.has_output(outputs, item):
             return {"SC": None, "PQ": None}
-        made = open_picture(outputs / f"{item.id}.png")
+        made = open_image(outputs / f"{item.id}.png")
         editing = item.group == "edit"
         form = _SC_EDIT if editing else _SC_T2I
-        shown: list[Part] = [open_picture(item.images[0]), made] if editing else [made]
+        shown: list[Part] = [open_image(item.images[0]), made] if editing else [made]
         count = 2 if editing else 1
         sc = ask(
             "SC", [form.replace("{prompt}", item.request), *shown], lambda r: read_scores(r, count), sampling=SAMPLING

@@ -23,14 +23,14 @@ from .base import (
     BenchError,
     Benchmark,
     Item,
-    Made,
+    Output,
     answered,
     dump,
     number_in,
-    open_picture,
+    open_image,
     read_json,
     read_records,
-    save_last_picture,
+    save_last_image,
     whole_mark,
 )
 from .metric import Metric, weighted
@@ -165,8 +165,8 @@ class Wise(Benchmark):
     def judge_calls(self, item: Item) -> int:
         return 1
 
-    def save(self, outputs: Path, item: Item, made: Made) -> None:
-        save_last_picture(made, item, outputs / f"{item.id}.png")
+    def save(self, outputs: Path, item: Item, output: Output) -> None:
+        save_last_image(output, item, outputs / f"{item.id}.png")
 
     def has_output(self, outputs: Path, item: Item) -> bool:
         return (outputs / f"{item.id}.png").is_file()
@@ -176,13 +176,13 @@ class Wise(Benchmark):
         marks: dict[str, int] | None = None
         score: int | None = None
         if self.has_output(outputs, item):
-            picture = open_picture(outputs / f"{item.id}.png")
+            image = open_image(outputs / f"{item.id}.png")
             form = _LEGACY if self.protocol == "legacy" else _VERIFIED
             prompt = form.format(prompt=item.record["Prompt"], explanation=item.record["Explanation"])
             if self.protocol == "legacy":
-                marks = ask("marks", [prompt, picture], read_marks, sampling=Sampling(max_tokens=2000))
+                marks = ask("marks", [prompt, image], read_marks, sampling=Sampling(max_tokens=2000))
             else:
-                score = ask("score", [prompt, picture], read_score, sampling=Sampling(max_tokens=500))
+                score = ask("score", [prompt, image], read_score, sampling=Sampling(max_tokens=500))
         if self.protocol == "legacy":
             return record | {name: marks[name] if marks else None for name in MARKS}
         return record | {"score": score}

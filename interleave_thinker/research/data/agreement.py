@@ -15,7 +15,7 @@ from ...agents.base import Agent, Sampling
 from ...errors import AgentError
 from ...roles.critic import judge
 from ..intervals import bootstrap, interval_by_rank
-from .records import CriticRecord, DataError, open_picture
+from .records import CriticRecord, DataError, open_image
 from .scoring import HOPELESS
 
 KINDS = ("all", "drawn", "edited", "first", "later")
@@ -46,8 +46,8 @@ def agreement(
     def one(record: CriticRecord) -> tuple[bool, bool] | str:
         """(whether the verdict is the label, whether it could be read), or why it was not asked for."""
         try:
-            before = open_picture(folder, record.before) if record.before else None
-            after = open_picture(folder, record.after)
+            before = open_image(folder, record.before) if record.before else None
+            after = open_image(folder, record.after)
         except DataError as error:
             return str(error)
         if len(refused) >= HOPELESS:

@@ -33,7 +33,7 @@ from .records import CriticRecord, DataError, Drops, PlannerRecord
 WHITE = "data/interleave/white.png"
 """The white canvas; the paper's code knows it by this ending of the path and draws from text alone."""
 IMAGE_MARK = "<image>"
-PICTURE_TOKEN = "<img_token>"
+IMAGE_TOKEN = "<img_token>"
 OnAccept = Literal["repeat", "empty"]
 Format = Literal["trl", "sharegpt", "rl", "compare", "easy", "hard"]
 
@@ -46,7 +46,7 @@ class Conversation:
     reply: str
 
     @property
-    def pictures(self) -> list[str]:
+    def images(self) -> list[str]:
         return [p.as_posix() for p in self.turn if isinstance(p, Path)]
 
 
@@ -99,7 +99,7 @@ def sharegpt(conversation: Conversation) -> dict[str, Any]:
             {"role": "user", "content": asked},
             {"role": "assistant", "content": _no_mark(conversation.reply)},
         ],
-        "images": conversation.pictures,
+        "images": conversation.images,
     }
 
 
@@ -146,13 +146,13 @@ def _sequence(
     plan: PlannerRecord, steps: Sequence[Mapping[str, Any]], tried: Sequence[Sequence[CriticRecord]], *, hard: bool
 ) -> dict[str, Any]:
     parts = [_tag("gthink", plan.plan.get("reasoning"))]
-    pictures = list(plan.images)
+    images = list(plan.images)
     for step, attempts in zip(steps, tried, strict=True):
         if step["prompt"] is not None:
             parts.append(_tag("plan", step["prompt"]))
             for attempt in attempts if hard else attempts[-1:]:
-                parts.append(f"<image>{PICTURE_TOKEN}</image>.")
-                pictures.append(attempt.after)
+                parts.append(f"<image>{IMAGE_TOKEN}</image>.")
+                images.append(attempt.after)
                 if hard:
                     verdict = {"success": attempt.success, "refine_prompt": "" if attempt.success else attempt.refined}
                     judged = _escaped(json.dumps(verdict, ensure_ascii=False))
@@ -164,7 +164,7 @@ def _sequence(
     return {
         "id": plan.id,
         "messages": [{"role": "user", "content": request}, {"role": "assistant", "content": "".join(parts)}],
-        "images": pictures,
+        "images": images,
     }
 
 

@@ -26,7 +26,7 @@ from ...storage.run_folder import image_file, input_file, read_state, read_traje
 from .records import CriticRecord, DataError, Drops, Labeller, PlannerRecord
 
 
-class Pictures:
+class RunImages:
     """Copies of pictures below `out`/images, each once, named by content."""
 
     def __init__(self, out: Path, store: AttemptStore | None):
@@ -93,7 +93,7 @@ def from_runs(
 ) -> tuple[list[CriticRecord], list[PlannerRecord], dict[str, Drops]]:
     """Records of all runs; the same attempt or plan in two runs counts once. Pictures are copied to `out`/images."""
     drops = {"attempts": Drops(), "plans": Drops()}
-    pictures = Pictures(out, store)
+    images = RunImages(out, store)
     attempts: dict[tuple[Any, ...], CriticRecord] = {}
     plans: dict[str, PlannerRecord] = {}
     names = _names(runs)
@@ -103,7 +103,7 @@ def from_runs(
             drops["plans"].drop("run.json cannot be read")
             continue
         edited = _was_edited(run)
-        for record in _critic_records(run, names[run], trajectory, pictures, drops["attempts"]):
+        for record in _critic_records(run, names[run], trajectory, images, drops["attempts"]):
             same = (record.before, record.after, record.prompt, record.used)
             if same in attempts and attempts[same].labelled_by == "user":
                 drops["attempts"].drop("the same attempt in another run")
@@ -115,7 +115,7 @@ def from_runs(
             else:
                 drops["attempts"].keep()
             attempts[same] = record
-        _add_plan(run, names[run], trajectory, edited, pictures, plans, drops["plans"])
+        _add_plan(run, names[run], trajectory, edited, images, plans, drops["plans"])
     return list(attempts.values()), list(plans.values()), drops
 
 
@@ -127,7 +127,7 @@ def _names(runs: list[Path]) -> dict[Path, str]:
 
 
 def _critic_records(
-    run: Path, name: str, trajectory: Trajectory, pictures: Pictures, drops: Drops
+    run: Path, name: str, trajectory: Trajectory, images: RunImages, drops: Drops
 ) -> Iterator[CriticRecord]:
     for attempt in trajectory.attempts:
         if not 1 <= attempt.step <= len(trajectory.plan.steps):
@@ -145,8 +145,8 @@ def _critic_records(
         try:
             before = None
             if attempt.reference_key is not None:
-                before = pictures.by_key(run, attempt.reference_key, trajectory.attempts)
-            after = pictures.of(run, attempt)
+                before = images.by_key(run, attempt.reference_key, trajectory.attempts)
+            after = images.of(run, attempt)
         except DataError as error:
             drops.drop(str(error))
             continue
@@ -174,7 +174,7 @@ def _add_plan(
     name: str,
     trajectory: Trajectory,
     edited: bool,
-    pictures: Pictures,
+    images: RunImages,
     plans: dict[str, PlannerRecord],
     drops: Drops,
 ) -> None:
@@ -184,10 +184,10 @@ def _add_plan(
     if trajectory.status != "done":
         return drops.drop(f"the run is not finished ({trajectory.status})")
     try:
-        given = tuple(pictures.by_key(run, key, trajectory.attempts) for key in _users_pictures(run))
+        given = tuple(images.by_key(run, key, trajectory.attempts) for key in _user_images(run))
         chosen = {r.step: r.image_key for r in trajectory.results}
         ended = tuple(
-            pictures.by_key(run, key, trajectory.attempts) if (key := chosen.get(n)) else ""
+            images.by_key(run, key, trajectory.attempts) if (key := chosen.get(n)) else ""
             for n in range(1, len(plan.steps) + 1)
         )
     except DataError as error:
@@ -211,7 +211,7 @@ def _trajectory(run: Path) -> Trajectory | None:
     return Trajectory(saved.plan, tuple(on_disk.values()) or saved.attempts, saved.results, saved.status)
 
 
-def _users_pictures(run: Path) -> list[str]:
+def _user_images(run: Path) -> list[str]:
     state = (read_state(run) or {}).get("state")
     keys = state.get("user_images") if isinstance(state, dict) else None
     return [k for k in keys if isinstance(k, str)] if isinstance(keys, list) else []

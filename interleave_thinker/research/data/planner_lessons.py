@@ -62,10 +62,10 @@ def cut(record: PlannerRecord, at: int) -> PlannerRecord:
     marks = request.lower().count("<image>")
     lines = [request + "<image>" * (len(record.images) - marks), SO_FAR]
     images = list(record.images)
-    for step, picture in zip(steps[:at], record.pictures, strict=False):
+    for step, image in zip(steps[:at], record.pictures, strict=False):
         text = step.get("auxiliary_text") or step.get("instruction") or step.get("prompt") or ""
-        lines.append(f"{text} <image>" if picture else text)
-        images += [picture] if picture else []
+        lines.append(f"{text} <image>" if image else text)
+        images += [image] if image else []
     first = len(images) + 1
     rest = [{**step, "step_number": first + i} for i, step in enumerate(steps[at:])]
     return replace(

@@ -157,7 +157,7 @@ def read_records(path: Path, cls: type[R]) -> Iterator[R]:
             yield _record(cls, line, f"{path}, line {number}")
 
 
-def open_picture(folder: Path, name: str) -> Image.Image:
+def open_image(folder: Path, name: str) -> Image.Image:
     """A record's picture as RGB; `folder` is that of the records.
 
     Raises:

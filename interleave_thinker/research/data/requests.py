@@ -32,7 +32,7 @@ def tiny_requests(count: int, seed: int, out: Path) -> list[RequestRecord]:
     return records
 
 
-def copied_pictures(folder: Path, out: Path) -> list[str]:
+def copied_images(folder: Path, out: Path) -> list[str]:
     """Copies of a folder's pictures in `out`/images; their names, relative to `out`.
 
     Raises:

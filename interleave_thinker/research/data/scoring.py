@@ -15,7 +15,7 @@ from typing import Any, Literal
 from ...errors import AgentError
 from ...files import append_synced, hash_of
 from ...roles.scorer import Score, ScoreError, Scorer
-from .records import CriticRecord, DataError, Drops, Labeller, open_picture
+from .records import CriticRecord, DataError, Drops, Labeller, open_image
 
 SCORES_FILE = "scores.jsonl"
 HOPELESS = 10
@@ -61,8 +61,8 @@ def score_all(
         if len(refused) >= HOPELESS:
             return refused[-1]  # the judge is not asked any more
         try:
-            before = open_picture(folder, record.before) if record.before else None
-            score = scorer.score(before, open_picture(folder, record.after), record.prompt)
+            before = open_image(folder, record.before) if record.before else None
+            score = scorer.score(before, open_image(folder, record.after), record.prompt)
         except (ScoreError, DataError) as error:
             return str(error)
         except AgentError as error:  # one refusal costs one record

@@ -12,12 +12,11 @@ from __future__ import annotations
 import random
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import torch
 from PIL import Image
 from torch import Tensor
-from torch.utils.data import Dataset, SequentialSampler
+from torch.utils.data import Dataset
 from transformers import (
     Qwen3VLForConditionalGeneration,
     Qwen3VLProcessor,
@@ -98,13 +97,6 @@ class Collator:
         return {**batch, "labels": labels}
 
 
-class _InOrder(Trainer):
-    """Lessons come as they are numbered: they are drawn at random already, and batches are meant as they are."""
-
-    def _get_train_sampler(self, train_dataset: Any = None) -> SequentialSampler:
-        return SequentialSampler(train_dataset if train_dataset is not None else self.train_dataset)
-
-
 def train_agent(
     role: str,
     out: Path,
@@ -141,13 +133,14 @@ def train_agent(
         logging_steps=50,
         save_steps=250,
         save_total_limit=1,
+        train_sampling_strategy="sequential",  # lessons are random already, and each batch is meant as it is
         seed=seed,
         report_to=[],
         remove_unused_columns=False,
         disable_tqdm=True,
         dataloader_pin_memory=False,
     )
-    trainer = _InOrder(
+    trainer = Trainer(
         model=model,
         args=arguments,
         train_dataset=Lessons(role, steps * batch, seed, batch, pool),

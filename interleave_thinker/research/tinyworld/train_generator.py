@@ -89,7 +89,7 @@ def without_idle_blocks(vae: AutoencoderTiny) -> AutoencoderTiny:
     return vae
 
 
-def _pictures(scenes: list[Scene], rng: random.Random) -> Tensor:
+def _images(scenes: list[Scene], rng: random.Random) -> Tensor:
     """(batch, 3, 64, 64) in [-1, 1]."""
     array = render_batch(scenes, [Jitter.draw(rng) for _ in scenes])
     return torch.from_numpy(array).permute(0, 3, 1, 2) * 2 - 1
@@ -148,7 +148,7 @@ def train_vae(options: TrainOptions) -> AutoencoderTiny:
     run = _Run(options, fast, "vae")
     smooth = 0.0
     for step in run.steps():
-        pixels = _pictures([random_scene(run.rng) for _ in range(options.batch)], run.rng)
+        pixels = _images([random_scene(run.rng) for _ in range(options.batch)], run.rng)
         if step % 4:
             x, y = run.rng.randrange(33), run.rng.randrange(33)
             pixels = pixels[:, :, y : y + 32, x : x + 32]

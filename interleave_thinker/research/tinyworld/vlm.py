@@ -7,7 +7,6 @@ Qwen3-VL folder loads these.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -165,8 +164,3 @@ def save_agent(model: Qwen3VLForConditionalGeneration, processor: Qwen3VLProcess
     prompts.mkdir(exist_ok=True)
     for name, text in PROMPTS.items():
         (prompts / f"{name}.md").write_text(text + "\n", encoding="utf-8")
-
-
-def plan_reply(plan_json: list[dict[str, object]], reasoning: str) -> str:
-    body = json.dumps({"execution_plan": plan_json}, ensure_ascii=False)
-    return f"<think>{reasoning}</think><answer>{body}</answer>"

@@ -22,7 +22,7 @@ from ...resolve import GeneratorChoice
 from ...roles.scorer import Score, Scorer
 from ..worker_pool import WorkerPool, WorkerSpec
 from .models import CHECKPOINTS, RunOptions, extra_missing, load_model, lora, run, save_result
-from .rewards import Outcome, Part, Variant, needs_picture, next_prompt, read_response, reward
+from .rewards import Outcome, Part, Variant, needs_image, next_prompt, read_response, reward
 from .rollouts import Rollouts, build_generator, trial_of
 from .rows import dataset, states
 
@@ -87,7 +87,7 @@ class CriticReward:
         known = [json.loads(text) for text in state]
         responses = [read_response(_text(c), need_think=self.variant != "code") for c in completions]
         asked = [
-            trial_of(s, next_prompt(r, s["used"])) if needs_picture(r, s["success"], self.variant) else None
+            trial_of(s, next_prompt(r, s["used"])) if needs_image(r, s["success"], self.variant) else None
             for r, s in zip(responses, known, strict=True)
         ]
         scores = iter(self.rollouts.score([t for t in asked if t is not None]))

@@ -7,13 +7,14 @@ backward is slow there (`benchmarks/training_speed.py` measures it).
 
 from __future__ import annotations
 
+from types import MethodType
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch.nn import functional
 
-IN_PICTURES, IN_TEXT = "flash_alike", "plain_products"
+IN_IMAGES, IN_TEXT = "flash_alike", "plain_products"
 """Names in transformers' registry. "flash" in one makes the vision tower hand over all pictures in one call."""
 
 
@@ -22,26 +23,27 @@ def quicken(model: Any) -> None:
     from transformers import AttentionInterface, AttentionMaskInterface
     from transformers.masking_utils import eager_mask
 
-    AttentionInterface.register(IN_PICTURES, attend_by_picture)
+    AttentionInterface.register(IN_IMAGES, attend_by_image)
     AttentionInterface.register(IN_TEXT, attend_in_text)
     AttentionMaskInterface.register(IN_TEXT, eager_mask)
     vision = model.model.visual
-    vision.config._attn_implementation = IN_PICTURES
+    vision.config._attn_implementation = IN_IMAGES
     model.model.language_model.config._attn_implementation = IN_TEXT
     patches = vision.patch_embed.proj
     if isinstance(patches, torch.nn.Conv3d) and patches.kernel_size == patches.stride:
-        patches.__class__ = PatchProduct
+        vision.patch_embed.proj.forward = MethodType(project_patches, patches)
 
 
-class PatchProduct(torch.nn.Conv3d):
-    """A convolution over exactly one patch: a product of matrices. (n, channels, *kernel) -> (n, out, 1, 1, 1)."""
+def project_patches(convolution: torch.nn.Conv3d, patches: Tensor) -> Tensor:
+    """What a convolution makes of patches as large as its kernel, as one product of matrices.
 
-    def forward(self, patches: Tensor) -> Tensor:
-        made = functional.linear(patches.flatten(1), self.weight.flatten(1), self.bias)
-        return made[..., None, None, None]
+    patches: (n, channels, *kernel). Returns (n, out channels, 1, 1, 1).
+    """
+    projected = functional.linear(patches.flatten(1), convolution.weight.flatten(1), convolution.bias)
+    return projected[..., None, None, None]
 
 
-def attend_by_picture(
+def attend_by_image(
     module: Any,
     query: Tensor,
     key: Tensor,

@@ -89,7 +89,7 @@ def is_formatted(raw: str, *, need_think: bool = True) -> bool:
     return isinstance(answer, dict) and all(isinstance(answer.get(k), kind) for k, kind in keys.items())
 
 
-def needs_picture(response: Response, label: bool, variant: Variant) -> bool:
+def needs_image(response: Response, label: bool, variant: Variant) -> bool:
     """Whether this response has to be tried with the generator.
 
     code: whenever J is false, whatever the verdict. paper: whenever the response rejects. ours: where rejecting is

@@ -91,7 +91,7 @@ class Rollouts:
         """
         new = [t for t in dict.fromkeys(trials) if t not in self.known]
         self.tally.repeated += len(trials) - len(new)
-        made = [(t, p) for t, p in zip(new, self._pictures(new), strict=True) if p is not None]
+        made = [(t, p) for t, p in zip(new, self._images(new), strict=True) if p is not None]
         before = self.tally.unscored
         for (trial, _), found in zip(made, self._together(self._judge, made), strict=True):
             if isinstance(found, Score):
@@ -113,9 +113,9 @@ class Rollouts:
         return [self.known.get(t) for t in trials]
 
     def _judge(self, made: tuple[Trial, Image.Image]) -> Score:
-        trial, picture = made
+        trial, image = made
         before = open_rgb(Path(trial.before)) if trial.before else None
-        return self.scorer.score(before, picture, trial.instruction)
+        return self.scorer.score(before, image, trial.instruction)
 
     def _together(self, work: Callable[[T], R], items: Sequence[T]) -> list[R | Exception]:
         """`work` on each item, `workers` at a time; an error, or what takes too long, as a value."""
@@ -132,7 +132,7 @@ class Rollouts:
         finally:
             pool.shutdown(wait=False, cancel_futures=True)
 
-    def _pictures(self, trials: Sequence[Trial]) -> list[Image.Image | None]:
+    def _images(self, trials: Sequence[Trial]) -> list[Image.Image | None]:
         found: dict[int, Image.Image] = {}
         left = list(range(len(trials)))
         for again in range(TRIES):

@@ -52,12 +52,12 @@ def sft_rows(path: Path) -> tuple[list[dict[str, Any]], Counter[str]]:
     rows: list[dict[str, Any]] = []
     dropped: Counter[str] = Counter()
     for _, row in read_rows(path, _sft_problem):
-        pictures = [path.parent / name for name in row["images"]]
-        reason = next((r for p in pictures if (r := unreadable(p))), "")
+        images = [path.parent / name for name in row["images"]]
+        reason = next((r for p in images if (r := unreadable(p))), "")
         if reason:
             dropped[reason] += 1
             continue
-        rows.append({**row, "images": [str(p.resolve()) for p in pictures]})
+        rows.append({**row, "images": [str(p.resolve()) for p in images]})
     if not rows:
         raise TrainError(f"{path} holds no row to learn from ({_drops_text(dropped)}).")
     return rows, dropped

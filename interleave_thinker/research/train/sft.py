@@ -9,9 +9,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from .batch_order import order_rows
 from .models import CHECKPOINTS, RunOptions, extra_missing, load_model, lora, run, save_result
 from .rows import dataset, sft_rows
-from .turns import in_turn
 
 
 @dataclass(frozen=True)
@@ -49,7 +49,7 @@ def fine_tune(options: SftOptions, log: Callable[[str], None] = print) -> Path:
         max_length=options.max_length,
         completion_only_loss=True,
     )
-    arguments.max_steps, order = in_turn(
+    arguments.max_steps, order = order_rows(
         [len(row["images"]) for row in rows],
         options.batch * options.accumulate * arguments.world_size,
         options.seed,

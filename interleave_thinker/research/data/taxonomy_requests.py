@@ -139,7 +139,7 @@ def draw_requests(
     vocabularies: Sequence[Vocabulary],
     count: int,
     seed: int,
-    pictures: Sequence[str] = (),
+    images: Sequence[str] = (),
 ) -> list[RequestRecord]:
     """Up to `count` different requests, evenly over categories. Fewer where vocabulary and templates are exhausted.
 
@@ -148,13 +148,13 @@ def draw_requests(
     """
     rng = random.Random(f"requests-{seed}")
     words = {v.category: v for v in vocabularies}
-    usable = [c for c in categories if c.name in words and _templates(c, pictures)]
+    usable = [c for c in categories if c.name in words and _templates(c, images)]
     drawn: list[RequestRecord] = []
     seen: set[str] = set()
     while usable and len(drawn) < count:
         exhausted = set()
         for category in usable[: count - len(drawn)]:
-            found = _new_request(category, words[category.name], pictures, seen, rng)
+            found = _new_request(category, words[category.name], images, seen, rng)
             if found is None:
                 exhausted.add(category.name)
             else:
@@ -165,12 +165,12 @@ def draw_requests(
 
 
 def _new_request(
-    category: Category, words: Vocabulary, pictures: Sequence[str], seen: set[str], rng: random.Random
+    category: Category, words: Vocabulary, images: Sequence[str], seen: set[str], rng: random.Random
 ) -> RequestRecord | None:
     """One whose text is not in `seen`, which it then is; None if none comes in `IN_VAIN` draws."""
     for _ in range(IN_VAIN):
-        template = rng.choice(_templates(category, pictures))
-        given = tuple(rng.sample(pictures, template.count(MARK)))
+        template = rng.choice(_templates(category, images))
+        given = tuple(rng.sample(images, template.count(MARK)))
         text = _fill(template, words, [_shown(name) for name in given], rng)
         if _plain(text) not in seen:
             seen.add(_plain(text))
@@ -178,8 +178,8 @@ def _new_request(
     return None
 
 
-def _templates(category: Category, pictures: Sequence[str]) -> list[str]:
-    return [t for t in category.templates if t.count(MARK) <= len(pictures)]
+def _templates(category: Category, images: Sequence[str]) -> list[str]:
+    return [t for t in category.templates if t.count(MARK) <= len(images)]
 
 
 def _fill(template: str, words: Vocabulary, shown: Sequence[str], rng: random.Random) -> str:
@@ -196,9 +196,9 @@ def _fill(template: str, words: Vocabulary, shown: Sequence[str], rng: random.Ra
     return text[:1].upper() + text[1:]
 
 
-def _shown(picture: str) -> str:
+def _shown(image: str) -> str:
     """What a picture shows, by its file's name: images/a_red_fox-2.png is "a red fox"."""
-    return " ".join(re.sub(r"[^\w]|[\d_]", " ", Path(picture).stem).split()) or "this"
+    return " ".join(re.sub(r"[^\w]|[\d_]", " ", Path(image).stem).split()) or "this"
 
 
 def _ask(agent: Agent, category: Category) -> Vocabulary | None:
