@@ -511,6 +511,8 @@ def test(install: Install, words: Sequence[str]) -> int:
         target = DEV / "frontend"
         once("frontend", NEWER_FRONTEND, lambda: pip("install", "--no-deps", "--target", target, NEWER_FRONTEND))
     print("[test] " + "; ".join(f"{stage}: {result}" for stage, result in results.items()), flush=True)
+    if "--slow" in words:
+        words = [*(word for word in words if word != "--slow"), "-m", "not fresh"]
     # One thread each: PyTorch's threads wait for each other where there are more than cores.
     env = {**os.environ, "INTERLEAVE_COMFYUI": str(install.comfyui), "OMP_NUM_THREADS": "1"}
     if any(word.startswith("tests") for word in words):
@@ -570,7 +572,7 @@ def parse(arguments: Sequence[str]) -> tuple[argparse.Namespace, list[str]]:
     show.add_argument("--request", default=REQUEST, metavar="TEXT", help="what to draw")
     port = add("serve", "ComfyUI in the foreground; further arguments go to it")
     port.add_argument("--port", type=int, default=8188)
-    add("test", "lint and all tests; further arguments go to pytest")
+    add("test", "lint and all tests, with --slow the slow ones too; further arguments go to pytest")
     add("lint", "ruff, mypy and, where Node.js with npm is, ESLint")
     options, rest = parser.parse_known_args(arguments)
     if rest and options.command not in ("serve", "test"):

@@ -29,7 +29,7 @@ from erring_teacher import overlooked, repeated
 from interleave_thinker.agents.base import Agent, Completion, Message, OnText, Sampling
 from interleave_thinker.files import hash_of
 from interleave_thinker.research.data.records import RequestRecord, read_records
-from interleave_thinker.research.data.trajectories import TrajectoryMaker, TrajectoryOptions, make_all
+from interleave_thinker.research.data.trajectories import TrajectoryMaker, TrajectoryOptions, make_trajectories
 from interleave_thinker.research.worker_pool import WorkerSpec
 from interleave_thinker.resolve import GeneratorChoice
 from interleave_thinker.storage.images import image_key
@@ -86,7 +86,7 @@ def main() -> None:
     trajectories = ErringTrajectoryOptions(
         generator, "tiny:oracle", size=(SIDE, SIDE), overlook=options.overlooked, repeat=options.repeated
     )
-    failed = make_all(requests, options.requests.parent, options.out, trajectories, workers=24)
+    failed = make_trajectories(requests, options.requests.parent, options.out, trajectories, workers=24)
     verdicts = [
         json.loads(line)["judgment"]["accepted"]
         for log in options.out.glob("runs/*/trajectory.jsonl")

@@ -25,7 +25,7 @@ from comfy_server import Comfy  # noqa: E402
 from test_bench_comfy import plain  # noqa: E402
 
 from interleave_thinker.research.data.requests import tiny_requests  # noqa: E402
-from interleave_thinker.research.data.trajectories import RUNS, TrajectoryOptions, make_all  # noqa: E402
+from interleave_thinker.research.data.trajectories import RUNS, TrajectoryOptions, make_trajectories  # noqa: E402
 from interleave_thinker.research.worker_pool import WorkerSpec  # noqa: E402
 from interleave_thinker.resolve import GeneratorChoice  # noqa: E402
 from interleave_thinker.storage.run_folder import read_trajectory  # noqa: E402
@@ -38,9 +38,10 @@ def measured(folder: Path, servers: list[Comfy], count: int, seed: int) -> tuple
         (folder / f"{name}.json").write_text(json.dumps(plain(edit)))
     choice = GeneratorChoice("comfyui", folder / "draw.json", folder / "edit.json")
     requests = [r for r in tiny_requests(3 * count, seed, folder) if r.category == "story"][:count]
-    team = TrajectoryOptions(choice, "tiny:oracle", t_max=2)
+    chosen = TrajectoryOptions(choice, "tiny:oracle", t_max=2)
+    workers = [WorkerSpec(server=s.url) for s in servers]
     begun = time.monotonic()
-    if make_all(requests, folder, folder / "out", team, ray_workers=[WorkerSpec(server=s.url) for s in servers]):
+    if make_trajectories(requests, folder, folder / "out", chosen, ray_workers=workers):
         raise SystemExit("Some requests failed; see failures.jsonl.")
     seconds = time.monotonic() - begun
     return seconds, sum(len(list(read_trajectory(run))) for run in (folder / "out" / RUNS).iterdir())

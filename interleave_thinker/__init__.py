@@ -1,12 +1,13 @@
 """Interleaved text-and-image generation around a frozen image generator (arXiv 2606.13679), without ComfyUI.
 
     from interleave_thinker import AttemptStore, GeneratorChoice, LoopModels, LoopSettings, RunFolder
-    from interleave_thinker import agent_from, make_plan, run_plan
+    from interleave_thinker import agent_from, drive, make_plan, start_run
 
     agent = agent_from("models/VLM/planner")
     plan = make_plan(agent, "How to fold a paper boat, in four pictures").plan
     models = LoopModels(GeneratorChoice("models/diffusers/flux2-klein").load(), agent)
-    session = run_plan(plan, models, LoopSettings(t_max=5), AttemptStore(store), RunFolder(runs, "boat"))
+    session = start_run(plan, models, LoopSettings(t_max=5), AttemptStore(store), RunFolder(runs, "boat"))
+    drive(session, models)
     print(to_markdown(session.document(), lambda item: item.image_key))
 
 What `__all__` names stays; everything else may move. A name is imported when it is first asked for.
@@ -19,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from .agents.base import Agent, Completion, Message, Sampling
-    from .driver import LoopModels, drive, run_plan
+    from .driver import LoopModels, drive, start_run
     from .errors import AgentError, ConfigError, GeneratorError, InterleaveError, PlanError, RunError
     from .generators.base import GenerationRequest, Generator
     from .loop.document import Document, compose, to_html, to_markdown
@@ -38,7 +39,7 @@ if TYPE_CHECKING:
 
 _HOMES = {
     "agents.base": ("Agent", "Completion", "Message", "Sampling"),
-    "driver": ("LoopModels", "drive", "run_plan"),
+    "driver": ("LoopModels", "drive", "start_run"),
     "errors": ("AgentError", "ConfigError", "GeneratorError", "InterleaveError", "PlanError", "RunError"),
     "generators.base": ("GenerationRequest", "Generator"),
     "loop.document": ("Document", "compose", "to_html", "to_markdown"),
@@ -64,7 +65,7 @@ __all__ = [  # noqa: RUF022 - in the order of the list above
     "Sampling",
     "LoopModels",
     "drive",
-    "run_plan",
+    "start_run",
     "AgentError",
     "ConfigError",
     "GeneratorError",

@@ -79,6 +79,8 @@ Gate = Literal["off", "stop_after_step", "stop_on_reject"]
 
 T_MAX: Final = 3
 """Generator calls a step may take."""
+PAPER_T_MAX: Final = 5
+"""The paper's best (table 5): the default of data construction and benchmarks."""
 T_MAX_LIMIT: Final = 50
 """The largest T_max that Loop Close offers."""
 MAX_STEPS: Final = 20

@@ -55,20 +55,6 @@ def _identity(model: Generator | Agent) -> tuple[str, str]:
     return model.name, getattr(model, "state", "")
 
 
-def run_plan(
-    plan: Plan,
-    loop: LoopModels,
-    settings: LoopSettings,
-    store: AttemptStore,
-    folder: RunFolder,
-    images: Sequence[Image.Image] = (),
-) -> Session:
-    """A whole run of `plan` with the user's `images`; see `drive` for errors. The same call goes on after one."""
-    session = start_run(plan, loop, settings, store, folder, images)
-    drive(session, loop)
-    return session
-
-
 def start_run(
     plan: Plan,
     loop: LoopModels,
@@ -77,13 +63,13 @@ def start_run(
     folder: RunFolder,
     images: Sequence[Image.Image] = (),
 ) -> Session:
-    """The run that `run_plan` carries out, with nothing done yet."""
+    """A run of `plan` with the user's `images`, nothing done yet. The same call goes on with one that was begun."""
     given = tuple(store.put_image(i) for i in images)
     return Session(begin(plan, settings, given), store, folder, loop.body, loop.judge)
 
 
-def drive(session: Session, loop: LoopModels) -> None:
-    """Carry the session to its end.
+def drive(session: Session, loop: LoopModels) -> Session:
+    """Carry the session to its end; returns it.
 
     Raises:
         GeneratorError, AgentError, RunError: as the parts raise them; everything finished is on disk,
@@ -95,6 +81,7 @@ def drive(session: Session, loop: LoopModels) -> None:
         begun = time.monotonic()
         image = loop.generator.generate(request)
         request = _go_on(run, image, time.monotonic() - begun)
+    return session
 
 
 def drive_all(sessions: Sequence[Session], loop: LoopModels, generator: BatchGenerator) -> None:

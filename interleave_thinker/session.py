@@ -26,7 +26,7 @@ from .loop.state import LoopState, advance, choose, stop
 from .loop.trajectory import Attempt, Judgment, Trajectory
 from .storage.attempt_store import AttemptStore
 from .storage.images import image_bytes, packed, read_image
-from .storage.run_folder import RunFolder, image_name, input_file
+from .storage.run_folder import RunFolder, image_name, image_of_run, input_file
 from .storage.write_behind import SyncQueue, WriteNow, Writer
 
 Notify = Callable[[Event, Mapping[str, Any]], None]
@@ -307,11 +307,10 @@ class Session:
         made = self._at_hand.get(key)
         if made is not None:
             return made.copy()
-        own = [a for a in (*self.attempts, self.pending) if a is not None and a.image_key == key]
-        for attempt in own:
-            found = self.folder.image(attempt)
-            if found is not None:
-                return found
+        own = [a for a in (*self.attempts, self.pending) if a is not None]
+        found = image_of_run(self.folder.path, own, key)
+        if found is not None:
+            return found
         path = self._find(key)
         found = read_image(path, key) if path is not None else None
         if found is not None:

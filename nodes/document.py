@@ -14,8 +14,7 @@ from PIL.PngImagePlugin import PngInfo
 from ..interleave_thinker.errors import RunError
 from ..interleave_thinker.files import write_atomically
 from ..interleave_thinker.loop.document import Document, DocumentItem, to_html, to_markdown
-from ..interleave_thinker.storage.images import read_image
-from ..interleave_thinker.storage.run_folder import RunFolder, image_file, safe_name
+from ..interleave_thinker.storage.run_folder import RunFolder, image_of_run, safe_name
 from .folders import attempt_store, below_output, runs_root
 from .images import to_tensor
 from .types import DOCUMENT, schema
@@ -34,10 +33,9 @@ def image_of(document: Document, key: str) -> Image.Image:
     if found is not None:
         return found
     folder = runs_root() / safe_name(document.run, branch=True)
-    for attempt in document.trajectory.attempts:
-        kept = read_image(image_file(folder, attempt), key) if attempt.image_key == key and attempt.file else None
-        if kept is not None:
-            return kept
+    found = image_of_run(folder, document.trajectory.attempts, key)
+    if found is not None:
+        return found
     raise RunError(f"A picture of run {document.run!r} is gone from the attempt store and the run folder.")
 
 

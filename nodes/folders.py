@@ -12,7 +12,7 @@ from typing import Any
 import folder_paths
 
 from ..interleave_thinker.errors import AgentError, ConfigError
-from ..interleave_thinker.files import files_state
+from ..interleave_thinker.files import files_state, is_plain_path
 from ..interleave_thinker.storage.attempt_store import AttemptStore
 from .users import current_user
 
@@ -21,16 +21,18 @@ RUNS = "interleave"
 USERS = "@"
 
 
-_seen: dict[str, str] = {}
+_first_states: dict[str, str] = {}
 _SESSION = str(uuid.uuid4())
+"""Another one in each process."""
 
 
 def model_state(value: Any) -> list[str]:
     """The state of each model file that an input's value names, in ComfyUI's folders or by its whole path.
 
-    A LoRA that was trained anew under its old name makes other pictures, and stock loaders say nothing of it. A file
-    that changes while ComfyUI runs may be loaded or not, nobody knows: what it makes is recalled until ComfyUI ends,
-    and not after. Not seen is a file that a loader had in memory and that changed before it first came here.
+    A LoRA that was trained anew under its old name makes other images, and stock loaders do not report that. When a
+    file changes while ComfyUI runs, a loader may still use the old one from memory. Images made after the change are
+    therefore recalled until ComfyUI ends, and not later. One case is missed: a loader has the file in memory, and the
+    file changes before this function sees it for the first time.
     """
     if isinstance(value, Mapping):
         return [state for part in value.values() for state in model_state(part)]
@@ -40,7 +42,7 @@ def model_state(value: Any) -> list[str]:
     if not isinstance(value, str) or Path(value).suffix.lower() not in endings:
         return []
     now = files_state(*_files_named(value))
-    first = _seen.setdefault(value, now)
+    first = _first_states.setdefault(value, now)
     return [now] if now == first else [now, _SESSION]
 
 
@@ -146,17 +148,12 @@ def model_folder(name: str) -> Path:
     for kind in MODEL_FOLDERS:
         for root in folder_paths.get_folder_paths(kind):
             path = Path(root) / name
-            if _is_below(name) and path.is_dir():
+            if is_plain_path(name) and path.is_dir():
                 return path
     raise AgentError(
         f"There is no model folder {name!r}. Put the model's Hugging Face folder into models/VLM "
         "(or models/LLM) and refresh the node list."
     )
-
-
-def _is_below(name: str) -> bool:
-    """Whether a name stays below its root as written; a model folder may itself be a link to another disk."""
-    return not Path(name).is_absolute() and ".." not in Path(name).parts
 
 
 def pipeline_folders() -> list[str]:
@@ -171,7 +168,7 @@ def pipeline_folders() -> list[str]:
 def pipeline_folder(name: str) -> Path:
     for root in folder_paths.get_folder_paths("diffusers"):
         path = Path(root) / name
-        if _is_below(name) and (path / "model_index.json").is_file():
+        if is_plain_path(name) and (path / "model_index.json").is_file():
             return path
     raise ConfigError(
         f"There is no pipeline folder {name!r} in models/diffusers. Put the whole folder with its "

@@ -23,7 +23,7 @@ READ_AT_ONCE = 20_000
 
 
 class _TimeBudget:
-    """Some time in each second."""
+    """A number of seconds that may be used in each second."""
 
     def __init__(self, seconds: float):
         self.seconds, self.spent, self.since, self.begun = seconds, 0.0, 0.0, 0.0

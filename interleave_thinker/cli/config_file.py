@@ -92,14 +92,14 @@ def _command(parser: argparse.ArgumentParser, given: Sequence[str]) -> tuple[int
 
 
 def _as_arguments(command: argparse.ArgumentParser, found: dict[str, Any], path: Path, typed: set[str]) -> list[str]:
-    """`typed`: options of the command line; a list that is typed replaces that of the file."""
+    """typed: options of the command line; a list that is typed replaces the list of the file."""
     known = {o[2:]: a for a in command._actions for o in a.option_strings if o.startswith("--")}
-    places = {a.dest.replace("_", "-"): a for a in command._actions if not a.option_strings}
+    positionals = {a.dest.replace("_", "-"): a for a in command._actions if not a.option_strings}
     arguments: list[str] = []
     for name, value in found.items():
         action = known.get(name.replace("_", "-"))
-        if action is None and name.replace("_", "-") in places:
-            continue  # saved beside the output; a place is given on the command line
+        if action is None and name.replace("_", "-") in positionals:
+            continue  # it was saved beside the output; it is typed on the command line
         if action is None:
             raise ConfigError(f"{path}: there is no option {name!r}; known are {', '.join(sorted(known))}.")
         flag = f"--{name.replace('_', '-')}"

@@ -27,7 +27,18 @@ def add_t_max(parser: argparse.ArgumentParser, default: int | None) -> None:
 
 
 def add_max_steps(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--max-steps", type=int, default=MAX_STEPS, help="steps that a planner's plan may have")
+    shown = f"steps that a planner's plan may have (default {MAX_STEPS}, or what the folder's run was begun with)"
+    parser.add_argument("--max-steps", type=int, help=shown)
+
+
+def max_steps_of(options: argparse.Namespace, begun_with: object) -> int:
+    """As typed; else as the run was begun, whose plans it is part of; else the default.
+
+    begun_with: the number that the folder's run has, if it has one. Older versions had another default.
+    """
+    if options.max_steps is not None:
+        return int(options.max_steps)
+    return begun_with if isinstance(begun_with, int) and not isinstance(begun_with, bool) else MAX_STEPS
 
 
 def add_size(parser: argparse.ArgumentParser) -> None:
@@ -84,13 +95,13 @@ def generator_choice(options: argparse.Namespace, spec: str | None = None) -> Ge
     """The generator that the options of `add_generator_options` name. spec: its name, where the option may lack it."""
     given = vars(options)
     saved_as = {f"{name}_input": name for name in ("prompt", "seed", "image", "output")} | {"output_node": "output"}
-    places = {name: given[key] for key, name in saved_as.items() if key in given}
+    inputs = {name: given[key] for key, name in saved_as.items() if key in given}
     server = options.server if isinstance(options.server, str) else next(iter(options.server), COMFYUI_ADDRESS)
     return GeneratorChoice(
         spec or options.generator,
         options.workflow,
         options.edit_workflow,
-        places,
+        inputs,
         server,
         given.get("device"),
         given.get("dtype", "auto"),

@@ -12,13 +12,13 @@ from ..errors import ConfigError
 def add_commands(commands: Any) -> Any:
     """Returns the sub-commands, for those of the training."""
     world = commands.add_parser("tinyworld", help="the small closed world: models for a CPU, with ground truth")
-    what = world.add_subparsers(dest="what", required=True)
-    _add_install(what)
-    return what
+    tiny = world.add_subparsers(dest="what", required=True)
+    _add_install(tiny)
+    return tiny
 
 
-def _add_install(what: Any) -> None:
-    install = what.add_parser("install", help="put the tiny models into a ComfyUI's model folders")
+def _add_install(commands: Any) -> None:
+    install = commands.add_parser("install", help="put the tiny models into a ComfyUI's model folders")
     install.add_argument("--comfyui", type=Path, required=True, help="the ComfyUI folder")
     install.add_argument("--weights", type=Path, help="other weights than those of the package")
     install.set_defaults(do=_install)

@@ -17,7 +17,6 @@ from typing import Any
 from ..contract import EVENT_TYPE, placed_where
 from ..errors import InterleaveError
 
-"""In the id of a node that a loop placed: step and attempt (`nodes/live.py`)."""
 HISTORY_TRIES = 200
 """Looks at the history, 0.05 s apart."""
 

@@ -26,7 +26,7 @@ POSITIVE = ("positive", "conditioning", "cond1")
 NEGATIVE = ("negative", "negative_conditioning", "uncond")
 PICTURES = ("images", "image")
 MOST_OUTPUTS = 50
-"""With more, no stages are told from results: a person has to say which is meant anyway."""
+"""With more output nodes than this, none is left out as a mere stage: a person has to choose the result anyway."""
 
 _NOT_WORDS = frozenset({"model", "clip", "vae", "latent", "latent_image", "samples", "noise", "sigmas", "control_net"})
 """Inputs through which no word of the prompt comes."""

@@ -13,9 +13,9 @@ from .base import BatchGenerator, GenerationRequest
 
 
 class BatchingGenerator:
-    """A Generator for many threads: whoever's turn it is makes what all others wait for by then as well.
+    """A Generator for many threads. One thread at a time makes a batch of all requests that wait.
 
-    Where a batch fails, its requests are made one by one, so that an error is only its own request's.
+    If a batch fails, its requests are made one by one, so that an error reaches only its own request.
     """
 
     def __init__(self, generator: BatchGenerator):

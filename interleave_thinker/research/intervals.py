@@ -1,7 +1,7 @@
-"""95% bootstrap intervals: what the figures of data, training, ablation and benchmarks share.
+"""95% bootstrap intervals, shared by data, ablation, benchmarks and the tiny world.
 
 A caller draws its own resamples (of requests, steps, seeds or items) with its own seeded generator. The interval ends
-at the 2.5% and the 97.5% point of the figures that the resamples give.
+at the 2.5% and the 97.5% point of the resamples' figures.
 """
 
 from __future__ import annotations

@@ -2,7 +2,7 @@
 
 Ray starts the workers and notices dead ones; the pool hands each idle worker the next item. A worker is lost when its
 process dies or its server does not answer (`WorkerLost`). A lost worker gets no more items, and another worker does
-the item that it had begun. So every item is done, and none is done twice. The pool knows nothing of the work.
+the item that it had begun. So every item has one result. The pool knows nothing of the work.
 """
 
 from __future__ import annotations

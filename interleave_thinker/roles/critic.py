@@ -116,10 +116,10 @@ def compare(
 ) -> int:
     """Which of several rejected attempts comes closest, from 1.
 
-    Not in the paper: it serves `on_exhausted="best"`. The last attempt is what the paper keeps, and the one that the
-    critic has refined most. One that is named among all takes its place only if it is also named beside the last
-    alone, before it and after it, since what is named in one order may be named for its place. An unreadable answer
-    means the last.
+    Not in the paper: it serves `on_exhausted="best"`. The last attempt is the one that the paper keeps and that the
+    critic has refined most, so another one must win twice more. The agent first names one among all attempts. If that
+    is not the last, it is shown beside the last alone, in both orders, and must be named each time: an agent may name
+    an image for its place. An unreadable answer means the last.
 
     Raises:
         AgentError: the agent cannot be used.

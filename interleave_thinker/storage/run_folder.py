@@ -19,7 +19,7 @@ import json
 import os
 import re
 import stat
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, BinaryIO, Protocol, cast
@@ -187,7 +187,7 @@ class RunFolder:
 
     def image(self, attempt: Attempt) -> Image.Image | None:
         """The picture of an attempt; None if it is missing here, damaged or another one."""
-        return read_image(self.image_file(attempt), attempt.image_key) if attempt.file else None
+        return image_of_run(self.path, [attempt], attempt.image_key)
 
     def find(self, image_key: str) -> Path | None:
         """The file of a picture that an attempt made or the user gave; None if the folder does not hold it."""
@@ -236,6 +236,12 @@ def image_name(step: int, attempt: int, key: str) -> str:
 def image_file(path: Path, attempt: Attempt) -> Path:
     """Where the run folder `path` has an attempt's picture."""
     return path / "attempts" / Path(attempt.file).name
+
+
+def image_of_run(path: Path, attempts: Iterable[Attempt], key: str) -> Image.Image | None:
+    """The image of `key` from the run folder at `path`, if one of these attempts made it and it is sound."""
+    files = [image_file(path, a) for a in attempts if a.image_key == key and a.file]
+    return next((found for file in files if (found := read_image(file, key)) is not None), None)
 
 
 def input_file(path: Path, key: str) -> Path:

@@ -106,8 +106,8 @@ def critic_lesson(case: Case, prompts: dict[str, str]) -> Lesson:
 def compare_lesson(cases: Sequence[Case], prompts: dict[str, str]) -> Lesson:
     """Several attempts at the same step; the right answer is the last of those with the most right attributes.
 
-    The last, because prompts get better from attempt to attempt: it is the one to keep where nothing else tells. What
-    is said of each attempt is what a judgment says of it (as in `data/comparing.py`), so that the skill is the same.
+    The last, because prompts get better from attempt to attempt: it is the one to keep where nothing else tells. Each
+    attempt is described as a judgment describes it (as in `research/data/comparisons.py`): the skill is the same.
     """
     first = cases[0]
     text = prompts["compare"].replace("{original_instruction}", first.prompt)

@@ -64,7 +64,7 @@ def attempt(number: int) -> dict[str, Any]:
 
 async def run(caches: CacheSet, attempts: int, *, short: bool) -> list[bool]:
     """One prompt in which "30" places the first attempt and each attempt the next; whether nodes were found before
-    they ran. What is over is dropped as the loop does it (`nodes/live.py: go_on`)."""
+    they ran. What is over is dropped as the loop does it (`nodes/running_loops.py: place_next_attempt`)."""
     prompt = {"30": {"class_type": "EmptyImage", "inputs": dict(INPUTS)}}
     dynprompt = DynamicPrompt(prompt)
     for cache in caches.all:

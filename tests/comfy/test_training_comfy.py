@@ -15,7 +15,7 @@ from test_bench_comfy import plain
 
 from interleave_thinker.cli import main
 from interleave_thinker.research.data.requests import tiny_requests
-from interleave_thinker.research.data.trajectories import RUNS, TrajectoryOptions, is_done, make_all
+from interleave_thinker.research.data.trajectories import RUNS, TrajectoryOptions, is_done, make_trajectories
 from interleave_thinker.research.worker_pool import WorkerSpec
 from interleave_thinker.resolve import GeneratorChoice
 from interleave_thinker.storage.run_folder import read_trajectory
@@ -47,7 +47,7 @@ def test_a_server_that_is_killed_in_mid_run_loses_no_trajectory(
     pytest.importorskip("ray")
     servers: list[Comfy] = [new_comfy(), new_comfy()]
     requests = [r for r in tiny_requests(3 * COUNT, 21, tmp_path) if r.category == "story"][:COUNT]
-    team = TrajectoryOptions(choice, "tiny:oracle", t_max=2)
+    chosen = TrajectoryOptions(choice, "tiny:oracle", t_max=2)
     done: list[str] = []
 
     def kill() -> None:
@@ -58,11 +58,11 @@ def test_a_server_that_is_killed_in_mid_run_loses_no_trajectory(
     killer = threading.Thread(target=kill, daemon=True)
     killer.start()
     begun = time.monotonic()
-    failed = make_all(
+    failed = make_trajectories(
         requests,
         tmp_path,
         tmp_path / "two",
-        team,
+        chosen,
         ray_workers=[WorkerSpec(server=s.url) for s in servers],
         on_result=lambda request, error: done.append(request.id),
     )
@@ -74,7 +74,7 @@ def test_a_server_that_is_killed_in_mid_run_loses_no_trajectory(
     alone = TrajectoryOptions(
         GeneratorChoice("comfyui", choice.workflow, choice.edit_workflow, server=servers[0].url), "tiny:oracle", t_max=2
     )
-    assert make_all(requests, tmp_path, tmp_path / "one", alone) == 0
+    assert make_trajectories(requests, tmp_path, tmp_path / "one", alone) == 0
     print(f"two servers, one killed: {two:.1f} s; one server: {time.monotonic() - begun:.1f} s")
     assert attempts(tmp_path / "two") == attempts(tmp_path / "one")
 

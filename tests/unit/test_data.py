@@ -28,7 +28,7 @@ from interleave_thinker.research.data.records import CriticRecord, DataError, Pl
 from interleave_thinker.research.data.requests import tiny_requests
 from interleave_thinker.research.data.schemas import SCHEMAS
 from interleave_thinker.research.data.scoring import HOPELESS, LabelOptions, ScoreLog, labelled, score_all
-from interleave_thinker.research.data.trajectories import TrajectoryOptions, make_all
+from interleave_thinker.research.data.trajectories import TrajectoryOptions, make_trajectories
 from interleave_thinker.resolve import GeneratorChoice
 from interleave_thinker.roles.scorer import AgentScorer, Score, ScoreError
 from interleave_thinker.storage.images import open_rgb
@@ -472,6 +472,6 @@ def test_a_generator_error_is_a_counted_failure(tmp_path, monkeypatch):
 
     monkeypatch.setattr(diffusers_generator.DiffusersGenerator, "generate", fails)
     requests = tiny_requests(2, 1, tmp_path)
-    assert make_all(requests, tmp_path, tmp_path / "out", OPTIONS) == sum(
+    assert make_trajectories(requests, tmp_path, tmp_path / "out", OPTIONS) == sum(
         bool(Plan.from_dict(r.plan).image_steps) for r in requests
     )

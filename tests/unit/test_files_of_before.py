@@ -21,10 +21,14 @@ import yaml
 from PIL import Image
 
 from interleave_thinker.cli import main
+from interleave_thinker.cli.options import max_steps_of
+from interleave_thinker.cli.research.stage import saved_options
+from interleave_thinker.contract import MAX_STEPS
 from interleave_thinker.driver import LoopModels, drive
 from interleave_thinker.loop.document import Document, compose, to_html, to_markdown
 from interleave_thinker.loop.state import LoopState, begin
 from interleave_thinker.loop.trajectory import Trajectory
+from interleave_thinker.research.bench.runner import begun_with
 from interleave_thinker.research.train.rows import sft_rows, states
 from interleave_thinker.session import Session
 from interleave_thinker.storage.attempt_store import AttemptStore
@@ -376,6 +380,8 @@ def test_every_option_of_before_is_taken_in_each_of_its_spellings(
     read: Any, spoken: dict[str, Any], tmp_path: Path
 ) -> None:
     for line in spoken["lines"]:
+        if not any(word.startswith("--max-steps") for word in line["words"]):
+            line["read"].pop("max_steps", None)  # the one default that changed; a folder's run keeps its own
         found = read(*spoken["command"], *line["words"])
         assert {name: found.get(name) for name in line["read"]} == line["read"], line["words"]
         if spoken["config"]:
@@ -442,3 +448,13 @@ def test_a_workflow_is_wrapped_and_unwrapped_as_before(files: Path) -> None:
     assert Path("new.json").read_bytes() == Path("wrapped.json").read_bytes()
     said("unwrap", "wrapped.json", "-o", "off.json")
     assert json.loads(Path("off.json").read_text()) == json.loads(Path("plain.json").read_text())
+
+
+def test_a_run_goes_on_with_the_limit_that_it_was_begun_with() -> None:
+    """The default of --max-steps was 10: with 20 a benchmark's folder would be refused, and plans be made again."""
+    bench = begun_with(FILES / "bench")
+    made = saved_options(argparse.Namespace(data_command="trajectories"), FILES / "made")
+    for begun in (bench["max_steps"], made["max-steps"]):
+        assert begun == 10 and max_steps_of(argparse.Namespace(max_steps=None), begun) == 10
+        assert max_steps_of(argparse.Namespace(max_steps=7), begun) == 7, "what is typed wins"
+    assert max_steps_of(argparse.Namespace(max_steps=None), None) == MAX_STEPS

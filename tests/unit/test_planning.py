@@ -28,7 +28,7 @@ class TestPlanner:
         assert [s["prompt"] for s in rest.plan["execution_plan"]] == ["p2", "p3"]
         assert [s["step_number"] for s in rest.plan["execution_plan"]] == [2, 3], "Task B goes on counting"
         talk = planner_conversation(rest, ExportOptions())
-        assert talk.pictures == ["a"] and "Show it." in str(talk.turn[0])
+        assert talk.images == ["a"] and "Show it." in str(talk.turn[0])
         Plan.from_dict(rest.plan)
 
     def test_user_pictures_without_a_mark_keep_their_place(self):

@@ -7,11 +7,11 @@ import math
 from statistics import mean, stdev
 
 import pytest
+from grpo_advantages import advantages
 
 from interleave_thinker.research.train.rewards import (
     Outcome,
     Response,
-    advantages,
     changed_share,
     gain,
     is_formatted,

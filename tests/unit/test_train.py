@@ -15,6 +15,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from grpo_advantages import advantages
 from PIL import Image
 
 from interleave_thinker.agents.base import Message, Sampling
@@ -25,7 +26,6 @@ from interleave_thinker.research.train import grpo, models
 from interleave_thinker.research.train.adapters import export_comfy, merge
 from interleave_thinker.research.train.grpo import CriticReward, GrpoOptions, train_critic
 from interleave_thinker.research.train.models import ModelOptions, TrainError
-from interleave_thinker.research.train.rewards import advantages
 from interleave_thinker.research.train.rows import sft_rows, states
 from interleave_thinker.research.train.sft import SftOptions, fine_tune
 from interleave_thinker.resolve import GeneratorChoice

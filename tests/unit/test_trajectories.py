@@ -19,7 +19,7 @@ from interleave_thinker.driver import LoopModels
 from interleave_thinker.loop.plan import Plan
 from interleave_thinker.research.data.records import DataError, write_records
 from interleave_thinker.research.data.requests import tiny_requests
-from interleave_thinker.research.data.trajectories import RUNS, TrajectoryOptions, is_done, make_all
+from interleave_thinker.research.data.trajectories import RUNS, TrajectoryOptions, is_done, make_trajectories
 from interleave_thinker.resolve import GeneratorChoice
 from interleave_thinker.tinyworld.convert import WEIGHTS
 
@@ -28,15 +28,15 @@ OPTIONS = TrajectoryOptions(GeneratorChoice("tiny"), "tiny:oracle", t_max=3, siz
 
 def test_a_finished_run_is_passed_over_and_a_cut_one_goes_on(tmp_path):
     requests = tiny_requests(2, 9, tmp_path)
-    team = TrajectoryOptions(GeneratorChoice("tiny"), "tiny:oracle", t_max=2, size=(64, 64))
-    assert make_all(requests, tmp_path, tmp_path / "out", team) == 0
+    chosen = TrajectoryOptions(GeneratorChoice("tiny"), "tiny:oracle", t_max=2, size=(64, 64))
+    assert make_trajectories(requests, tmp_path, tmp_path / "out", chosen) == 0
     assert all(is_done(r, tmp_path / "out") for r in requests)
     pictures = {p: p.read_bytes() for p in (tmp_path / "out" / RUNS).rglob("*.png")}
     state = tmp_path / "out" / RUNS / requests[1].id / "run.json"
     state.write_text(state.read_text().replace('"status": "done"', '"status": "running"'))
     assert not is_done(requests[1], tmp_path / "out")
     seen = []
-    make_all(requests, tmp_path, tmp_path / "out", team, on_result=lambda r, e: seen.append((r.id, e)))
+    make_trajectories(requests, tmp_path, tmp_path / "out", chosen, on_result=lambda r, e: seen.append((r.id, e)))
     assert seen == [(requests[1].id, None)]
     assert {p: p.read_bytes() for p in (tmp_path / "out" / RUNS).rglob("*.png")} == pictures
 
@@ -45,7 +45,7 @@ def test_one_failure_costs_one_request(tmp_path):
     requests = tiny_requests(3, 9, tmp_path)
     broken = requests[1].__class__(requests[1].id, "x", ("images/none.png",), requests[1].plan)
     said = []
-    failed = make_all(
+    failed = make_trajectories(
         [requests[0], broken], tmp_path, tmp_path / "out", OPTIONS, on_result=lambda r, e: said.append(str(e or ""))
     )
     assert failed == 1 and sum("cannot be read" in s for s in said) == 1
@@ -56,23 +56,23 @@ def test_a_picture_that_leads_out_of_the_folder_is_refused(tmp_path):
     (request,) = tiny_requests(1, 9, tmp_path)
     outside = request.__class__(request.id, "x", ("../secret.png",), request.plan)
     errors = []
-    make_all([outside], tmp_path, tmp_path / "out", OPTIONS, on_result=lambda r, e: errors.append(str(e)))
+    make_trajectories([outside], tmp_path, tmp_path / "out", OPTIONS, on_result=lambda r, e: errors.append(str(e)))
     assert "leads out of" in errors[0]
 
 
 def test_two_requests_of_one_name_are_refused(tmp_path):
     (request,) = tiny_requests(1, 9, tmp_path)
     with pytest.raises(DataError, match="Two requests are named"):
-        make_all([request, request], tmp_path, tmp_path / "out", OPTIONS)
+        make_trajectories([request, request], tmp_path, tmp_path / "out", OPTIONS)
 
 
 def test_another_request_under_the_same_id_is_not_done(tmp_path):
     (request,) = tiny_requests(1, 9, tmp_path)
-    make_all([request], tmp_path, tmp_path / "out", OPTIONS)
+    make_trajectories([request], tmp_path, tmp_path / "out", OPTIONS)
     other = request.__class__(**{**vars(request), "request": "Something else."})
     assert is_done(request, tmp_path / "out") and not is_done(other, tmp_path / "out")
     errors = []
-    make_all([other], tmp_path, tmp_path / "out", OPTIONS, on_result=lambda r, e: errors.append(str(e)))
+    make_trajectories([other], tmp_path, tmp_path / "out", OPTIONS, on_result=lambda r, e: errors.append(str(e)))
     assert "another request" in errors[0]
 
 
@@ -80,7 +80,7 @@ def test_a_request_without_plan_needs_a_planner(tmp_path):
     (request,) = tiny_requests(1, 9, tmp_path)
     bare = request.__class__(request.id, request.request)
     errors = []
-    make_all([bare], tmp_path, tmp_path / "out", OPTIONS, on_result=lambda r, e: errors.append(str(e)))
+    make_trajectories([bare], tmp_path, tmp_path / "out", OPTIONS, on_result=lambda r, e: errors.append(str(e)))
     assert "--planner" in errors[0]
 
 
@@ -105,7 +105,7 @@ def test_requests_side_by_side_end_as_one_after_the_other(tmp_path):
     """One generator serves all of them, and none gets a picture of another."""
     requests = tiny_requests(6, 9, tmp_path)
     for workers, out in ((1, tmp_path / "one"), (6, tmp_path / "six")):
-        assert make_all(requests, tmp_path, out, OPTIONS, workers=workers) == 0
+        assert make_trajectories(requests, tmp_path, out, OPTIONS, workers=workers) == 0
     alone, together = (
         {(p.parts[-3], p.stem.rpartition("_")[0]): p for p in (tmp_path / n / RUNS).rglob("*.png")}
         for n in ("one", "six")

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ...contract import PAPER_T_MAX
 from ...errors import ConfigError
 from ...resolve import AGENT_HELP, agent_from
 from ..options import (
@@ -21,6 +22,7 @@ from ..options import (
     add_t_max,
     add_workers,
     generator_choice,
+    max_steps_of,
     size_for,
 )
 
@@ -92,7 +94,7 @@ def _add_generate(stages: Any, name: str) -> None:
     generate.add_argument("--planner", help=AGENT_HELP)
     generate.add_argument("--critic", help=AGENT_HELP)
     add_generator_options(generate, required=False, several_servers=False, output_saved_as="output_node")
-    add_t_max(generate, 5)
+    add_t_max(generate, PAPER_T_MAX)
     generate.add_argument("--on-exhausted", choices=["last", "best", "first"], default="last")
     add_max_steps(generate)
     add_seed(generate)
@@ -186,6 +188,7 @@ def _items(bench: Benchmark, options: argparse.Namespace) -> list[Item]:
 def _generate(options: argparse.Namespace) -> int:
     from ...research.bench import runner
 
+    options.max_steps = max_steps_of(options, runner.begun_with(options.out).get("max_steps"))
     bench = _bench(options)
     items = _items(bench, options)
     cost = runner.generation_cost(bench, options.out, items, options.system, options.t_max, options.max_steps)
@@ -353,6 +356,7 @@ def _system(options: argparse.Namespace) -> System:
             agents[key] = agent_from(spec, role=role, endpoints=options.endpoints, device=options.device)
         return agents[key]
 
+    size = size_for(options.generator or ("tiny" if tiny else None), options.size)
     return LoopSystem(
         options.system,
         _generator(options),
@@ -360,7 +364,7 @@ def _system(options: argparse.Namespace) -> System:
         agent(critic, "critic") if options.system in ("full", "no-planner") else None,
         LoopSettings(t_max=options.t_max, on_exhausted=options.on_exhausted, seed=options.seed),
         options.max_steps,
-        size_for(options.generator or ("tiny" if tiny else None), options.size),
+        size,
         Sampling(max_tokens=4096),
     )
 

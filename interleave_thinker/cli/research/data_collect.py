@@ -6,6 +6,7 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ...contract import PAPER_T_MAX
 from ...errors import InterleaveError, PlanError
 from ...generators.diffusers_generator import DTYPES
 from ...loop.plan import Plan
@@ -22,17 +23,18 @@ from ..options import (
     add_t_max,
     add_workers,
     generator_choice,
+    max_steps_of,
     size_for,
 )
 from .ray_options import add_ray_options, ray_workers
-from .stage import begin, common, report
+from .stage import add_stage_options, begin_stage, saved_options, write_drops
 
 if TYPE_CHECKING:
     from ...research.data.trajectories import TrajectoryOptions
 
 
-def add_prompts(what: Any) -> None:
-    prompts = what.add_parser(
+def add_prompts(commands: Any) -> None:
+    prompts = commands.add_parser(
         "prompts",
         help="requests from a taxonomy and an agent's vocabulary",
         description="Domain, category, vocabulary, template, request. Writes requests.jsonl and vocabulary.jsonl.",
@@ -45,7 +47,7 @@ def add_prompts(what: Any) -> None:
     prompts.add_argument("--taxonomy", type=Path, help="domains, categories and templates of your own")
     prompts.add_argument("--images", type=Path, help="your pictures, named by what they show (a_red_fox.png); copied")
     add_endpoints(prompts)
-    common(prompts, _prompts)
+    add_stage_options(prompts, _prompts)
 
 
 def _prompts(options: argparse.Namespace) -> None:
@@ -64,14 +66,14 @@ def _prompts(options: argparse.Namespace) -> None:
     if options.count < 1:
         raise DataError(f"--count is {options.count}; it must be at least 1.")
     if options.world:
-        if not begin(options, options.out, f"{options.count} requests of the tiny world; no agent is asked"):
+        if not begin_stage(options, options.out, f"{options.count} requests of the tiny world; no agent is asked"):
             return
         records = tiny_requests(options.count, options.seed, options.out)
     else:
         categories = read_taxonomy(options.taxonomy or TAXONOMY)
         domains = len({c.domain for c in categories})
         takes = f"{options.count} requests from {len(categories)} categories of {domains} domains; "
-        if not begin(options, options.out, takes + f"{len(categories)} to {3 * len(categories)} agent calls"):
+        if not begin_stage(options, options.out, takes + f"{len(categories)} to {3 * len(categories)} agent calls"):
             return
         from ...resolve import agent_from
 
@@ -85,8 +87,8 @@ def _prompts(options: argparse.Namespace) -> None:
         print(f"{options.count} were asked for; vocabulary and templates gave no more different ones.")
 
 
-def add_trajectories(what: Any) -> None:
-    make = what.add_parser(
+def add_trajectories(commands: Any) -> None:
+    make = commands.add_parser(
         "trajectories",
         help="carry out requests: a run folder each",
         description="Planner, generator and critic over every request, every attempt judged. The same command goes "
@@ -102,7 +104,7 @@ def add_trajectories(what: Any) -> None:
     )
     add_ray_options(make, "workers")
     add_workers(make, "requests at a time (servers: more); with --ray and neither, so many workers on the CPU")
-    add_t_max(make, 5)
+    add_t_max(make, PAPER_T_MAX)
     add_max_steps(make)
     add_size(make)
     make.add_argument("--temperature", type=float, default=0.0, help="of planner and critic; 0: greedy")
@@ -110,12 +112,12 @@ def add_trajectories(what: Any) -> None:
     make.add_argument("--limit", type=int, help="only the first N requests")
     add_endpoints(make)
     add_device(make)
-    common(make, _trajectories)
+    add_stage_options(make, _trajectories)
 
 
 def _trajectories(options: argparse.Namespace) -> None:
     from ...research.data.records import RequestRecord, read_records
-    from ...research.data.trajectories import FAILURES, RUNS, STORE, is_done, make_all
+    from ...research.data.trajectories import FAILURES, RUNS, STORE, is_done, make_trajectories
 
     requests = list(read_records(options.requests, RequestRecord))[: options.limit]
     for request in requests:
@@ -125,6 +127,8 @@ def _trajectories(options: argparse.Namespace) -> None:
             raise DataError(f"{options.requests}, request {request.id}: {error}") from None
     if not requests:
         raise DataError(f"{options.requests} holds no requests.")
+    saved = saved_options(options, options.out)
+    options.max_steps = max_steps_of(options, saved.get("max-steps"))
     specs, chosen = ray_workers(options), _trajectory_options(options)
     left = [r for r in requests if not is_done(r, options.out)]
     steps = sum(len(r.plan["execution_plan"]) if r.plan else options.max_steps for r in left)
@@ -135,7 +139,7 @@ def _trajectories(options: argparse.Namespace) -> None:
         f"{len(requests)} requests, {len(left)} left; at most {calls} generator and {calls} critic calls, "
         f"{len([r for r in left if not r.plan])} plans, about {disk:.2g} GB"
     )
-    if not begin(options, options.out, takes):
+    if not begin_stage(options, options.out, takes):
         return
     done = 0
 
@@ -147,7 +151,7 @@ def _trajectories(options: argparse.Namespace) -> None:
         if done % 50 == 0 or done == len(left):
             print(f"{done}/{len(left)} requests", flush=True)
 
-    failed = make_all(
+    failed = make_trajectories(
         requests,
         options.requests.parent,
         options.out,
@@ -180,8 +184,8 @@ def _trajectory_options(options: argparse.Namespace) -> TrajectoryOptions:
     )
 
 
-def add_from_runs(what: Any) -> None:
-    runs = what.add_parser(
+def add_from_runs(commands: Any) -> None:
+    runs = commands.add_parser(
         "from-runs",
         help="records from the run folders of ComfyUI or the command line",
         description="Reads run folders (output/interleave of a ComfyUI) and writes critic.jsonl, planner.jsonl, "
@@ -190,7 +194,7 @@ def add_from_runs(what: Any) -> None:
     runs.add_argument("runs", type=Path, help="a folder of runs, such as ComfyUI/output/interleave")
     runs.add_argument("--out", type=Path, required=True, help="where the records go")
     runs.add_argument("--store", type=Path, help="attempt store (user/interleave_thinker/store): users' own pictures")
-    common(runs, _from_runs)
+    add_stage_options(runs, _from_runs)
 
 
 def _from_runs(options: argparse.Namespace) -> None:
@@ -200,11 +204,11 @@ def _from_runs(options: argparse.Namespace) -> None:
 
     found = runs_below(options.runs)
     sizes = sum(p.stat().st_size for run in found for p in run.glob("attempts/*.png"))
-    if not begin(options, options.out, f"{len(found)} runs, {sizes / 2**20:.1f} MB of pictures at most"):
+    if not begin_stage(options, options.out, f"{len(found)} runs, {sizes / 2**20:.1f} MB of pictures at most"):
         return
     store = AttemptStore(options.store) if options.store else None
     critic, planner, drops = from_runs(found, options.out, store)
     write_records(options.out / CRITIC_FILE, critic)
     write_records(options.out / PLANNER_FILE, planner)
-    report(options.out / DROPS_FILE, drops)
+    write_drops(options.out / DROPS_FILE, drops)
     print(f"Wrote {options.out / CRITIC_FILE} and {options.out / PLANNER_FILE}")

@@ -17,11 +17,11 @@ from ...research.data.scoring import LabelBy
 from ...resolve import AGENT_HELP, SCORER_HELP
 from ..config_file import add_config, save_options
 from ..options import add_device, add_endpoints, add_json, add_seed, add_workers
-from .stage import begin, common, report
+from .stage import add_stage_options, begin_stage, write_drops
 
 
-def add_score(what: Any) -> None:
-    score = what.add_parser(
+def add_score(commands: Any) -> None:
+    score = commands.add_parser(
         "score",
         help="SC and PQ for every attempt",
         description="VIEScore-style marks of 0 to 10 by a judge: DATA/critic.jsonl becomes DATA/scored.jsonl. What the "
@@ -34,7 +34,7 @@ def add_score(what: Any) -> None:
     score.add_argument("--min-quality", type=float, default=6.0, help="with --label-by score: PQ of a success")
     add_workers(score, "attempts at a time (servers: more)")
     add_endpoints(score)
-    common(score, _score)
+    add_stage_options(score, _score)
 
 
 def _score(options: argparse.Namespace) -> None:
@@ -43,7 +43,7 @@ def _score(options: argparse.Namespace) -> None:
     from ...resolve import scorer_from
 
     records = list(read_records(options.data / CRITIC_FILE, CriticRecord))
-    if not begin(options, options.data / SCORED_FILE, f"{len(records)} attempts, {2 * len(records)} judge calls"):
+    if not begin_stage(options, options.data / SCORED_FILE, f"{len(records)} attempts, {2 * len(records)} judge calls"):
         return
     scorer = scorer_from(options.judge, endpoints=options.endpoints)
     labels = LabelOptions(options.label_by, options.min_semantics, options.min_quality)
@@ -55,11 +55,11 @@ def _score(options: argparse.Namespace) -> None:
     log = ScoreLog(options.data / SCORES_FILE)
     scored, drops = score_all(records, options.data, scorer, labels, log, workers=options.workers, on_progress=show)
     write_records(options.data / SCORED_FILE, scored)
-    report(options.data / "scored.drops.json", {"attempts": drops})
+    write_drops(options.data / "scored.drops.json", {"attempts": drops})
 
 
-def add_agree(what: Any) -> None:
-    agree = what.add_parser(
+def add_agree(commands: Any) -> None:
+    agree = commands.add_parser(
         "agree",
         help="how often a critic says what the labels say",
         description="Asks a critic about every attempt of DATA/scored.jsonl (or --source) and compares its verdict "
@@ -105,8 +105,8 @@ def _agree(options: argparse.Namespace) -> None:
         write_atomically(options.json, (json.dumps(figures, indent=2) + "\n").encode())
 
 
-def add_filter(what: Any) -> None:
-    keep = what.add_parser(
+def add_filter(commands: Any) -> None:
+    keep = commands.add_parser(
         "filter",
         help="which attempts are learned from, and where",
         description="DATA/scored.jsonl becomes DATA/sft.jsonl and DATA/rl.jsonl, with a report of what each rule "
@@ -125,7 +125,7 @@ def add_filter(what: Any) -> None:
     keep.add_argument("--balance", type=float, default=default.balance, help="most of a label for each other; 0: off")
     keep.add_argument("--need-refined", action=argparse.BooleanOptionalAction, default=default.need_refined)
     add_seed(keep, default=default.seed)
-    common(keep, _filter)
+    add_stage_options(keep, _filter)
 
 
 def _filter(options: argparse.Namespace) -> None:
@@ -133,18 +133,18 @@ def _filter(options: argparse.Namespace) -> None:
     from ...research.data.records import SCORED_FILE, CriticRecord, read_records, write_records
 
     records = list(read_records(options.data / SCORED_FILE, CriticRecord))
-    if not begin(options, options.data / "sft.jsonl", f"{len(records)} scored attempts"):
+    if not begin_stage(options, options.data / "sft.jsonl", f"{len(records)} scored attempts"):
         return
     chosen = FilterOptions(**{f.name: getattr(options, f.name) for f in fields(FilterOptions)})
     sft, rl, drops = filtered(records, chosen)
     write_records(options.data / "sft.jsonl", sft)
     write_records(options.data / "rl.jsonl", rl)
-    report(options.data / "filter.drops.json", {"attempts": drops})
+    write_drops(options.data / "filter.drops.json", {"attempts": drops})
     print(f"{len(sft)} for fine-tuning, {len(rl)} for reinforcement learning")
 
 
-def add_planner(what: Any) -> None:
-    planner = what.add_parser(
+def add_planner(commands: Any) -> None:
+    planner = commands.add_parser(
         "planner",
         help="lessons for the planner: plans whole and cut, and documents of others",
         description="DATA/planner.jsonl (and --corpus files) become DATA/plans.jsonl.",
@@ -155,7 +155,7 @@ def add_planner(what: Any) -> None:
     planner.add_argument("--corpus", type=Path, help="JSON lines {request, items: [{text, image}]} in DATA")
     planner.add_argument("--corpus-words", choices=get_args(Words), default="prompt", help="what their texts become")
     add_seed(planner)
-    common(planner, _planner)
+    add_stage_options(planner, _planner)
 
 
 def _planner(options: argparse.Namespace) -> None:
@@ -170,15 +170,15 @@ def _planner(options: argparse.Namespace) -> None:
             raise DataError(f"Put {options.corpus} and its pictures into {options.data}: paths are relative to it.")
         others, drops["corpus"] = from_corpus(options.corpus, options.corpus_words)
         records += others
-    if not begin(options, options.data / "plans.jsonl", f"{len(records)} plans"):
+    if not begin_stage(options, options.data / "plans.jsonl", f"{len(records)} plans"):
         return
     lessons, drops["lessons"] = planner_records(records, PlannerOptions(options.whole, options.cuts, options.seed))
     write_records(options.data / "plans.jsonl", lessons)
-    report(options.data / "plans.drops.json", drops)
+    write_drops(options.data / "plans.drops.json", drops)
 
 
-def add_export(what: Any) -> None:
-    export = what.add_parser(
+def add_export(commands: Any) -> None:
+    export = commands.add_parser(
         "export",
         help="what trainers read",
         description="Writes into DATA: trl (critic_sft.jsonl, planner_sft.jsonl), sharegpt (the same as .json for "
@@ -193,7 +193,7 @@ def add_export(what: Any) -> None:
     export.add_argument(
         "--name", help="with --source: the export's name instead of critic_sft; nothing else is written"
     )
-    common(export, _export)
+    add_stage_options(export, _export)
 
 
 def _export(options: argparse.Namespace) -> None:

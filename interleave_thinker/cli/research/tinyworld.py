@@ -11,17 +11,17 @@ from ...resolve import load_pipeline
 from ..options import add_json, add_seed
 
 
-def add_commands(what: Any) -> None:
-    """what: the sub-commands of `tinyworld`."""
-    _add_train(what)
-    _add_attempts(what)
-    _add_lessons(what)
-    _add_average(what)
-    _add_eval(what)
+def add_commands(commands: Any) -> None:
+    """commands: the sub-commands of `tinyworld`."""
+    _add_train(commands)
+    _add_attempts(commands)
+    _add_lessons(commands)
+    _add_average(commands)
+    _add_eval(commands)
 
 
-def _add_train(what: Any) -> None:
-    train = what.add_parser("train", help="train one of the tiny models; the same command resumes")
+def _add_train(commands: Any) -> None:
+    train = commands.add_parser("train", help="train one of the tiny models; the same command resumes")
     train.add_argument("model", choices=["vae", "generator", "critic", "planner", "base"])
     train.add_argument("--out", type=Path, required=True, help="folder for checkpoints and results")
     train.add_argument("--steps", type=int, help="default: what the weights of the package were trained with")
@@ -83,8 +83,8 @@ def _train(options: argparse.Namespace) -> None:
     )
 
 
-def _add_attempts(what: Any) -> None:
-    attempts = what.add_parser("attempts", help="let the generator make attempts for the critic to learn from")
+def _add_attempts(commands: Any) -> None:
+    attempts = commands.add_parser("attempts", help="let the generator make attempts for the critic to learn from")
     attempts.add_argument("--out", type=Path, required=True)
     attempts.add_argument("--count", type=int, default=6000)
     add_seed(attempts)
@@ -110,8 +110,10 @@ def _attempts(options: argparse.Namespace) -> None:
     print(f"{made} attempts in {options.out}")
 
 
-def _add_lessons(what: Any) -> None:
-    lessons = what.add_parser("lessons", help="rows for `sft critic` from the attempts of a data set, also restated")
+def _add_lessons(commands: Any) -> None:
+    lessons = commands.add_parser(
+        "lessons", help="rows for `sft critic` from the attempts of a data set, also restated"
+    )
     lessons.add_argument("data", type=Path, nargs="+", help="folders of `data score` or `tinyworld attempts`")
     lessons.add_argument("--out", type=Path, required=True, help="folder for lesson_sft.jsonl and its pictures")
     lessons.add_argument("--count", type=int, default=26000, help="rows that judge an attempt")
@@ -137,8 +139,8 @@ def _lessons(options: argparse.Namespace) -> None:
     print(f"Wrote {file}")
 
 
-def _add_average(what: Any) -> None:
-    mean = what.add_parser("average", help="the mean of the weights of two or more trainings of one model")
+def _add_average(commands: Any) -> None:
+    mean = commands.add_parser("average", help="the mean of the weights of two or more trainings of one model")
     mean.add_argument("models", type=Path, nargs="+", help="model folders")
     mean.add_argument("--out", type=Path, required=True)
     mean.set_defaults(do=_average)
@@ -151,8 +153,8 @@ def _average(options: argparse.Namespace) -> None:
     print(f"Wrote {options.out}")
 
 
-def _add_eval(what: Any) -> None:
-    evaluate = what.add_parser("eval", help="planner, critic and loop on held-out requests, by the checker")
+def _add_eval(commands: Any) -> None:
+    evaluate = commands.add_parser("eval", help="planner, critic and loop on held-out requests, by the checker")
     evaluate.add_argument("--requests", type=int, default=200)
     add_seed(evaluate, "seed of the held-out requests")
     evaluate.add_argument("--t-max", default="1,3,5", help="values of T_max, separated by commas")

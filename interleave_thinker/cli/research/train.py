@@ -110,7 +110,7 @@ def _sft(options: argparse.Namespace) -> None:
         _model(options),
         _file(options.data, f"{options.role}_sft.jsonl"),
         options.out,
-        **_taken(
+        **_values(
             options,
             "epochs steps batch accumulate learning_rate schedule warmup weight_decay max_length save_every log_every "
             "seed deepspeed prompts resume",
@@ -126,7 +126,7 @@ def _sft(options: argparse.Namespace) -> None:
     _keep(options, f"sft-{options.role}")
     from ...research.train.sft import fine_tune
 
-    _wrote(fine_tune(chosen))
+    _print_result(fine_tune(chosen))
 
 
 def _grpo(options: argparse.Namespace) -> None:
@@ -138,7 +138,7 @@ def _grpo(options: argparse.Namespace) -> None:
         variant=options.reward,
         without=tuple(options.without),
         ray_workers=tuple(ray_workers(options)),
-        **_taken(
+        **_values(
             options,
             "group batch accumulate epochs steps learning_rate schedule weight_decay kl temperature max_tokens "
             "generator_seed workers timeout save_every log_every seed deepspeed prompts resume",
@@ -160,10 +160,10 @@ def _grpo(options: argparse.Namespace) -> None:
     from ...research.train.grpo import train_critic
     from ...resolve import scorer_from
 
-    _wrote(train_critic(chosen, lambda: scorer_from(options.judge, endpoints=options.endpoints)))
+    _print_result(train_critic(chosen, lambda: scorer_from(options.judge, endpoints=options.endpoints)))
 
 
-def _wrote(folder: Path) -> None:
+def _print_result(folder: Path) -> None:
     from ...research.train.models import is_main_process
 
     if is_main_process():  # one line for all processes of a training
@@ -172,12 +172,12 @@ def _wrote(folder: Path) -> None:
 
 def _add_adapters(commands: Any) -> None:
     adapters = commands.add_parser("adapters", help="give a trained agent back to ComfyUI")
-    what = adapters.add_subparsers(dest="adapters_command", required=True)
-    merged = what.add_parser("merge", help="base + LoRA adapter -> a folder for Load Agent (models/VLM)")
+    commands = adapters.add_subparsers(dest="adapters_command", required=True)
+    merged = commands.add_parser("merge", help="base + LoRA adapter -> a folder for Load Agent (models/VLM)")
     merged.add_argument("base", type=Path)
     merged.add_argument("adapter", type=Path)
     merged.add_argument("--out", type=Path, required=True, help="a new folder")
-    comfy = what.add_parser("export-comfy", help="a folder -> one file for Load CLIP (models/text_encoders)")
+    comfy = commands.add_parser("export-comfy", help="a folder -> one file for Load CLIP (models/text_encoders)")
     comfy.add_argument("model", type=Path)
     comfy.add_argument("--adapter", type=Path, help="merge this into it first")
     comfy.add_argument("--out", type=Path, required=True, help="NAME.safetensors")
@@ -219,10 +219,10 @@ def _export(options: argparse.Namespace) -> None:
 
 def _model(options: argparse.Namespace) -> ModelOptions:
     names = "model lora_rank lora_alpha lora_dropout train_vision precision max_pixels gradient_checkpointing"
-    return ModelOptions(**_taken(options, names))
+    return ModelOptions(**_values(options, names))
 
 
-def _taken(options: argparse.Namespace, names: str) -> dict[str, Any]:
+def _values(options: argparse.Namespace, names: str) -> dict[str, Any]:
     return {name: getattr(options, name) for name in names.split()}
 
 

@@ -91,7 +91,7 @@ class Experiment:
         write_atomically(known, json.dumps({"settings": wanted, "finished": True}, indent=1).encode())
 
     def _settings(self, training: Training, seed: int) -> dict[str, Any]:
-        """All that a training's result depends on: settings, a hash of its rows, and a hash of the weights it starts from."""
+        """All that a training's result depends on: settings, a hash of its rows, a hash of the weights at its start."""
         numbers = {f.name: getattr(self, f.name) for f in fields(self) if f.name.startswith(training.kind)}
         if training.kind == "sft":
             numbers["precision"] = SFT_PRECISION
@@ -105,7 +105,7 @@ class Experiment:
         return {"generator": _generator_hash(), "dtype": self.generator_dtype}
 
     def _weights_hash(self, name: str, seed: int) -> str:
-        """A hash of a model's weights. It is part of agents' names, so that a model never gets another one's judgments."""
+        """A hash of a model's weights. It is in the agent's name, so that no model gets another one's judgments."""
         if name == ORACLE:
             return ORACLE
         return _hash_of_weights(self.model(name, seed))
@@ -208,7 +208,7 @@ def _generator_hash() -> str:
 
 @dataclass
 class _Named:
-    """An agent under another name. Judgments are kept by the agent's name, and all trainings have folders of one name."""
+    """An agent under another name: judgments are kept by that name, and all trainings' folders have one name."""
 
     agent: Agent
     name: str

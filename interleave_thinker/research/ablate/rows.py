@@ -17,8 +17,9 @@ BASE, ORACLE, NOBODY = "base", "oracle", ""
 
 @dataclass(frozen=True)
 class Training:
-    """How a model is trained. start: the model that the training starts from. data: the file of its rows. reward, without:
-    of GRPO.
+    """How a model is trained. start: the model that the training starts from. data: the file of its rows.
+
+    reward, without: of GRPO.
     """
 
     name: str

@@ -127,6 +127,15 @@ def judge(
     return bench.write_scores(scores, verdicts, items), asked
 
 
+def begun_with(run: Path) -> Mapping[str, Any]:
+    """The settings that the outputs of a run folder were begun with; none in a new one."""
+    path = run / "run.json"
+    saved = read_json(path) if path.is_file() else {}
+    begun = saved.get("generate") if isinstance(saved, Mapping) else None
+    settings = begun.get("settings") if isinstance(begun, Mapping) else None
+    return settings if isinstance(settings, Mapping) else {}
+
+
 def describe(run: Path, stage: str, facts: Mapping[str, Any], files: Sequence[Path] = ()) -> None:
     """Write the settings, data files and versions of a stage into run.json.
 

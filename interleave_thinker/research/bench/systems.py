@@ -26,7 +26,7 @@ from ...agents.base import Agent, Sampling
 from ...comfyui.client import ComfyClient
 from ...comfyui.workflow import prepare
 from ...contract import MAX_STEPS
-from ...driver import LoopModels, run_plan
+from ...driver import LoopModels, drive, start_run
 from ...errors import GeneratorError
 from ...files import hash_of, write_atomically
 from ...generators.base import GenerationRequest, Generator
@@ -95,7 +95,7 @@ class LoopSystem:
         critic = self.critic if self.kind in ("full", "no-planner") else None
         loop = LoopModels(self.generator or _NoGenerator(), critic, self.sampling, self.size)
         folder = RunFolder(work / "runs", run_name(item))
-        session = run_plan(plan, loop, self.settings, AttemptStore(work / "store"), folder, images)
+        session = drive(start_run(plan, loop, self.settings, AttemptStore(work / "store"), folder, images), loop)
         return output_of(session.document(), session.image, time.monotonic() - begun)
 
     def _plan(self, item: Item, images: list[Image.Image], work: Path) -> Plan:

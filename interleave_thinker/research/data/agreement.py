@@ -1,4 +1,4 @@
-"""How often a critic says what the labels say (accuracy of the verdict; paper, equation 3 pays it one by one)."""
+"""How often a critic's verdict is the label (the accuracy that the paper's equation 3 rewards verdict by verdict)."""
 
 from __future__ import annotations
 
@@ -120,7 +120,7 @@ def _share(counted: Sequence[int]) -> str:
 
 
 def _figures(steps: Counts) -> dict[str, Any]:
-    """The interval is a bootstrap over steps, whose attempts are alike."""
+    """The interval is a bootstrap over steps, because the attempts at one step are alike."""
     rng = np.random.default_rng(0)
     total = steps.sum(0)
     drawn = bootstrap(lambda: _balanced(steps[rng.integers(len(steps), size=len(steps))].sum(0)))

@@ -1,7 +1,7 @@
 """Attempts at one step side by side: what `on_exhausted="best"` asks the critic (not in the paper).
 
-A trajectory ends at its first success, so that the last attempt is nearly always the best: they come in any order here,
-or a critic would learn to say "the last" without looking.
+A trajectory ends at its first success, so its last attempt is nearly always the best. Here attempts come in any order;
+otherwise a critic would learn to answer "the last" without looking.
 """
 
 from __future__ import annotations
@@ -17,9 +17,9 @@ from .filters import by_step
 from .records import CriticRecord, Drops
 
 MOST = 5
-"""Attempts in one comparison; more are drawn from at random."""
+"""Attempts in one comparison; of more, so many are drawn at random."""
 TIE = 0.5
-"""Attempts whose overall score (0 to 10) is as near to the highest as this are as good; the last of them is wanted."""
+"""Attempts within so many points of the highest overall score (0 to 10) are equally good; the last of them is right."""
 
 
 def comparisons(records: Sequence[CriticRecord], options: ExportOptions, seed: int = 0) -> Iterator[Conversation]:

@@ -1,4 +1,4 @@
-"""Records -> what trainers read.
+"""Records -> files for trainers.
 
 trl       prompt-completion conversations with pictures (TRL's SFTTrainer), `critic_sft.jsonl`, `planner_sft.jsonl`
 sharegpt  LLaMA-Factory's `critic_sft.json`, `planner_sft.json` with `dataset_info.json`
@@ -7,8 +7,8 @@ compare   `compare_sft.jsonl`: attempts at one step side by side, for TRL (`comp
 easy      whole documents as one sequence: reasoning, then a plan, a picture and a text for each step
 hard      the same with every attempt and the critic's judgment of it
 
-Pictures are named relative to the export's folder. What an agent wrote is data: in sequences its marks < > & are
-escaped, so that only our own tags are tags.
+Image paths are relative to the export's folder. In sequences the signs < > & of agents' texts are escaped, so that only
+our own tags are tags.
 """
 
 from __future__ import annotations
@@ -52,9 +52,9 @@ class Conversation:
 
 @dataclass(frozen=True)
 class ExportOptions:
-    """prompts: folder of prompt texts that the model is to know; None for ours. on_accept: what the reply has as the
-    refined prompt of a success: the prompt again (paper's code) or nothing (paper, figure 4). max_steps: the number
-    that our own planner prompt names.
+    """prompts: folder of prompt texts that the model is to know; None for ours. on_accept: the refined prompt in the
+    reply about a success: the prompt again (paper's code) or nothing (paper, figure 4). max_steps: the number that our
+    own planner prompt names.
     """
 
     prompts: Path | None = None
@@ -63,7 +63,7 @@ class ExportOptions:
 
 
 def critic_conversation(record: CriticRecord, options: ExportOptions) -> Conversation:
-    """What the critic was asked about an attempt, and the right reply."""
+    """The critic's turn about an attempt, and the right reply."""
     before = Path(record.before) if record.before else Path(WHITE)
     turn = critic_turn(before, Path(record.after), record.prompt, record.used, [options.prompts])
     refined = record.refined or record.used

@@ -89,7 +89,7 @@ def filtered(
 
 
 def _least_variance(variances: Sequence[float], options: FilterOptions) -> float:
-    """What a step's variance must reach to go to RL."""
+    """The least variance of a step that goes to RL."""
     if options.rl_variance is not None:
         return options.rl_variance
     most = sorted((v for v in variances if v > 0), reverse=True)[: round(options.rl_share * len(variances))]

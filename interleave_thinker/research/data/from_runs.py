@@ -42,7 +42,7 @@ class RunImages:
         return self._keep(attempt.image_key, image_file(run, attempt) if attempt.file else None)
 
     def by_key(self, run: Path, key: str, attempts: tuple[Attempt, ...]) -> str:
-        """The picture of a key: one that the run made, or one of the user's."""
+        """The image of a key: an attempt's, or one of the user's."""
         made = next((a for a in attempts if a.image_key == key and a.file), None)
         if made is not None:
             return self.of(run, made)
@@ -120,7 +120,7 @@ def from_runs(
 
 
 def _names(runs: list[Path]) -> dict[Path, str]:
-    """What each run is called in records: its folder, with those above it where two would be called alike."""
+    """Each run's name in records: its folder, with the folders above it where two have the same name."""
     twice = {name for name, count in Counter(run.name for run in runs).items() if count > 1}
     above = Path(os.path.commonpath(runs)) if len(runs) > 1 else Path()
     return {run: run.relative_to(above).as_posix() if run.name in twice else run.name for run in runs}

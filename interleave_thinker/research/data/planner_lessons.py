@@ -1,7 +1,7 @@
 """Lessons for the planner: whole plans, plans cut at a step, and other people's interleaved documents (stage 5).
 
-A plan that is cut after step k becomes a request that already shows k texts with their accepted pictures; what is
-wanted is the rest of the plan, numbered on (Task B).
+A plan that is cut after step k becomes a request that already shows k texts with their accepted images. The reply is
+the rest of the plan, with its numbers going on (Task B).
 """
 
 from __future__ import annotations
@@ -81,8 +81,8 @@ def cut(record: PlannerRecord, at: int) -> PlannerRecord:
 def from_corpus(path: Path, words: Words = "prompt") -> tuple[list[PlannerRecord], Drops]:
     """Interleaved documents of others: JSON lines of {id?, request, items: [{text?, image?}, ...]}.
 
-    Each item becomes a step. words: what an item's text becomes where it has a picture: the prompt as well, or text
-    only (a plan that draws nothing). Pictures are relative to the file.
+    Each item becomes a step. words: an item's text becomes its prompt as well where it has an image, or text only
+    (a plan that draws nothing). Pictures are relative to the file.
 
     Raises:
         DataError: the file cannot be read or a line is no such document; the message names the line.

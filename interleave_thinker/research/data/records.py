@@ -1,4 +1,4 @@
-"""What training reads: one record for each judged attempt, one for each plan; as lines of JSON beside the pictures.
+"""Records for training: one for each judged attempt, one for each plan; as lines of JSON beside the images.
 
 Paths are relative to the folder that the records lie in. `schema(cls)` is the JSON Schema of a record;
 `docs/training.md` describes the fields.
@@ -83,8 +83,8 @@ class PlannerRecord:
 
 @dataclass(frozen=True)
 class RequestRecord:
-    """What a trajectory starts from. `images`: the user's own pictures. `plan`: one that is given, so that no planner
-    need write it. domain, category, template: where it comes from, if `data prompts` wrote it.
+    """A request that a trajectory starts from. images: the user's own. plan: where it is given, no planner is asked.
+    domain, category, template: of the taxonomy, if `data prompts` wrote it.
     """
 
     id: str
@@ -107,7 +107,7 @@ AnyRecord = CriticRecord | PlannerRecord | RequestRecord
 
 @dataclass
 class Drops:
-    """How many records went in, how many were kept, and why the others were not. It adds up: `complete()`."""
+    """Counts of the records that were seen, kept, and dropped, by reason. They add up: `complete()`."""
 
     seen: int = 0
     kept: int = 0
@@ -187,7 +187,7 @@ def _record(cls: type[R], line: str, place: str) -> R:
 
 
 def invalid(cls: type[AnyRecord], data: object) -> str:
-    """What is wrong with a record, or "". The same rules as `schema`."""
+    """The first rule of `schema` that a record breaks, or ""."""
     if not isinstance(data, dict):
         return "a record must be an object."
     rules = schema(cls)

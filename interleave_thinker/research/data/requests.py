@@ -1,4 +1,4 @@
-"""What trajectories start from: requests, drawn from the tiny world."""
+"""Requests of the tiny world, and copies of the user's images."""
 
 from __future__ import annotations
 

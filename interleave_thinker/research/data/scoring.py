@@ -43,9 +43,9 @@ def score_all(
     workers: int = 1,
     on_progress: Callable[[int], None] = lambda done: None,
 ) -> tuple[list[CriticRecord], Drops]:
-    """The records with their scores, in order; what could not be scored is dropped and counted.
+    """The records with their scores, in order; records that could not be scored are dropped and counted.
 
-    folder: what the records' pictures are relative to.
+    folder: image paths of the records are relative to it. on_progress: gets the number of records so far.
 
     Raises:
         AgentError: the judge cannot be used: it failed for `HOPELESS` records in a row, or scored none.

@@ -2,7 +2,7 @@
 
 Domain -> category -> a vocabulary that an agent writes for the category -> a template of the domain, filled from it.
 Domains, categories and templates are `taxonomy.json`, or a file of the user's of the same shape. Vocabularies are
-kept, a line a category, so that a run that was cut off asks only for the rest; the same seed, taxonomy and vocabulary
+kept, a line a category, so that a run that was cut off asks only for the rest. The same seed, taxonomy and vocabulary
 give the same requests.
 """
 
@@ -61,7 +61,7 @@ class Category:
 
 @dataclass(frozen=True)
 class Vocabulary:
-    """What an agent wrote for a category; bounded, cleaned, each text once."""
+    """An agent's words for a category; bounded, cleaned, each text once."""
 
     category: str
     entities: tuple[str, ...]
@@ -144,7 +144,7 @@ def draw_requests(
     """Up to `count` different requests, evenly over categories. Fewer where vocabulary and templates are exhausted.
 
     pictures: names of the user's pictures, for templates that say <image>; without any, such templates are not used.
-    Such a request calls a picture what its file is called.
+    Such a request names an image by its file's name.
     """
     rng = random.Random(f"requests-{seed}")
     words = {v.category: v for v in vocabularies}
@@ -183,7 +183,7 @@ def _templates(category: Category, images: Sequence[str]) -> list[str]:
 
 
 def _fill(template: str, words: Vocabulary, shown: Sequence[str], rng: random.Random) -> str:
-    """shown: what the request's pictures show, which then is its {entity} and {entity2}."""
+    """shown: the contents of the request's images, which are its {entity} and {entity2}."""
     one, two = [*shown, *rng.sample(words.entities, 2)][:2]
     values: Mapping[str, object] = {
         "n": rng.randint(2, 8),
@@ -197,7 +197,7 @@ def _fill(template: str, words: Vocabulary, shown: Sequence[str], rng: random.Ra
 
 
 def _shown(image: str) -> str:
-    """What a picture shows, by its file's name: images/a_red_fox-2.png is "a red fox"."""
+    """An image's content by its file's name: images/a_red_fox-2.png is "a red fox"."""
     return " ".join(re.sub(r"[^\w]|[\d_]", " ", Path(image).stem).split()) or "this"
 
 

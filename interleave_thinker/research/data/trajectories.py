@@ -1,8 +1,8 @@
 """Requests -> run folders: planner, generator and critic over every request (paper, section 4.1, stage 2).
 
-The same loop as everywhere (`driver`), every attempt judged. One run folder a request; a run that is finished is
-passed over and one that was cut off goes on, so the same command can be given again at any time. Requests that fail
-are written down with the reason, and tried again the next time.
+The loop is `driver`'s, and every attempt is judged. Each request has a run folder. A finished run is skipped and one
+that was cut off goes on, so the same command can be given again at any time. Requests that fail are logged with the
+reason, and tried again the next time.
 """
 
 from __future__ import annotations
@@ -18,9 +18,8 @@ from pathlib import Path
 from PIL import Image
 
 from ...agents.base import Agent, Sampling
-from ...comfyui.client import ComfyClient
-from ...contract import MAX_STEPS
-from ...driver import LoopModels, run_plan
+from ...contract import MAX_STEPS, PAPER_T_MAX
+from ...driver import LoopModels, drive, start_run
 from ...errors import InterleaveError
 from ...files import append_synced, is_below
 from ...generators.base import Generator
@@ -32,7 +31,8 @@ from ...roles.planner import make_plan
 from ...storage.attempt_store import AttemptStore
 from ...storage.images import open_rgb
 from ...storage.run_folder import RunFolder, read_state, safe_name
-from ..worker_pool import WorkerLost, WorkerPool, WorkerSpec
+from ..worker_generator import check_server, generator_of
+from ..worker_pool import WorkerPool, WorkerSpec
 from .records import DataError, RequestRecord
 
 RUNS, STORE, FAILURES = "runs", "store", "failures.jsonl"
@@ -51,7 +51,7 @@ class TrajectoryOptions:
     planner: str | None = None
     endpoints: Path | None = None
     device: str | None = None
-    t_max: int = 5
+    t_max: int = PAPER_T_MAX
     max_steps: int = MAX_STEPS
     size: tuple[int, int] | None = None
     max_tokens: int = 4096
@@ -60,7 +60,7 @@ class TrajectoryOptions:
 
     def load(self, worker: WorkerSpec | None = None) -> TrajectoryMaker:
         """Load the models. The generator of a worker with a server is that ComfyUI."""
-        choice = replace(self.generator, server=worker.server) if worker and worker.server else self.generator
+        generator = generator_of(worker, self.generator)
         agents: dict[str, Agent] = {}
         for role, spec in (("planner", self.planner), ("critic", self.critic)):
             if spec is not None:
@@ -68,7 +68,7 @@ class TrajectoryOptions:
                 if key not in agents:
                     agents[key] = agent_from(spec, role=role, endpoints=self.endpoints, device=self.device)
                 agents[role] = agents[key]
-        return TrajectoryMaker(self, choice.load(), agents["critic"], agents.get("planner"), worker)
+        return TrajectoryMaker(self, generator.load(), agents["critic"], agents.get("planner"), worker)
 
 
 @dataclass
@@ -97,10 +97,12 @@ class TrajectoryMaker:
         settings = LoopSettings(t_max=options.t_max, seed=options.seed, judge_all=True)
         folder = RunFolder(out / RUNS, request.id)
         try:
-            run_plan(self._plan(request, given, folder, sampling), loop, settings, _store(out), folder, given)
+            drive(
+                start_run(self._plan(request, given, folder, sampling), loop, settings, _store(out), folder, given),
+                loop,
+            )
         except InterleaveError:
-            if self.worker and self.worker.server and not ComfyClient(self.worker.server).answers():
-                raise WorkerLost(f"{self.worker.server} does not answer") from None
+            check_server(self.worker)
             raise
 
     def _plan(self, request: RequestRecord, given: list[Image.Image], folder: RunFolder, sampling: Sampling) -> Plan:
@@ -125,7 +127,7 @@ def is_done(request: RequestRecord, out: Path) -> bool:
     return trajectory.get("status") == "done" and saved == request.request.strip()
 
 
-def make_all(
+def make_trajectories(
     requests: Sequence[RequestRecord],
     images: Path,
     out: Path,

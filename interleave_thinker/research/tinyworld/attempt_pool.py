@@ -1,6 +1,6 @@
-"""Cases for the critic from attempts that the generator really made, as they were or changed in a known way.
+"""Cases for the critic from attempts of the generator, unchanged or changed in a known way.
 
-Knows nothing of models or trainers, and of lessons only what a case is.
+The module knows nothing of models or trainers, and of lessons only `Case`.
 """
 
 from __future__ import annotations
@@ -24,14 +24,14 @@ from ...tinyworld.requests import RICHNESS
 from ...tinyworld.scene import ATTRIBUTES, Scene
 
 VARIATIONS = 5
-"""How often a picture is moved before it is shown as it is."""
+"""An attempt is moved at most so often; then it is used unmoved."""
 
 
 class AttemptPool:
-    """Attempts that the generator really made, as cases labelled by the checker.
+    """Attempts of the generator as cases that the checker has labelled.
 
-    folders: of `attempts.py`, or data sets of `data score`. One that is given twice counts twice. right_share: of
-    right attempts among those that are drawn; less than a half makes a stricter critic.
+    folders: of `attempts.py`, or data sets of `data score`. A folder that is given twice counts twice. right_share:
+    share of right attempts among those that are drawn; less than a half makes a stricter critic.
     """
 
     def __init__(self, folders: Sequence[Path], right_share: float = 0.5):
@@ -41,7 +41,7 @@ class AttemptPool:
             attempts = folder / "attempts.jsonl"
             read = _lines(attempts) if attempts.is_file() else self._scored(_lines(folder / "scored.jsonl"), folder)
             self.records += [record | {"folder": folder} for record in read]
-        for record in self.records:  # as the checker is now, not as it was when they were made
+        for record in self.records:  # read anew: the checker may have changed since they were made
             after = checker.read(self._image(record["folder"] / record["after_image"])).scene
             record["after"] = asdict(after) if after else None
         self.groups: dict[tuple[Path, str], list[int]] = {}
@@ -59,7 +59,7 @@ class AttemptPool:
         self.several = [g for g in self.groups.values() if len(g) > 1]
 
     def _scored(self, records: list[dict[str, Any]], folder: Path) -> Iterator[dict[str, Any]]:
-        """Without those that start from a picture on which the wish cannot be carried out: nobody can judge them."""
+        """The records whose prompt fits the image that they start from; the others have no right result."""
         scenes: dict[str, Scene | None] = {}
         for r in records:
             start = r["before"]
@@ -86,15 +86,15 @@ class AttemptPool:
         )
 
     def balanced_case(self, rng: random.Random) -> Case:
-        """Of the wrong ones half miss by one thing only, or cannot be read at all."""
+        """A right or a wrong attempt. Half of the wrong ones differ in one attribute only, or cannot be read at all."""
         wrong = self.near if self.near and rng.random() < 0.5 else self.wrong
         return varied(self.case(rng.choice(self.right if rng.random() < self.right_share else wrong)), rng)
 
     def restated_case(self, rng: random.Random) -> Case:
-        """A real attempt under other words: what was wanted is invented to fit it, or to miss by little.
+        """An attempt with an invented prompt, which the image fits or misses by little.
 
-        Without these the text alone tells much of what the picture shows (plain prompts mostly succeed), and
-        a critic learns to read instead of to look.
+        The generator mostly succeeds with plain prompts, so with real prompts alone a critic could guess the verdict
+        from the words, and would learn to read instead of to look.
         """
         drawn = rng.random() < 0.5
         case = varied(self.case(rng.choice(self.drawn if drawn else self.edited)), rng)
@@ -125,10 +125,10 @@ def _lines(path: Path) -> list[dict[str, Any]]:
 
 
 def varied(case: Case, rng: random.Random) -> Case:
-    """The same case a pixel aside and a shade lighter or darker, so that pictures are not learned by heart.
+    """The case with its images a pixel aside and a shade lighter or darker, so that no image is learned by heart.
 
-    What came must still show what it showed: a small shape a pixel aside may be no drawing any more to the checker, and
-    a critic that learns otherwise learns to overlook what the generator gets wrong.
+    The checker must read the same scene in the moved image as before. It may reject a small shape that was moved by a
+    pixel. With the old label, such an image would teach the critic to overlook the generator's errors.
     """
     for _ in range(VARIATIONS):
         x, y, light = rng.randint(-1, 1), rng.randint(-1, 1), rng.uniform(0.97, 1.03)

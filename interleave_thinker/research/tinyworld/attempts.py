@@ -2,8 +2,8 @@
 
     interleave-thinker tinyworld attempts --out DIR --count 8000
 
-Walks random stories with plain and rich prompts, several seeds a step, and goes on from a right
-attempt where there is one, so that the pictures before are generated ones too, as in use.
+Each walk is a random story with plain and rich prompts and several seeds a step. It goes on from a right attempt where
+there is one, so that the images before an edit are generated ones too, as in use.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ def make_attempts(pipeline: TinyKontextPipeline, out: Path, count: int, seed: in
 
 
 class _Walker:
-    """One story under way: what its last picture shows, and the attempts at the current step."""
+    """A story under way: the scene of its last image, and the attempts at the current step."""
 
     def __init__(self, rng: random.Random, number: int):
         self.number, self.step = number, 0

@@ -147,7 +147,7 @@ def plan_of(planner: Agent, request: Request) -> Plan | None:
 
 
 def row_without_planner(requests: Sequence[Request], generator: BatchGenerator) -> Tally:
-    """The raw request is the prompt of every step: what people do without a planner."""
+    """A row in which the raw request is the prompt of every step, as without a planner."""
     before: dict[int, Image.Image] = {}
     hits: list[list[bool]] = [[] for _ in requests]
     for step in range(max(len(r.scenes) for r in requests)):

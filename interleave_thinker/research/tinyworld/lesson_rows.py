@@ -35,9 +35,9 @@ def write_lessons(
 ) -> Path:
     """`out`/lesson_sft.jsonl of `count` judgments and some comparisons, their pictures beside it; written anew.
 
-    folders: data sets of `data score`, or attempts of `tinyworld attempts`; one that is given twice counts twice.
-    comparisons: further rows that compare the attempts at one step. right_share: of right attempts among those
-    judged as they were made, 0 to 1; less than a half makes a stricter critic.
+    folders: data sets of `data score`, or attempts of `tinyworld attempts`; a folder that is given twice counts twice.
+    comparisons: further rows that compare the attempts at one step. right_share: share of right attempts among those
+    with their own prompts, 0 to 1; less than a half makes a stricter critic.
 
     Raises:
         ConfigError: there are no such attempts, right ones and wrong ones; or they cannot be read.

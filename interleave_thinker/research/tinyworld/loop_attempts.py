@@ -68,7 +68,7 @@ def make_loop_attempts(pipeline: TinyKontextPipeline, critic: Path, out: Path, c
 
 
 class _Story:
-    """A request's right plan under way: the start of the current step, and what the generator is asked next."""
+    """A request's right plan under way: the image before the current step, and the generator's next prompt."""
 
     def __init__(self, rng: random.Random, number: int):
         self.number, self.at, self.tried, self.ended = number, 0, 0, False
@@ -83,7 +83,7 @@ class _Story:
         return self.prompts[self.at]
 
     def judged(self, image: Image.Image, file: str, judgment: Judgment) -> dict[str, Any]:
-        """The record of an attempt; what comes next follows from the judgment, as in the loop."""
+        """The record of an attempt. The story then goes on, or tries again, as the loop would."""
         after = checker.read(image).scene
         step = f"{self.number}-{self.at}"
         record = attempt_record(step, self.prompt, self.used, self.before, after, self.file, file)

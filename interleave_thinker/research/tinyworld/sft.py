@@ -1,8 +1,11 @@
-"""Supervised fine-tuning of the tiny agents with transformers' Trainer.
+"""Supervised fine-tuning of the tiny agents with transformers' Trainer, not with TRL's SFTTrainer as `train/sft.py`.
+
+TRL reads rows of a file; here lesson i is drawn when it is needed, from the seed and i. TRL's loss also counts the line
+break that the chat template puts after a reply; the package's weights were trained with a loss that ends before it.
 
     interleave-thinker tinyworld train critic  --out DIR     (needs `tinyworld attempts` before)
     interleave-thinker tinyworld train planner --out DIR     (starts from the critic's weights, which can see)
-    interleave-thinker tinyworld train base    --out DIR     (what `sft` and `grpo` start from)
+    interleave-thinker tinyworld train base    --out DIR     (the model that `sft` and `grpo` start from)
 
 Loss on the reply only. Checkpoints every few hundred steps; the same command goes on from the last.
 """
@@ -40,11 +43,11 @@ from .attempt_pool import AttemptPool
 from .vlm import build_processor, new_model, save_agent, train_tokenizer
 
 COMPARE_EVERY = 7
-"""One batch of so many teaches to compare attempts; apart, because its turns are three times as long."""
+"""Every so many batches one has only comparisons of attempts, because their turns are three times as long."""
 
 
 class Lessons(Dataset[Lesson]):
-    """Lesson number i is drawn from the seed and i alone, so a resumed training sees the same ones."""
+    """Lesson i is drawn from the seed and i alone, so a resumed training sees the same lessons."""
 
     def __init__(self, role: str, count: int, seed: int, batch: int, pool: AttemptPool | None = None):
         self.role, self.count, self.seed, self.batch, self.pool = role, count, seed, batch, pool
@@ -151,7 +154,7 @@ def train_agent(
 
 
 def _sentences(seed: int) -> list[str]:
-    """What the tokenizer is trained on: both roles' turns."""
+    """The texts that the tokenizer is trained on: turns of both roles."""
     rng = random.Random(f"tokenizer-{seed}")
     out = []
     for _ in range(2500):

@@ -96,7 +96,7 @@ def _images(scenes: list[Scene], rng: random.Random) -> Tensor:
 
 
 class _Run:
-    """What both trainings share: optimizer, schedule, checkpoints, a line of log now and then."""
+    """Optimizer, schedule, checkpoints and log of both trainings."""
 
     def __init__(self, options: TrainOptions, model: nn.Module, name: str):
         self.options, self.name = options, name

@@ -1,6 +1,6 @@
-"""The mean of several trainings' weights: neither's own mistakes weigh as much as what they agree on.
+"""The mean of several trainings' weights ("model soups", Wortsman et al. 2022).
 
-Works for models that were trained one from the other, or from the same one ("model soups", Wortsman et al. 2022).
+It works for models of which one was trained from the other, or all from the same one.
 """
 
 from __future__ import annotations
@@ -18,9 +18,9 @@ NAME = "model.safetensors"
 
 
 def average(models: Sequence[Path], out: Path) -> None:
-    """Write the mean of the folders' weights (computed in float32) to `out`, everything else as in the first.
+    """Write the mean of the folders' weights (computed in float32) to `out`, and all other files of the first folder.
 
-    But for the trainer's own settings, a pickle that no agent needs.
+    The trainer's settings are left out: they are a pickle, and no agent needs them.
 
     Raises:
         ConfigError: a folder lacks weights, or they are not of the same names and shapes.

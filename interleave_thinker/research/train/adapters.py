@@ -1,4 +1,4 @@
-"""What comes out of training, in the forms that ComfyUI takes.
+"""The results of training in the forms that ComfyUI takes.
 
 merge         base + LoRA adapter -> a Hugging Face folder for Load Agent
 export-comfy  a folder (or base + adapter) -> one .safetensors for stock Load CLIP (Qwen3-VL 4B and 8B)

@@ -1,7 +1,7 @@
 """Single-step GRPO of the critic with TRL's GRPOTrainer (paper, section 4.3).
 
-Offline states (I_{i-1}, I_i^t, p_i, r_i^t); G responses to each; every refined prompt is tried once with the
-generator; the reward says what the response was worth (`rewards`), and what could not be tried is masked.
+Each offline state (I_{i-1}, I_i^t, p_i, r_i^t) gets G responses. Every refined prompt is tried once with the generator,
+and the response is rewarded by the result (`rewards`). A response whose prompt could not be tried is masked.
 """
 
 from __future__ import annotations
@@ -163,7 +163,7 @@ def train_critic(options: GrpoOptions, load_scorer: Callable[[], Scorer], log: C
 
 
 def _keep_tally(trainer: Any, rollouts: Rollouts, out: Path, log: Callable[[str], None]) -> None:
-    """rollouts.json: what became of all trials, of all processes, since this call began."""
+    """rollouts.json: counts of the trials of all processes since this call began, by result."""
     from accelerate.utils import gather_object
 
     tallies = gather_object([vars(rollouts.tally)])

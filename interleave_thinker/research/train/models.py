@@ -1,4 +1,4 @@
-"""What every training does with a model: load it, choose what learns, and save it as a folder that Load Agent takes."""
+"""Loading a model for a training, freezing parts of it, and saving it as a folder that Load Agent takes."""
 
 from __future__ import annotations
 
@@ -110,7 +110,7 @@ def use_bf16(precision: Precision) -> bool:
 
 
 def load_model(options: ModelOptions) -> tuple[Any, Any]:
-    """(model, processor), ready for a trainer; what shall not learn is frozen.
+    """(model, processor), ready for a trainer; weights that are not trained are frozen.
 
     Raises:
         AgentError: no such folder, another kind of model, weights are missing.
@@ -182,7 +182,7 @@ def save_result(trainer: Any, processor: Any, options: ModelOptions, out: Path, 
 
 
 def keep_history(trainer: Any, out: Path) -> None:
-    """history.json: what the trainer logged, a mapping for each logged step."""
+    """history.json: the trainer's log, a mapping for each logged step."""
     history = json.dumps(trainer.state.log_history, indent=1, default=str)
     write_atomically(out / "history.json", (history + "\n").encode())
 
@@ -205,8 +205,8 @@ def run(trainer: Any, checkpoints: Path, resume: bool) -> None:
 
 
 def last_whole(checkpoints: Path) -> str | None:
-    """The newest checkpoint that was written to its end. The trainer writes its state last; one that a kill or a full
-    disk cut off lacks it."""
+    """The newest checkpoint that was written to its end. The trainer writes its state last, so a checkpoint that a kill
+    or a full disk cut off has none."""
     whole = [p.parent for p in checkpoints.glob("checkpoint-*/trainer_state.json") if p.stat().st_size]
     numbered = {int(p.name.rpartition("-")[2]): p for p in whole if p.name.rpartition("-")[2].isdigit()}
     return str(numbered[max(numbered)]) if numbered else None

@@ -35,7 +35,7 @@ def quicken(model: Any) -> None:
 
 
 def project_patches(convolution: torch.nn.Conv3d, patches: Tensor) -> Tensor:
-    """What a convolution makes of patches as large as its kernel, as one product of matrices.
+    """The output of a convolution over patches as large as its kernel, as one product of matrices.
 
     patches: (n, channels, *kernel). Returns (n, out channels, 1, 1, 1).
     """

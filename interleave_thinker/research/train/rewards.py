@@ -4,19 +4,19 @@ A response is worth R = 0.5 * F + 0.5 * (verdict and step), in three variants:
 
 paper   F in {0, 1}; R_acc = -|verdict - J| in {-1, 0}; R_step = O_new - O_old in points;
         R = 0.5 F + 0.5 (0.2 R_acc + 0.8 R_step)
-code    what was released: acc in {0, 1}; dX = ((X_new - X_old) / 10 + 1) / 2 for X = SC and PQ, 0.5 where nothing was
+code    the released code: acc in {0, 1}; dX = ((X_new - X_old) / 10 + 1) / 2 for X = SC and PQ, 0.5 where nothing was
         generated; R = 0.5 F + 0.5 (0.2 acc + 0.6 dSC + 0.2 dPQ)
 ours    0 without the form; else R = 0.1 F + 0.5 acc + 0.4 refine, all in [0, 1] and with the ceiling 1 for both labels.
-        refine is 1 for accepting what is good and 0 for rejecting it (a needless rewrite earns nothing); what is bad
-        earns nothing by being accepted, and by being rejected (1 + gain) / 2, less a cost for words that were
-        changed in vain
+        For a good attempt, refine is 1 if it is accepted and 0 if it is rejected (a needless rewrite earns nothing).
+        For a bad attempt, refine is 0 if it is accepted, and (1 + gain) / 2 if it is rejected, less a cost for words
+        that were changed in vain.
 
-What could not be generated or scored is no reward at all: `reward` is not called for it, and the trainer masks it.
+A response whose image could not be generated or scored has no reward: `reward` is not called for it, and the trainer
+masks it.
 """
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
@@ -35,7 +35,7 @@ VAIN = 0.1
 
 @dataclass(frozen=True)
 class Response:
-    """What a critic's raw response says. verdict: None where it cannot be read. prompt: the refined prompt."""
+    """A critic's response as it is read. verdict: None where it cannot be read. prompt: the refined prompt."""
 
     formatted: bool
     verdict: bool | None
@@ -44,10 +44,10 @@ class Response:
 
 @dataclass(frozen=True)
 class Outcome:
-    """A response to a state, and what came of it.
+    """A response to a state, and its result.
 
     label: J, whether the attempt of the state was a success. used: the prompt r^t that made it. old: its score.
-    new: score of the picture that the refined prompt made; None where none was to be made.
+    new: score of the image of the refined prompt; None where no image was to be made.
     """
 
     response: Response
@@ -69,7 +69,7 @@ def read_response(raw: str, *, need_think: bool = True) -> Response:
 
 
 def is_formatted(raw: str, *, need_think: bool = True) -> bool:
-    """R_format's question: the exact form, so that what is learned needs no repair in use."""
+    """Whether a reply has exactly the form (R_format), so that a trained critic's replies need no repair in use."""
     import json
 
     text = raw.strip()
@@ -102,7 +102,7 @@ def needs_image(response: Response, label: bool, variant: Variant) -> bool:
 
 
 def next_prompt(response: Response, used: str) -> str:
-    """What the generator gets after this response: an empty refined prompt keeps the previous one."""
+    """The generator's next prompt after this response: an empty refined prompt keeps the previous one."""
     return response.prompt or used
 
 
@@ -154,7 +154,7 @@ def normalised(difference: float) -> float:
 
 
 def gain(old: Score, new: Score) -> float:
-    """-1 to 1: the share of what was missing that was won, or of what there was that was lost."""
+    """-1 to 1: the gained share of the points that were missing, or the lost share of the points that were there."""
     change = new.overall - old.overall
     room = HIGHEST - old.overall if change > 0 else old.overall
     return max(-1.0, min(1.0, change / room)) if room > 0 else 0.0
@@ -167,17 +167,3 @@ def changed_share(before: str, after: str) -> float:
     a, b = Counter(before.lower().split()), Counter(after.lower().split())
     total = sum((a | b).values())
     return sum(((a - b) + (b - a)).values()) / total if total else 0.0
-
-
-def advantages(rewards: Sequence[float | None], epsilon: float = 1e-4) -> list[float]:
-    """GRPO's advantages of one group (paper, section 4.3): (r - mean) / (std + epsilon), std with n - 1.
-
-    None is a response without a reward: it counts in neither mean nor deviation, and its advantage is 0. This is what
-    the trainer computes; here it can be checked by hand.
-    """
-    known = [r for r in rewards if r is not None]
-    if len(known) < 2:
-        return [0.0] * len(rewards)
-    mean = sum(known) / len(known)
-    std = math.sqrt(sum((r - mean) ** 2 for r in known) / (len(known) - 1))
-    return [0.0 if r is None else (r - mean) / (std + epsilon) for r in rewards]

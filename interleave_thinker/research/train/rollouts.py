@@ -1,8 +1,9 @@
 """The generator's and the judge's part of GRPO: a refined prompt is tried once, and the picture is scored.
 
-Calls of a step run together: in one batch where the generator can, in threads, or over Ray's workers. What fails is
-tried again and then given up; what takes too long is given up. Given up is None, which the trainer masks: no response
-is paid for a server that was down. The same prompt in the same state is tried once.
+The calls of a step run together: in one batch where the generator can, in threads, or over Ray's workers. A trial
+that fails is repeated and then given up; one that takes too long is given up at once. A trial that was given up has no
+score, and the trainer masks its response: no response is rewarded or punished for a server that was down. The same
+prompt in the same state is tried once.
 """
 
 from __future__ import annotations
@@ -11,19 +12,19 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from concurrent.futures import TimeoutError as TooLate
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
 from PIL import Image
 
-from ...comfyui.client import ComfyClient
 from ...errors import InterleaveError
 from ...generators.base import GenerationRequest, Generator
 from ...resolve import GeneratorChoice
 from ...roles.scorer import Score, Scorer
 from ...storage.images import open_rgb
-from ..worker_pool import WorkerLost, WorkerPool, WorkerPoolError, WorkerSpec
+from ..worker_generator import check_server, generator_of
+from ..worker_pool import WorkerPool, WorkerPoolError, WorkerSpec
 from .models import TrainError
 
 T = TypeVar("T")
@@ -36,7 +37,7 @@ HOPELESS = 20
 @dataclass(frozen=True)
 class Trial:
     """A refined prompt of a state. before: path of I_{i-1}, None for a picture from text alone. after: path of the
-    attempt that was judged, whose size a picture from text alone gets. instruction: p_i, what the judge asks for.
+    attempt that was judged, whose size an image from text alone gets. instruction: p_i, which the judge compares with.
     """
 
     instruction: str
@@ -53,7 +54,7 @@ class Trial:
 
 @dataclass
 class Tally:
-    """What became of all trials so far."""
+    """Counts of all trials so far, by result."""
 
     made: int = 0
     repeated: int = 0
@@ -81,13 +82,13 @@ class Rollouts:
     tally: Tally = field(default_factory=Tally)
     known: dict[Trial, Score] = field(default_factory=dict)
     in_vain: int = 0
-    """Calls of `score` in a row in which nothing could be tried or scored."""
+    """Calls of `score` in a row in which no trial got a score."""
 
     def score(self, trials: Sequence[Trial]) -> list[Score | None]:
         """The score of each trial's picture, in order; None where there is none.
 
         Raises:
-            TrainError: nothing worked `HOPELESS` times in a row: masking everything would only hide it.
+            TrainError: nothing worked `HOPELESS` times in a row: masking all responses would only hide the fault.
         """
         new = [t for t in dict.fromkeys(trials) if t not in self.known]
         self.tally.repeated += len(trials) - len(new)
@@ -118,7 +119,7 @@ class Rollouts:
         return self.scorer.score(before, image, trial.instruction)
 
     def _together(self, work: Callable[[T], R], items: Sequence[T]) -> list[R | Exception]:
-        """`work` on each item, `workers` at a time; an error, or what takes too long, as a value."""
+        """`work` on each item, `workers` at a time; an error, or a timeout, is a result."""
         if not items:
             return []
         pool = ThreadPoolExecutor(max(1, min(self.workers, len(items))))
@@ -187,14 +188,13 @@ def _outcome(future: Future[Any], seconds: float) -> Any:
 
 def build_generator(choice: GeneratorChoice, worker: WorkerSpec) -> Callable[[GenerationRequest], Image.Image]:
     """For `WorkerPool`: a worker's own generator, on its server if it has one."""
-    generator = (replace(choice, server=worker.server) if worker.server else choice).load()
+    generator = generator_of(worker, choice).load()
 
     def work(request: GenerationRequest) -> Image.Image:
         try:
             return generator.generate(request)
         except InterleaveError:
-            if worker.server and not ComfyClient(worker.server).answers():
-                raise WorkerLost(f"{worker.server} does not answer") from None
+            check_server(worker)
             raise
 
     return work

@@ -324,7 +324,8 @@ def test_pictures_are_copied_never_linked(tmp_path: Path, source: Path) -> None:
     assert (folder.path / name).read_bytes() == source.read_bytes()
     (folder.path / name).write_bytes(OTHER)
     assert source.read_bytes() == encode_png(PICTURE)
-    assert folder.keep_input(KEY, source) == input_file(folder.path, KEY)
+    own = input_file(folder.path, KEY)
+    assert folder.keep_png(own.relative_to(folder.path).as_posix(), KEY, source.read_bytes()) == own
     assert input_file(folder.path, KEY).stat().st_nlink == 1
 
 
@@ -360,7 +361,7 @@ def test_a_picture_is_only_what_its_record_says(tmp_path: Path, source: Path) ->
     assert folder.image(dataclasses.replace(attempt, file="")) is None
     (folder.path / name).write_bytes(OTHER)
     assert folder.image(attempt) is None and folder.find(KEY) is None
-    folder.keep_input(KEY, source)
+    folder.keep_png(f"inputs/{input_file(folder.path, KEY).name}", KEY, source.read_bytes())
     assert folder.find(KEY) == input_file(folder.path, KEY)
 
 
