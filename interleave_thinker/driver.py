@@ -37,12 +37,12 @@ class LoopModels:
     on_unreadable: OnUnreadable = "retry"
 
     @property
-    def body(self) -> Signature:
+    def made_by(self) -> Signature:
         key = hash_of("generator", *_identity(self.generator), self.size)
         return Signature(key, frozenset({"prompt", "seed", "reference"}))
 
     @property
-    def judge(self) -> Signature | None:
+    def judged_by(self) -> Signature | None:
         if self.agent is None:
             return None
         text = load_prompt("critic", [*self.prompt_folders, self.agent.prompts])
@@ -65,7 +65,7 @@ def start_run(
 ) -> Session:
     """A run of `plan` with the user's `images`, nothing done yet. The same call goes on with one that was begun."""
     given = tuple(store.put_image(i) for i in images)
-    return Session(begin(plan, settings, given), store, folder, loop.body, loop.judge)
+    return Session(begin(plan, settings, given), store, folder, loop.made_by, loop.judged_by)
 
 
 def drive(session: Session, loop: LoopModels) -> Session:

@@ -1,15 +1,18 @@
 """Names of a command line -> agents, generators and scorers. The only module that knows all of them.
 
-    agent      tiny, tiny:oracle, a model folder, endpoint:NAME
+    agent      tiny, tiny:oracle, a model folder, endpoint:NAME, module:function
     generator  tiny, a diffusers folder, comfyui (the user's own workflow), module:function
-    scorer     checker, or an agent as judge
+    scorer     checker, module:function, or an agent as judge
 
+`module:function` is code of the user's: the function takes nothing and returns an Agent, a Generator or a Scorer.
 Everything heavy is imported by the function that needs it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import importlib
+import re
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -28,10 +31,15 @@ ORACLE = "tiny:oracle"
 CHECKER = "checker"
 COMFYUI = "comfyui"
 ENDPOINT = "endpoint:"
+AGENT_PARTS = ("name", "prompts", "complete")
 AGENT_HELP = (
-    "a model folder, endpoint:NAME (of --endpoints), tiny (the tiny world's own), or tiny:oracle (its ground truth)"
+    "a model folder, endpoint:NAME (of --endpoints), tiny (the tiny world's own), tiny:oracle (its ground truth), or "
+    "module:function (of your own)"
 )
-GENERATOR_HELP = "a diffusers pipeline folder, tiny (the tiny world's own), or comfyui (with --workflow)"
+GENERATOR_HELP = (
+    "a diffusers pipeline folder, tiny (the tiny world's own), comfyui (with --workflow), or module:function (of your "
+    "own)"
+)
 SCORER_HELP = f"checker (the tiny world's), or {AGENT_HELP}"
 
 
@@ -42,11 +50,14 @@ def agent_from(spec: str, *, role: str = "critic", endpoints: Path | None = None
     """The agent that `spec` names. `role` says which of the tiny world's two agents `tiny` is.
 
     Raises:
-        ConfigError: the endpoint or its file does not exist.
+        ConfigError: the endpoint, its file, the folder or the function does not exist.
         AgentError: the folder cannot be loaded.
     """
     if spec.startswith(ENDPOINT):
         return _endpoint_agent(spec[len(ENDPOINT) :], endpoints)
+    if spec != ORACLE and (factory := _factory(spec)) is not None:
+        agent: Agent = _fits(spec, factory(), "Agent", AGENT_PARTS)
+        return agent
     from transformers.utils import logging
 
     from .agents.transformers_agent import load_agent
@@ -101,11 +112,14 @@ class GeneratorChoice:
         """The generator itself.
 
         Raises:
-            ConfigError: a workflow is missing or has no place for the prompt.
+            ConfigError: a workflow is missing or has no input for the prompt, or the function does not exist.
             GeneratorError: the folder cannot be loaded.
         """
         if self.spec == COMFYUI:
             return self._comfyui()
+        if (factory := _factory(self.spec)) is not None:
+            generator: Generator = _fits(self.spec, factory(), "Generator", ("name", "generate"))
+            return generator
         if self.spec == TINY:
             from .tinyworld.convert import WEIGHTS
 
@@ -158,4 +172,40 @@ def scorer_from(spec: str, endpoints: Path | None = None) -> Scorer:
         from .tinyworld.oracle import CheckerScorer
 
         return CheckerScorer()
+    if spec != ORACLE and (factory := _factory(spec)) is not None:
+        made: Any = factory()
+        return made if hasattr(made, "score") else AgentScorer(_fits(spec, made, "Scorer or Agent", AGENT_PARTS))
     return AgentScorer(agent_from(spec, endpoints=endpoints))
+
+
+# Code of the user's
+
+_MODULE_FUNCTION = re.compile(r"([^\W\d]\w*(?:\.[^\W\d]\w*)*):([^\W\d]\w*)")
+
+
+def _factory(spec: str) -> Callable[[], Any] | None:
+    """The function that `module:function` names; None for any other name, also that of a folder.
+
+    Raises:
+        ConfigError: the module cannot be imported or has no such function.
+    """
+    found = _MODULE_FUNCTION.fullmatch(spec)
+    if found is None or Path(spec).exists():
+        return None
+    try:
+        function = getattr(importlib.import_module(found[1]), found[2])
+    except (ImportError, AttributeError) as error:
+        raise ConfigError(
+            f"{spec!r}: {error}. Name a module that Python finds (PYTHONPATH) and a function in it, or a folder."
+        ) from None
+    if not callable(function):
+        raise ConfigError(f"{spec!r} is no function.")
+    return function  # type: ignore[no-any-return]
+
+
+def _fits(spec: str, made: Any, what: str, needed: Sequence[str]) -> Any:
+    """What the function returned, if it has what the protocol asks for."""
+    missing = [name for name in needed if not hasattr(made, name)]
+    if missing:
+        raise ConfigError(f"{spec!r} returned a {type(made).__name__}, which is no {what}: it has no {missing[0]!r}.")
+    return made

@@ -55,8 +55,8 @@ class Session:
     state: LoopState
     store: AttemptStore
     folder: RunFolder
-    body: Signature
-    judge: Signature | None
+    made_by: Signature
+    judged_by: Signature | None
     title: str = ""
     origin: Mapping[str, str] = field(default_factory=dict)
     """Who runs it, for whoever finds the folder: in ComfyUI the Loop Close's id and the workflow's."""
@@ -99,7 +99,7 @@ class Session:
 
     @property
     def needs_judgment(self) -> bool:
-        return self.judge is not None and self.state.needs_judgment
+        return self.judged_by is not None and self.state.needs_judgment
 
     def advance_from_store(self) -> bool:
         """Go on as far as the store reaches. Returns whether something is left to be made.
@@ -131,7 +131,7 @@ class Session:
 
     def _known_attempt(self) -> tuple[str, float] | None:
         """(image key, seconds) of the attempt that is due, if store or folder hold it; its picture is in the folder."""
-        key = self._written(self.body.of(self.values))
+        key = self._written(self.made_by.of(self.values))
         found = self.store.get_attempt(key)
         if found is not None and self._recalled(found[0], self.store.image_file(found[0])):
             return found
@@ -168,7 +168,7 @@ class Session:
 
     def _overruled(self) -> tuple[Judgment, float] | None:
         """What the critic said of an attempt that a person accepts: its reasons stay with it. It is not asked anew."""
-        picked = self.judge is not None and self.state.picked == self.state.attempt
+        picked = self.judged_by is not None and self.state.picked == self.state.attempt
         return self._known_judgment() if picked else None
 
     def _known_comparison(self) -> int | None:
@@ -194,7 +194,7 @@ class Session:
 
     def _attempted(self, image_key: str, seconds: float, *, recalled: bool) -> None:
         state = self.state
-        key = self.body.of(self.values)
+        key = self.made_by.of(self.values)
         attempt = Attempt(
             state.step,
             state.attempt,
@@ -333,19 +333,19 @@ class Session:
             self._to_disk.put(file)
 
     def _judgment_key(self) -> str:
-        assert self.judge is not None and self.pending is not None
-        return self.judge.of({**self.values, "image": self.pending.image_key})
+        assert self.judged_by is not None and self.pending is not None
+        return self.judged_by.of({**self.values, "image": self.pending.image_key})
 
     def _comparison_key(self, state: LoopState | None = None) -> str:
         state = state or self.state
-        judge = self.judge.key if self.judge else ""
+        judge = self.judged_by.key if self.judged_by else ""
         tried = [a.image_key for a in state.tried]
         return hash_of("compare, then beside the last", judge, state.plan_step.prompt, state.reference_key, tried)
 
     def _finish_attempt(self) -> None:
         attempt = self.pending
         assert attempt is not None
-        if self.judge is None:
+        if self.judged_by is None:
             attempt = replace(attempt, judgment=Judgment(True, attempt.prompt, "no critic is connected"))
         if self.state.picked == attempt.attempt:
             attempt = replace(attempt, overridden=True)

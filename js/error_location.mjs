@@ -6,7 +6,7 @@
  */
 import { PLACED_ID } from "./contract.mjs";
 
-/** Finds step and attempt in the id of a node that a loop placed. interleave_thinker/contract.py has the same pattern. */
+/** Finds step and attempt in the id of a node that a loop placed. */
 const PLACED = new RegExp(PLACED_ID);
 
 /** running: the nodes that run, as ComfyUI describes them; last: the display id of the node that started last. */

@@ -1,4 +1,4 @@
-/** The live view: on each Loop Close, and in the sidebar tab "Interleave" for the last run or a saved one. */
+/** Connects the live view to ComfyUI: on each Loop Close, and in the sidebar tab "Interleave". `strip.mjs` draws it. */
 import { app } from "../../scripts/app.js";
 import { api } from "../../scripts/api.js";
 import { EVENTS, EVENT_TYPE, NODE_IDS, PREFIX } from "./contract.mjs";

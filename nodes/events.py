@@ -1,7 +1,8 @@
 """What the browser and API clients are told while a loop runs.
 
 Stock messages do most of it (previews and progress of the cloned nodes, text on a node). One event of
-our own, "interleave_thinker", carries plan, attempts and judgments; `js/` and the command line listen.
+our own, "interleave_thinker", carries plan, attempts and judgments; `js/` and the command line listen. What is sent,
+and when, is in `session.py`; the names of the events are in `contract.py`.
 """
 
 from __future__ import annotations

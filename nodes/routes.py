@@ -55,7 +55,7 @@ def add_routes() -> None:
     """GET /interleave_thinker/runs: [{name, title, status, origin}], the latest first. It takes no parameters.
 
     POST /interleave_thinker/choose: a workflow in API format, as {workflow, output?, among?} -> what the prompt,
-    seed, reference and result could be (`comfy_choice.Candidates`).
+    seed, reference and result could be (`find_inputs.Candidates`).
     POST /interleave_thinker/plan: {text, max_steps?} -> {plan, error}, for the plan editor. Both only compute.
     A refusal is {"error": reason}: 400 for what cannot be read, 401 for an unknown user, 413 for what is too large.
     """

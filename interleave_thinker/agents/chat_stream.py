@@ -1,7 +1,7 @@
 """What a chat server sent: bytes to events, events to text, and whether the text is whole.
 
 Servers differ in where they put text, errors and the end of a reply; all forms seen in public are read
-here. Knows nothing of connections (`chat_connection`) and of tries (`server_agent`).
+here. Knows nothing of connections (`chat_connection`) and of tries (`openai_compatible`).
 """
 
 from __future__ import annotations

@@ -1,7 +1,8 @@
 """Named chat endpoints, read from a file of the user's: no URL and no key ever stands in a workflow.
 
 The file is TOML with one table per endpoint (or JSON with the same shape); docs/agents-server.md has
-examples. Knows nothing of HTTP: `server_agent` speaks to the endpoint.
+examples. Every table is a chat server; an unknown key in one refuses the file.
+Knows nothing of HTTP: `openai_compatible` speaks to the endpoint.
 """
 
 from __future__ import annotations

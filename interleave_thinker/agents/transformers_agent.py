@@ -42,7 +42,7 @@ class TransformersAgent:
     base: SharedBase | None = field(default=None, repr=False)
     adapter: str | None = None
     state: str = ""
-    """Of the folders' files (`store.files_state`)."""
+    """Of the folders' files (`files.files_state`)."""
 
     def complete(self, messages: Sequence[Message], sampling: Sampling, on_text: OnText | None = None) -> Completion:
         import torch

@@ -1,7 +1,7 @@
 """A client of a ComfyUI server: queue a workflow, follow it live, fetch what came out.
 
 Speaks ComfyUI's own API (POST /prompt, the websocket, GET /history) and listens to the pack's event.
-Knows nothing of what a workflow means; see `comfy_workflow.py` for that.
+Knows nothing of what a workflow means; see `workflow.py` for that.
 """
 
 from __future__ import annotations

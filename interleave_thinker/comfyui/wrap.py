@@ -117,6 +117,7 @@ def wrap(
         "seed": seed,
         "if_unreadable": "error",
     }
+    # Optional inputs of later versions stay out: a wrapped file is the same as one that an earlier version wrote.
     judging: dict[str, Any] = {
         "agent": critic_link,
         "after": source,

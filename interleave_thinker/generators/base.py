@@ -24,11 +24,15 @@ class GenerationRequest:
 
 
 class Generator(Protocol):
-    """An image generator."""
+    """An image generator. `generate` may be called from several threads at a time.
+
+    A generator whose weights lie in files can have `state: str`, which changes when they do: attempts are then not
+    recalled from the old weights.
+    """
 
     @property
     def name(self) -> str:
-        """What identifies model and settings in cache keys and records."""
+        """What identifies model and settings in cache keys and records; no secrets, no addresses."""
         ...
 
     def generate(self, request: GenerationRequest) -> Image.Image:

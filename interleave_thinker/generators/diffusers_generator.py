@@ -33,7 +33,7 @@ class DiffusersGenerator:
     options: Mapping[str, Any] = field(default_factory=dict)
     check: Callable[[], None] | None = field(default=None, repr=False)
     state: str = ""
-    """Of the folder's files (`store.files_state`)."""
+    """Of the folder's files (`files.files_state`)."""
     _lock: threading.Lock = field(default_factory=threading.Lock, repr=False, compare=False)
     """A pipeline's scheduler counts its steps: two calls at a time would count together."""
 

@@ -25,7 +25,8 @@ class Judgment:
     """The critic's word on one attempt: j, r^{t+1} and R of the paper, section 3.3.
 
     `parsed=False`: the reply could not be read; then `accepted` is the declared fallback and
-    `refined_prompt` is empty, and `note` says what was wrong with it. `raw` is always what the critic wrote.
+    `refined_prompt` is empty, and `note` says what was wrong with it. A rejection that was read (`parsed=True`) has a
+    `note` if its refined prompt could not be read. `raw` is always what the critic wrote.
     """
 
     accepted: bool

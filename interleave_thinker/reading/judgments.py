@@ -88,13 +88,13 @@ def judgment_reading(raw: str | Reply, *, cut: bool = False) -> tuple[Judgment, 
         reply = judgment_reader().finish(plain)
     verdict, problem = _decided(reply, cut)
     if verdict is None:
-        return Judgment(False, "", reply.reasoning, False, raw, problem), False
+        return Judgment(False, "", reply.reasoning, parsed=False, raw=raw, note=problem), False
     rejected = verdict.accepted is False
     if rejected and verdict.prompt_lost:
         problem = "its verdict was read, but its refined prompt was no whole text."
-        return Judgment(False, "", reply.reasoning, False, raw, problem), True
+        return Judgment(False, "", reply.reasoning, parsed=False, raw=raw, note=problem), True
     prompt = (verdict.prompt or "")[:MAX_PROMPT]
-    return Judgment(not rejected, prompt, reply.reasoning, True, raw), rejected
+    return Judgment(not rejected, prompt, reply.reasoning, raw=raw), rejected
 
 
 def judgment_reader(*, until_accepted: bool = False) -> ReplyReader:

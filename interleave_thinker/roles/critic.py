@@ -45,7 +45,8 @@ def judge(
 ) -> Judgment:
     """Ask the critic about one attempt; ask once more if the reply cannot be read.
 
-    instruction: what the plan wanted of this step (p_i). prompt: what the generator really got (r_i^t).
+    instruction: what the plan wanted of this step, p_i: its `PlanStep.prompt`, not its `instruction` (u_i).
+    prompt: what the generator really got (r_i^t).
     on_unreadable: what two unreadable replies count as: a rejection that keeps the prompt, or an
         acceptance. Either way `parsed` is False and `raw` has the reply. A rejection whose verdict was read stays
         one; if its refined prompt cannot be read twice, the prompt stays and `note` says so.

@@ -1,6 +1,6 @@
 """Prompt texts are files: ours, those a model brings along, or the user's own.
 
-One file a role and mode, `NAMES` below. Looked for in this order: the folder named explicitly, the
+One file a role and mode, `REQUIRED_SLOTS` below. Looked for in this order: the folder named explicitly, the
 folder that came with the model (`Agent.prompts`), the user's prompt folder, ours.
 `import_official` reads the texts that the released checkpoints were tuned on out of the user's own
 clone of the official repository; they are not ours to ship.
@@ -16,7 +16,7 @@ from ..errors import ConfigError
 
 HERE = Path(__file__).parent / "prompts"
 
-NAMES = {
+REQUIRED_SLOTS = {
     "planner_text": ("text_input",),
     "planner_images": ("text_input",),
     "critic": ("original_instruction", "rewritten_prompt"),
@@ -25,7 +25,8 @@ NAMES = {
     "score_sc": ("original_instruction",),
     "score_pq": (),
 }
-"""Prompt file (without .md) -> the slots it must have."""
+"""Prompt file (without .md) -> the slots it must have. Texts of users and the official ones have these and no other:
+a new slot must not be required."""
 
 OFFICIAL = {
     "NARRATIVE_PROMPT_JSON": "planner_text",
@@ -43,8 +44,8 @@ def load_prompt(name: str, folders: Sequence[str | Path | None] = ()) -> str:
     Raises:
         ConfigError: the file found lacks a slot, or is too large to be a prompt.
     """
-    if name not in NAMES:
-        raise ConfigError(f"There is no prompt named {name!r}; known names are {sorted(NAMES)}.")
+    if name not in REQUIRED_SLOTS:
+        raise ConfigError(f"There is no prompt named {name!r}; known names are {sorted(REQUIRED_SLOTS)}.")
     for folder in [*folders, HERE]:
         path = Path(folder) / f"{name}.md" if folder else None
         if path is not None and path.is_file():
@@ -66,7 +67,7 @@ def _read(path: Path) -> str:
 
 
 def _check_slots(path: Path, name: str, text: str) -> None:
-    missing = [slot for slot in NAMES[name] if "{" + slot + "}" not in text]
+    missing = [slot for slot in REQUIRED_SLOTS[name] if "{" + slot + "}" not in text]
     if missing:
         raise ConfigError(f"{path} has no {{{missing[0]}}} for prompt {name!r}; write it where the text belongs.")
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 
+import pytest
 from comfy_server import REPO
 from inside import run_inside
 
@@ -49,6 +51,20 @@ def test_every_node_is_listed_with_help_tooltips_and_aliases(comfy):
         assert page.read_text().startswith("# Interleave")
 
 
+@pytest.mark.parametrize("language", ["en", "zh"])
+def test_every_input_and_output_has_its_words_in_each_language(comfy, language: str) -> None:
+    """A forgotten one falls back to its id, silently."""
+    words = json.loads((REPO / "locales" / language / "nodeDefs.json").read_text(encoding="utf-8"))
+    for name in words:
+        node = comfy.get("/object_info")[name]
+        inputs = {i for group in ("required", "optional") for i in node["input"].get(group, {})}
+        assert set(words[name]["inputs"]) == inputs, name
+        assert len(words[name]["outputs"]) == len(node["output"]), name
+    ours = {n for n in comfy.get("/object_info") if n.startswith("InterleaveThinker")}
+    shown = {n for n in ours if not comfy.get("/object_info")[n].get("dev_only")}
+    assert set(words) == shown
+
+
 def test_internal_nodes_are_hidden_from_menus(comfy):
     info = comfy.get("/object_info")
     internal = {k for k, v in info.items() if k.startswith("InterleaveThinker") and v.get("dev_only")}
@@ -64,8 +80,8 @@ def test_internal_nodes_are_hidden_from_menus(comfy):
 def test_the_page_loads_our_script_and_help(comfy):
     import urllib.request
 
-    assert any(e.endswith("/interleave.js") for e in comfy.get("/extensions"))
-    for path in ("interleave.js", "error_location.mjs", "docs/InterleaveThinkerLoopClose.md"):
+    assert any(e.endswith("/error_toast.js") for e in comfy.get("/extensions"))
+    for path in ("error_toast.js", "error_location.mjs", "docs/InterleaveThinkerLoopClose.md"):
         with urllib.request.urlopen(f"{comfy.url}/extensions/interleave-thinker/{path}", timeout=30) as reply:
             assert reply.status == 200
 

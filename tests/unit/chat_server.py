@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from interleave_thinker.agents import openai_compatible as server_agent
+from interleave_thinker.agents import openai_compatible
 from interleave_thinker.agents.base import Completion, Message, OnText, Sampling
 from interleave_thinker.agents.endpoints import Endpoint
 from interleave_thinker.agents.openai_compatible import ServerAgent, agent_for
@@ -116,7 +116,7 @@ class Server:
 @contextmanager
 def serving() -> Iterator[Server]:
     state = Server()
-    server_agent._OPENED.clear()  # a port of an earlier test may come again
+    openai_compatible._OPENED.clear()  # a port of an earlier test may come again
 
     class Handler(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"

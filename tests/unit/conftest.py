@@ -133,8 +133,8 @@ class Studio:
             begin(plan, LoopSettings(**settings), user_images, picks),
             self.store,
             RunFolder(self.runs, name),
-            loop.body,
-            loop.judge,
+            loop.made_by,
+            loop.judged_by,
             notify=lambda event, facts: run.events.append((event, facts)),
             writer=self.line(),
         )

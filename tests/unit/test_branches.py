@@ -192,8 +192,10 @@ def drive_one(studio: Any, plan: Plan, replies: Any = (), **changes: Any) -> tup
     run = studio.prepare(plan, replies)
     loop: LoopModels = studio.loop(run, True)
     chosen = LoopSettings(**changes)
-    work = Work(plan, chosen, (), loop.body.key, loop.judge.key if loop.judge else "")
-    session = Session(begin(plan, chosen), studio.store, open_run(studio.runs, work, "story"), loop.body, loop.judge)
+    work = Work(plan, chosen, (), loop.made_by.key, loop.judged_by.key if loop.judged_by else "")
+    session = Session(
+        begin(plan, chosen), studio.store, open_run(studio.runs, work, "story"), loop.made_by, loop.judged_by
+    )
     drive(session, loop)
     return session, [r.prompt for r in run.painter.requests]
 

@@ -89,11 +89,11 @@ def loop_of_before() -> LoopModels:
 def session(root: Path, state: LoopState, run_name: str) -> Session:
     """The run of a saved state from its beginning, as a new process opens it."""
     loop = loop_of_before()
-    assert loop.judge is not None
-    work = Work(state.plan, state.settings, state.user_images, loop.body.key, loop.judge.key, "31")
+    assert loop.judged_by is not None
+    work = Work(state.plan, state.settings, state.user_images, loop.made_by.key, loop.judged_by.key, "31")
     folder = open_run(root / "runs", work, run_name)
     start = begin(state.plan, state.settings, state.user_images, state.picks)
-    return Session(start, AttemptStore(root / "store"), folder, loop.body, loop.judge, "A title")
+    return Session(start, AttemptStore(root / "store"), folder, loop.made_by, loop.judged_by, "A title")
 
 
 def saved_state(root: Path, run: str) -> LoopState:

@@ -1,4 +1,4 @@
-"""The loop against the paper: one test for each thing that must hold. See docs and loop.py for departures."""
+"""The loop against the paper: one test for each thing that must hold. See docs and loop/state.py for departures."""
 
 from __future__ import annotations
 

@@ -12,7 +12,7 @@ import pytest
 from chat_server import ASK, SECRET, Reply, Server, ask, fails, no_reader_left
 from PIL import Image
 
-from interleave_thinker.agents import openai_compatible as server_agent
+from interleave_thinker.agents import openai_compatible
 from interleave_thinker.agents.base import Message, Sampling
 from interleave_thinker.errors import ConfigError
 
@@ -166,7 +166,7 @@ def test_no_proper_end_after_the_finish_reason_is_fine_where_the_text_is_whole(
     server: Server, monkeypatch: pytest.MonkeyPatch, after: str, text: str
 ) -> None:
     """Neither a broken connection nor silence after an exact object is an error; after other text it is a cut."""
-    monkeypatch.setattr(server_agent, "LINGER", 0.2)
+    monkeypatch.setattr(openai_compatible, "LINGER", 0.2)
 
     def script(r: Reply) -> None:
         r.start()

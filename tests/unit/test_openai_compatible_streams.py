@@ -22,7 +22,7 @@ from urllib.parse import quote
 import pytest
 from chat_server import ASK, SECRET, Reply, Script, Server, ask, fails, no_reader_left
 
-from interleave_thinker.agents import openai_compatible as server_agent
+from interleave_thinker.agents import openai_compatible
 from interleave_thinker.agents.base import Sampling
 from interleave_thinker.agents.chat_connection import is_this_machine
 from interleave_thinker.agents.chat_stream import is_whole
@@ -97,7 +97,7 @@ def test_done_ends_a_reply_at_once_though_the_connection_stays_open(server: Serv
 def test_silence_after_a_finish_reason_ends_only_a_whole_or_a_cut_off_reply(
     server: Server, monkeypatch: pytest.MonkeyPatch, finish: str
 ) -> None:
-    monkeypatch.setattr(server_agent, "LINGER", 0.3)
+    monkeypatch.setattr(openai_compatible, "LINGER", 0.3)
 
     def script(r: Reply) -> None:
         r.start()
@@ -531,7 +531,7 @@ def no_proxy(monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
     return monkeypatch
 
 
-def away(scheme: str = "http", **more: Any) -> server_agent.ServerAgent:
+def away(scheme: str = "http", **more: Any) -> openai_compatible.ServerAgent:
     agent = agent_for(Endpoint("lab", f"{scheme}://192.168.77.5:11434/v1", "m", timeout=20, **more))
     agent.sleep = lambda seconds: None
     return agent
@@ -735,7 +735,7 @@ def test_an_opening_tag_tells_at_once(server: Server, opening: str) -> None:
 def test_what_goes_wrong_after_on_text_had_enough_does_no_harm(
     server: Server, monkeypatch: pytest.MonkeyPatch, after: str
 ) -> None:
-    monkeypatch.setattr(server_agent, "LINGER", 0.3)
+    monkeypatch.setattr(openai_compatible, "LINGER", 0.3)
 
     def script(r: Reply) -> None:
         r.start()

@@ -12,7 +12,6 @@ from PIL import Image
 from interleave_thinker.agents.base import Completion, Message, Sampling
 from interleave_thinker.agents.scripted import ScriptedAgent
 from interleave_thinker.errors import PlanError
-from interleave_thinker.roles.asking import describe_unreadable, until_answered
 from interleave_thinker.roles.planner import make_plan
 
 
@@ -223,14 +222,3 @@ def test_an_interrupt_passes_through() -> None:
     with pytest.raises(Interrupted):
         make_plan(agent, "x", on_text=interrupt, single_step_fallback=True)
     assert len(agent.calls) == 1, "no re-ask and no fallback after an interrupt"
-
-
-def test_the_watcher_can_end_a_reply_too() -> None:
-    watch = until_answered(lambda text: len(text) < 5)
-    assert watch("abc") and not watch("abcde") and not until_answered(None)('<answer>{"a": 1}</answer>')
-
-
-def test_unreadable_replies_are_described_by_their_cause() -> None:
-    assert "cut off after 7" in describe_unreadable(Completion("abc", "length", 7))
-    assert "empty" in describe_unreadable(Completion(" \n", "stop"))
-    assert "no JSON object" in describe_unreadable(Completion("abc", "stop"))

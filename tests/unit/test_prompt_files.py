@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from interleave_thinker.errors import ConfigError
-from interleave_thinker.roles.prompt_files import HERE, MAX_BYTES, NAMES, fill, import_official, load_prompt
+from interleave_thinker.roles.prompt_files import HERE, MAX_BYTES, REQUIRED_SLOTS, fill, import_official, load_prompt
 
 FILLED = [
     ("each slot", "{a} and {b}", {"a": "1", "b": "2"}, "1 and 2"),
@@ -27,10 +27,10 @@ def test_fill_is_one_pass(why: str, template: str, values: dict[str, str], out: 
     assert fill(template, **values) == out
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", REQUIRED_SLOTS)
 def test_every_role_has_a_text_of_ours_with_its_slots(name: str) -> None:
     text = load_prompt(name)
-    assert all("{" + slot + "}" in text for slot in NAMES[name]) and len(text) < 5000
+    assert all("{" + slot + "}" in text for slot in REQUIRED_SLOTS[name]) and len(text) < 5000
 
 
 @pytest.mark.parametrize("name", ["planner_text", "planner_images", "critic", "compare"])
@@ -39,7 +39,7 @@ def test_our_texts_ask_for_the_form_that_our_parser_reads_first(name: str) -> No
 
 
 def test_there_is_no_file_without_a_role() -> None:
-    assert {p.stem for p in HERE.glob("*.md")} == set(NAMES)
+    assert {p.stem for p in HERE.glob("*.md")} == set(REQUIRED_SLOTS)
 
 
 def test_the_first_folder_that_has_the_file_wins(tmp_path: Path) -> None:

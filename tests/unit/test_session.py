@@ -120,13 +120,13 @@ def test_another_generator_agent_size_or_prompt_text_is_another_request(
     assert studio.run(plan, [critic], painter=painter("other")).prompts == ["a sound"]
     run = studio.prepare(plan, [critic])
     run.critic.name = "another critic"
-    run.session.judge = studio.loop(run).judge
+    run.session.judged_by = studio.loop(run).judged_by
     drive(run.session, studio.loop(run))
     assert (len(run.painter.requests), len(run.critic.calls)) == (0, 1), "the picture is recalled, the verdict is not"
     loop = studio.loop(run)
     (tmp_path / "critic.md").write_text("{original_instruction} {rewritten_prompt}")
-    assert dataclasses.replace(loop, prompt_folders=[str(tmp_path)]).judge != loop.judge
-    assert dataclasses.replace(loop, size=(8, 8)).body != loop.body
+    assert dataclasses.replace(loop, prompt_folders=[str(tmp_path)]).judged_by != loop.judged_by
+    assert dataclasses.replace(loop, size=(8, 8)).made_by != loop.made_by
 
 
 def test_an_unreadable_judgment_is_asked_for_again(studio: Any) -> None:
@@ -322,13 +322,13 @@ def test_another_judge_does_not_take_verdicts_from_the_folder(studio: Any) -> No
     shutil.rmtree(studio.root / "store")
     run = studio.prepare(drawn("a sound"), [critic])
     run.critic.name = "another critic"
-    run.session.judge = studio.loop(run).judge
+    run.session.judged_by = studio.loop(run).judged_by
     drive(run.session, studio.loop(run))
     assert (len(run.painter.requests), len(run.critic.calls)) == (0, 1)
     shutil.rmtree(studio.root / "store")
     again = studio.prepare(drawn("a sound"), [critic])
     again.critic.name = "another critic"
-    again.session.judge = studio.loop(again).judge
+    again.session.judged_by = studio.loop(again).judged_by
     drive(again.session, studio.loop(again))
     assert again.critic.calls == [], "the same verdict of another judge is a record of its own"
 
@@ -553,6 +553,21 @@ def test_events_say_what_happens_in_order(studio: Any) -> None:
         ("done", None, None),
     ]
     json.dumps(run.events)
+
+
+EVENTS = Path(__file__).parents[1] / "js" / "events.json"
+
+
+def test_the_events_that_the_browsers_tests_read_are_those_that_a_session_sends(studio: Any) -> None:
+    """tests/js/events.test.mjs folds them into a run: what the page reads of an event is what is in it."""
+    replies = ["hm", "hm", studio.no("a better"), studio.yes(), studio.yes()]
+    run = studio.run(drawn("a", None, "b"), replies, t_max=4)
+    sent = [{"event": name, **json.loads(json.dumps(facts))} for name, facts in run.events]
+    for event in sent:
+        event.update({name: 0.5 for name in ("seconds", "judge_seconds") if name in event})
+    if not EVENTS.exists():  # after a change that is meant: delete the file and run the test again
+        EVENTS.write_text(json.dumps(sent, indent=1) + "\n", encoding="utf-8")
+    assert sent == json.loads(EVENTS.read_text(encoding="utf-8"))
 
 
 def test_run_json_holds_the_finished_state(studio: Any) -> None:

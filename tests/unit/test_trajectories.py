@@ -120,9 +120,9 @@ def test_weights_that_were_written_anew_are_another_model(tmp_path):
     """Attempts are kept by model; a critic that was trained again into the same folder has said nothing yet."""
     critic = shutil.copytree(WEIGHTS / "critic", tmp_path / "critic")
     generator = GeneratorChoice("tiny").load()
-    keys = [LoopModels(generator, load_agent(critic)).judge, LoopModels(generator, load_agent(critic)).judge]
+    keys = [LoopModels(generator, load_agent(critic)).judged_by, LoopModels(generator, load_agent(critic)).judged_by]
     later = time.time_ns() + 10**9
     os.utime(critic / "model.safetensors", ns=(later, later))
-    keys.append(LoopModels(generator, load_agent(critic)).judge)
+    keys.append(LoopModels(generator, load_agent(critic)).judged_by)
     assert keys[0] == keys[1] != keys[2]
-    assert LoopModels(generator).body != LoopModels(replace(generator, state="anew")).body
+    assert LoopModels(generator).made_by != LoopModels(replace(generator, state="anew")).made_by

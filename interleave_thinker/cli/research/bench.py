@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from ...contract import PAPER_T_MAX
 from ...errors import ConfigError
-from ...resolve import AGENT_HELP, agent_from
+from ...resolve import AGENT_HELP, CHECKER, COMFYUI, TINY, agent_from
 from ..options import (
     add_device,
     add_endpoints,
@@ -324,7 +324,7 @@ def _data(options: argparse.Namespace) -> list[Path]:
 
 
 def _judge_agent(options: argparse.Namespace) -> Agent:
-    if options.bench == "tiny" and options.judge in (None, "checker"):
+    if options.bench == "tiny" and options.judge in (None, CHECKER):
         from ...research.bench.tiny import CheckerJudge
 
         return CheckerJudge()
@@ -344,8 +344,8 @@ def _system(options: argparse.Namespace) -> System:
         client = ComfyClient(options.server.rstrip("/"))
         return WorkflowSystem(client, load_workflow(options.workflow), options.seed, options.t_max)
     tiny = options.bench == "tiny"
-    planner = options.planner or ("tiny" if tiny else None)
-    critic = options.critic or ("tiny" if tiny else None)
+    planner = options.planner or (TINY if tiny else None)
+    critic = options.critic or (TINY if tiny else None)
     agents: dict[str, Agent] = {}
 
     def agent(spec: str | None, role: str) -> Agent | None:
@@ -356,7 +356,7 @@ def _system(options: argparse.Namespace) -> System:
             agents[key] = agent_from(spec, role=role, endpoints=options.endpoints, device=options.device)
         return agents[key]
 
-    size = size_for(options.generator or ("tiny" if tiny else None), options.size)
+    size = size_for(options.generator or (TINY if tiny else None), options.size)
     return LoopSystem(
         options.system,
         _generator(options),
@@ -370,9 +370,9 @@ def _system(options: argparse.Namespace) -> System:
 
 
 def _generator(options: argparse.Namespace) -> Generator | None:
-    spec = options.generator or ("tiny" if options.bench == "tiny" else "comfyui" if options.workflow else None)
+    spec = options.generator or (TINY if options.bench == "tiny" else COMFYUI if options.workflow else None)
     if spec is None:
         return None
-    if spec == "comfyui" and options.size:
+    if spec == COMFYUI and options.size:
         raise ConfigError("--size is the workflow's own with --generator comfyui; set it there.")
     return generator_choice(options, spec).load()

@@ -58,7 +58,11 @@ def _add_grpo(commands: Any) -> None:
     _add_model(grpo)
     add_generator_options(grpo, required=True, several_servers=True, output_saved_as=None)
     add_ray_options(grpo, "generators")
-    add_workers(grpo, "generator calls at a time, without --ray", default=8)
+    add_workers(
+        grpo,
+        "generator calls at a time; with --ray alone, workers on the CPU",
+        default=8,
+    )
     grpo.add_argument("--timeout", type=float, default=120.0, help="seconds for a picture, then it is masked")
     grpo.add_argument("--judge", required=True, help=SCORER_HELP)
     add_endpoints(grpo)

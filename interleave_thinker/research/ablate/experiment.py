@@ -17,7 +17,7 @@ from ...generators.diffusers_generator import DTYPES, DiffusersGenerator
 from ...loop.plan import Plan
 from ...loop.state import LoopSettings
 from ...reading.judgments import read_judgment
-from ...resolve import GeneratorChoice, agent_from, load_pipeline, scorer_from
+from ...resolve import TINY, GeneratorChoice, agent_from, load_pipeline, scorer_from
 from ...storage.attempt_store import AttemptStore
 from ...tinyworld.requests import Request, held_out
 from ..tinyworld.evaluate import Tally, balanced_accuracy, plan_of, row_without_planner, run_plans
@@ -125,7 +125,7 @@ class Experiment:
             return
         train_critic(
             GrpoOptions(
-                base, self.data / training.data, out, generator=GeneratorChoice("tiny", dtype=self.generator_dtype),
+                base, self.data / training.data, out, generator=GeneratorChoice(TINY, dtype=self.generator_dtype),
                 variant=training.reward, without=training.without, group=self.group,
                 batch=self.grpo_states * self.group, accumulate=1, steps=self.grpo_steps,
                 learning_rate=self.grpo_rate, kl=self.kl, max_tokens=160, save_every=20, seed=seed, resume=True,

@@ -26,7 +26,7 @@ from ...generators.base import Generator
 from ...generators.batching import BatchingGenerator
 from ...loop.plan import Plan
 from ...loop.state import LoopSettings
-from ...resolve import GeneratorChoice, agent_from
+from ...resolve import TINY, GeneratorChoice, agent_from
 from ...roles.planner import make_plan
 from ...storage.attempt_store import AttemptStore
 from ...storage.images import open_rgb
@@ -64,7 +64,7 @@ class TrajectoryOptions:
         agents: dict[str, Agent] = {}
         for role, spec in (("planner", self.planner), ("critic", self.critic)):
             if spec is not None:
-                key = f"{spec} {role}" if spec == "tiny" else spec
+                key = f"{spec} {role}" if spec == TINY else spec
                 if key not in agents:
                     agents[key] = agent_from(spec, role=role, endpoints=self.endpoints, device=self.device)
                 agents[role] = agents[key]
