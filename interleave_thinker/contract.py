@@ -107,12 +107,10 @@ def javascript() -> str:
         "EVENT_TYPE": EVENT_TYPE,
         "EVENTS": {name: name for name in get_args(Event)},
         "PLACED_ID": PLACED_ID,
-        "ON_EXHAUSTED": get_args(OnExhausted),
         "GATES": get_args(Gate),
         "T_MAX": T_MAX,
         "T_MAX_LIMIT": T_MAX_LIMIT,
         "MAX_STEPS": MAX_STEPS,
-        "MAX_STEPS_LIMIT": MAX_STEPS_LIMIT,
         "MAX_MEGAPIXELS": MAX_MEGAPIXELS,
         "PACKAGED_CLIP": PACKAGED_CLIP,
     }

@@ -33,12 +33,6 @@ export const EVENTS = {
   "done": "done"
 };
 export const PLACED_ID = "\\.s(\\d+)[ajc](\\d+)\\.";
-export const ON_EXHAUSTED = [
-  "last",
-  "best",
-  "first",
-  "stop"
-];
 export const GATES = [
   "off",
   "stop_after_step",
@@ -47,6 +41,5 @@ export const GATES = [
 export const T_MAX = 3;
 export const T_MAX_LIMIT = 50;
 export const MAX_STEPS = 20;
-export const MAX_STEPS_LIMIT = 100;
 export const MAX_MEGAPIXELS = 1.0;
 export const PACKAGED_CLIP = "qwen3vl_8b_fp8_scaled.safetensors";

@@ -12,6 +12,7 @@ from comfy_api.latest import io
 from ..interleave_thinker.agents.base import Agent, Sampling
 from ..interleave_thinker.agents.endpoints import load_endpoints
 from ..interleave_thinker.agents.openai_compatible import agent_for
+from ..interleave_thinker.contract import MAX_MEGAPIXELS, MAX_TOKENS, TEMPERATURE
 from ..interleave_thinker.errors import ConfigError
 from ..interleave_thinker.files import files_state
 from .events import check_interrupt
@@ -52,14 +53,14 @@ def sampling_inputs() -> list[io.Input]:
     return [
         io.Int.Input(
             "max_tokens",
-            default=2048,
+            default=MAX_TOKENS,
             min=16,
             max=32768,
             tooltip="Longest reply, in tokens. A plan needs about 150 a step.",
         ),
         io.Float.Input(
             "temperature",
-            default=0.0,
+            default=TEMPERATURE,
             min=0.0,
             max=2.0,
             step=0.05,
@@ -68,7 +69,7 @@ def sampling_inputs() -> list[io.Input]:
         ),
         io.Float.Input(
             "max_megapixels",
-            default=1.0,
+            default=MAX_MEGAPIXELS,
             min=0.003,
             max=12.0,
             step=0.001,

@@ -10,6 +10,8 @@ import pytest
 from comfy_server import REPO
 from inside import run_inside
 
+from interleave_thinker import contract
+
 USER_NODES = {
     "AgentFromCLIP",
     "LoadAgent",
@@ -49,6 +51,19 @@ def test_every_node_is_listed_with_help_tooltips_and_aliases(comfy):
                 assert value[1].get("tooltip"), f"{name}.{key} has no tooltip"
         page = REPO / "js" / "docs" / f"InterleaveThinker{name}.md"
         assert page.read_text().startswith("# Interleave")
+
+
+def test_the_nodes_are_those_of_the_contract(comfy):
+    """Wrap, the command line and the browser name nodes and sockets by it."""
+    info = comfy.get("/object_info")
+    assert set(contract.NODE_IDS) <= set(info)
+    assert info[contract.NODE_IDS.loop_open]["output_name"] == list(contract.LOOP_OPEN_OUTPUTS)
+    for name, socket, value in (
+        (contract.NODE_IDS.planner, "max_steps", contract.MAX_STEPS),
+        (contract.NODE_IDS.loop_close, "t_max", contract.T_MAX),
+        (contract.NODE_IDS.agent_from_clip, "max_tokens", contract.MAX_TOKENS),
+    ):
+        assert info[name]["input"]["required"][socket][1]["default"] == value
 
 
 @pytest.mark.parametrize("language", ["en", "zh"])
