@@ -424,10 +424,10 @@ def test_a_flood_is_refused_in_bounded_memory(name: str) -> None:
     code = f"""
 import sys, resource
 sys.path[:0] = {[str(Path(__file__).parent), str(Path(__file__).parents[2])]!r}
-import openai, interleave_thinker.agents.endpoints as e
+import openai, interleave_thinker.agents.endpoints as e, interleave_thinker.agents.openai_compatible as o
 from interleave_thinker.agents.base import Message, Sampling
 from interleave_thinker.errors import AgentError
-agent = e.agent_for(e.Endpoint("lab", sys.argv[1], "m", timeout=60))
+agent = o.agent_for(e.Endpoint("lab", sys.argv[1], "m", timeout=60))
 for n in range(2):
     try:
         agent.complete([Message("user", ("x",))], Sampling(max_tokens=100))
