@@ -4,7 +4,7 @@
   python dev.py demo         set up, draw an illustrated story with the tiny models, print where it lies
   python dev.py demo --open  the same, then leave the server running for the editor
   python dev.py serve        ComfyUI with this pack, in the foreground
-  python dev.py test         lint and all tests
+  python dev.py test         lint and all tests; with --slow also those that prove the same case by case
   python dev.py setup|lint   only that
 
 Everything lands in .dev/ (git-ignored; delete it to start over). Each step leaves a stamp there, keyed
