@@ -24,7 +24,7 @@ JOINED_TEXTS = ("string_a", "string_b")
 SEED_INPUTS = ("noise_seed", "seed")
 POSITIVE = ("positive", "conditioning", "cond1")
 NEGATIVE = ("negative", "negative_conditioning", "uncond")
-PICTURES = ("images", "image")
+IMAGE_INPUTS = ("images", "image")
 MOST_OUTPUTS = 50
 """With more output nodes than this, none is left out as a mere stage: a person has to choose the result anyway."""
 
@@ -124,7 +124,7 @@ def candidates(
 
 def image_link(workflow: Mapping[str, Any], output: str) -> list[Any] | None:
     """The link whose picture the output node shows; None where it shows none."""
-    return next((list(v) for n, v in workflow[output]["inputs"].items() if is_link(v) and n in PICTURES), None)
+    return next((list(v) for n, v in workflow[output]["inputs"].items() if is_link(v) and n in IMAGE_INPUTS), None)
 
 
 def body_of(workflow: Mapping[str, Any], output: str) -> set[str]:
@@ -305,7 +305,7 @@ def _edited_images(workflow: Mapping[str, Any], output: str) -> list[str]:
         inputs, kind = workflow[current]["inputs"], str(workflow[current]["class_type"]).lower()
         traced = any(n in inputs for n in _ONLY_A_GUIDE) or any(word in kind for word in _TRACED)
         for name, value in _in_use(workflow, current):
-            if traced and (name in PICTURES or name in _ONLY_A_GUIDE):
+            if traced and (name in IMAGE_INPUTS or name in _ONLY_A_GUIDE):
                 continue
             if name in _MODELS:
                 continue

@@ -92,11 +92,11 @@ def compose(trajectory: Trajectory, *, run: str = "", title: str = "", reason: s
         if step.text:
             items.append(DocumentItem("text", result.step, text=step.text))
         if result.image_key:
-            items.append(_picture(trajectory, result))
+            items.append(_image_item(trajectory, result))
     return Document(tuple(items), trajectory, run, title, trajectory.status, reason)
 
 
-def _picture(trajectory: Trajectory, result: StepResult) -> DocumentItem:
+def _image_item(trajectory: Trajectory, result: StepResult) -> DocumentItem:
     attempts = trajectory.attempts_of(result.step)
     chosen = next((a for a in attempts if a.attempt == result.chosen), None)
     return DocumentItem(

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from .language import picture_after
+from .language import scene_after
 from .scene import (
     COLORS,
     FAT_STAR,
@@ -77,7 +77,7 @@ def read(image: Image.Image) -> Reading:
 def shows(image: Image.Image, wanted: Scene | None) -> bool:
     """Whether the picture shows exactly this scene."""
     found = read(image).scene
-    return wanted is not None and found is not None and found.same_picture(wanted)
+    return wanted is not None and found is not None and found.shows_the_same_as(wanted)
 
 
 def step_succeeded(prompt: str, before: Image.Image | None, after: Image.Image) -> bool:
@@ -89,7 +89,7 @@ def step_succeeded(prompt: str, before: Image.Image | None, after: Image.Image) 
     start = read(before).scene if before is not None else None
     if before is not None and start is None:
         return False
-    return shows(after, picture_after(prompt, start))
+    return shows(after, scene_after(prompt, start))
 
 
 def measure(count: int = 500, seed: int = 0) -> float:

@@ -203,7 +203,7 @@ def read_edit(text: str) -> Edit | None:
     return Edit(kind, value) if shapes else None
 
 
-def picture_after(text: str, before: Scene | None) -> Scene | None:
+def scene_after(text: str, before: Scene | None) -> Scene | None:
     """What a picture should show once `text` was carried out on `before` (None: from scratch)."""
     if before is None:
         return read_caption(text)

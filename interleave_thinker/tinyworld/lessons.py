@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from PIL import Image
 
 from ..roles.critic import white_canvas
-from .language import Voice, picture_after, random_edit, read_caption, read_edit
+from .language import Voice, random_edit, read_caption, read_edit, scene_after
 from .requests import RICHNESS, Request, draw_request
 from .scene import ATTRIBUTES, COLORS, POSITIONS, SHAPES, SIDE, SIZES, Jitter, Scene, random_scene, render
 
@@ -51,14 +51,14 @@ class Case:
 
     @property
     def wanted(self) -> Scene:
-        scene = picture_after(self.prompt, self.before)
+        scene = scene_after(self.prompt, self.before)
         if scene is None:
             raise ValueError(f"{self.prompt!r} cannot be carried out on {self.before}")
         return scene
 
     @property
     def right(self) -> bool:
-        return self.after is not None and self.after.same_picture(self.wanted)
+        return self.after is not None and self.after.shows_the_same_as(self.wanted)
 
     @property
     def misses(self) -> int:

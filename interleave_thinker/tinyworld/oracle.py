@@ -15,7 +15,7 @@ from ..agents.base import Completion, Message, OnText, Sampling, TextStream
 from ..errors import AgentError
 from ..roles.scorer import HIGHEST, Score, ScoreError
 from . import checker
-from .language import picture_after
+from .language import scene_after
 from .lessons import PROMPTS, Case, critic_lesson
 from .scene import ATTRIBUTES, Scene
 
@@ -43,7 +43,7 @@ class OracleCritic:
 
 
 def _reply(case: Case) -> str:
-    if picture_after(case.prompt, case.before) is None:
+    if scene_after(case.prompt, case.before) is None:
         return (
             "<think>nobody can say what that should show</think>"
             '<answer>{"previous_step_success": false, "refine_prompt": ""}</answer>'
@@ -62,7 +62,7 @@ class CheckerScorer:
 
     def score(self, before: Image.Image | None, after: Image.Image, instruction: str) -> Score:
         start = checker.read(before).scene if before is not None else None
-        wanted = picture_after(instruction, start)
+        wanted = scene_after(instruction, start)
         if wanted is None or (before is not None and start is None):
             raise ScoreError("nobody can say what this should show")
         reading = checker.read(after)
@@ -73,7 +73,7 @@ class CheckerScorer:
 def _semantics(start: Scene | None, wanted: Scene, found: Scene | None) -> float:
     if found is None:
         return 0.0
-    if found.same_picture(wanted):
+    if found.shows_the_same_as(wanted):
         return 1.0
     if found.present != wanted.present or (start is not None and start.present != wanted.present):
         return 0.0

@@ -16,7 +16,7 @@ from typing import Literal
 from PIL import Image
 
 from ..loop.plan import Plan, PlanStep
-from .language import Voice, picture_after, random_edit, read_caption
+from .language import Voice, random_edit, read_caption, scene_after
 from .scene import Jitter, Scene, random_scene, render
 
 Kind = Literal["story", "continue", "describe"]
@@ -81,7 +81,7 @@ def plan_is_right(request: Request, plan: Plan) -> bool:
     before = request.given[-1][0] if request.given else None
     reached: list[Scene | None] = []
     for step in plan.steps:
-        before = picture_after(step.prompt or "", before)
+        before = scene_after(step.prompt or "", before)
         reached.append(before)
         if before is None:
             return False
@@ -91,7 +91,7 @@ def plan_is_right(request: Request, plan: Plan) -> bool:
 
 def _same(found: Sequence[Scene | None], wanted: Sequence[Scene]) -> bool:
     return len(found) == len(wanted) and all(
-        f is not None and f.same_picture(w) for f, w in zip(found, wanted, strict=True)
+        f is not None and f.shows_the_same_as(w) for f, w in zip(found, wanted, strict=True)
     )
 
 

@@ -64,7 +64,7 @@ class Scene:
             return ("none", self.background)
         return (self.size, self.color, self.shape, self.position, self.background)
 
-    def same_picture(self, other: Scene) -> bool:
+    def shows_the_same_as(self, other: Scene) -> bool:
         return self.values() == other.values()
 
     def with_(self, **changes: object) -> Scene:

@@ -20,10 +20,10 @@ from interleave_thinker.tinyworld.language import (
     SYNONYMS,
     Edit,
     Voice,
-    picture_after,
     random_edit,
     read_caption,
     read_edit,
+    scene_after,
 )
 from interleave_thinker.tinyworld.lessons import compare_lesson, critic_lesson, plain_prompt, rendered_case
 from interleave_thinker.tinyworld.requests import draw_request, held_out, plan_is_right
@@ -55,7 +55,7 @@ def test_no_word_belongs_to_two_meanings():
 )
 def test_what_is_no_sentence_of_the_world_is_nothing(text):
     assert read_caption(text) is None
-    assert picture_after(text, RED) is None
+    assert scene_after(text, RED) is None
 
 
 def test_the_checker_reads_nearly_every_drawing_exactly():
@@ -148,8 +148,8 @@ def test_a_critic_lesson_tells_the_truth():
         if not case.right:
             refined = answer["refine_prompt"]
             assert refined != case.used
-            reached = picture_after(refined, case.before)
-            assert reached is not None and reached.same_picture(case.wanted)
+            reached = scene_after(refined, case.before)
+            assert reached is not None and reached.shows_the_same_as(case.wanted)
             assert not {w for w in refined.split() if any(w in many for many in SYNONYMS.values())}
 
 
@@ -186,7 +186,7 @@ def test_edits_keep_the_shape_visible():
         scene = random_scene(rng)
         after = random_edit(scene, rng, removal=0.0).apply(scene)
         assert after.color != after.background
-        assert not after.same_picture(scene)
+        assert not after.shows_the_same_as(scene)
 
 
 def test_a_drawing_keeps_its_place_through_an_edit():

@@ -18,7 +18,7 @@ from PIL import Image
 
 from ...storage.images import open_rgb
 from ...tinyworld import checker
-from ...tinyworld.language import Edit, Voice, picture_after, random_edit
+from ...tinyworld.language import Edit, Voice, random_edit, scene_after
 from ...tinyworld.lessons import Case, one_off, plain_prompt
 from ...tinyworld.requests import RICHNESS
 from ...tinyworld.scene import ATTRIBUTES, Scene
@@ -66,7 +66,7 @@ class AttemptPool:
             if start and start not in scenes:
                 scenes[start] = checker.read(self._image(folder / start)).scene
             before = scenes[start] if start else None
-            if bool(start) == (before is not None) and picture_after(r["prompt"], before) is not None:
+            if bool(start) == (before is not None) and scene_after(r["prompt"], before) is not None:
                 shown = asdict(before) if before else None
                 yield r | {"before": shown, "before_image": start or "", "after_image": r["after"]}
 

@@ -18,7 +18,7 @@ import torch
 from PIL import Image
 
 from ...tinyworld import checker
-from ...tinyworld.language import Voice, picture_after, random_edit
+from ...tinyworld.language import Voice, random_edit, scene_after
 from ...tinyworld.lessons import plain_prompt
 from ...tinyworld.pipeline import TinyKontextPipeline
 from ...tinyworld.requests import RICHNESS
@@ -68,9 +68,9 @@ class _Walker:
         self.tries: list[tuple[Scene | None, Image.Image, str]] = []
 
     def go_on(self, rng: random.Random) -> None:
-        wanted = picture_after(self.prompt, self.before)
+        wanted = scene_after(self.prompt, self.before)
         assert wanted is not None
-        right = [t for t in self.tries if t[0] is not None and t[0].same_picture(wanted)]
+        right = [t for t in self.tries if t[0] is not None and t[0].shows_the_same_as(wanted)]
         readable = [t for t in self.tries if t[0] is not None and t[0].present]
         if right or readable:
             self.before, self.image, self.file = (right or readable)[0]

@@ -23,7 +23,7 @@ from ...loop.trajectory import Judgment
 from ...reading.judgments import read_judgment
 from ...roles.critic import critic_turn, white_canvas
 from ...tinyworld import checker
-from ...tinyworld.language import picture_after
+from ...tinyworld.language import scene_after
 from ...tinyworld.pipeline import TinyKontextPipeline
 from ...tinyworld.requests import draw_request
 from ...tinyworld.scene import SIDE, Scene
@@ -94,7 +94,7 @@ class _Story:
             return record
         self.at, self.tried = self.at + 1, 0
         self.before, self.image, self.file = after, image, file
-        self.ended = self.at == len(self.prompts) or after is None or picture_after(self.prompt, after) is None
+        self.ended = self.at == len(self.prompts) or after is None or scene_after(self.prompt, after) is None
         if not self.ended:
             self.used = self.prompt
         return record
