@@ -72,6 +72,7 @@ def test_without_it_the_demo_runs_and_the_log_says_so_in_one_line(other_comfy: S
     assert missing(server) == [what]
 
 
+@pytest.mark.slow
 def test_without_its_parts_a_clip_still_writes_as_transformers_does(tmp_path: Path) -> None:
     """By ComfyUI's own `clip.generate`. The file that a CLIP came from is not told either."""
     tree = copy_comfyui(
@@ -90,6 +91,7 @@ def test_without_its_parts_a_clip_still_writes_as_transformers_does(tmp_path: Pa
     assert "Use Load Agent or Agent from Server" in found["wordless"]
 
 
+@pytest.mark.slow
 def test_without_what_names_users_all_share_the_folder_of_an_unknown_one(other_comfy: Start) -> None:
     server = other_comfy(
         renamed("get_current_queue_volatile", "running_and_queued"),
