@@ -15,7 +15,7 @@ import torch
 
 from ..interleave_thinker.agents.base import Completion, Message, OnText, Sampling, TextStream, shrink
 from ..interleave_thinker.errors import AgentError
-from .comfy_internals.models import TokenDecoder, clip_files, clip_kind, clip_sees, clip_size, token_decoder
+from .comfy_internals.models import TokenDecoder, clip_files, clip_kind, clip_sees, clip_size, started_decoder
 from .images import to_tensor
 
 _IMAGE = "<|vision_start|><|image_pad|><|vision_end|>"
@@ -51,11 +51,10 @@ class NativeAgent:
     def complete(self, messages: Sequence[Message], sampling: Sampling, on_text: OnText | None = None) -> Completion:
         text, images = _prompt(messages, sampling)
         tokens = self.clip.tokenize(text, images=images)
-        decoder = token_decoder(self.clip)
         with torch.inference_mode():
+            decoder = started_decoder(self.clip, tokens, sampling.max_tokens)
             if decoder is None:
                 return self._whole_reply(tokens, sampling, TextStream(on_text))
-            decoder.start(tokens, sampling.max_tokens)
             return self._decode(decoder, sampling, TextStream(on_text))
 
     def _decode(self, decoder: TokenDecoder, sampling: Sampling, stream: TextStream) -> Completion:

@@ -106,12 +106,15 @@ class TokenDecoder:
             self.position += 1
 
 
-def token_decoder(clip: Any) -> TokenDecoder | None:
+def started_decoder(clip: Any, tokens: Any, max_tokens: int) -> TokenDecoder | None:
+    """A decoder that has read the prompt; None where a part of the CLIP is missing, takes or returns other things."""
     try:
-        return TokenDecoder(clip)
-    except (AttributeError, TypeError):
+        decoder = TokenDecoder(clip)
+        decoder.start(tokens, max_tokens)
+    except (AttributeError, TypeError, ValueError):
         say_missing("CLIP that can be decoded token by token")
         return None
+    return decoder
 
 
 def clip_kind(clip: Any) -> str:

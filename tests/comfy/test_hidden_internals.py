@@ -72,12 +72,19 @@ def test_without_it_the_demo_runs_and_the_log_says_so_in_one_line(other_comfy: S
     assert missing(server) == [what]
 
 
+def with_one_argument_more(path: str, text: str) -> str:
+    """As if upstream had changed what a part takes, and all who call it."""
+    text = re.sub(r"(?<!def )\binit_kv_cache\(", "init_kv_cache(None, ", text)
+    return text.replace("def init_kv_cache(self, ", "def init_kv_cache(self, kind, ")
+
+
 @pytest.mark.slow
-def test_without_its_parts_a_clip_still_writes_as_transformers_does(tmp_path: Path) -> None:
+@pytest.mark.parametrize("edit", [renamed("init_kv_cache", "new_kv_cache"), with_one_argument_more])
+def test_without_its_parts_a_clip_still_writes_as_transformers_does(tmp_path: Path, edit: Edit) -> None:
     """By ComfyUI's own `clip.generate`. The file that a CLIP came from is not told either."""
     tree = copy_comfyui(
         tmp_path / "ComfyUI",
-        renamed("init_kv_cache", "new_kv_cache"),
+        edit,
         renamed("cached_patcher_init", "loaded_from"),
     )
     found = run_inside("native_parity.py", str(tmp_path / "checkpoint"), comfyui=tree)
