@@ -48,21 +48,28 @@ def loop_open_output(name: str) -> int:
 # Events: a message of type EVENT_TYPE whose "event" is one of these
 
 EVENT_TYPE: Final = "interleave_thinker"
-Event = Literal["planned", "plan", "trying", "attempt", "judgment", "chosen", "done"]
-"""planned: a Planner wrote a plan. plan: a loop begins with it. trying: an attempt begins. attempt: its image is on
-disk. judgment: the critic's. chosen: the attempt that goes on. done: the loop ended, "done" or "stopped"."""
+Event = Literal["planned", "plan", "warning", "trying", "attempt", "judgment", "chosen", "done"]
+"""planned: a Planner wrote a plan. plan: a loop begins with it. warning: what the user should know of the run.
+trying: an attempt begins. attempt: its image is on disk. judgment: the critic's. chosen: the attempt that goes on.
+done: the loop ended, "done" or "stopped"."""
 
 # Ids of the nodes that a loop places: <id of Loop Close>.s<step><kind><attempt>.<name>
 
-PlacedKind = Literal["a", "j", "c"]
-"""a: makes an attempt. j: judges an image that is there. c: compares the attempts of a step."""
-PLACED_ID: Final = r"\.s(\d+)[ajc](\d+)\."
+PlacedKind = Literal["a", "j", "c", "r"]
+"""a: makes an attempt. j: judges an image that is there. c: compares the attempts of a step. r: runs the output nodes
+beside images that are there."""
+PLACED_ID: Final = r"\.s(\d+)[ajcr](\d+)\."
 """Finds step and attempt in such an id; valid in Python and JavaScript."""
 
 
 def placed_prefix(close_id: str, step: int, kind: PlacedKind, attempt: int) -> str:
-    """How the ids of one attempt's nodes begin. A colon would make ComfyUI read a subgraph's path in it."""
-    return f"{close_id.replace(':', '_')}.s{step}{kind}{attempt}."
+    """How the ids of one attempt's nodes begin."""
+    return f"{placed_name(close_id)}.s{step}{kind}{attempt}."
+
+
+def placed_name(node_id: str) -> str:
+    """A user's node id as part of a placed one. A colon would make ComfyUI read a subgraph's path in it."""
+    return node_id.replace("%", "%25").replace(":", "%3A")
 
 
 def placed_where(node_id: str) -> tuple[int, int] | None:

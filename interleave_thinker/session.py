@@ -47,6 +47,18 @@ class Signature:
     def of(self, values: Mapping[str, Any]) -> str:
         return hash_of(self.key, {name: values.get(name) for name in sorted(self.uses)})
 
+    def in_run(self, token: str) -> Signature:
+        """The same in one run only, where what makes it is never the same twice. token: of the run."""
+        return Signature(hash_of(self.key, "in run", token), self.uses) if token else self
+
+
+@dataclass(frozen=True)
+class Recalled:
+    """An attempt whose image was taken from the store. values: the loop's for it, with the key of its "image"."""
+
+    values: Mapping[str, Any]
+    is_judged: bool
+
 
 @dataclass
 class Session:
@@ -65,8 +77,11 @@ class Session:
     """Where what is to be written and told goes, in order."""
     attempts: list[Attempt] = field(default_factory=list)
     pending: Attempt | None = None
+    recalled: list[Recalled] = field(default_factory=list)
+    """In order; for whoever shows them, who may take them out."""
     _seen: set[str] = field(default_factory=set)
     _is_new: bool = False
+    _warned: set[str] = field(default_factory=set)
     _coming: set[str] = field(default_factory=set)
     """Keys of records that were put to be written."""
     _to_disk: SyncQueue = field(default_factory=SyncQueue)
@@ -117,6 +132,7 @@ class Session:
                 found = self._known_attempt()
                 if found is None:
                     return True
+                self.recalled.append(Recalled({**self.values, "image": found[0]}, self.needs_judgment))
                 self._attempted(found[0], found[1], recalled=True)
             if self.needs_judgment:
                 known = self._known_judgment()
@@ -162,7 +178,7 @@ class Session:
             for attempt in folder.attempts_by(judgment_key=key):
                 if attempt.judgment is not None and attempt.judgment.parsed:
                     known = attempt.judgment, attempt.judge_seconds
-                    self.writer.put(partial(self._give_back, partial(self.store.put_judgment, key, *known)))
+                    self.writer.put(partial(self.give_back, partial(self.store.put_judgment, key, *known)))
                     return known
         return None
 
@@ -177,7 +193,7 @@ class Session:
         if found is None:
             found = next(filter(None, (f.comparison(key) for f in self.folder.line)), None)
             if found is not None:
-                self.writer.put(partial(self._give_back, partial(self.store.put_comparison, key, found)))
+                self.writer.put(partial(self.give_back, partial(self.store.put_comparison, key, found)))
         return found
 
     def image_made(self, image: Image.Image, seconds: float) -> str:
@@ -217,8 +233,8 @@ class Session:
         path = self.folder.path / attempt.file
         if attempt.recalled:
             if self.store.get_attempt(attempt.key) is None:
-                self._give_back(partial(self.store.take, key, path))
-                self._give_back(partial(self.store.put_attempt, attempt.key, key, attempt.seconds))
+                self.give_back(partial(self.store.take, key, path))
+                self.give_back(partial(self.store.put_attempt, attempt.key, key, attempt.seconds))
             return
         self.store.put_expected(key)
         self.store.put_attempt(attempt.key, key, attempt.seconds)
@@ -242,7 +258,7 @@ class Session:
         self.folder.keep_image(attempt.step, attempt.attempt, attempt.image_key, source)
 
     @staticmethod
-    def _give_back(put: Callable[[], None]) -> None:
+    def give_back(put: Callable[[], None]) -> None:
         """Put into the store what it lost. The folder has it, so the run goes on where the store cannot be written."""
         with contextlib.suppress(RunError):
             put()
@@ -417,6 +433,12 @@ class Session:
             "reference": attempt.reference_key or "",
             "overridden": self.state.picked == attempt.attempt,
         }
+
+    def warn(self, text: str) -> None:
+        """Tell the user, once a run, of something that does not end it."""
+        if text not in self._warned:
+            self._warned.add(text)
+            self.send_event("warning", text=text, run=self.folder.name)
 
     def send_event(self, event: Event, **facts: Any) -> None:
         """Notify of an event, after all that came before it was written."""

@@ -26,13 +26,14 @@ export const EVENT_TYPE = "interleave_thinker";
 export const EVENTS = {
   "planned": "planned",
   "plan": "plan",
+  "warning": "warning",
   "trying": "trying",
   "attempt": "attempt",
   "judgment": "judgment",
   "chosen": "chosen",
   "done": "done"
 };
-export const PLACED_ID = "\\.s(\\d+)[ajc](\\d+)\\.";
+export const PLACED_ID = "\\.s(\\d+)[ajcr](\\d+)\\.";
 export const GATES = [
   "off",
   "stop_after_step",

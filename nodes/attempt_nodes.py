@@ -4,20 +4,23 @@ from __future__ import annotations
 
 import json
 import time
+from typing import Any
 
 import torch
 from comfy_api.latest import io
 
 from ..interleave_thinker.contract import LOOP_OPEN_OUTPUTS
+from ..interleave_thinker.errors import RunError
 from ..interleave_thinker.loop.trajectory import Judgment
 from ..interleave_thinker.roles.critic import compare
 from .agents import AgentValue
-from .comfy_internals.caches import executor_caches, hidden_execution_list
+from .comfy_internals.caches import blocking_node, executor_caches, hidden_execution_list
 from .events import show_text, text_watcher
-from .images import to_images, to_tensor
+from .images import one_image, to_tensor
 from .loop_open import loop_open_outputs
-from .running_loops import place_next_attempt, running_loop, stopwatch
-from .types import AGENT, DOCUMENT, JUDGMENT, internal_schema
+from .placing import place_next_attempt
+from .running_loops import RunningLoop, running_loop, stopwatch
+from .types import AGENT, DOCUMENT, JUDGMENT, expect, internal_schema, only
 
 
 class StepFeed(io.ComfyNode):
@@ -63,7 +66,7 @@ class KeepPicture(io.ComfyNode):
     def execute(cls, token: list[str], image: list[torch.Tensor]) -> io.NodeOutput:
         running = running_loop(token[0])
         seconds = stopwatch(running)
-        made = to_images(image[0], "The attempt's picture")[0]
+        made = one_image(image[0] if image else None, f"{running.where}: the picture")
         return io.NodeOutput(running.session.image_made(made, seconds))
 
 
@@ -85,8 +88,35 @@ class RecallPicture(io.ComfyNode):
         return io.NodeOutput(to_tensor(running.session.image(key)))
 
 
+class KeepJudgment(io.ComfyNode):
+    """Notes an attempt's judgment for Next Attempt."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return internal_schema(
+            "KeepJudgment",
+            is_input_list=True,
+            inputs=[io.String.Input("token"), JUDGMENT.Input("judgment")],
+            outputs=[io.String.Output()],
+        )
+
+    @classmethod
+    def execute(cls, token: list[str], judgment: list[Judgment]) -> io.NodeOutput:
+        running = running_loop(token[0])
+        if not judgment:
+            raise RunError(
+                f"{running.where}: no judgment came, but an empty list. A node between Critic-Refine (or Judgment) and "
+                "Loop Close lost it; connect the two directly."
+            )
+        running.judgment = expect(judgment[0], Judgment, f"{running.where}: Loop Close's 'judgment'")
+        return io.NodeOutput("")
+
+
 class NextAttempt(io.ComfyNode):
-    """Takes the judgment, asks the core what comes next, and places it."""
+    """Takes the judgment, asks the core what comes next, and places it.
+
+    It waits for what its raw links lead to, also where that is blocked, and gets none of the values.
+    """
 
     @classmethod
     def define_schema(cls) -> io.Schema:
@@ -97,19 +127,38 @@ class NextAttempt(io.ComfyNode):
             is_input_list=True,
             inputs=[
                 io.String.Input("token"),
-                io.String.Input("kept", tooltip="Key of the attempt's picture."),
-                JUDGMENT.Input("judgment", optional=True),
+                io.String.Input("kept", optional=True, raw_link=True, tooltip="From Keep Picture."),
+                io.String.Input("judged", optional=True, raw_link=True, tooltip="From Keep Judgment."),
+                io.AnyType.Input("after", optional=True, raw_link=True, tooltip="What is to run first."),
             ],
             outputs=[DOCUMENT.Output()],
         )
 
     @classmethod
-    def execute(cls, token: list[str], kept: list[str], judgment: list[Judgment] | None = None) -> io.NodeOutput:
+    def execute(cls, token: list[str], kept: Any = None, judged: Any = None, after: Any = None) -> io.NodeOutput:
         running = running_loop(token[0])
         running.caches = executor_caches(cls.hidden.execution_list)
-        if judgment:
-            running.session.judgment_made(judgment[0], stopwatch(running))
+        if kept is not None and running.session.pending is None:
+            raise _blocked(running, "picture", kept)
+        if judged is not None:
+            if running.judgment is None:
+                raise _blocked(running, "judgment", judged)
+            judgment, running.judgment = running.judgment, None
+            running.session.judgment_made(judgment, stopwatch(running))
         return place_next_attempt(running)
+
+
+def _blocked(running: RunningLoop, what: str, link: Any) -> RunError:
+    """What to say where an ExecutionBlocker came instead. link: raw, to the node that did not run for it."""
+    node_id = blocking_node(running.caches, running.dynprompt, link[0])
+    text = f"{running.where}: no {what} came, because a node blocks it"
+    if node_id is not None:
+        name, kind = running.dynprompt.get_display_node_id(node_id), running.dynprompt.get_node(node_id)["class_type"]
+        text += f": {name} ({kind})"
+    return RunError(
+        f"{text}. What is finished is kept. To leave a picture out, take its prompt out of the plan; to accept "
+        "without a critic, disconnect 'judgment'."
+    )
 
 
 class CompareAttempts(io.ComfyNode):
@@ -121,23 +170,25 @@ class CompareAttempts(io.ComfyNode):
             "CompareAttempts",
             enable_expand=True,
             hidden=hidden_execution_list(),
+            is_input_list=True,
             inputs=[io.String.Input("token"), AGENT.Input("agent")],
             outputs=[DOCUMENT.Output()],
         )
 
     @classmethod
-    def execute(cls, token: str, agent: AgentValue) -> io.NodeOutput:
-        running = running_loop(token)
+    def execute(cls, token: list[str], agent: list[AgentValue]) -> io.NodeOutput:
+        running = running_loop(token[0])
         running.caches = executor_caches(cls.hidden.execution_list)
+        chosen = expect(only(agent, "Loop Close", "agent"), AgentValue, "Loop Close's 'agent'")
         session = running.session
         state = session.state
         best = compare(
-            agent.agent,
+            chosen.agent,
             session.image(state.reference_key) if state.reference_key else None,
             [session.image(a.image_key) for a in state.tried],
             state.plan_step.prompt or "",
-            sampling=agent.sampling,
-            prompt_folders=agent.prompt_folders,
+            sampling=chosen.sampling,
+            prompt_folders=chosen.prompt_folders,
             on_text=text_watcher(running.display_id, f"Comparing the attempts of step {state.step}"),
         )
         session.comparison_made(best)

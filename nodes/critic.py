@@ -11,8 +11,8 @@ from ..interleave_thinker.loop.trajectory import Judgment
 from ..interleave_thinker.roles.critic import judge
 from .agents import AgentValue
 from .events import show_text, text_watcher
-from .images import to_images
-from .types import AGENT, JUDGMENT, schema, seed_input
+from .images import one_image, to_images
+from .types import AGENT, JUDGMENT, expect, schema, seed_input
 
 
 def _judgment_outputs(refined_tooltip: str) -> list[io.Output]:
@@ -80,16 +80,17 @@ class CriticRefine(io.ComfyNode):
         if_unreadable: str = "retry",
         before: torch.Tensor | None = None,
     ) -> io.NodeOutput:
+        chosen = expect(agent, AgentValue, "Critic-Refine's 'agent'")
         used = prompt.strip() or instruction
         references = to_images(before, "before")
         judgment = judge(
-            agent.agent,
+            chosen.agent,
             references[0] if references else None,
-            to_images(after, "after")[0],
+            one_image(after, "Critic-Refine: 'after'"),
             instruction.strip() or used,
             used,
-            sampling=replace(agent.sampling, seed=seed),
-            prompt_folders=agent.prompt_folders,
+            sampling=replace(chosen.sampling, seed=seed),
+            prompt_folders=chosen.prompt_folders,
             on_unreadable="accept" if if_unreadable == "accept" else "retry",
             on_text=text_watcher(cls.hidden.unique_id, "Judging"),
         )

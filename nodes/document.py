@@ -17,7 +17,7 @@ from ..interleave_thinker.loop.document import Document, DocumentItem, to_html, 
 from ..interleave_thinker.storage.run_folder import RunFolder, image_of_run, safe_name
 from .folders import attempt_store, below_output, runs_root
 from .images import to_tensor
-from .types import DOCUMENT, schema
+from .types import DOCUMENT, expect, schema
 
 _CIRCUMSTANCES = {"seconds", "judge_seconds", "recalled", "file"}
 """What differs between a run and the same run resumed: not part of a saved image."""
@@ -62,6 +62,7 @@ class UnpackDocument(io.ComfyNode):
 
     @classmethod
     def execute(cls, document: Document) -> io.NodeOutput:
+        document = expect(document, Document, "Unpack Document")
         images = [to_tensor(image_of(document, i.image_key)) for i in document.images]
         texts = [i.text for i in document.items if i.kind == "text"]
         return io.NodeOutput(images, texts, [i.accepted for i in document.images], images[-1] if images else None)
@@ -85,6 +86,7 @@ class SaveDocument(io.ComfyNode):
 
     @classmethod
     def execute(cls, document: Document) -> io.NodeOutput:
+        document = expect(document, Document, "Save Document")
         folder = RunFolder(runs_root(), document.run).path
         names = {}
         for number, item in enumerate(document.images, 1):

@@ -7,6 +7,7 @@ and when, is in `session.py`; the names of the events are in `contract.py`.
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Mapping
 from typing import Any
@@ -18,6 +19,8 @@ from ..interleave_thinker.contract import EVENT_TYPE, Event
 from .comfy_internals.server import executing_prompt_id, send_progress_text
 from .folders import run_path
 from .users import current_client, multi_user
+
+_log = logging.getLogger(__name__)
 
 MAX_SHOWN = 2000
 """Characters of streamed agent text that are sent."""
@@ -32,6 +35,8 @@ def send_event(event: Event, node_id: str, facts: Mapping[str, Any]) -> None:
 
     With several users only the page that queued is told, and `run`, `parent` and `file` name the user's folder.
     """
+    if event == "warning":
+        _log.warning("InterleaveThinker, run %s: %s", facts.get("run"), facts.get("text"))
     server = PromptServer.instance
     if server is None:
         return

@@ -10,6 +10,18 @@ import torch
 from PIL import Image
 
 
+def one_image(tensor: torch.Tensor | None, what: str) -> Image.Image:
+    """The first image of a batch, as `to_images`.
+
+    Raises:
+        ValueError: there is none; names `what`.
+    """
+    images = to_images(tensor, what)
+    if not images:
+        raise ValueError(f"{what} is missing: the node that makes it gave none. Look at what that node is set to.")
+    return images[0]
+
+
 def to_images(tensor: torch.Tensor | None, what: str = "image") -> list[Image.Image]:
     """(batch, height, width, 1, 3 or 4) floats in [0, 1] -> RGB images; alpha is dropped.
 

@@ -18,14 +18,16 @@ from ..interleave_thinker.storage.branches import Work, open_run
 from ..interleave_thinker.storage.run_folder import RunFolder, safe_name
 from ..interleave_thinker.storage.write_behind import WriteBehind, wait_for_writes
 from .agents import AgentValue
-from .body import find_body, node_needing_reference, signature_of
+from .body import Body, find_body, node_needing_reference, signature_of
 from .comfy_internals.caches import executor_caches, hidden_execution_list
-from .comfy_internals.file_states import file_states
+from .comfy_internals.file_states import FileStates
+from .comfy_internals.server import output_targets
 from .events import editors_graph, send_event, workflow_id
-from .folders import attempt_store, runs_root
+from .folders import attempt_store, below_output, runs_root
 from .loop_open import LoopContext
-from .running_loops import RunningLoop, add_running_loop, drop_ended_loops, place_next_attempt
-from .types import AGENT, DOCUMENT, JUDGMENT, LOOP, schema
+from .placing import place_next_attempt
+from .running_loops import RunningLoop, add_running_loop, drop_ended_loops, running_loop, running_prompt_id
+from .types import AGENT, DOCUMENT, JUDGMENT, LOOP, expect, only, schema
 from .users import current_user
 
 MAX_ACCEPTED_TEXT = 10_000
@@ -142,62 +144,131 @@ class LoopClose(io.ComfyNode):
         accept_attempts: list[str] | None = None,
         agent: list[AgentValue] | None = None,
     ) -> io.NodeOutput:
-        if len(loop) != 1 or not isinstance(loop[0], LoopContext):
-            raise ValueError(f"Loop Close takes one loop, but got {len(loop)}. Give Loop Open single values.")
-        context = loop[0]
+        if len(loop) > 1:
+            raise ConfigError(f"Loop Close takes one loop, but got {len(loop)}. Give Loop Open single values.")
+        context = expect(_only(loop, "loop"), LoopContext, "Loop Close's 'loop'")
         dynprompt, close_id = cls.hidden.dynprompt, cls.hidden.unique_id
+        name, accepted = _only(run_name, "run_name"), _only(accept_attempts or [""], "accept_attempts")
         settings = LoopSettings(
-            t_max[0] if _raw_link(judgment) else 1,
-            on_exhausted[0],  # type: ignore[arg-type]
-            reference_policy[0],  # type: ignore[arg-type]
-            gate[0],  # type: ignore[arg-type]
+            _only(t_max, "t_max") if _raw_link(judgment) else 1,
+            _only(on_exhausted, "on_exhausted"),
+            _only(reference_policy, "reference_policy"),
+            _only(gate, "gate"),
             context.seed,
         )
         if settings.on_exhausted == "best" and not agent:
             raise ConfigError("on_exhausted 'best' needs an agent for the comparison: connect 'agent'.")
-        _check_run_names(dynprompt, close_id, run_name[0])
+        _check_run_names(dynprompt, close_id, name)
         drop_ended_loops()
-        state = begin(context.plan, settings, context.user_images, read_accepted_attempts((accept_attempts or [""])[0]))
+        state = begin(context.plan, settings, context.user_images, read_accepted_attempts(accepted))
         node_id = dynprompt.get_display_node_id(close_id)
         if state.finished and _raw_link(image) is None:
             work = Work(context.plan, settings, context.user_images, node=node_id)
-            return io.NodeOutput(_document_without_images(state, context, open_run(runs_root(), work, run_name[0])))
-        open_id = dynprompt.get_node(close_id)["inputs"]["loop"][0]
-        body = find_body(dynprompt, open_id, close_id, _raw_link(image), _raw_link(judgment))
+            return io.NodeOutput(_document_without_images(state, context, open_run(runs_root(), work, name)))
+        targets = output_targets(running_prompt_id())
+        body = find_body(dynprompt, context.open_id, close_id, _raw_link(image), _raw_link(judgment), targets)
         if not state.finished and state.reference_key is None:
             stuck = node_needing_reference(dynprompt, body)
             if stuck is not None:
                 kind = dynprompt.get_node(stuck)["class_type"]
                 raise ConfigError(
                     f"Step {state.step} has no picture to edit, but node {stuck} ({kind}) needs one. Connect your "
-                    "picture to Loop Open, or let has_reference drive a Switch between text-to-image and edit."
+                    "picture to Loop Open, or let has_reference drive ComfyUI's own Switch between text-to-image and "
+                    "edit: it runs only the side that it takes."
                 )
         wait_for_writes()  # what an interrupted run still writes is part of its folder
-        state_of_files = file_states(dynprompt)
-        made_by = signature_of(dynprompt, body, body.image_link, state_of_files)
-        judged_by = None
-        if body.judgment_link:
-            judged_by = signature_of(dynprompt, body, body.judgment_link, state_of_files, body.image_link)
-        judge = judged_by.key if judged_by else ""
-        work = Work(context.plan, settings, context.user_images, made_by.key, judge, node_id)
+        signed = _Signed(dynprompt, body)
+        work = Work(
+            context.plan,
+            settings,
+            context.user_images,
+            signed.made_by.key,
+            signed.judged_by.key if signed.judged_by else "",
+            node_id,
+            bool(signed.changing),
+            settings.gate != "off" or bool(state.picks),
+        )
+        folder = open_run(runs_root(), work, name)
         session = Session(
             state,
             attempt_store(),
-            open_run(runs_root(), work, run_name[0]),
-            made_by,
-            judged_by,
+            folder,
+            *signed.in_run(folder.about.get("token", "")),
             title=context.plan.request,
             origin=_origin(cls.hidden.extra_pnginfo, node_id),
             writer=WriteBehind(),
         )
-        running = RunningLoop(session, body, dynprompt, dynprompt.get_node(close_id)["inputs"].get("agent"), node_id)
+        running = RunningLoop(
+            session, body, dynprompt, dynprompt.get_node(close_id)["inputs"].get("agent"), node_id, signed.sides
+        )
         add_running_loop(running)
         workflow = session.origin["workflow"]
         session.notify = lambda event, facts: send_event(event, running.display_id, {"workflow": workflow, **facts})
         session.start()
+        if signed.changing:
+            session.warn(_warning_of(signed.changing))
         _save_workflow(session, cls.hidden.extra_pnginfo)
         running.caches = executor_caches(cls.hidden.execution_list)
-        return place_next_attempt(running)
+        return place_next_attempt(running, _run_files(folder))
+
+
+class _Signed:
+    """What makes an attempt of this body, its judgment, and what the output nodes beside it show.
+
+    made_changing, judged_changing: nodes that always change, by id, with their classes.
+    """
+
+    def __init__(self, dynprompt: Any, body: Body):
+        state_of = FileStates(dynprompt).get
+        self.made_by, self.made_changing = signature_of(dynprompt, body, body.image_link, state_of, None, _judged_image)
+        self.judged_by: Signature | None = None
+        self.judged_changing: dict[str, str] = {}
+        if body.judgment_link:
+            self.judged_by, self.judged_changing = signature_of(
+                dynprompt, body, body.judgment_link, state_of, body.image_link, _judged_image
+            )
+        self.sides = {
+            side: signature_of(dynprompt, body, [side, 0], state_of, body.image_link, _judged_image)[0]
+            for side in body.sides
+            if side not in body.inner_sides
+        }
+
+    @property
+    def changing(self) -> dict[str, str]:
+        return self.made_changing | self.judged_changing
+
+    def in_run(self, token: str) -> tuple[Signature, Signature | None]:
+        """What makes attempts and judgments in the run of `token` (`RunFolder.about`)."""
+        made, judged = self.made_by, self.judged_by
+        return (
+            made.in_run(token) if self.made_changing else made,
+            judged.in_run(token) if judged and self.judged_changing else judged,
+        )
+
+
+def _judged_image(token: str) -> str:
+    """Key of the image that an outer loop judges now."""
+    pending = running_loop(token).session.pending
+    return pending.image_key if pending else ""
+
+
+def _warning_of(changing: Mapping[str, str]) -> str:
+    nodes = ", ".join(f"{node_id} ({kind})" for node_id, kind in sorted(changing.items())[:5])
+    return (
+        f"These nodes say that they always change: {nodes}. A run keeps what it has made until it is done, and so does "
+        "one with a gate or with accepted attempts. Queued again after that, all is made anew. Fix their seed to have "
+        "pictures used again."
+    )
+
+
+def _run_files(folder: RunFolder) -> dict[str, Any]:
+    """Where the run lies, for clients: also of a run that fails or is interrupted."""
+    found = {"filename": "trajectory.jsonl", "subfolder": below_output(folder.path), "type": "output"}
+    return {"interleave_run": [{"run": folder.name, **found}]}
+
+
+def _only(values: Any, name: str) -> Any:
+    return only(values, "Loop Close", name)
 
 
 def _origin(extra: Any, node_id: str) -> dict[str, str]:

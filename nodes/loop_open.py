@@ -11,17 +11,21 @@ from comfy_execution.graph_utils import ExecutionBlocker
 from ..interleave_thinker.loop.plan import Plan
 from .folders import attempt_store
 from .images import images_of_sockets
-from .types import LOOP, PLAN, schema, seed_input, user_images
+from .types import LOOP, PLAN, expect, schema, seed_input, user_images
 from .users import current_user
 
 
 @dataclass(frozen=True)
 class LoopContext:
-    """What Loop Open hands to Loop Close. `user_images` are keys of the attempt store."""
+    """What Loop Open hands to Loop Close. `user_images` are keys of the attempt store.
+
+    open_id: of the Loop Open, because reroutes and switches may stand between the two.
+    """
 
     plan: Plan
     seed: int
     user_images: tuple[str, ...]
+    open_id: str
 
 
 def loop_open_outputs() -> list[io.Output]:
@@ -58,6 +62,7 @@ class LoopOpen(io.ComfyNode):
             display_name="Interleave Loop Open",
             description="Start of the loop: gives each attempt its prompt, reference picture and seed.",
             search_aliases=["interleave", "loop start", "for each step", "retry loop", "storyboard", "while"],
+            hidden=[io.Hidden.unique_id],
             inputs=[
                 PLAN.Input("plan", tooltip="From Planner or Plan from Text."),
                 seed_input("Seed of the run. Attempt t of step s uses seed + 1000 (s - 1) + (t - 1)."),
@@ -73,6 +78,8 @@ class LoopOpen(io.ComfyNode):
 
     @classmethod
     def execute(cls, plan: Plan, seed: int, images: dict[str, Any] | None = None) -> io.NodeOutput:
+        plan = expect(plan, Plan, "Loop Open's 'plan'")
         keys = tuple(attempt_store().put_image(p) for p in images_of_sockets(images))
         blocked = ExecutionBlocker(None)
-        return io.NodeOutput(LoopContext(plan, seed, keys), *[blocked] * (len(loop_open_outputs()) - 1))
+        context = LoopContext(plan, seed, keys, str(cls.hidden.unique_id))
+        return io.NodeOutput(context, *[blocked] * (len(loop_open_outputs()) - 1))

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import Any
+from typing import Any, TypeVar
 
 from comfy_api.latest import io
 
 from ..interleave_thinker.contract import PREFIX
+from ..interleave_thinker.errors import ConfigError
 
 AGENT = io.Custom("INTERLEAVE_AGENT")
 PLAN = io.Custom("INTERLEAVE_PLAN")
@@ -16,6 +17,17 @@ JUDGMENT = io.Custom("INTERLEAVE_JUDGMENT")
 DOCUMENT = io.Custom("INTERLEAVE_DOCUMENT")
 
 CATEGORY = "InterleaveThinker"
+
+_SOURCES = {
+    "AgentValue": "Agent from CLIP, Load Agent or Agent from Server",
+    "Plan": "Planner or Plan from Text",
+    "LoopContext": "the 'loop' of Loop Open",
+    "Judgment": "Critic-Refine, or Judgment, which takes any verdict",
+    "Document": "Loop Close",
+}
+"""What gives a value of each of our types."""
+
+T = TypeVar("T")
 
 _KNOWN = {f.name for f in dataclasses.fields(io.Schema)}
 
@@ -29,6 +41,29 @@ def schema(name: str, **values: Any) -> io.Schema:
 def internal_schema(name: str, **values: Any) -> io.Schema:
     """A node that only the loop itself places into the graph; hidden from menus."""
     return schema(name, category=f"{CATEGORY}/internal", is_dev_only=True, **values)
+
+
+def expect(value: Any, kind: type[T], what: str) -> T:
+    """A value that came through a socket: reroutes and switches of any type let others pass.
+
+    Raises:
+        ConfigError: it is of another kind; names `what` it should be and the node it comes from.
+    """
+    if isinstance(value, kind):
+        return value
+    came = "nothing" if value is None else f"a value of type {type(value).__name__}"
+    raise ConfigError(f"{what} got {came}. Connect {_SOURCES[kind.__name__]}.")
+
+
+def only(values: Any, node: str, name: str) -> Any:
+    """The first value of a list input.
+
+    Raises:
+        ConfigError: the list is empty.
+    """
+    if not values:
+        raise ConfigError(f"{node}: {name!r} got an empty list. Connect a node that gives a value.")
+    return values[0]
 
 
 def user_images(tooltip: str) -> io.Autogrow.Input:

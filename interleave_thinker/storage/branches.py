@@ -14,6 +14,7 @@ import os
 import re
 import sys
 import threading
+import uuid
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -46,6 +47,11 @@ class Work:
     judge: str = ""
     node: str = ""
     """Who runs it: of several runs that it could have branched from, one of the same node is the parent."""
+    always_changes: bool = False
+    """Something that makes the images or judgments says that it is never the same. A run of it goes on until it is
+    done; then the same work is another run, unless it `goes_on`."""
+    goes_on: bool = False
+    """The user asks for what the last run showed: a gate is set, or attempts of it are accepted."""
 
     @property
     def identity(self) -> str:
@@ -99,6 +105,15 @@ class _Member:
         origin = (self.state or {}).get("origin")
         return str(origin.get("node") or "") if isinstance(origin, Mapping) else ""
 
+    @property
+    def token(self) -> str:
+        return str((self.state or {}).get("token") or "")
+
+    @property
+    def is_done(self) -> bool:
+        trajectory = (self.state or {}).get("trajectory")
+        return isinstance(trajectory, Mapping) and trajectory.get("status") == "done"
+
 
 def open_run(root: Path, work: Work, run_name: str = "") -> RunFolder:
     """The folder for `work`, held until `RunFolder.release`.
@@ -111,22 +126,26 @@ def open_run(root: Path, work: Work, run_name: str = "") -> RunFolder:
     base = safe_name(run_name) if run_name.strip() else f"{work.words}-{work.family}"
     same = _named(base) if run_name.strip() else _ends_with(work.family)
     members = _members(root, same)
-    for member in members:
-        folder = _held(root, member.name) if member.identity == work.identity else None
+    same_work = [m for m in members if m.identity == work.identity]
+    anew = bool(work.always_changes and not work.goes_on and same_work and same_work[0].is_done)
+    for member in () if anew else same_work:
+        folder = _held(root, member.name)
         if folder is not None:
-            return _opened(folder, root, work, str((member.state or {}).get("parent") or ""))
+            return _opened(folder, root, work, str((member.state or {}).get("parent") or ""), member.token)
     parents = [m for m in members if not m.is_empty and (run_name.strip() or work.is_related(m.state or {}))]
     parents = [m for m in parents if m.identity == work.identity or not _is_held(root / m.name)]
-    parent = next((m for m in parents if m.node == work.node), next(iter(parents), None))
+    parent = next((m for m in parents if m.node == work.node), next(iter(parents), None)) if not anew else None
     empty = (m.name for m in members if m.is_empty)
     folder = next(filter(None, (_held(root, name) for name in empty)), None) or _held(root, _new_name(root, base))
     if folder is None:
         raise RunError(f"Cannot use the run folder {root / base}: another run took it. Queue again.")
-    return _opened(folder, root, work, parent.name if parent else "")
+    return _opened(folder, root, work, parent.name if parent else "", parent.token if parent else "")
 
 
-def _opened(folder: RunFolder, root: Path, work: Work, parent: str) -> RunFolder:
+def _opened(folder: RunFolder, root: Path, work: Work, parent: str, token: str) -> RunFolder:
     folder.about = {"identity": work.identity, "parent": parent}
+    if work.always_changes:
+        folder.about["token"] = token or uuid.uuid4().hex
     folder.ancestors = tuple(_ancestors(root, folder.name, parent))
     return folder
 

@@ -77,7 +77,8 @@ class RunFolder:
 
     `known` are the attempts it held when it was opened and those recorded since, by identity. `ancestors` are the
     folders of the runs that this one branched from, the nearest first: what is missing here is looked for there.
-    `about` is written into run.json; `hold` keeps other runs out (both: `branches.open_run`).
+    `about` is written into run.json (its "token": see `branches.Work.always_changes`); `hold` keeps other runs out
+    (both: `branches.open_run`).
     """
 
     def __init__(self, root: Path, name: str):

@@ -49,15 +49,50 @@ def drop_outputs(caches: Iterable[Any], node_ids: Sequence[str]) -> None:
             _drop(cache, node_ids)
         except Exception:
             say_missing("key sets in its caches as we know them")
+    for node_id in node_ids:
+        _progress().pop(node_id, None)
+
+
+def finished(node_ids: Iterable[str]) -> set[str]:
+    """Those of these nodes that have run."""
+    entries = _progress()
+    done = {i for i, entry in entries.items() if str(getattr(entry["state"], "value", entry["state"])) == "finished"}
+    return set(node_ids) & done if entries else set(node_ids)
+
+
+def _progress() -> dict[str, Any]:
+    """What ComfyUI notes of the progress of each node of the running prompt."""
     try:
         from comfy_execution.progress import get_progress_state
 
-        entries = get_progress_state().nodes
+        entries: dict[str, Any] = get_progress_state().nodes
+        return entries
     except (ImportError, AttributeError):
         say_missing("comfy_execution.progress.get_progress_state")
-        return
-    for node_id in node_ids:
-        entries.pop(node_id, None)
+        return {}
+
+
+def blocking_node(caches: Iterable[Any], dynprompt: Any, link: Sequence[Any]) -> str | None:
+    """The node that made an ExecutionBlocker of what `link` yields, as far as the caches tell."""
+    from comfy_execution.graph_utils import ExecutionBlocker, is_link
+
+    def is_blocked(output: Sequence[Any]) -> bool:
+        for cache in caches:
+            try:
+                values = cache.get_local(output[0]).outputs[output[1]]
+            except (AttributeError, IndexError, KeyError, TypeError):
+                continue  # the cache of the objects, or one that has nothing of this node
+            return any(isinstance(v, ExecutionBlocker) for v in values)
+        return False
+
+    found, above = None, [link]
+    while above:
+        at = next((output for output in above if is_blocked(output)), None)
+        if at is None or at[0] == found:
+            break
+        found = at[0]
+        above = [value for value in dynprompt.get_node(found)["inputs"].values() if is_link(value)]
+    return found
 
 
 def _drop(cache: Any, node_ids: Sequence[str]) -> None:

@@ -4,27 +4,108 @@ from __future__ import annotations
 
 import logging
 import math
+import re
+import time
 from collections.abc import Callable, Coroutine, Mapping
 from typing import Any
 
+from ...interleave_thinker.contract import PREFIX
 from .missing import say_missing
 
 _log = logging.getLogger(__name__)
 
+SECONDS_OF_A_CLOCK = 1.05
+"""How long to wait before a node whose answer looks like the time is asked again."""
+NEAR = 120.0
+"""Seconds from now within which a number looks like the time."""
 
-def file_states(dynprompt: Any) -> Callable[[str], Any]:
-    """A function from a node's id to what the node says of its files (IS_CHANGED, fingerprint_inputs).
 
-    False: nothing. NaN: they count as changed each time.
+class FileStates:
+    """What the nodes of a prompt say of their files (IS_CHANGED, fingerprint_inputs).
+
+    A node "always changes" if it says so (NaN), or if it answers otherwise when it is asked again: the time, a random
+    number.
     """
+
+    def __init__(self, dynprompt: Any):
+        self._dynprompt = dynprompt
+        self._known: dict[str, Any] = {}
+        self._begun = time.monotonic()
+        self._ask = _asking(dynprompt)
+
+    def get(self, node_id: str) -> Any:
+        """The node's answer, or False if it has none to give. None if it always changes."""
+        if node_id not in self._known:
+            self._known[node_id] = self._get(node_id)
+        return self._known[node_id]
+
+    def _get(self, node_id: str) -> Any:
+        node = self._dynprompt.get_node(node_id)
+        if not says_something(node):
+            return False
+        answer = self._ask(node_id, False)
+        if not (_is_digest(answer) or _is_nan(answer) or node["class_type"].startswith(PREFIX)):
+            if _looks_like_time(answer):
+                time.sleep(max(0.0, SECONDS_OF_A_CLOCK - (time.monotonic() - self._begun)))
+            again = self._ask(node_id, True)
+            if _is_nan(again) or repr(again) != repr(answer):
+                return None
+        return None if _is_nan(answer) else answer
+
+
+def says_something(node: Mapping[str, Any]) -> bool:
+    """Whether the node's class declares what its files are."""
+    import nodes
+
+    return _declared(nodes.NODE_CLASS_MAPPINGS[node["class_type"]]) is not None
+
+
+def _is_nan(answer: Any) -> bool:
+    return any(isinstance(v, float) and math.isnan(v) for v in (answer if isinstance(answer, list) else [answer]))
+
+
+def _is_digest(answer: Any) -> bool:
+    """A hash of a file's bytes: reading a long file twice would cost time, and a clock does not look like it."""
+    values = answer if isinstance(answer, list) else [answer]
+    return all(isinstance(v, str) and re.fullmatch(r"[0-9a-f]{64}", v) for v in values)
+
+
+def _looks_like_time(answer: Any) -> bool:
+    now = time.time()
+    text = repr(answer)
+    numbers = [float(found) for found in re.findall(r"\d{9,20}(?:\.\d+)?", text)]
+    if any(abs(n / unit - now) < NEAR for n in numbers for unit in (1, 1e3, 1e6, 1e9)):
+        return True
+    clocks = (time.strftime("%H:%M", made) for made in (time.localtime(now), time.gmtime(now)))
+    return any(clock in text for clock in clocks)
+
+
+def _asking(dynprompt: Any) -> Callable[[str, bool], Any]:
+    """(node id, whether to ask anew) -> the node's answer."""
     try:
         from execution import IsChangedCache
 
         get = IsChangedCache("", dynprompt, None).get
     except (ImportError, AttributeError, TypeError):
         say_missing("execution.IsChangedCache")
-        return lambda node_id: _ask_class(dynprompt.get_node(node_id))
-    return lambda node_id: _run_now(get(node_id))
+        return lambda node_id, anew: _ask_class(dynprompt.get_node(node_id))
+
+    def ask(node_id: str, anew: bool) -> Any:
+        if not anew:
+            return _run_now(get(node_id))
+        return _run_now(IsChangedCache("", _Forgetful(dynprompt), None).get(node_id))
+
+    return ask
+
+
+class _Forgetful:
+    """A prompt whose nodes do not hold the answer that ComfyUI keeps in them."""
+
+    def __init__(self, dynprompt: Any):
+        self._dynprompt = dynprompt
+
+    def get_node(self, node_id: str) -> dict[str, Any]:
+        return {k: v for k, v in self._dynprompt.get_node(node_id).items() if k != "is_changed"}
 
 
 def _ask_class(node: Mapping[str, Any]) -> Any:

@@ -10,9 +10,11 @@ _WITHOUT = {
     "key sets in its caches as we know them": "placing an attempt takes longer, and outputs of earlier attempts may "
     "stay in memory until another prompt runs",
     "execution.IsChangedCache": "the pack asks nodes itself whether their files changed",
-    "comfy_execution.progress.get_progress_state": "progress messages name all attempts of a run",
+    "comfy_execution.progress.get_progress_state": "progress messages name all attempts of a run, and an output beside "
+    "a loop's image counts as run when it was placed",
     "comfy_execution.utils.get_executing_context": "the prompt that the server took last counts as the running one",
-    "prompt_queue.get_current_queue_volatile": "runs of all users lie in the folder of an unknown user",
+    "prompt_queue.get_current_queue_volatile": "runs of all users lie in the folder of an unknown user, and outputs "
+    "beside a loop's image run also where others were asked for",
     "user_manager.get_request_user_id": "runs of all users lie in the folder of an unknown user",
     "PromptServer.send_progress_text": "nodes show no text while an agent writes",
     "comfy.model_patcher.ModelPatcher": "Load Agent moves its model to the GPU and back for each reply",

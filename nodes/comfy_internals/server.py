@@ -38,6 +38,20 @@ def running_prompts() -> list[tuple[str, dict[str, Any]]]:
         return []
 
 
+def output_targets(prompt_id: str) -> frozenset[str] | None:
+    """Ids of the output nodes that a running prompt is to run: those that were asked for and are valid.
+
+    None where that is not known.
+    """
+    try:
+        items = _server().prompt_queue.get_current_queue_volatile()[0]
+        found = next((item[4] for item in items if str(item[1]) == prompt_id), None)
+        return None if found is None else frozenset(str(i) for i in found)
+    except (AttributeError, LookupError, TypeError):
+        say_missing("prompt_queue.get_current_queue_volatile")
+        return None
+
+
 def user_of_request(request: Any) -> str:
     """Raises:
     KeyError: ComfyUI does not know the user, or names none.

@@ -1,0 +1,208 @@
+"""How an attempt is placed into the running graph.
+
+Every attempt is one expansion: Step Feed -> a copy of the body -> Keep Picture -> Recall Picture -> a copy of the
+judge -> Keep Judgment -> Next Attempt, which decides and expands again. The copies get literals and store keys, never
+links to earlier attempts: linked iterations cost quadratic time and recursion depth in ComfyUI's caches. Next Attempt
+gets raw links: it runs also where an ExecutionBlocker kept the nodes before it from running, and can say so.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any
+
+from comfy_api.latest import io
+from comfy_execution.graph_utils import GraphBuilder, is_link
+
+from ..interleave_thinker.contract import PREFIX, PlacedKind, placed_name, placed_prefix
+from ..interleave_thinker.errors import RunError
+from ..interleave_thinker.session import Recalled
+from .body import links_of
+from .comfy_internals.caches import drop_outputs, use_short_keys
+from .running_loops import PlacedSide, RunningLoop, end_running_loop
+
+AT_ONCE = 8
+"""Recalled images that are in memory at a time for the output nodes beside them."""
+
+_Missed = tuple[Recalled, list[str]]
+
+
+def place_next_attempt(running: RunningLoop, ui: Mapping[str, Any] | None = None) -> io.NodeOutput:
+    """Take what the store has, place what must be made next, or hand out the finished document.
+
+    ui: what the calling node shows.
+    """
+    running.note_sides()
+    # The node that placed the latest nodes was dropped before them, but ComfyUI kept something of it when it took them.
+    for node_ids in (running.placed_by, running.placed_ids):
+        drop_outputs(running.caches, node_ids)
+    running.placed_by, running.placed_ids = running.placed_ids[-1:], []
+    session = running.session
+    is_left = session.advance_from_store()
+    missed = _sides_of_recalled(running)
+    if missed:
+        first = missed[0][0].values
+        placed = _AttemptGraph(running, "r", first["step"], first["attempt"])
+        last = placed.sides_only(missed)
+    elif not is_left:
+        end_running_loop(running)
+        return io.NodeOutput(session.document(), ui=ui)
+    elif session.state.status == "compare":
+        placed = _AttemptGraph(running, "c")
+        last = placed.add("CompareAttempts", "compare", agent=running.agent_link)
+    elif session.pending is None:
+        placed = _AttemptGraph(running, "a")
+        last = placed.attempt()
+    else:
+        placed = _AttemptGraph(running, "j")
+        last = placed.judgment_only(session.pending.image_key)
+    graph = placed.builder.finalize()
+    _check_ids(running, placed.prefix, graph)
+    running.placed_ids = list(graph)
+    use_short_keys(running.caches, running.placed_by[0] if running.placed_by else running.body.close_id, graph)
+    return io.NodeOutput(last.out(0), expand=graph, ui=ui)
+
+
+def _check_ids(running: RunningLoop, prefix: str, graph: Mapping[str, Any]) -> None:
+    """An expansion that is placed twice under its own name has ComfyUI run in circles.
+
+    Raises:
+        RunError: the name was used, or the user's graph has a node of that name.
+    """
+    taken = next((i for i in graph if running.dynprompt.has_node(i)), None)
+    if prefix in running.prefixes or taken is not None:
+        raise RunError(f"{running.where}: node {taken or prefix} is in the graph already. Rename it and queue again.")
+    running.prefixes.add(prefix)
+
+
+def _sides_of_recalled(running: RunningLoop) -> list[_Missed]:
+    """The next recalled attempts beside which output nodes have not run yet, with those that can run."""
+    session, body = running.session, running.body
+    found: list[_Missed] = []
+    while session.recalled and len(found) < AT_ONCE:
+        recalled = session.recalled.pop(0)
+        sides = running.missed(recalled)
+        is_pending = session.pending is not None and not session.recalled
+        if is_pending:  # its judgment is made next, and what shows it runs then
+            sides = [s for s in sides if s not in body.verdict_sides]
+        able = [s for s in sides if s in body.sides_of_image and s not in body.verdict_sides]
+        if able:
+            found.append((recalled, able))
+        for side in sorted(set(sides) - set(able)):
+            kind = running.dynprompt.get_node(side)["class_type"]
+            name = running.dynprompt.get_display_node_id(side)
+            session.warn(
+                f"Node {name} ({kind}) shows more than the image, so it runs only while an attempt is made. It did not "
+                "run for attempts that were there already."
+            )
+    return found
+
+
+class _AttemptGraph:
+    """Builds the nodes of one expansion."""
+
+    def __init__(self, running: RunningLoop, kind: PlacedKind, step: int = 0, attempt: int = 0):
+        self.running = running
+        state = running.session.state
+        self.prefix = placed_prefix(running.body.close_id, step or state.step, kind, attempt or state.attempt)
+        self.builder = GraphBuilder(prefix=self.prefix)
+        self.copies: dict[str, Any] = {}
+        self.feed: Any = None
+
+    def add(self, name: str, node_id: str, **inputs: Any) -> Any:
+        values = {k: v for k, v in inputs.items() if v is not None}
+        node = self.builder.node(PREFIX + name, node_id, token=self.running.token, **values)
+        node.set_override_display_id(self.running.display_id)
+        return node
+
+    def attempt(self) -> Any:
+        """Make the image and, where its verdict matters, judge it.
+
+        Output nodes beside the image get what the body made; the judge, and what shows more of what the judge uses, get
+        the stored image: 8 bits a channel, the first of a batch. A resumed run then judges as an uninterrupted one.
+        """
+        body, session = self.running.body, self.running.session
+        judging = session.needs_judgment
+        sides = [s for s in body.sides if judging or s not in body.verdict_sides]
+        copied = body.image_nodes | body.of_sides(sides) | (body.judgment_nodes if judging else frozenset())
+        self._add_feed(session.values)
+        self._copy(copied)
+        judges = (copied & body.judgment_nodes) - body.image_nodes
+        self._connect(copied - judges, lambda link: None)
+        keep = self.add("KeepPicture", "keep", image=self._into_copy(body.image_link))
+        self._show_stored(judges, keep.out(0))
+        self._note(sides, session.values)
+        return self._add_next(judging, kept=keep.out(0))
+
+    def judgment_only(self, image_key: str) -> Any:
+        """The image is in the store already: only judge it."""
+        body, session = self.running.body, self.running.session
+        sides = body.verdict_sides & body.sides_of_image
+        copied = body.judgment_nodes | body.of_sides(sides)
+        self._add_feed(session.values)
+        self._copy(copied)
+        self._show_stored(copied, image_key)
+        self._note(sides, {**session.values, "image": image_key})
+        return self._add_next(judging=True)
+
+    def sides_only(self, missed: Sequence[_Missed]) -> Any:
+        """Run output nodes beside images that are in the store."""
+        shown = []
+        for number, (recalled, sides) in enumerate(missed):
+            self.copies = {}
+            self._add_feed(recalled.values, f"feed{number}")
+            self._copy(self.running.body.of_sides(sides), f"{number}.")
+            shown.append(self._show_stored(frozenset(self.copies), recalled.values["image"], f"recall{number}"))
+            self._note(sides, recalled.values)
+        last = shown[-1] or self.feed
+        return self.add("NextAttempt", "next", after=last.out(0))
+
+    def _note(self, sides: Iterable[str], values: Mapping[str, Any]) -> None:
+        own = [s for s in sides if s not in self.running.body.inner_sides]
+        self.running.placed_sides += [PlacedSide(s, self.copies[s].id, values) for s in own]
+
+    def _show_stored(self, node_ids: frozenset[str], key: Any, name: str = "recall") -> Any:
+        """Connect nodes that look at the stored image. Returns what recalls it; None if none of them does."""
+        link = self.running.body.image_link
+        if any(link == other for i in node_ids for other in links_of(self.running.dynprompt.get_node(i))):
+            recall = self.add("RecallPicture", name, key=key)
+            self._connect(node_ids, lambda other: recall.out(0) if other == link else None)
+            return recall
+        self._connect(node_ids, lambda other: None)
+        return None
+
+    def _add_next(self, judging: bool, **links: Any) -> Any:
+        """Next Attempt waits while later attempts run, so it must hold no image: raw links only."""
+        if judging:
+            judgment = self._into_copy(self.running.body.judgment_link)
+            links["judged"] = self.add("KeepJudgment", "judged", judgment=judgment).out(0)
+        return self.add("NextAttempt", "next", **links)
+
+    def _add_feed(self, values: Mapping[str, Any], name: str = "feed") -> None:
+        # One literal instead of seven: ComfyUI writes every node's inputs into the key of each node below it.
+        self.feed = self.add("StepFeed", name, due=json.dumps(dict(values)))
+        self.feed.set_override_display_id(self.running.body.open_id)
+
+    def _copy(self, node_ids: frozenset[str], marker: str = "") -> None:
+        for node_id in sorted(node_ids):
+            original = self.running.dynprompt.get_node(node_id)
+            copy = self.builder.node(original["class_type"], f"{marker}b{placed_name(node_id)}")
+            copy.set_override_display_id(node_id)
+            self.copies[node_id] = copy
+
+    def _connect(self, node_ids: frozenset[str], replaced: Callable[[list[Any]], Any]) -> None:
+        for node_id in sorted(node_ids):
+            inputs: Mapping[str, Any] = self.running.dynprompt.get_node(node_id)["inputs"]
+            for name, value in inputs.items():
+                given = replaced(list(value)) if is_link(value) else None
+                self.copies[node_id].set_input(name, given if given is not None else self._into_copy(value))
+
+    def _into_copy(self, value: Any) -> Any:
+        """A link into the body -> the same link into this copy of it; anything else stays."""
+        if is_link(value):
+            if value[0] == self.running.body.open_id:
+                return self.feed.out(value[1])
+            if value[0] in self.copies:
+                return self.copies[value[0]].out(value[1])
+        return value
