@@ -27,7 +27,7 @@ export function withMessage(progress, kind, detail) {
 /** One line for a person, or "" where the error did not happen inside a loop. */
 export function describeError(progress, error, titleOf) {
   const inside = progress.running
-    .filter((node) => String(node.real_node_id) === String(error?.node_id))
+    .filter((node) => [node.node_id, node.real_node_id].map(String).includes(String(error?.node_id)))
     .map((node) => ({ shown: String(node.display_node_id), match: PLACED.exec(node.node_id) }))
     .filter(({ match }) => match)
     .map(({ shown, match }) => ({ shown, step: Number(match[1]), attempt: Number(match[2]) }));

@@ -66,7 +66,7 @@ class KeepPicture(io.ComfyNode):
     def execute(cls, token: list[str], image: list[torch.Tensor]) -> io.NodeOutput:
         running = running_loop(token[0])
         seconds = stopwatch(running)
-        made = one_image(image[0] if image else None, f"{running.where}: the picture")
+        made = one_image(image[0] if image else None, f"The picture of {running.where}")
         return io.NodeOutput(running.session.image_made(made, seconds))
 
 
@@ -105,10 +105,10 @@ class KeepJudgment(io.ComfyNode):
         running = running_loop(token[0])
         if not judgment:
             raise RunError(
-                f"{running.where}: no judgment came, but an empty list. A node between Critic-Refine (or Judgment) and "
-                "Loop Close lost it; connect the two directly."
+                f"No judgment came for {running.where}, but an empty list. A node between Critic-Refine (or Judgment) "
+                "and Loop Close lost it; connect the two directly."
             )
-        running.judgment = expect(judgment[0], Judgment, f"{running.where}: Loop Close's 'judgment'")
+        running.judgment = expect(judgment[0], Judgment, f"Loop Close's 'judgment', at {running.where},")
         return io.NodeOutput("")
 
 
@@ -151,7 +151,7 @@ class NextAttempt(io.ComfyNode):
 def _blocked(running: RunningLoop, what: str, link: Any) -> RunError:
     """What to say where an ExecutionBlocker came instead. link: raw, to the node that did not run for it."""
     node_id = blocking_node(running.caches, running.dynprompt, link[0])
-    text = f"{running.where}: no {what} came, because a node blocks it"
+    text = f"No {what} came for {running.where}: a node blocks it"
     if node_id is not None:
         name, kind = running.dynprompt.get_display_node_id(node_id), running.dynprompt.get_node(node_id)["class_type"]
         text += f": {name} ({kind})"

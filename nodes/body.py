@@ -19,6 +19,7 @@ from ..interleave_thinker.errors import ConfigError
 from ..interleave_thinker.files import hash_of
 from ..interleave_thinker.session import Signature
 from .folders import model_state
+from .users import current_user
 
 Link = list[Any]
 
@@ -58,10 +59,10 @@ def links_of(node: Mapping[str, Any]) -> list[Link]:
 
 
 class _Graph:
-    """The prompt with what was placed into it so far."""
+    """nodes: of a prompt, by id."""
 
-    def __init__(self, dynprompt: Any):
-        self.nodes = {i: dynprompt.get_node(i) for i in dynprompt.all_node_ids()}
+    def __init__(self, nodes: Mapping[str, Any]):
+        self.nodes = nodes
         self.children: dict[str, set[str]] = {}
         for node_id, node in self.nodes.items():
             for link in links_of(node):
@@ -111,7 +112,7 @@ def find_body(dynprompt: Any, open_id: str, close_id: str, image: Any, judgment:
     Raises:
         ConfigError: `image` is not connected to anything that depends on Loop Open, or the loop crosses another one.
     """
-    graph = _Graph(dynprompt)
+    graph = _Graph({i: dynprompt.get_node(i) for i in dynprompt.all_node_ids()})
     if not is_link(image):
         raise ConfigError("Loop Close: 'image' is not connected, but the plan has steps that make pictures.")
     ends = [i for i in graph.closes_in(graph.below([open_id])) if i == close_id or open_id in graph.opens_of(i)]
@@ -158,6 +159,22 @@ def find_body(dynprompt: Any, open_id: str, close_id: str, image: Any, judgment:
         frozenset(side for side, needs in sides.items() if needs & verdicts),
         frozenset(side for side in sides if side in inner),
     )
+
+
+def is_closed(prompt: Mapping[str, Any], open_id: str, targets: Iterable[str]) -> bool:
+    """Whether these output nodes need a Loop Close of this Loop Open."""
+    graph = _Graph(prompt)
+    return any(open_id in graph.opens_of(i) for i in graph.closes_in(graph.above(targets)))
+
+
+def state_of_sides(prompt: Mapping[str, Any], close_id: str, targets: Collection[str]) -> str:
+    """Changes with the output nodes beside the images of a loop, which Loop Close does not depend on. "": none."""
+    graph = _Graph(prompt)
+    needed = graph.above([close_id])
+    beside = graph.below(graph.opens_of(close_id)) - graph.below([close_id]) - needed
+    sides = graph.above(i for i in beside if i in targets and _is_output(graph.kind(i))) - needed
+    lines = [(i, graph.kind(i), sorted(graph.nodes[i]["inputs"].items())) for i in sorted(sides)]
+    return hash_of(lines) if lines else ""
 
 
 def _region(graph: _Graph, open_id: str, close_id: str, ends: Iterable[str]) -> set[str]:
@@ -268,8 +285,9 @@ def signature_of(
                 inputs.append((name, "value", fed))
             else:
                 inputs.append((name, "node", visit(value[0]), value[1]))
-        state = file_state(node_id)
-        if state is None and kind != NODE_IDS.loop_close:  # with a gate, this one asks to be run again: not a file
+        # A loop before this one: what it says asks to be run again, for its gate or its sides.
+        state = [current_user()] if kind == NODE_IDS.loop_close else file_state(node_id)
+        if state is None:
             changing[dynprompt.get_display_node_id(node_id)] = kind
         lines.append((mine, kind, _hashable(state), inputs))
         return mine

@@ -18,7 +18,7 @@ def one_image(tensor: torch.Tensor | None, what: str) -> Image.Image:
     """
     images = to_images(tensor, what)
     if not images:
-        raise ValueError(f"{what} is missing: the node that makes it gave none. Look at what that node is set to.")
+        raise ValueError(f"{what} is missing: the node that makes it gave nothing. Look at how that node is set.")
     return images[0]
 
 

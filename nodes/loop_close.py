@@ -18,10 +18,10 @@ from ..interleave_thinker.storage.branches import Work, open_run
 from ..interleave_thinker.storage.run_folder import RunFolder, safe_name
 from ..interleave_thinker.storage.write_behind import WriteBehind, wait_for_writes
 from .agents import AgentValue
-from .body import Body, find_body, node_needing_reference, signature_of
+from .body import Body, find_body, node_needing_reference, signature_of, state_of_sides
 from .comfy_internals.caches import executor_caches, hidden_execution_list
 from .comfy_internals.file_states import FileStates
-from .comfy_internals.server import output_targets
+from .comfy_internals.server import prompt_and_targets
 from .events import editors_graph, send_event, workflow_id
 from .folders import attempt_store, below_output, runs_root
 from .loop_open import LoopContext
@@ -127,8 +127,17 @@ class LoopClose(io.ComfyNode):
 
     @classmethod
     def fingerprint_inputs(cls, gate: Any = "off", **_: Any) -> Any:
-        """With a gate the same prompt must run again: it goes on where the gate stopped it. A run is its user's."""
-        return float("nan") if _single(gate) != "off" else current_user()
+        """With a gate the same prompt must run again: it goes on where the gate stopped it. A run is its user's.
+
+        So it must where the output nodes beside its images changed: ComfyUI does not know that they are its work.
+        """
+        if _single(gate) != "off":
+            return float("nan")
+        running = prompt_and_targets(running_prompt_id())
+        node_id = str(cls.hidden.unique_id) if cls.hidden is not None else ""
+        if running is None or node_id not in running[0]:
+            return current_user()
+        return current_user() + state_of_sides(running[0], node_id, running[1])
 
     @classmethod
     def execute(
@@ -165,8 +174,10 @@ class LoopClose(io.ComfyNode):
         if state.finished and _raw_link(image) is None:
             work = Work(context.plan, settings, context.user_images, node=node_id)
             return io.NodeOutput(_document_without_images(state, context, open_run(runs_root(), work, name)))
-        targets = output_targets(running_prompt_id())
-        body = find_body(dynprompt, context.open_id, close_id, _raw_link(image), _raw_link(judgment), targets)
+        running = prompt_and_targets(running_prompt_id())
+        body = find_body(
+            dynprompt, context.open_id, close_id, _raw_link(image), _raw_link(judgment), running[1] if running else None
+        )
         if not state.finished and state.reference_key is None:
             stuck = node_needing_reference(dynprompt, body)
             if stuck is not None:
@@ -198,18 +209,18 @@ class LoopClose(io.ComfyNode):
             origin=_origin(cls.hidden.extra_pnginfo, node_id),
             writer=WriteBehind(),
         )
-        running = RunningLoop(
+        begun = RunningLoop(
             session, body, dynprompt, dynprompt.get_node(close_id)["inputs"].get("agent"), node_id, signed.sides
         )
-        add_running_loop(running)
+        add_running_loop(begun)
         workflow = session.origin["workflow"]
-        session.notify = lambda event, facts: send_event(event, running.display_id, {"workflow": workflow, **facts})
+        session.notify = lambda event, facts: send_event(event, begun.display_id, {"workflow": workflow, **facts})
         session.start()
         if signed.changing:
             session.warn(_warning_of(signed.changing))
         _save_workflow(session, cls.hidden.extra_pnginfo)
-        running.caches = executor_caches(cls.hidden.execution_list)
-        return place_next_attempt(running, _run_files(folder))
+        begun.caches = executor_caches(cls.hidden.execution_list)
+        return place_next_attempt(begun, _run_files(folder))
 
 
 class _Signed:

@@ -8,9 +8,13 @@ from typing import Any
 from comfy_api.latest import io
 from comfy_execution.graph_utils import ExecutionBlocker
 
+from ..interleave_thinker.errors import ConfigError
 from ..interleave_thinker.loop.plan import Plan
+from .body import is_closed
+from .comfy_internals.server import prompt_and_targets
 from .folders import attempt_store
 from .images import images_of_sockets
+from .running_loops import running_prompt_id
 from .types import LOOP, PLAN, expect, schema, seed_input, user_images
 from .users import current_user
 
@@ -79,7 +83,14 @@ class LoopOpen(io.ComfyNode):
     @classmethod
     def execute(cls, plan: Plan, seed: int, images: dict[str, Any] | None = None) -> io.NodeOutput:
         plan = expect(plan, Plan, "Loop Open's 'plan'")
+        node_id = str(cls.hidden.unique_id)
+        running = prompt_and_targets(running_prompt_id())
+        if running is not None and node_id in running[0] and not is_closed(running[0], node_id, running[1]):
+            raise ConfigError(
+                "Loop Open gives values only inside of its loop, and nothing that was queued runs the loop. Queue a node "
+                "behind its Loop Close, such as Save Document."
+            )
         keys = tuple(attempt_store().put_image(p) for p in images_of_sockets(images))
         blocked = ExecutionBlocker(None)
-        context = LoopContext(plan, seed, keys, str(cls.hidden.unique_id))
+        context = LoopContext(plan, seed, keys, node_id)
         return io.NodeOutput(context, *[blocked] * (len(loop_open_outputs()) - 1))

@@ -72,7 +72,9 @@ def _check_ids(running: RunningLoop, prefix: str, graph: Mapping[str, Any]) -> N
     """
     taken = next((i for i in graph if running.dynprompt.has_node(i)), None)
     if prefix in running.prefixes or taken is not None:
-        raise RunError(f"{running.where}: node {taken or prefix} is in the graph already. Rename it and queue again.")
+        raise RunError(
+            f"Node {taken or prefix} is in the graph already, at {running.where}. Rename it and queue again."
+        )
     running.prefixes.add(prefix)
 
 

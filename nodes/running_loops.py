@@ -66,7 +66,7 @@ class RunningLoop:
     def where(self) -> str:
         """The attempt that is placed, for messages."""
         state = self.session.state
-        return f"Step {state.step}, attempt {state.attempt}"
+        return f"step {state.step}, attempt {state.attempt}"
 
     def note_sides(self) -> None:
         """Note the output nodes that have run beside the latest image: they run once beside each image."""

@@ -40,9 +40,9 @@ class _RunningNodes:
     last: str = ""
 
     def label(self, prompt: Mapping[str, Any], reported: str) -> str:
-        """reported: id of the node that ComfyUI names. For all that a loop placed that is Loop Close."""
-        inside = [node for node in self.running if str(node.get("real_node_id")) == reported]
-        found = max(reversed(inside), key=self._order, default={"display_node_id": reported})
+        """reported: id of the node that ComfyUI names. For all that a loop placed that is Loop Close, unless it is blocked."""
+        inside = [n for n in self.running if reported in (str(n.get("node_id")), str(n.get("real_node_id")))]
+        found = max(reversed(inside), key=self._order, default={"node_id": reported, "display_node_id": reported})
         node_id, placed = str(found.get("display_node_id")), self._placed(found)
         where = f"Step {placed[0]}, attempt {placed[1]}, " if any(placed) else ""
         return f"{where}node {node_id} ({prompt.get(node_id, {}).get('class_type', '?')})"

@@ -38,16 +38,16 @@ def running_prompts() -> list[tuple[str, dict[str, Any]]]:
         return []
 
 
-def output_targets(prompt_id: str) -> frozenset[str] | None:
-    """Ids of the output nodes that a running prompt is to run: those that were asked for and are valid.
+def prompt_and_targets(prompt_id: str) -> tuple[dict[str, Any], frozenset[str]] | None:
+    """A running prompt as it was queued, and the output nodes that it is to run: asked for, and valid.
 
     None where that is not known.
     """
     try:
         items = _server().prompt_queue.get_current_queue_volatile()[0]
-        found = next((item[4] for item in items if str(item[1]) == prompt_id), None)
-        return None if found is None else frozenset(str(i) for i in found)
-    except (AttributeError, LookupError, TypeError):
+        found = next((item for item in items if str(item[1]) == prompt_id), None)
+        return None if found is None else (dict(found[2]), frozenset(str(i) for i in found[4]))
+    except (AttributeError, LookupError, TypeError, ValueError):
         say_missing("prompt_queue.get_current_queue_volatile")
         return None
 
