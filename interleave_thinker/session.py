@@ -81,7 +81,7 @@ class Session:
     """In order; for whoever shows them, who may take them out."""
     _seen: set[str] = field(default_factory=set)
     _is_new: bool = False
-    _warned: set[str] = field(default_factory=set)
+    warnings: list[str] = field(default_factory=list)
     _coming: set[str] = field(default_factory=set)
     """Keys of records that were put to be written."""
     _to_disk: SyncQueue = field(default_factory=SyncQueue)
@@ -436,8 +436,8 @@ class Session:
 
     def warn(self, text: str) -> None:
         """Tell the user, once a run, of something that does not end it."""
-        if text not in self._warned:
-            self._warned.add(text)
+        if text not in self.warnings:
+            self.warnings.append(text)
             self.send_event("warning", text=text, run=self.folder.name)
 
     def send_event(self, event: Event, **facts: Any) -> None:

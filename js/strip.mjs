@@ -27,6 +27,7 @@ export function drawRun(root, run, view, tools) {
   const parts = [header(doc, run)];
   const controls = tools.controls?.(run) ?? [];
   if (controls.length) parts.push(toolbar(doc, controls));
+  for (const warning of run.warnings) parts.push(element(doc, "p", "itk-reason", cut(warning, LONGEST)));
   if (run.steps.length) parts.push(tabs(doc, view, again));
   const pair = [view.base, view.open].map((key) => find(run, key));
   if (!view.page && pair[0]) parts.push(comparison(doc, pair, view, tools, again));

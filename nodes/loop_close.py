@@ -220,7 +220,7 @@ class LoopClose(io.ComfyNode):
             session.warn(_warning_of(signed.changing))
         _save_workflow(session, cls.hidden.extra_pnginfo)
         begun.caches = executor_caches(cls.hidden.execution_list)
-        return place_next_attempt(begun, _run_files(folder))
+        return place_next_attempt(begun, _run_files(session))
 
 
 class _Signed:
@@ -272,10 +272,11 @@ def _warning_of(changing: Mapping[str, str]) -> str:
     )
 
 
-def _run_files(folder: RunFolder) -> dict[str, Any]:
+def _run_files(session: Session) -> dict[str, Any]:
     """Where the run lies, for clients: also of a run that fails or is interrupted."""
+    folder = session.folder
     found = {"filename": "trajectory.jsonl", "subfolder": below_output(folder.path), "type": "output"}
-    return {"interleave_run": [{"run": folder.name, **found}]}
+    return {"interleave_run": [{"run": folder.name, **found, "warnings": session.warnings}]}
 
 
 def _only(values: Any, name: str) -> Any:

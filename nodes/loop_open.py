@@ -87,8 +87,8 @@ class LoopOpen(io.ComfyNode):
         running = prompt_and_targets(running_prompt_id())
         if running is not None and node_id in running[0] and not is_closed(running[0], node_id, running[1]):
             raise ConfigError(
-                "Loop Open gives values only inside of its loop, and nothing that was queued runs the loop. Queue a node "
-                "behind its Loop Close, such as Save Document."
+                "Loop Open gives values only inside of its loop, and nothing that was queued runs the loop. Queue a "
+                "node behind its Loop Close, such as Save Document."
             )
         keys = tuple(attempt_store().put_image(p) for p in images_of_sockets(images))
         blocked = ExecutionBlocker(None)

@@ -48,6 +48,8 @@ def _print_event(event: str, facts: Mapping[str, Any]) -> None:
         print("Plan:")
         for step in facts["plan"]["execution_plan"]:
             print(f"  {step['step_number']}. {step['prompt'] or step['auxiliary_text'] or step['instruction']}")
+    elif event == "warning":
+        print(f"Warning: {facts['text']}")
     elif event == "attempt":
         recalled = ", recalled" if facts["recalled"] else f", {facts['seconds']:.2f} s"
         print(

@@ -21,8 +21,7 @@ HISTORY_TRIES = 200
 """Looks at the history, 0.05 s apart."""
 
 OnEvent = Callable[[str, Mapping[str, Any]], None]
-"""Called with the event and its facts: "planned", "plan", "trying", "attempt", "judgment", "chosen", "done"
-from the pack, and "executing" from ComfyUI with the id of the node that starts."""
+"""Called with the event and its facts: `contract.Event` from the pack, and "executing" from ComfyUI with the id of the node that starts."""
 
 
 class WorkflowError(InterleaveError):
@@ -40,7 +39,7 @@ class _RunningNodes:
     last: str = ""
 
     def label(self, prompt: Mapping[str, Any], reported: str) -> str:
-        """reported: id of the node that ComfyUI names. For all that a loop placed that is Loop Close, unless it is blocked."""
+        """reported: id of the node that ComfyUI names: Loop Close for what it placed, but not for a blocked one."""
         inside = [n for n in self.running if reported in (str(n.get("node_id")), str(n.get("real_node_id")))]
         found = max(reversed(inside), key=self._order, default={"node_id": reported, "display_node_id": reported})
         node_id, placed = str(found.get("display_node_id")), self._placed(found)
