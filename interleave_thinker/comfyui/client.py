@@ -21,7 +21,8 @@ HISTORY_TRIES = 200
 """Looks at the history, 0.05 s apart."""
 
 OnEvent = Callable[[str, Mapping[str, Any]], None]
-"""Called with the event and its facts: `contract.Event` from the pack, and "executing" from ComfyUI with the id of the node that starts."""
+"""Called with the event and its facts: `contract.Event` from the pack, and "executing" from ComfyUI with the id of the
+node that starts."""
 
 
 class WorkflowError(InterleaveError):
