@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from comfy_test_graphs import Graph, node, ours, plan_text
-from watched_server import Outcome, Watch
+from watched_server import Outcome, Watch, WatchedServer
 
 from interleave_thinker.contract import placed_where
 
@@ -157,10 +157,12 @@ class Queue:
     """Seconds it may take."""
     targets: list[str] | None = None
     extra: Mapping[str, Any] | None = None
-    watch: Callable[[Any], Watch] | None = None
+    watch: Callable[[WatchedServer], Watch] | None = None
     """Given the server, makes what listens while the prompt runs."""
     wait: float = 0.0
     """Seconds before it is queued."""
+    before: Callable[[WatchedServer], None] | None = None
+    """What happens to the server's files before it is queued."""
     check: Callable[[Sequence[Outcome]], None] | None = None
     """Given this and all earlier outcomes, the latest last."""
 

@@ -154,7 +154,8 @@ class WatchedServer:
         except WorkflowError as error:
             found.errors.append(str(error))
         except (TimeoutError, asyncio.TimeoutError):
-            raise Hung(f"did not end in {deadline:g} s; {self._end()}\n{self.server.log()[logged:][-2000:]}") from None
+            log = self.server.log()[logged:][-2000:]
+            raise Hung(f"did not end in {deadline:g} s; {self._end()}\n{log}") from None
         found.seconds = time.monotonic() - start
         found.calls = self.server.get(self.calls)
         found.log = self.server.log()[logged:]
