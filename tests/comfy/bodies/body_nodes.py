@@ -255,6 +255,20 @@ class ChangedText:
 
 
 @registered
+class Noise:
+    """Really is another picture each time, and says nothing of it."""
+
+    RETURN_TYPES = ("IMAGE",)
+
+    @classmethod
+    def INPUT_TYPES(cls) -> dict[str, Any]:
+        return {"required": {"image": ("IMAGE",)}}
+
+    def go(self, image: Any) -> tuple[Any, ...]:
+        return ((image + torch.rand_like(image)) / 2,)
+
+
+@registered
 class Block:
     """A switch that blocks what is below it."""
 
@@ -384,7 +398,7 @@ class Slow:
 
 @registered
 class Fail:
-    """Fails once in the life of the server, at the step and attempt of `at`."""
+    """Fails once in the life of the server for each `token`, at the step and attempt of `at`."""
 
     RETURN_TYPES = (ANY,)
 

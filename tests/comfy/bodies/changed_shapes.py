@@ -6,7 +6,7 @@ accepted attempt would mean nothing; a run that is over is made anew, for nothin
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from itertools import count
 
 from comfy_test_graphs import node
@@ -45,6 +45,11 @@ def always(how: str = "nan") -> Change:
     return through(body("Changed", value=["12", 0], how=how))
 
 
+def random_noise() -> dict[str, object]:
+    """Another picture each time, as nodes with a random seed of their own make."""
+    return body("Noise", image=["12", 0])
+
+
 def outside(how: str = "nan") -> Change:
     """The prompt is made by a node outside the loop."""
     return {"90": body("ChangedText", text="outside", how=how), "12": {"prompt": ["90", 0]}}
@@ -69,11 +74,11 @@ def another_picture(server: WatchedServer) -> None:
 _COLOURS = count(1)
 
 
-def same_pictures(attempt: int) -> object:
+def same_pictures(attempt: int, of: int = 0) -> Callable[[Sequence[Outcome]], None]:
     """The accepted attempt is the picture that was seen, not another one made like it."""
 
     def check(outcomes: Sequence[Outcome]) -> None:
-        seen = outcomes[0].documents[0]["trajectory"]["attempts"][attempt - 1]["image_key"]
+        seen = outcomes[of].documents[0]["trajectory"]["attempts"][attempt - 1]["image_key"]
         assert chosen_keys(outcomes[-1])[0] == seen
 
     return check
@@ -127,10 +132,10 @@ SHAPES = [
                     made=[],
                     pictures=1,
                     wait=WAIT[how],
-                    check=same_pictures(2),  # type: ignore[arg-type]
+                    check=same_pictures(2),
                 ),
-                Queue({"30": {"accept_attempts": "1:2"}}, made=[], pictures=1, check=same_pictures(2)),  # type: ignore[arg-type]
-                Queue({"30": {"accept_attempts": "1:1"}}, made=[], pictures=1, check=same_pictures(1)),  # type: ignore[arg-type]
+                Queue({"30": {"accept_attempts": "1:2"}}, made=[], pictures=1, check=same_pictures(2)),
+                Queue({"30": {"accept_attempts": "1:1"}}, made=[], pictures=1, check=same_pictures(1)),
             ],
             fragile=True,
         )
@@ -142,7 +147,59 @@ SHAPES = [
         merged(ACCEPT_NONE, always(), {"12": {"reference": REFERENCE}, "30": {"t_max": 2}}),
         [
             Queue(made=ALL),
-            Queue({"30": {"accept_attempts": "1:1"}}, made=[(2, 1), (2, 2)], recalled=[(1, 1)], check=same_pictures(1)),  # type: ignore[arg-type]
+            Queue({"30": {"accept_attempts": "1:1"}}, made=[(2, 1), (2, 2)], recalled=[(1, 1)], check=same_pictures(1)),
+        ],
+        fragile=True,
+    ),
+    Shape(
+        "accepted by a person, with a gate, nan",
+        "looking at each rejection and accepting one of them is how a person works with a gate",
+        merged(ACCEPT_NONE, always(), ON_REJECT),
+        [
+            Queue(made=[(1, 1)], pictures={}),
+            Queue(made=[(1, 2)], recalled=[(1, 1)], pictures={}),
+            Queue({"30": {"accept_attempts": "1:1"}}, made=[(2, 1)], recalled=[(1, 1)], pictures={}),
+        ],
+        fragile=True,
+    ),
+    Shape(
+        "accepted by a person, of the second run, nan",
+        "the attempt that was shown last is meant",
+        merged(ONE_STEP, ACCEPT_NONE, always(), {"13": {"value": ["14", 0]}, "14": random_noise()}),
+        [
+            Queue(made=THREE, pictures=1),
+            Queue(made=THREE, pictures=1, check=another_folder),
+            Queue({"30": {"accept_attempts": "1:2"}}, made=[], pictures=1, check=same_pictures(2, of=1)),
+        ],
+        fragile=True,
+    ),
+    Shape(
+        "the plan is edited at a gate, nan",
+        "a person looks at the first step and writes the second one anew",
+        merged(ACCEPT_FIRST, always(), AFTER_STEP),
+        [
+            Queue(made=[(1, 1)], pictures=1),
+            Queue({"1": {"text": "1. picture number 1\n2. another"}}, made=[(2, 1)], recalled=[(1, 1)]),
+        ],
+        fragile=True,
+    ),
+    Shape(
+        "with a preview at a gate, nan",
+        "what was shown is not shown again",
+        merged(ACCEPT_FIRST, always(), AFTER_STEP, {"14": show(["13", 0])}),
+        [
+            Queue(made=[(1, 1)], pictures=1, calls={"side": [(1, 1)]}),
+            Queue(made=[(2, 1)], recalled=[(1, 1)], calls={"side": [(2, 1)]}),
+        ],
+        fragile=True,
+    ),
+    Shape(
+        "two at once at a gate, nan and time",
+        "several nodes may say it",
+        merged(ACCEPT_FIRST, always(), outside("time"), AFTER_STEP),
+        [
+            Queue(made=[(1, 1)], pictures=1, warned=NAMES_13),
+            Queue(made=[(2, 1)], recalled=[(1, 1)], warned=NAMES_90),
         ],
         fragile=True,
     ),
@@ -235,7 +292,7 @@ SHAPES = [
         merged(ONE_STEP, ACCEPT_NONE, in_judge()),
         [
             Queue(made=THREE, pictures=1),
-            Queue({"30": {"accept_attempts": "1:2"}}, made=[], pictures=1, check=same_pictures(2)),  # type: ignore[arg-type]
+            Queue({"30": {"accept_attempts": "1:2"}}, made=[], pictures=1, check=same_pictures(2)),
         ],
         fragile=True,
     ),

@@ -44,7 +44,7 @@ def chain(length: int, first: list[object], kind: str = "Pass") -> Change:
 
 
 def failing(how: str, at: str = "2:2") -> Change:
-    return through(body("Fail", value=["12", 0], step=STEP, attempt=ATTEMPT, at=at, how=how, token=f"{how} {at}"))
+    return through(body("Fail", value=["12", 0], step=STEP, attempt=ATTEMPT, at=at, how=how))
 
 
 def many_loops(count: int) -> Graph:

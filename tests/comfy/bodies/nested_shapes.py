@@ -49,8 +49,7 @@ OUTER: Mapping[str, Any] = {"reference": REFERENCE, "other": PROMPT}
 
 def failing(step: Any, attempt: Any, at: str, how: str = "raise") -> Change:
     """Node 113 fails in the inner loop."""
-    token = f"nested {how} {at} {step}"
-    fail = body("Fail", value=["112", 0], step=step, attempt=attempt, at=at, how=how, token=token)
+    fail = body("Fail", value=["112", 0], step=step, attempt=attempt, at=at, how=how)
     return {"113": fail, "130": {"image": ["113", 0]}}
 
 
@@ -177,6 +176,21 @@ SHAPES = [
             inner(**OUTER),
             {"9": body("Pass", value=REFERENCE), "112": {"reference": ["9", 0]}},
             failing(STEP, INNER_ATTEMPT, "2:2"),
+        ),
+        [
+            Queue(made={"30": [(1, 1)], "130": [(1, 1), (1, 2), (1, 1)]}, error=says(r"node 113 \(BodyFail\)")),
+            Queue(made={"30": [(2, 1)], "130": [(1, 2)]}, recalled=[(1, 1)]),
+        ],
+        fragile=True,
+    ),
+    Shape(
+        "with a node that always counts as changed, that fails in step 2",
+        "the inner run that was under way goes on",
+        merged(
+            ACCEPT_FIRST,
+            inner(**OUTER),
+            failing(STEP, INNER_ATTEMPT, "2:2"),
+            {"114": body("Changed", value=["113", 0], how="nan"), "130": {"image": ["114", 0]}},
         ),
         [
             Queue(made={"30": [(1, 1)], "130": [(1, 1), (1, 2), (1, 1)]}, error=says(r"node 113 \(BodyFail\)")),

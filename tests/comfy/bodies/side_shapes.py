@@ -284,7 +284,7 @@ SHAPES = [
         "a side node that fails",
         "its error names step and attempt; queued again, it runs for what it has not shown",
         {
-            "13": body("Fail", value=["12", 0], step=STEP, attempt=ATTEMPT, at="2:1", how="raise", token="side"),
+            "13": body("Fail", value=["12", 0], step=STEP, attempt=ATTEMPT, at="2:1", how="raise"),
             "14": show(["13", 0]),
         },
         [

@@ -23,6 +23,8 @@ from interleave_thinker.contract import EVENT_TYPE
 
 DEADLINE = 30.0
 """Seconds that a prompt may take."""
+AFTER_ERROR = 0.2
+"""Seconds of silence after which a prompt with an error has told everything."""
 GRACE = 3.0
 """Seconds that an interrupted prompt has to end."""
 
@@ -75,8 +77,14 @@ class _Client(ComfyClient):
         return str(answer["prompt_id"])
 
     async def _follow(self, socket: Any, prompt: Mapping[str, Any], prompt_id: str, on_event: Any) -> None:
-        running = _RunningNodes()
-        async for message in socket:
+        running, ended = _RunningNodes(), False
+        while True:
+            try:
+                message = await socket.receive(timeout=AFTER_ERROR if ended else None)
+            except (TimeoutError, asyncio.TimeoutError):
+                return
+            if message.type.name in ("CLOSE", "CLOSING", "CLOSED", "ERROR"):
+                raise WorkflowError("the server closed the connection")
             if message.type.name != "TEXT":
                 continue
             packet = json.loads(message.data)
@@ -99,8 +107,9 @@ class _Client(ComfyClient):
             if self.watch is not None:
                 await asyncio.to_thread(self.watch, str(kind), data)
             if kind == "executing" and data.get("node") is None:
-                return
-        raise WorkflowError("the server closed the connection")
+                if not self.found.errors:
+                    return
+                ended = True  # what the pack wrote before the error is told a moment later
 
     async def follow(self, prompt: Mapping[str, Any], deadline: float) -> dict[str, Any]:
         return await asyncio.wait_for(self._run(prompt, lambda event, facts: None), deadline)

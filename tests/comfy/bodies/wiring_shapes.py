@@ -167,7 +167,7 @@ SHAPES = [
     Shape(
         "the loop's wire through a lazy switch",
         "the switch also has a side that is not asked",
-        {"70": node("ComfySwitchNode", switch=True, on_true=LOOP), "30": {"loop": ["70", 0]}},
+        {"70": node("ComfySwitchNode", switch=True, on_true=LOOP, on_false=LOOP), "30": {"loop": ["70", 0]}},
         [Queue(made=ALL)],
     ),
     Shape(

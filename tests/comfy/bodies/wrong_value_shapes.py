@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
+
 from comfy_test_graphs import node, ours
 from common_shapes import through
 from shape import (
@@ -23,6 +25,7 @@ from shape import (
     merged,
     says,
 )
+from watched_server import Outcome, WatchedServer
 
 AGENT: Change = {
     "8": ours("AgentFromServer", endpoint="test", model="m", max_tokens=16, temperature=0.0, max_megapixels=1.0)
@@ -37,6 +40,20 @@ def judgment(value: object) -> Change:
 
 def empty(value: object) -> dict[str, object]:
     return body("Many", value=value, count=0)
+
+
+def name_a_server(server: WatchedServer) -> None:
+    """An entry for an agent that is never asked."""
+    folder = server.base / "user" / "interleave_thinker"
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "endpoints.toml").write_text('[test]\nbase_url = "http://127.0.0.1:9/v1"\nmodel = "m"\ntimeout = 1\n')
+
+
+def named(name: str) -> Callable[[Sequence[Outcome]], None]:
+    def check(outcomes: Sequence[Outcome]) -> None:
+        assert outcomes[-1].folder.name == name
+
+    return check
 
 
 BAD_JUDGMENT = says("step 1", "attempt 1", "judgment")
@@ -61,31 +78,41 @@ SHAPES = [
         fragile=True,
     ),
     Shape(
-        "an empty list into Judgment",
-        "a node that is given none of something runs not at all, and hands on nothing",
-        {"19": empty(["20", 2]), "21": {"accepted": ["19", 0]}},
-        [Queue(made=[(1, 1)], error=BAD_JUDGMENT, within=1.0)],
-        fragile=True,
+        "empty lists into all of Judgment",
+        "ComfyUI runs such a node without its inputs, and says so",
+        {
+            "18": empty(["20", 2]),
+            "19": empty(PROMPT),
+            "21": {"accepted": ["18", 0], "refined_prompt": ["19", 0], "reasoning": ["19", 0]},
+        },
+        [Queue(error=says("step 1, attempt 1", "node 21"), in_our_words=False, within=2.0)],
     ),
     Shape(
-        "an empty list of reasons into Judgment",
-        "any of its inputs can be the empty one",
-        {"19": empty(PROMPT), "21": {"reasoning": ["19", 0]}},
-        [Queue(made=[(1, 1)], error=BAD_JUDGMENT, within=1.0)],
+        "an empty list into Judgment",
+        "beside others it is ComfyUI's own error, at the node that it was given to",
+        {"19": empty(["20", 2]), "21": {"accepted": ["19", 0]}},
+        [Queue(error=says("step 1, attempt 1", "node 21"), in_our_words=False, within=2.0)],
     ),
     Shape(
         "an empty list of pictures into the critic",
-        "Critic-Refine is not asked",
+        "Critic-Refine is not asked; no run waits for its verdict",
         merged(
             AGENT,
             {
                 "19": empty(["12", 0]),
                 "20": None,
-                "21": ours("CriticRefine", agent=["8", 0], image=["19", 0], instruction=INSTRUCTION, prompt=PROMPT),
+                "21": ours(
+                    "CriticRefine",
+                    agent=["8", 0],
+                    after=["19", 0],
+                    instruction=INSTRUCTION,
+                    prompt=PROMPT,
+                    seed=0,
+                    if_unreadable="retry",
+                ),
             },
         ),
-        [Queue(made=[(1, 1)], error=BAD_JUDGMENT, within=1.0)],
-        fragile=True,
+        [Queue(error=says("step 1, attempt 1", "node 21"), in_our_words=False, within=2.0, before=name_a_server)],
     ),
     Shape(
         "no judgment where nobody asks for one",
@@ -182,7 +209,28 @@ SHAPES = [
         "an empty list for the seed",
         "Loop Open does not run",
         merged(OUTSIDE, {"91": empty(["90", 0]), "2": {"seed": ["91", 0]}}),
-        [Queue(made=[], error=says("loop", "single"))],
+        [Queue(made=[], error=says(r"node 2 \(InterleaveThinkerLoopOpen\)"), in_our_words=False)],
+    ),
+    Shape(
+        "a name for the run from another node",
+        "a text node may say it",
+        {"90": body("ChangedText", text="named by a node", how="file"), "30": {"run_name": ["90", 0]}},
+        [Queue(made=ALL, check=named("named by a node"))],
+    ),
+    Shape(
+        "a name for the run from another node that is a path",
+        "it is refused when the loop begins, for before that nobody knows it",
+        {"90": body("ChangedText", text="../../x", how="file"), "30": {"run_name": ["90", 0]}},
+        [Queue(made=[], error=says("is a path"))],
+    ),
+    Shape(
+        "accepted attempts from another node",
+        "a text node may say them",
+        merged(
+            ACCEPT_NONE,
+            {"90": body("ChangedText", text="1:1, 2:1", how="file"), "30": {"accept_attempts": ["90", 0]}},
+        ),
+        [Queue(made=FIRSTS)],
     ),
     Shape(
         "something else for the loop",
