@@ -62,9 +62,9 @@ PLACED_ID: Final = r"\.s(\d+)[ajcr](\d+)\."
 """Finds step and attempt in such an id; valid in Python and JavaScript."""
 
 
-def placed_prefix(close_id: str, step: int, kind: PlacedKind, attempt: int) -> str:
-    """How the ids of one attempt's nodes begin."""
-    return f"{placed_name(close_id)}.s{step}{kind}{attempt}."
+def placed_prefix(name: str, step: int, kind: PlacedKind, attempt: int) -> str:
+    """How the ids of one attempt's nodes begin. name: of Loop Close (`placed_name`)."""
+    return f"{name}.s{step}{kind}{attempt}."
 
 
 def placed_name(node_id: str) -> str:

@@ -90,7 +90,7 @@ class Session:
 
     def start(self) -> None:
         """Write the plan down and say it. What the folder already holds counts as seen by the user."""
-        self._seen = set(self.folder.known)
+        self._seen = {identity for folder in self.folder.line for identity in folder.known}
         self.write()
         self._keep_inputs()
         parent = self.folder.about.get("parent", "")

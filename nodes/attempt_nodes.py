@@ -66,7 +66,11 @@ class KeepPicture(io.ComfyNode):
     def execute(cls, token: list[str], image: list[torch.Tensor]) -> io.NodeOutput:
         running = running_loop(token[0])
         seconds = stopwatch(running)
-        made = one_image(image[0] if image else None, f"The picture of {running.where}")
+        try:
+            made = one_image(image[0] if image else None, f"The picture of {running.where}")
+        except ValueError:
+            running.session.writer.settle()  # what is finished is told before the error
+            raise
         return io.NodeOutput(running.session.image_made(made, seconds))
 
 
@@ -103,6 +107,8 @@ class KeepJudgment(io.ComfyNode):
     @classmethod
     def execute(cls, token: list[str], judgment: list[Judgment]) -> io.NodeOutput:
         running = running_loop(token[0])
+        if not judgment or not isinstance(judgment[0], Judgment):
+            running.session.writer.settle()  # what is finished is told before the error
         if not judgment:
             raise RunError(
                 f"No judgment came for {running.where}, but an empty list. A node between Critic-Refine (or Judgment) "
@@ -150,14 +156,15 @@ class NextAttempt(io.ComfyNode):
 
 def _blocked(running: RunningLoop, what: str, link: Any) -> RunError:
     """What to say where an ExecutionBlocker came instead. link: raw, to the node that did not run for it."""
+    running.session.writer.settle()
     node_id = blocking_node(running.caches, running.dynprompt, link[0])
-    text = f"No {what} came for {running.where}: a node blocks it"
+    blocking = "a node"
     if node_id is not None:
         name, kind = running.dynprompt.get_display_node_id(node_id), running.dynprompt.get_node(node_id)["class_type"]
-        text += f": {name} ({kind})"
+        blocking = f"node {name} ({kind})"
     return RunError(
-        f"{text}. What is finished is kept. To leave a picture out, take its prompt out of the plan; to accept "
-        "without a critic, disconnect 'judgment'."
+        f"No {what} came for {running.where}: {blocking} blocks it. What is finished is kept. To leave a picture out, "
+        "take its prompt out of the plan; to accept without a critic, disconnect 'judgment'."
     )
 
 

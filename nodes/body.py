@@ -48,6 +48,8 @@ class Body:
     sides_of_image: frozenset[str]
     verdict_sides: frozenset[str]
     inner_sides: frozenset[str]
+    is_inside_another: bool
+    """Whether it needs values of another Loop Open, which gives them only inside of its own loop."""
 
     def of_sides(self, sides: Iterable[str]) -> frozenset[str]:
         """These sides and the nodes that they need beside the image's."""
@@ -136,7 +138,7 @@ def find_body(dynprompt: Any, open_id: str, close_id: str, image: Any, judgment:
     earlier = [_nodes_of_close(graph, i, open_id, ends) for i in ends if i < close_id]
     later = [_nodes_of_close(graph, i, open_id, ends) for i in ends if i > close_id]
     sides: dict[str, frozenset[str]] = {}
-    for node_id in sorted(region - used):
+    for node_id in sorted(region - image_nodes):
         if not _is_output(graph.kind(node_id)) or not _is_run(node_id, dynprompt, targets):
             continue
         needs = graph.above([node_id], region)
@@ -156,8 +158,9 @@ def find_body(dynprompt: Any, open_id: str, close_id: str, image: Any, judgment:
         frozenset(judgment_nodes),
         sides,
         frozenset(s for s in sides if not graph.above([s], region, stop_at=list(image)) & image_nodes),
-        frozenset(side for side, needs in sides.items() if needs & verdicts),
+        frozenset(side for side, needs in sides.items() if (needs | {side}) & verdicts),
         frozenset(side for side in sides if side in inner),
+        _is_inside_another(graph, region, open_id, used),
     )
 
 
@@ -214,6 +217,17 @@ def _inside_inner_loops(graph: _Graph, region: set[str], open_id: str) -> set[st
     opens = {o for i in closes for o in graph.opens_of(i)} - {open_id}
     below = graph.below(child for o in opens for child in graph.children.get(o, ()))
     return (below & region) - graph.below(closes)
+
+
+def _is_inside_another(graph: _Graph, region: set[str], open_id: str, used: set[str]) -> bool:
+    def needs(node_id: str) -> list[str]:
+        if graph.kind(node_id) == NODE_IDS.loop_close and node_id not in region:
+            return []  # of a loop before this one: its inside is its own
+        return [link[0] for link in links_of(graph.nodes[node_id]) if link[0] in graph.nodes]
+
+    others = {i for i in graph.nodes if graph.kind(i) == NODE_IDS.loop_open} - region - {open_id}
+    inside = _reachable(used, needs)
+    return any(link[0] in others and link[1] != 0 for i in inside for link in links_of(graph.nodes[i]))
 
 
 def _is_output(kind: str) -> bool:

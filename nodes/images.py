@@ -33,6 +33,10 @@ def to_images(tensor: torch.Tensor | None, what: str = "image") -> list[Image.Im
     if not isinstance(tensor, torch.Tensor) or tensor.ndim != 4 or tensor.shape[-1] not in (1, 3, 4):
         shape = tuple(tensor.shape) if isinstance(tensor, torch.Tensor) else type(tensor).__name__
         raise ValueError(f"{what} is {shape}; a picture has the shape (batch, height, width, channels).")
+    if 0 in tensor.shape[1:]:
+        raise ValueError(
+            f"{what} is {tuple(tensor.shape)}: it has no pixels. Look at how the node that makes it is set."
+        )
     if not bool(torch.isfinite(tensor.sum(dtype=torch.float32))):  # one pass: NaN and infinity survive a sum
         raise ValueError(
             f"{what} holds NaN or infinite values. The sampler or the VAE failed; try another VAE, precision or seed."

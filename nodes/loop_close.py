@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Any, get_args
 
 from comfy_api.latest import io
-from comfy_execution.graph_utils import is_link
+from comfy_execution.graph_utils import ExecutionBlocker, is_link
 
 from ..interleave_thinker.contract import T_MAX, T_MAX_LIMIT, Gate, OnExhausted, ReferencePolicy
 from ..interleave_thinker.errors import ConfigError, InterleaveError
@@ -178,6 +178,8 @@ class LoopClose(io.ComfyNode):
         body = find_body(
             dynprompt, context.open_id, close_id, _raw_link(image), _raw_link(judgment), running[1] if running else None
         )
+        if body.is_inside_another:  # which runs copies of this loop; here there is nothing to make pictures from
+            return io.NodeOutput(ExecutionBlocker(None))
         if not state.finished and state.reference_key is None:
             stuck = node_needing_reference(dynprompt, body)
             if stuck is not None:
@@ -264,11 +266,11 @@ def _judged_image(token: str) -> str:
 
 
 def _warning_of(changing: Mapping[str, str]) -> str:
-    nodes = ", ".join(f"{node_id} ({kind})" for node_id, kind in sorted(changing.items())[:5])
+    nodes = ", ".join(f"node {node_id} ({kind})" for node_id, kind in sorted(changing.items())[:5])
     return (
-        f"These nodes say that they always change: {nodes}. A run keeps what it has made until it is done, and so does "
-        "one with a gate or with accepted attempts. Queued again after that, all is made anew. Fix their seed to have "
-        "pictures used again."
+        f"What makes this run always changes: {nodes}. The run keeps what it has made until it is done, and with a "
+        "gate or accepted attempts after that too. Else, queued again, all is made anew. To have pictures used again, "
+        "fix the seed there."
     )
 
 
@@ -352,4 +354,5 @@ def _raw_link(value: Any) -> Any:
 
 
 def _single(value: Any) -> Any:
-    return value[0] if isinstance(value, list) and value else value
+    """Of a list input. While ComfyUI checks the prompt, one that is connected is (None,)."""
+    return (value[0] if value else None) if isinstance(value, (list, tuple)) else value

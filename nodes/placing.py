@@ -42,8 +42,7 @@ def place_next_attempt(running: RunningLoop, ui: Mapping[str, Any] | None = None
     is_left = session.advance_from_store()
     missed = _sides_of_recalled(running)
     if missed:
-        first = missed[0][0].values
-        placed = _AttemptGraph(running, "r", first["step"], first["attempt"])
+        placed = _AttemptGraph(running, "r")
         last = placed.sides_only(missed)
     elif not is_left:
         end_running_loop(running)
@@ -58,24 +57,9 @@ def place_next_attempt(running: RunningLoop, ui: Mapping[str, Any] | None = None
         placed = _AttemptGraph(running, "j")
         last = placed.judgment_only(session.pending.image_key)
     graph = placed.builder.finalize()
-    _check_ids(running, placed.prefix, graph)
     running.placed_ids = list(graph)
     use_short_keys(running.caches, running.placed_by[0] if running.placed_by else running.body.close_id, graph)
     return io.NodeOutput(last.out(0), expand=graph, ui=ui)
-
-
-def _check_ids(running: RunningLoop, prefix: str, graph: Mapping[str, Any]) -> None:
-    """An expansion that is placed twice under its own name has ComfyUI run in circles.
-
-    Raises:
-        RunError: the name was used, or the user's graph has a node of that name.
-    """
-    taken = next((i for i in graph if running.dynprompt.has_node(i)), None)
-    if prefix in running.prefixes or taken is not None:
-        raise RunError(
-            f"Node {taken or prefix} is in the graph already, at {running.where}. Rename it and queue again."
-        )
-    running.prefixes.add(prefix)
 
 
 def _sides_of_recalled(running: RunningLoop) -> list[_Missed]:
@@ -104,13 +88,21 @@ def _sides_of_recalled(running: RunningLoop) -> list[_Missed]:
 class _AttemptGraph:
     """Builds the nodes of one expansion."""
 
-    def __init__(self, running: RunningLoop, kind: PlacedKind, step: int = 0, attempt: int = 0):
+    def __init__(self, running: RunningLoop, kind: PlacedKind):
         self.running = running
-        state = running.session.state
-        self.prefix = placed_prefix(running.body.close_id, step or state.step, kind, attempt or state.attempt)
-        self.builder = GraphBuilder(prefix=self.prefix)
-        self.copies: dict[str, Any] = {}
+        self.kind: PlacedKind = kind
+        self.builder = GraphBuilder()
+        if kind != "r":
+            self.begin(running.session.state.step, running.session.state.attempt)
         self.feed: Any = None
+
+    def begin(self, step: int, attempt: int) -> None:
+        """Nodes that are added from here on belong to this attempt."""
+        self.copies: dict[str, Any] = {}
+        self.builder.prefix = placed_prefix(self.running.name, step, self.kind, attempt)
+        if self.builder.prefix in self.running.prefixes:  # ComfyUI would run in circles
+            raise RunError(f"The loop would place step {step}, attempt {attempt} twice. Please report this.")
+        self.running.prefixes.add(self.builder.prefix)
 
     def add(self, name: str, node_id: str, **inputs: Any) -> Any:
         values = {k: v for k, v in inputs.items() if v is not None}
@@ -151,11 +143,11 @@ class _AttemptGraph:
     def sides_only(self, missed: Sequence[_Missed]) -> Any:
         """Run output nodes beside images that are in the store."""
         shown = []
-        for number, (recalled, sides) in enumerate(missed):
-            self.copies = {}
-            self._add_feed(recalled.values, f"feed{number}")
-            self._copy(self.running.body.of_sides(sides), f"{number}.")
-            shown.append(self._show_stored(frozenset(self.copies), recalled.values["image"], f"recall{number}"))
+        for recalled, sides in missed:
+            self.begin(recalled.values["step"], recalled.values["attempt"])
+            self._add_feed(recalled.values)
+            self._copy(self.running.body.of_sides(sides))
+            shown.append(self._show_stored(frozenset(self.copies), recalled.values["image"]))
             self._note(sides, recalled.values)
         last = shown[-1] or self.feed
         return self.add("NextAttempt", "next", after=last.out(0))
@@ -164,11 +156,11 @@ class _AttemptGraph:
         own = [s for s in sides if s not in self.running.body.inner_sides]
         self.running.placed_sides += [PlacedSide(s, self.copies[s].id, values) for s in own]
 
-    def _show_stored(self, node_ids: frozenset[str], key: Any, name: str = "recall") -> Any:
+    def _show_stored(self, node_ids: frozenset[str], key: Any) -> Any:
         """Connect nodes that look at the stored image. Returns what recalls it; None if none of them does."""
         link = self.running.body.image_link
         if any(link == other for i in node_ids for other in links_of(self.running.dynprompt.get_node(i))):
-            recall = self.add("RecallPicture", name, key=key)
+            recall = self.add("RecallPicture", "recall", key=key)
             self._connect(node_ids, lambda other: recall.out(0) if other == link else None)
             return recall
         self._connect(node_ids, lambda other: None)
@@ -181,15 +173,15 @@ class _AttemptGraph:
             links["judged"] = self.add("KeepJudgment", "judged", judgment=judgment).out(0)
         return self.add("NextAttempt", "next", **links)
 
-    def _add_feed(self, values: Mapping[str, Any], name: str = "feed") -> None:
+    def _add_feed(self, values: Mapping[str, Any]) -> None:
         # One literal instead of seven: ComfyUI writes every node's inputs into the key of each node below it.
-        self.feed = self.add("StepFeed", name, due=json.dumps(dict(values)))
+        self.feed = self.add("StepFeed", "feed", due=json.dumps(dict(values)))
         self.feed.set_override_display_id(self.running.body.open_id)
 
-    def _copy(self, node_ids: frozenset[str], marker: str = "") -> None:
+    def _copy(self, node_ids: frozenset[str]) -> None:
         for node_id in sorted(node_ids):
             original = self.running.dynprompt.get_node(node_id)
-            copy = self.builder.node(original["class_type"], f"{marker}b{placed_name(node_id)}")
+            copy = self.builder.node(original["class_type"], f"b{placed_name(node_id)}")
             copy.set_override_display_id(node_id)
             self.copies[node_id] = copy
 

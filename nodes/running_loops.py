@@ -12,6 +12,7 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
 
+from ..interleave_thinker.contract import placed_name
 from ..interleave_thinker.files import hash_of
 from ..interleave_thinker.loop.trajectory import Judgment
 from ..interleave_thinker.session import Recalled, Session, Signature
@@ -36,7 +37,7 @@ class RunningLoop:
     agent_link: what Loop Close's `agent` is connected to. display_id: the node that the user sees at work. sides: the
     signatures of the output nodes beside the image. judgment: the critic's of the attempt that is placed, once it is
     made. placed_ids: the nodes of the latest expansion. placed_by: the node that placed them. prefixes: of all
-    expansions so far.
+    expansions so far. name: how they begin.
     """
 
     session: Session
@@ -52,8 +53,14 @@ class RunningLoop:
     placed_by: list[str] = field(default_factory=list)
     placed_sides: list[PlacedSide] = field(default_factory=list)
     prefixes: set[str] = field(default_factory=set)
+    name: str = field(init=False)
     caches: list[Any] = field(default_factory=list)
     prompt_id: str = field(default_factory=lambda: running_prompt_id())
+
+    def __post_init__(self) -> None:
+        self.name = placed_name(self.body.close_id)
+        while any(node_id.startswith(f"{self.name}.s") for node_id in self.dynprompt.all_node_ids()):
+            self.name += "_"  # the user's graph has such ids, or another pack has placed this loop twice
 
     def step_label(self) -> str:
         state = self.session.state

@@ -42,9 +42,15 @@ def test_python_reads_the_contract_and_says_nothing_of_it_again(path: Path) -> N
 @pytest.mark.parametrize("close_id", ["7", "50:11", "50:11:3"])
 @pytest.mark.parametrize("kind", get_args(contract.PlacedKind))
 def test_step_and_attempt_are_read_from_the_id_of_a_placed_node(close_id: str, kind: contract.PlacedKind) -> None:
-    prefix = contract.placed_prefix(close_id, 12, kind, 3)
+    prefix = contract.placed_prefix(contract.placed_name(close_id), 12, kind, 3)
     assert contract.placed_where(f"{prefix}b16") == (12, 3) and ":" not in prefix
     assert contract.placed_where(close_id) is None
+
+
+@given(st.text(":%_25A30", min_size=1, max_size=6), st.text(":%_25A30", min_size=1, max_size=6))
+def test_two_nodes_never_have_one_name_in_a_copy(one: str, other: str) -> None:
+    assert (contract.placed_name(one) == contract.placed_name(other)) == (one == other)
+    assert ":" not in contract.placed_name(one)
 
 
 def test_every_socket_of_loop_open_has_a_number() -> None:
