@@ -12,11 +12,9 @@ sys.path.insert(0, str(Path(__file__).parent))
 
 from watched_server import WatchedServer
 
-NODES = Path(__file__).with_name("body_nodes.py")
-
 
 @pytest.fixture(scope="session")
 def bodies(tmp_path_factory: pytest.TempPathFactory) -> Iterator[WatchedServer]:
-    server = WatchedServer(tmp_path_factory.mktemp("bodies"), NODES)
+    server = WatchedServer(tmp_path_factory.mktemp("bodies"))
     yield server
     server.stop()

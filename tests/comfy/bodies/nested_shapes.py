@@ -215,6 +215,17 @@ SHAPES = [
         fragile=True,
     ),
     Shape(
+        "without a judgment inside",
+        "an inner loop that gets none ends with an error, too",
+        merged(
+            ACCEPT_FIRST,
+            inner(),
+            {"122": body("Many", value=["121", 0], count=0), "130": {"judgment": ["122", 0]}},
+        ),
+        [Queue(made={"30": []}, error=says("step 1", "attempt 1", "judgment"), within=1.0)],
+        fragile=True,
+    ),
+    Shape(
         "whose loop wire goes through a reroute",
         "a wire of the inner loop may be bent as one of the outer",
         merged(ACCEPT_FIRST, inner(), {"103": body("Pass", value=["102", 0]), "130": {"loop": ["103", 0]}}),

@@ -26,6 +26,8 @@ from shape import (
 )
 from watched_server import Outcome
 
+from interleave_thinker.contract import placed_where
+
 SIDE: Change = {"14": show(["12", 0])}
 THREE = [(1, 1), (1, 2), (1, 3)]
 
@@ -37,6 +39,16 @@ def saved(count: int) -> Callable[[Sequence[Outcome]], None]:
         outputs = [data.get("output") or {} for kind, data in outcomes[-1].messages if kind == "executed"]
         names = [image["filename"] for output in outputs for image in output.get("images", [])]
         assert len([name for name in names if name.startswith("side")]) == count, names
+
+    return check
+
+
+def once(*where: tuple[int, int]) -> Callable[[Sequence[Outcome]], None]:
+    """The side node ran once for each of these attempts, in all queues together."""
+
+    def check(outcomes: Sequence[Outcome]) -> None:
+        ran = [placed_where(call["id"]) for found in outcomes for call in found.calls if call["label"] == "side"]
+        assert sorted(ran, key=str) == sorted(where), "where the side node ran, in all queues"
 
     return check
 
@@ -254,8 +266,9 @@ SHAPES = [
         "queued again it runs for the attempts that it has not shown",
         merged(failing("raise"), {"14": show(["13", 0])}),
         [
-            Queue(made=ALL[:3], error=says("step 2, attempt 2"), calls={"side": ALL[:3]}),
-            Queue(made=[(2, 2)], recalled=ALL[:3], calls={"side": [(2, 2)]}),
+            Queue(made=ALL[:3], error=says("step 2, attempt 2")),
+            Queue(made=[(2, 2)], recalled=ALL[:3], check=once(*ALL)),
+            Queue(made=[], check=once(*ALL)),
         ],
         fragile=True,
     ),
@@ -288,8 +301,8 @@ SHAPES = [
             "14": show(["13", 0]),
         },
         [
-            Queue(error=says("step 2, attempt 1", r"node 13 \(BodyFail\)"), calls={"side": ALL[:2]}),
-            Queue(calls={"side": ALL[2:]}),
+            Queue(error=says("step 2, attempt 1", r"node 13 \(BodyFail\)")),
+            Queue(check=once(*ALL)),
         ],
         fragile=True,
     ),

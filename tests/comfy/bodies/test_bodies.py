@@ -17,7 +17,6 @@ import side_shapes
 import wiring_shapes
 import wrong_value_shapes
 from common_shapes import through
-from conftest import NODES
 from shape import ALL, FIRSTS, Change, Queue, Shape, body, check_outcome, names_of, says
 from watched_server import DEADLINE, Hung, Watch, WatchedServer
 
@@ -47,7 +46,7 @@ def test_body(bodies: WatchedServer, shape: Shape) -> None:
 
 @pytest.fixture(scope="module")
 def other_mode(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[WatchedServer]:
-    server = WatchedServer(tmp_path_factory.mktemp("mode"), NODES, request.param)
+    server = WatchedServer(tmp_path_factory.mktemp("mode"), request.param)
     yield server
     server.stop()
 

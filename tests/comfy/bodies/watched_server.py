@@ -120,8 +120,8 @@ class WatchedServer:
     """`nodes`: a file of custom nodes that the server loads beside the pack. `calls`: its route of what they wrote."""
 
     base: Path
-    nodes: Path
     arguments: tuple[str, ...] = ()
+    nodes: Path = Path(__file__).with_name("body_nodes.py")
     calls: str = "/body_tests/calls"
     server: Comfy = field(init=False)
 
