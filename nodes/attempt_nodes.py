@@ -100,12 +100,16 @@ class KeepJudgment(io.ComfyNode):
         return internal_schema(
             "KeepJudgment",
             is_input_list=True,
-            inputs=[io.String.Input("token"), JUDGMENT.Input("judgment")],
+            inputs=[
+                io.String.Input("token"),
+                JUDGMENT.Input("judgment"),
+                io.String.Input("after", optional=True, raw_link=True, tooltip="From Keep Picture, which runs first."),
+            ],
             outputs=[io.String.Output()],
         )
 
     @classmethod
-    def execute(cls, token: list[str], judgment: list[Judgment]) -> io.NodeOutput:
+    def execute(cls, token: list[str], judgment: list[Judgment], after: Any = None) -> io.NodeOutput:
         running = running_loop(token[0])
         if not judgment or not isinstance(judgment[0], Judgment):
             running.session.writer.settle()  # what is finished is told before the error

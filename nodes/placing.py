@@ -170,7 +170,8 @@ class _AttemptGraph:
         """Next Attempt waits while later attempts run, so it must hold no image: raw links only."""
         if judging:
             judgment = self._into_copy(self.running.body.judgment_link)
-            links["judged"] = self.add("KeepJudgment", "judged", judgment=judgment).out(0)
+            judged = self.add("KeepJudgment", "judged", judgment=judgment, after=links.get("kept"))
+            links["judged"] = judged.out(0)
         return self.add("NextAttempt", "next", **links)
 
     def _add_feed(self, values: Mapping[str, Any]) -> None:

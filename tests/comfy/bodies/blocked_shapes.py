@@ -69,8 +69,8 @@ SHAPES = [
                 "the error names step, attempt and the node that blocked; queued again it is the same",
                 merged(when("a == 2"), through(block(["12", 0], message))),
                 [
-                    Queue(made=ALL[:2], error=told(2, 1, "13", *words), within=5),  # type: ignore[arg-type]
-                    Queue(made=[], recalled=ALL[:2], error=told(2, 1, "13", *words), within=5),  # type: ignore[arg-type]
+                    Queue(made=ALL[:2], error=told(2, 1, "13", *words)),  # type: ignore[arg-type]
+                    Queue(made=[], recalled=ALL[:2], error=told(2, 1, "13", *words)),  # type: ignore[arg-type]
                 ],
                 fragile=True,
             ),
@@ -99,8 +99,8 @@ SHAPES = [
                 "a critic that is switched off in the middle is no acceptance",
                 blocked_judgment("a == 2", message),
                 [
-                    Queue(made=ALL[:3], error=told(2, 1, "22", *words), within=5),  # type: ignore[arg-type]
-                    Queue(made=[], recalled=ALL[:3], error=told(2, 1, "22", *words), within=5),  # type: ignore[arg-type]
+                    Queue(made=ALL[:3], error=told(2, 1, "22", *words)),  # type: ignore[arg-type]
+                    Queue(made=[], recalled=ALL[:3], error=told(2, 1, "22", *words)),  # type: ignore[arg-type]
                 ],
                 fragile=True,
             ),

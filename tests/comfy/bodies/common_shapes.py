@@ -262,13 +262,13 @@ SHAPES = [
         "a long row of nodes outside",
         "signatures follow it to its end without recursion",
         merged(ACCEPT_FIRST, {"o": EMPTY}, chain(200, ["o", 0]), {"12": {"other": ["c199", 0]}}),
-        [Queue(made=FIRSTS, calls={"pass": 200}, within=20)],
+        [Queue(made=FIRSTS, calls={"pass": 200})],
     ),
     Shape(
         "three hundred nodes in the body",
         "each attempt copies them all",
         merged(NO_JUDGE, chain(300, ["12", 0]), {"1": {"text": plan_text(1)}, "30": {"image": ["c299", 0]}}),
-        [Queue(made=[(1, 1)], calls={"pass": 300}, pictures=1, within=20)],
+        [Queue(made=[(1, 1)], calls={"pass": 300}, pictures=1)],
     ),
     Shape(
         "two hundred nodes outside, side by side",
@@ -278,7 +278,7 @@ SHAPES = [
             {f"w{i}": node("EmptyImage", width=8, height=8, batch_size=1, color=i) for i in range(200)},
             {"aw": body("FirstOf", **{f"any_{i:03}": [f"w{i}", 0] for i in range(200)}), "12": {"other": ["aw", 0]}},
         ),
-        [Queue(made=FIRSTS, within=20)],
+        [Queue(made=FIRSTS)],
     ),
     Shape(
         "no judge",

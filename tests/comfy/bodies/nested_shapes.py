@@ -222,7 +222,7 @@ SHAPES = [
             inner(),
             {"122": body("Many", value=["121", 0], count=0), "130": {"judgment": ["122", 0]}},
         ),
-        [Queue(made={"30": []}, error=says("step 1", "attempt 1", "judgment"), within=1.0)],
+        [Queue(made={"30": []}, error=says("step 1", "attempt 1", "judgment"))],
         fragile=True,
     ),
     Shape(

@@ -19,6 +19,7 @@ from shape import (
     close,
     merged,
     renamed,
+    says,
     show,
 )
 
@@ -91,9 +92,16 @@ SHAPES = [
     ),
     Shape(
         "only a preview in the body is asked for",
-        "without its end the loop does not run; nothing is made and nothing fails",
+        "without its end the loop does not run: nothing is made, and the user is told why",
         TWO_SIDES,
-        [Queue(made=[], targets=["14"], pictures=None, calls={"first": 0, "second": 0, "draw": 0})],
+        [
+            Queue(
+                made=[],
+                targets=["14"],
+                error=says("node 2", "Loop Close", "Save Document"),
+                calls={"first": 0, "second": 0, "draw": 0},
+            )
+        ],
     ),
     Shape(
         "one of two loops is asked for",

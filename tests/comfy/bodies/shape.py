@@ -155,8 +155,6 @@ class Queue:
     quiet: re.Pattern[str] | None = None
     """What no line of the log may say."""
     dropped: Sequence[str] = ()
-    within: float = 30.0
-    """Seconds it may take."""
     targets: list[str] | None = None
     extra: Mapping[str, Any] | None = None
     watch: Callable[[WatchedServer], Watch] | None = None
@@ -211,7 +209,6 @@ def check_outcome(queue: Queue, outcomes: Sequence[Outcome]) -> None:
     if queue.quiet is not None:
         assert not queue.quiet.search(outcome.log), outcome.log
     assert sorted(outcome.dropped) == sorted(queue.dropped), "outputs that ComfyUI dropped"
-    assert outcome.seconds <= queue.within
     if queue.check is not None:
         queue.check(outcomes)
 

@@ -67,7 +67,7 @@ def run_shape(server: WatchedServer, shape: Shape) -> None:
         if queue.before is not None:
             queue.before(server)
         watch = queue.watch(server) if queue.watch is not None else None
-        left = min(max(until - time.monotonic(), 1.0), queue.within + 4)
+        left = max(until - time.monotonic(), 1.0)
         place = f"queue {number} of {shape.name!r} ({shape.why})"
         try:
             found = server.queue(

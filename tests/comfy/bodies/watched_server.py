@@ -21,6 +21,7 @@ from comfy_server import Comfy, Ran
 from interleave_thinker.comfyui.client import ComfyClient, WorkflowError, _RunningNodes, describe_refusal
 from interleave_thinker.contract import EVENT_TYPE
 
+BODY_NODES = Path(__file__).with_name("body_nodes.py")
 DEADLINE = 30.0
 """Seconds that a prompt may take."""
 AFTER_ERROR = 0.2
@@ -121,7 +122,7 @@ class WatchedServer:
 
     base: Path
     arguments: tuple[str, ...] = ()
-    nodes: Path = Path(__file__).with_name("body_nodes.py")
+    nodes: Path = BODY_NODES
     calls: str = "/body_tests/calls"
     server: Comfy = field(init=False)
 

@@ -64,7 +64,7 @@ SHAPES = [
         "no judgment at all",
         "an empty list between Judgment and Loop Close must not make ComfyUI wait for ever",
         judgment(empty(["21", 0])),
-        [Queue(made=[(1, 1)], error=BAD_JUDGMENT, within=1.0)] + [Queue(made=[], error=BAD_JUDGMENT, within=1.0)],
+        [Queue(made=[(1, 1)], error=BAD_JUDGMENT)] + [Queue(made=[], error=BAD_JUDGMENT)],
         fragile=True,
     ),
     Shape(
@@ -74,7 +74,7 @@ SHAPES = [
             {"40": node("ComfyMathExpression", expression="2 - a", **{"values.a": STEP})},
             judgment(body("Many", value=["21", 0], count=["40", 1])),
         ),
-        [Queue(made=ALL[:3], error=says("step 2", "attempt 1", "judgment"), within=2.0)],
+        [Queue(made=ALL[:3], error=says("step 2", "attempt 1", "judgment"))],
         fragile=True,
     ),
     Shape(
@@ -85,13 +85,13 @@ SHAPES = [
             "19": empty(PROMPT),
             "21": {"accepted": ["18", 0], "refined_prompt": ["19", 0], "reasoning": ["19", 0]},
         },
-        [Queue(error=says("step 1, attempt 1", "node 21"), in_our_words=False, within=2.0)],
+        [Queue(error=says("step 1, attempt 1", "node 21"), in_our_words=False)],
     ),
     Shape(
         "an empty list into Judgment",
         "beside others it is ComfyUI's own error, at the node that it was given to",
         {"19": empty(["20", 2]), "21": {"accepted": ["19", 0]}},
-        [Queue(error=says("step 1, attempt 1", "node 21"), in_our_words=False, within=2.0)],
+        [Queue(error=says("step 1, attempt 1", "node 21"), in_our_words=False)],
     ),
     Shape(
         "an empty list of pictures into the critic",
@@ -112,7 +112,7 @@ SHAPES = [
                 ),
             },
         ),
-        [Queue(error=says("step 1, attempt 1", "node 21"), in_our_words=False, within=2.0, before=name_a_server)],
+        [Queue(error=says("step 1, attempt 1", "node 21"), in_our_words=False, before=name_a_server)],
     ),
     Shape(
         "no judgment where nobody asks for one",
@@ -125,7 +125,7 @@ SHAPES = [
             f"{what} for a judgment",
             "a wildcard socket hands on anything",
             judgment(body("Gives", value=["21", 0], what=what)),
-            [Queue(made=[(1, 1)], error=BAD_JUDGMENT, within=2.0)],
+            [Queue(made=[(1, 1)], error=BAD_JUDGMENT)],
         )
         for what in ("none", "true", "false", "number", "text", "dict", "empty dict")
     ),
@@ -133,7 +133,7 @@ SHAPES = [
         "a picture for a judgment",
         "through a reroute everything can be connected to everything",
         judgment(body("Pass", value=["12", 0])),
-        [Queue(made=[(1, 1)], error=BAD_JUDGMENT, within=2.0)],
+        [Queue(made=[(1, 1)], error=BAD_JUDGMENT)],
     ),
     Shape(
         "two judgments",
@@ -145,7 +145,7 @@ SHAPES = [
         "no picture in a list",
         "a list node can hand on none",
         through(empty(["12", 0])),
-        [Queue(made=[], error=BAD_PICTURE, within=1.0)] * 2,
+        [Queue(made=[], error=BAD_PICTURE)] * 2,
         fragile=True,
     ),
     Shape(
@@ -162,7 +162,7 @@ SHAPES = [
             f"{what} for a picture",
             "a node's mistake is told as such",
             through(body("Gives", value=["12", 0], what=what)),
-            [Queue(made=[], error=BAD_PICTURE, within=2.0)],
+            [Queue(made=[], error=BAD_PICTURE)],
         )
         for what in ("none", "true", "text", "dict", "batch of none", "flat", "no height", "nan", "two channels")
     ),
@@ -170,14 +170,14 @@ SHAPES = [
         "a latent for a picture",
         "through a reroute",
         through(body("Pass", value=["12", 1])),
-        [Queue(made=[], error=BAD_PICTURE, within=2.0)],
+        [Queue(made=[], error=BAD_PICTURE)],
     ),
     *(
         Shape(
             f"an empty list for {name}",
             "a setting that is connected to a list node with nothing in it is named",
             merged(OUTSIDE, {"91": empty(["90", 0]), "30": {name: ["91", 0]}}),
-            [Queue(made=[], error=says(name), within=2.0)],
+            [Queue(made=[], error=says(name))],
         )
         for name in ("t_max", "on_exhausted", "reference_policy", "gate", "run_name")
     ),
@@ -203,7 +203,7 @@ SHAPES = [
         "an empty list for the loop",
         "there is nothing to run",
         {"91": empty(LOOP), "30": {"loop": ["91", 0]}},
-        [Queue(made=[], error=says("loop", "single"))],
+        [Queue(made=[], error=says("loop", "empty list"))],
     ),
     Shape(
         "an empty list for the seed",
