@@ -11,7 +11,6 @@ from comfy_execution.graph_utils import ExecutionBlocker, is_link
 
 from ..interleave_thinker.contract import T_MAX, T_MAX_LIMIT, Gate, OnExhausted, ReferencePolicy
 from ..interleave_thinker.errors import ConfigError, InterleaveError
-from ..interleave_thinker.loop.document import Document
 from ..interleave_thinker.loop.state import LoopSettings, LoopState, begin
 from ..interleave_thinker.session import Session, Signature
 from ..interleave_thinker.storage.branches import Work, open_run
@@ -173,7 +172,8 @@ class LoopClose(io.ComfyNode):
         node_id = dynprompt.get_display_node_id(close_id)
         if state.finished and _raw_link(image) is None:
             work = Work(context.plan, settings, context.user_images, node=node_id)
-            return io.NodeOutput(_document_without_images(state, context, open_run(runs_root(), work, name)))
+            session = _session_without_images(state, context, open_run(runs_root(), work, name))
+            return io.NodeOutput(session.document(), ui=_run_files(session))
         running = prompt_and_targets(running_prompt_id())
         body = find_body(
             dynprompt, context.open_id, close_id, _raw_link(image), _raw_link(judgment), running[1] if running else None
@@ -318,15 +318,15 @@ def _check_run_names(dynprompt: Any, close_id: str, run_name: str) -> None:
             )
 
 
-def _document_without_images(state: LoopState, context: LoopContext, folder: RunFolder) -> Document:
-    """The document of a plan without pictures: there is nothing to make, so no body is needed."""
+def _session_without_images(state: LoopState, context: LoopContext, folder: RunFolder) -> Session:
+    """Of a plan without pictures: there is nothing to make, so no body is needed."""
     nothing = Signature("", frozenset())
     session = Session(state, attempt_store(), folder, nothing, None, title=context.plan.request)
     try:
         session.start()
     finally:
         folder.release()
-    return session.document()
+    return session
 
 
 def read_accepted_attempts(text: str) -> Mapping[int, int]:

@@ -1,7 +1,4 @@
-"""Loops that run, by token.
-
-`placing.py` puts their attempts into the running graph.
-"""
+"""The loops that run, by token. `placing.py` puts their attempts into the running graph."""
 
 from __future__ import annotations
 

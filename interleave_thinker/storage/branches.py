@@ -49,7 +49,7 @@ class Work:
     """Who runs it: of several runs that it could have branched from, one of the same node is the parent."""
     always_changes: bool = False
     """Something that makes the images or judgments says that it is never the same. A run of it goes on until it is
-    done; then the same work is another run, unless it `goes_on`."""
+    over; then the same work is another run, unless it `goes_on`."""
     goes_on: bool = False
     """The user asks for what the last run showed: a gate is set, or attempts of it are accepted."""
 
@@ -110,9 +110,15 @@ class _Member:
         return str((self.state or {}).get("token") or "")
 
     @property
-    def is_done(self) -> bool:
-        trajectory = (self.state or {}).get("trajectory")
-        return isinstance(trajectory, Mapping) and trajectory.get("status") == "done"
+    def is_over(self) -> bool:
+        """Whether nothing is left to do: it is done, or stopped because a step has used up its attempts."""
+        try:
+            state = dict(self.state or {})
+            status, results = state["trajectory"]["status"], state["trajectory"]["results"]
+            stops = state["state"]["settings"]["on_exhausted"] == "stop"
+            return bool(status == "done" or (status == "stopped" and stops and results[-1]["exhausted"]))
+        except (KeyError, IndexError, TypeError):
+            return False
 
 
 def open_run(root: Path, work: Work, run_name: str = "") -> RunFolder:
@@ -127,7 +133,7 @@ def open_run(root: Path, work: Work, run_name: str = "") -> RunFolder:
     same = _named(base) if run_name.strip() else _ends_with(work.family)
     members = _members(root, same)
     same_work = [m for m in members if m.identity == work.identity]
-    anew = bool(work.always_changes and not work.goes_on and same_work and same_work[0].is_done)
+    anew = bool(work.always_changes and not work.goes_on and same_work and same_work[0].is_over)
     for member in () if anew else same_work:
         folder = _held(root, member.name)
         if folder is not None:
