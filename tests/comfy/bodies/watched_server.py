@@ -121,7 +121,7 @@ class WatchedServer:
 
     base: Path
     arguments: tuple[str, ...] = ()
-    nodes: Path = Path(__file__).with_name("body_nodes.py")
+    nodes: Path = field(default_factory=lambda: Path(__file__).with_name("body_nodes.py"))
     calls: str = "/body_tests/calls"
     server: Comfy = field(init=False)
 
