@@ -147,7 +147,9 @@ def test_the_watch_interrupts_a_body_that_takes_too_long(bodies: WatchedServer) 
     )
 
 
+@pytest.mark.slow
 def test_the_watch_kills_a_server_that_does_not_heed_an_interrupt(bodies: WatchedServer) -> None:
+    """Slow, for a new server must start."""
     deaf = Shape("deaf", "ends with its server", through(body("Slow", image=["12", 0], seconds=60.0, deaf=True)), [])
     with pytest.raises(Hung, match=r"did not end in 1\.5 s; the server did not heed an interrupt and was killed"):
         bodies.queue(deaf.prompt(Queue()), deadline=1.5)

@@ -21,7 +21,6 @@ from comfy_server import Comfy, Ran
 from interleave_thinker.comfyui.client import ComfyClient, WorkflowError, _RunningNodes, describe_refusal
 from interleave_thinker.contract import EVENT_TYPE
 
-BODY_NODES = Path(__file__).with_name("body_nodes.py")
 DEADLINE = 30.0
 """Seconds that a prompt may take."""
 AFTER_ERROR = 0.2
@@ -122,7 +121,7 @@ class WatchedServer:
 
     base: Path
     arguments: tuple[str, ...] = ()
-    nodes: Path = BODY_NODES
+    nodes: Path = field(default_factory=lambda: Path(__file__).with_name("body_nodes.py"))
     calls: str = "/body_tests/calls"
     server: Comfy = field(init=False)
 
