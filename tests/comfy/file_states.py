@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 import sys
 from pathlib import Path
 from typing import Any
@@ -26,7 +25,7 @@ import nodes  # noqa: E402
 load_pack(REPO)
 
 from interleave_pack.nodes.agents import LoadAgent  # noqa: E402
-from interleave_pack.nodes.comfy_internals.file_states import file_states  # noqa: E402
+from interleave_pack.nodes.comfy_internals.file_states import FileStates  # noqa: E402
 from interleave_pack.nodes.folders import add_model_folders  # noqa: E402
 
 add_model_folders()
@@ -80,9 +79,9 @@ graph: dict[str, Any] = {
 
 def said() -> dict[str, Any]:
     prompt = json.loads(json.dumps(graph))  # ComfyUI notes in the nodes what they said
-    ask = file_states(DynamicPrompt(prompt))
-    answers = {entry["class_type"]: ask(node_id) for node_id, entry in prompt.items()}
-    return {k: "changed" if isinstance(v, float) and math.isnan(v) else v for k, v in answers.items()}
+    states = FileStates(DynamicPrompt(prompt))
+    answers = {entry["class_type"]: states.get(node_id) for node_id, entry in prompt.items()}
+    return {k: "changed" if v is None else v for k, v in answers.items()}
 
 
 by_comfyui = said()

@@ -24,6 +24,12 @@ test("an error of the loop names node, step and attempt", () => {
   assert.equal(describeError(progress, error, title), "Step 3, attempt 2: KSampler (node 26). out of memory");
 });
 
+test("a node that is blocked is reported by its own id and has a place too", () => {
+  const progress = at(running("31", "31.s1a3.next", "31.s2a1.keep"), ["executing", "31"]);
+  const blocked = { node_id: "31.s2a1.keep", exception_message: "Execution Blocked: skipped" };
+  assert.match(describeError(progress, blocked, title), /^Step 2, attempt 1: .*Execution Blocked: skipped/);
+});
+
 test("numbers are compared as numbers", () => {
   assert.match(describeError(at(running("31.s9a1.next", "31.s10a2.b26")), error, title), /^Step 10, attempt 2: KSampler/);
   assert.match(describeError(at(running("31.s1a10.b26", "31.s1a9.next")), error, title), /^Step 1, attempt 10: KSampler/);

@@ -96,6 +96,12 @@ def test_a_new_process_finds_attempts_judgments_and_comparisons(store: AttemptSt
     assert (again.get_attempt("ff"), again.get_judgment("ff"), again.get_comparison("ff")) == (None, None, None)
 
 
+def test_an_output_beside_a_picture_has_run_or_not_also_for_a_new_process(store: AttemptStore) -> None:
+    store.put_side("ab")
+    again = AttemptStore(store.root)
+    assert (again.has_side("ab"), again.has_side("ba")) == (True, False)
+
+
 def test_an_unreadable_judgment_is_not_kept(store: AttemptStore) -> None:
     store.put_judgment("aa", Judgment(False, parsed=False, raw="?"), 1.0)
     assert store.get_judgment("aa") is None

@@ -185,6 +185,70 @@ def test_a_branchs_number_is_no_part_of_a_typed_name(tmp_path: Path) -> None:
         open_run(tmp_path, WORK, "..")
 
 
+# --- what always changes
+
+
+CHANGES = dataclasses.replace(WORK, always_changes=True)
+ASKED = dataclasses.replace(CHANGES, goes_on=True)
+
+
+def ended(root: Path, work: Work, status: str = "done", name: str = "", **result: Any) -> RunFolder:
+    """A run with this status, whose last step ended so."""
+    folder = open_run(root, work, name)
+    results = [{"step": 1, "exhausted": False, **result}]
+    trajectory = {"plan": work.plan.to_dict(), "status": status, "results": results}
+    state = {"settings": {"on_exhausted": work.settings.on_exhausted}}
+    folder.write_state({"origin": {"node": work.node}, "trajectory": trajectory, "state": state})
+    folder.release()
+    return folder
+
+
+@pytest.mark.parametrize("name", ["", "my story"])
+def test_a_run_under_way_goes_on_and_one_that_is_over_is_made_anew(tmp_path: Path, name: str) -> None:
+    first = ended(tmp_path, CHANGES, "running", name)
+    again = ended(tmp_path, CHANGES, "done", name)
+    assert (again.name, again.about["token"]) == (first.name, first.about["token"])
+    anew = ended(tmp_path, CHANGES, "done", name)
+    assert anew.name != first.name and anew.about["token"] != first.about["token"] and not anew.ancestors
+    newest = ended(tmp_path, CHANGES, "done", name)
+    assert newest.name not in (first.name, anew.name)
+
+
+def test_a_gate_or_an_accepted_attempt_means_the_run_that_was_seen_last(tmp_path: Path) -> None:
+    ended(tmp_path, CHANGES)
+    seen = ended(tmp_path, CHANGES)
+    asked = ended(tmp_path, ASKED)
+    assert (asked.name, asked.about["token"]) == (seen.name, seen.about["token"])
+
+
+def test_a_run_that_a_gate_stopped_is_under_way_but_one_without_attempts_left_is_over(tmp_path: Path) -> None:
+    stops = dataclasses.replace(CHANGES, settings=settings(on_exhausted="stop"))
+    first = ended(tmp_path, stops, "stopped", exhausted=False)
+    assert ended(tmp_path, stops, "stopped", exhausted=True).name == first.name
+    assert ended(tmp_path, stops, "stopped", exhausted=True).name != first.name
+
+
+def test_a_branch_goes_on_with_what_was_seen(tmp_path: Path) -> None:
+    first = ended(tmp_path, CHANGES)
+    branch = ended(tmp_path, dataclasses.replace(CHANGES, plan=other_plan()))
+    assert branch.name != first.name and branch.about["token"] == first.about["token"]
+    assert [f.name for f in branch.ancestors] == [first.name]
+
+
+def test_a_damaged_state_is_no_run_that_is_over(tmp_path: Path) -> None:
+    for damaged in ({"trajectory": []}, {"trajectory": {"status": "stopped", "results": []}}, {"state": 1}):
+        folder = open_run(tmp_path, CHANGES)
+        folder.write_state(damaged)
+        folder.release()
+        assert open_run(tmp_path, CHANGES).name == folder.name
+        folder = RunFolder(tmp_path, folder.name)
+
+
+def test_what_does_not_change_has_no_token(tmp_path: Path) -> None:
+    assert "token" not in ended(tmp_path, WORK).about
+    assert ended(tmp_path, WORK).name == ended(tmp_path, WORK).name
+
+
 # --- what a branch finds again
 
 
@@ -214,6 +278,12 @@ def test_a_branch_recalls_what_its_ancestors_made_also_without_a_store(studio: A
     assert len(read_trajectory(edited.folder.path)) == 3, "the branch's folder is complete"
     longer, made = drive_one(studio, other_plan(), t_max=5)
     assert made == [] and longer.folder.name == "story~3"
+
+
+def test_a_gate_does_not_stop_a_branch_at_steps_that_were_seen_before(studio: Any) -> None:
+    drive_one(studio, PLAN, gate="stop_after_step")
+    session, made = drive_one(studio, other_plan(2), gate="stop_after_step")
+    assert made == ["another"] and "after step 2" in session.state.reason
 
 
 def test_run_json_says_why_a_run_stopped(studio: Any) -> None:

@@ -31,8 +31,8 @@ def follow(*messages: Packet) -> None:
 
 def shown(node_id: str) -> str:
     """Of ids as the pack makes them: 30.s2a1.b16 is a copy of node 16, everything else is shown at Loop Close."""
-    found = re.search(r"\.b([\w]+)", node_id)
-    return found[1].replace("_", ":") if found else node_id.split(".")[0]
+    found = re.search(r"\.b([\w%]+)", node_id)
+    return found[1].replace("%3A", ":") if found else node_id.split(".")[0]
 
 
 def starts(node_id: str, *waiting: str) -> list[Packet]:
@@ -62,7 +62,14 @@ def test_a_node_that_waits_for_its_answer_is_named_although_others_started_since
 
 def test_a_node_in_a_subgraph_is_named() -> None:
     with pytest.raises(WorkflowError, match=r"^Step 10, attempt 2, node 50:16 \(VAEDecode\): no room$"):
-        follow(*starts("30.s10a2.b50_16", "30", "30.s9a1.next"), ERROR)
+        follow(*starts("30.s10a2.b50%3A16", "30", "30.s9a1.next"), ERROR)
+
+
+def test_a_node_that_is_blocked_is_reported_by_its_own_id_and_has_a_place_too() -> None:
+    blocked = ("execution_error", {"node_id": "30.s2a1.keep", "exception_message": "Execution Blocked: skipped"})
+    for before in ((), starts("30.s2a1.keep", "30")):
+        with pytest.raises(WorkflowError, match=r"^Step 2, attempt 1, .*Execution Blocked: skipped$"):
+            follow(*starts("30"), *before, blocked)
 
 
 def test_an_error_after_the_loop_names_no_attempt() -> None:

@@ -23,6 +23,7 @@ from interleave_thinker.errors import GeneratorError, RunError
 from interleave_thinker.loop.document import Document
 from interleave_thinker.loop.plan import Plan, PlanStep
 from interleave_thinker.loop.trajectory import RAW_LIMIT, Attempt, Judgment
+from interleave_thinker.session import Signature
 from interleave_thinker.storage import images as images_module
 from interleave_thinker.storage.attempt_store import AttemptStore
 from interleave_thinker.storage.images import image_key
@@ -534,6 +535,34 @@ def test_gate_does_not_stop_a_run_that_is_done(studio: Any) -> None:
 
 
 # --- what is told ---------------------------------------------------------------------------------------------
+
+
+def test_what_was_recalled_can_be_shown_with_the_values_that_made_it(studio: Any) -> None:
+    plan = drawn("a", "b")
+    first = studio.run(plan)
+    second = studio.run(plan)
+    assert first.session.recalled == []
+    assert [(r.values["step"], r.values["prompt"], r.values["image"]) for r in second.session.recalled] == [
+        (a.step, a.prompt, a.image_key) for a in second.session.attempts
+    ]
+
+
+def test_a_warning_is_said_once(studio: Any) -> None:
+    heard: list[tuple[str, Any]] = []
+    run = studio.prepare(drawn("a"))
+    run.session.notify = lambda event, facts: heard.append((event, facts))
+    run.session.warn("Beware.")
+    run.session.warn("Beware.")
+    run.session.writer.settle()
+    assert heard == [("warning", {"text": "Beware.", "run": run.session.folder.name})]
+
+
+def test_what_always_changes_is_recalled_in_its_run_alone() -> None:
+    signature = Signature("body", frozenset({"prompt"}))
+    values = {"prompt": "a", "seed": 1}
+    assert signature.in_run("x").of(values) == signature.in_run("x").of({**values, "seed": 2})
+    assert len({signature.of(values), signature.in_run("x").of(values), signature.in_run("y").of(values)}) == 3
+    assert signature.in_run("").of(values) == signature.of(values)
 
 
 def test_events_say_what_happens_in_order(studio: Any) -> None:
