@@ -156,7 +156,8 @@ class LoopClose(io.ComfyNode):
             raise ConfigError(f"Loop Close takes one loop, but got {len(loop)}. Give Loop Open single values.")
         context = expect(_only(loop, "loop"), LoopContext, "Loop Close's 'loop'")
         dynprompt, close_id = cls.hidden.dynprompt, cls.hidden.unique_id
-        name, accepted = _only(run_name, "run_name"), _only(accept_attempts or [""], "accept_attempts")
+        name = expect(_only(run_name, "run_name"), str, "Loop Close's 'run_name'")
+        accepted = expect(_only(accept_attempts or [""], "accept_attempts"), str, "Loop Close's 'accept_attempts'")
         settings = LoopSettings(
             _only(t_max, "t_max") if _raw_link(judgment) else 1,
             _only(on_exhausted, "on_exhausted"),

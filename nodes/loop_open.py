@@ -67,6 +67,7 @@ class LoopOpen(io.ComfyNode):
             description="Start of the loop: gives each attempt its prompt, reference picture and seed.",
             search_aliases=["interleave", "loop start", "for each step", "retry loop", "storyboard", "while"],
             hidden=[io.Hidden.unique_id],
+            not_idempotent=True,  # the id is part of what it gives, so it is not the same at another id
             inputs=[
                 PLAN.Input("plan", tooltip="From Planner or Plan from Text."),
                 seed_input("Seed of the run. Attempt t of step s uses seed + 1000 (s - 1) + (t - 1)."),

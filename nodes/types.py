@@ -24,8 +24,9 @@ _SOURCES = {
     "LoopContext": "the 'loop' of Loop Open",
     "Judgment": "Critic-Refine, or Judgment, which takes any verdict",
     "Document": "Loop Close",
+    "str": "a node that gives text",
 }
-"""What gives a value of each of our types."""
+"""What gives a value of each type."""
 
 T = TypeVar("T")
 

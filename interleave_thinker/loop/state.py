@@ -49,6 +49,9 @@ class LoopSettings:
     judge_all: bool = False
 
     def __post_init__(self) -> None:
+        for name in ("t_max", "seed"):
+            if not isinstance(getattr(self, name), int):
+                raise ConfigError(f"{name} is {getattr(self, name)!r:.60}; it must be a whole number.")
         if not 1 <= self.t_max <= MAX_ATTEMPTS:
             raise ConfigError(f"t_max is {self.t_max}; it must be between 1 and {MAX_ATTEMPTS}.")
         for name, allowed in (
@@ -57,7 +60,7 @@ class LoopSettings:
             ("gate", Gate),
         ):
             if getattr(self, name) not in get_args(allowed):
-                raise ConfigError(f"{name} is {getattr(self, name)!r}; choose one of {get_args(allowed)}.")
+                raise ConfigError(f"{name} is {getattr(self, name)!r:.60}; choose one of {get_args(allowed)}.")
 
 
 @dataclass(frozen=True)

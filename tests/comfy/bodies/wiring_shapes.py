@@ -68,7 +68,21 @@ def loops_that_look_alike() -> Graph:
     return renamed(one, {i: f"5:{i}" for i in one}) | renamed(two, {i: f"5_{i}" for i in two})
 
 
+OTHER_IDS: Change = {
+    "2": None,
+    "5": ours("LoopOpen", plan=["1", 0], seed=0),
+    "12": {"seed": ["5", 5], "prompt": ["5", 1]},
+    "20": {"values.a": ["5", 6], "values.b": ["5", 7]},
+}
+
 SHAPES = [
+    Shape(
+        "the same loop under other ids, changed",
+        "ComfyUI recalls a node of the same inputs at another id; Loop Open must not give the old one's id",
+        {},
+        [Queue(made=ALL), Queue({**OTHER_IDS, "30": {"loop": ["5", 0], "t_max": 4}}, made=[], recalled=ALL)],
+        fragile=True,
+    ),
     Shape(
         "two ends on one Open",
         "both run over the same plan, each with its own picture",

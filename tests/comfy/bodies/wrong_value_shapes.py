@@ -181,6 +181,22 @@ SHAPES = [
         )
         for name in ("t_max", "on_exhausted", "reference_policy", "gate", "run_name")
     ),
+    *(
+        Shape(
+            f"{what} for {name}",
+            "a wildcard socket hands on anything here too",
+            merged(OUTSIDE, {"91": body("Gives", value=["90", 0], what=what), "30": {name: ["91", 0]}}),
+            [Queue(made=[], error=says(name))],
+        )
+        for name in ("t_max", "on_exhausted", "reference_policy", "gate", "run_name", "accept_attempts")
+        for what in ("none", "dict")
+    ),
+    Shape(
+        "none for the seed",
+        "it is Loop Open's, and Loop Close names it",
+        merged(OUTSIDE, {"91": body("Gives", value=["90", 0], what="none"), "2": {"seed": ["91", 0]}}),
+        [Queue(made=[], error=says("seed"))],
+    ),
     Shape(
         "an empty list of accepted attempts",
         "none was accepted",
