@@ -15,7 +15,11 @@ from comfy_server import REPO, Comfy
 
 FILES = REPO / "tests" / "files_of_0_1_0"
 GRAPHS: dict[str, Any] = json.loads((FILES / "comfy" / "graphs.json").read_text())
-NODES: dict[str, Any] = json.loads((FILES / "object_info.json").read_text())
+NODES: dict[str, Any] = {
+    name: said
+    for name, said in json.loads((FILES / "object_info.json").read_text()).items()
+    if not said.get("dev_only")  # a loop places these for itself: no saved workflow has them
+}
 OF_MODELS = {"model", "adapter", "pipeline"}
 """Inputs whose choices are the model files that are there."""
 OTHER_DEFAULTS = {("InterleaveThinkerPlanner", "max_steps"), ("InterleaveThinkerAgentFromServer", "endpoint")}

@@ -87,6 +87,7 @@ def test_internal_nodes_are_hidden_from_menus(comfy):
         "StepFeed",
         "KeepPicture",
         "RecallPicture",
+        "KeepJudgment",
         "NextAttempt",
         "CompareAttempts",
     }
