@@ -15,7 +15,7 @@ from ..interleave_thinker.errors import RunError
 from ..interleave_thinker.files import write_atomically
 from ..interleave_thinker.loop.document import Document, DocumentItem, to_html, to_markdown
 from ..interleave_thinker.storage.run_folder import RunFolder, image_of_run, safe_name
-from .folders import attempt_store, below_output, runs_root
+from .folders import attempt_store, runs_root, saved_file
 from .images import to_tensor
 from .types import DOCUMENT, schema
 
@@ -85,7 +85,8 @@ class SaveDocument(io.ComfyNode):
 
     @classmethod
     def execute(cls, document: Document) -> io.NodeOutput:
-        folder = RunFolder(runs_root(), document.run).path
+        run = RunFolder(runs_root(), document.run)
+        folder = run.path
         names = {}
         for number, item in enumerate(document.images, 1):
             names[item] = f"image_{number:02d}.png"
@@ -95,18 +96,24 @@ class SaveDocument(io.ComfyNode):
         write_atomically(folder / "document.md", markdown.encode("utf-8", "replace"))
         page = to_html(document, lambda i: (folder / names[i]).read_bytes())
         write_atomically(folder / "document.html", page.encode("utf-8", "replace"))
-        path = folder / "document.html"
-        return io.NodeOutput(str(path), ui=_ui(document, names, path, markdown))
+        images = [folder / name for name in names.values()]
+        return io.NodeOutput(str(folder / "document.html"), ui=_ui(document, run, images, markdown))
 
 
-def _ui(document: Document, names: dict[DocumentItem, str], path: Path, markdown: str) -> dict[str, Any]:
-    """What the node shows: the images, the text, and for API clients the path and the whole document."""
-    subfolder = below_output(path.parent)
-    images = [{"filename": n, "subfolder": subfolder, "type": "output"} for n in names.values()]
+def _ui(document: Document, run: RunFolder, images: list[Path], markdown: str) -> dict[str, Any]:
+    """What the node shows, and what API clients fetch: the files and the images, as /view takes them, and the text.
+
+    The editor shows the last file that it can show as the result of a job, so the images come after the files.
+    `interleave_document` has the whole document. Its `path` is that of the server's disk and helps nobody elsewhere.
+    """
+    files = [run.path / "document.html", run.path / "document.md", run.trajectory_file]
     return {
-        "images": images,
+        "files": [saved_file(path) for path in files if path.is_file()],
+        "images": [saved_file(path) for path in images],
         "text": [markdown],
-        "interleave_document": [{"path": str(path), "run": document.run, "document": document.to_dict()}],
+        "interleave_document": [
+            {"path": str(run.path / "document.html"), "run": document.run, "document": document.to_dict()}
+        ],
     }
 
 
