@@ -7,7 +7,18 @@ import json
 import pytest
 from comfy_server import REPO
 from comfy_test_graphs import loop
-from editor_page import finished, load, look_at, new_page, open_editor, open_sidebar, strip, wait_until
+from editor_page import (
+    finished,
+    load,
+    look_at,
+    new_page,
+    open_editor,
+    open_sidebar,
+    queue,
+    set_value,
+    strip,
+    wait_until,
+)
 
 SHOWS = {"PreviewImage", "PreviewAny", "InterleaveThinkerUnpackDocument"}
 WORKFLOWS = sorted(p.stem for p in (REPO / "workflows").glob("*.json"))
@@ -55,6 +66,28 @@ def test_the_demo_runs_from_the_editor_and_its_document_reads_as_a_page(page, co
     shown = page.evaluate("() => [...document.images].map(i => i.complete && i.naturalWidth)")
     assert all(shown)
     page.screenshot(path=str(tmp_path / "document.png"), full_page=True)
+    assert page.problems == []
+
+
+def test_the_editor_is_shown_what_api_clients_are_spared(old_or_new_editor):
+    """Texts of Planner and critic on their nodes, and while they are written. Files beside the pictures do no harm."""
+    page, _ = old_or_new_editor
+    load(page, "tiny_story")
+    for node in (3, 4):
+        set_value(page, node, "seed", 7308)  # of Planner and Loop Open: nothing is recalled
+    page.evaluate(
+        "() => { window.told = { texts: 0, shown: {} }; const { api } = window.app;"
+        " api.addEventListener('progress_text', () => { window.told.texts += 1 });"
+        " api.addEventListener('executed', ({ detail }) => { window.told.shown[detail.display_node] = detail.output }) }"
+    )
+    queue(page)
+    wait_until(page, lambda: page.evaluate("() => window.told.shown[32] ?? null"))
+    told = page.evaluate("() => window.told")
+    assert told["texts"] > 4
+    assert told["shown"]["3"]["text"][0].startswith("1. ")
+    assert told["shown"]["30"]["text"][0].startswith(("accepted", "rejected"))
+    look_at(page, 32)
+    assert len(page.evaluate("() => window.app.nodeOutputs[32].images")) == 4
     assert page.problems == []
 
 
