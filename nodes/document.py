@@ -15,6 +15,7 @@ from ..interleave_thinker.errors import RunError
 from ..interleave_thinker.files import write_atomically
 from ..interleave_thinker.loop.document import Document, DocumentItem, to_html, to_markdown
 from ..interleave_thinker.storage.run_folder import RunFolder, image_of_run, safe_name
+from .events import editors_graph
 from .folders import attempt_store, runs_root, saved_file
 from .images import to_tensor
 from .types import DOCUMENT, schema
@@ -97,24 +98,26 @@ class SaveDocument(io.ComfyNode):
         page = to_html(document, lambda i: (folder / names[i]).read_bytes())
         write_atomically(folder / "document.html", page.encode("utf-8", "replace"))
         images = [folder / name for name in names.values()]
-        return io.NodeOutput(str(folder / "document.html"), ui=_ui(document, run, images, markdown))
+        shown = _ui(document, run, images, markdown)
+        if editors_graph(cls.hidden.extra_pnginfo) is None:
+            shown["files"] = shown["interleave_document"][0]["files"]
+        return io.NodeOutput(str(folder / "document.html"), ui=shown)
 
 
 def _ui(document: Document, run: RunFolder, images: list[Path], markdown: str) -> dict[str, Any]:
-    """What the node shows, and what API clients fetch: the files and the images, as /view takes them, and the text.
+    """What the node shows, and for API clients its files, as /view takes them, and the whole document.
 
-    The editor shows the last file that it can show as the result of a job, so the images come after the files.
-    `interleave_document` has the whole document. Its `path` is that of the server's disk and helps nobody elsewhere.
+    Clients look for files in each list. The editor does so too, and its app mode then shows the last one, a file that
+    it cannot display, as the result. So where the editor queued, the files stand in `interleave_document` alone.
     """
     files = [run.path / "document.html", run.path / "document.md", run.trajectory_file]
-    return {
+    whole = {
+        "path": str(run.path / "document.html"),  # on the server's disk, for the command line and older clients
+        "run": document.run,
         "files": [saved_file(path) for path in files if path.is_file()],
-        "images": [saved_file(path) for path in images],
-        "text": [markdown],
-        "interleave_document": [
-            {"path": str(run.path / "document.html"), "run": document.run, "document": document.to_dict()}
-        ],
+        "document": document.to_dict(),
     }
+    return {"images": [saved_file(path) for path in images], "text": [markdown], "interleave_document": [whole]}
 
 
 def _metadata(hidden: Any, document: Document, item: DocumentItem) -> PngInfo:

@@ -70,17 +70,19 @@ def test_pictures_and_files_of_a_document_come_by_view(comfy: Comfy, two_steps: 
         assert set(file) == {"filename", "subfolder", "type"} and file["subfolder"] == "interleave/for anyone"
         assert view(comfy, file) == (two_steps.folder / file["filename"]).read_bytes()
     assert len(output["images"]) == 2
+    assert output["interleave_document"][0]["files"] == output["files"]
     assert view(comfy, output["files"][0]).lower().startswith(b"<!doctype html")
     assert output["text"] == [view(comfy, output["files"][1]).decode()]
     assert len(view(comfy, output["files"][2]).splitlines()) == 4
 
 
-def test_the_editors_job_list_shows_a_picture_and_not_a_text(comfy: Comfy) -> None:
-    """The page takes the last output that it can show, in the order of the keys, and it can show Markdown."""
-    (output,) = queue(comfy, loop(plan_text(1), seed=7302)).values()
-    assert list(output).index("files") < list(output).index("images")
-    job = comfy.get("/api/jobs?status=completed&limit=1&sort_order=desc")["jobs"][0]
-    assert job["preview_output"]["filename"] == "image_01.png"
+def test_the_editors_job_has_no_files_but_pictures(comfy: Comfy) -> None:
+    """Its app mode shows the last file of a job as the result. Who looks into the document finds the others."""
+    output = queue(comfy, loop(plan_text(1), seed=7302), GRAPH)["31"]
+    listed = {key for key, items in output.items() for item in items if isinstance(item, dict) and "filename" in item}
+    assert listed == {"images"}
+    (whole,) = output["interleave_document"]
+    assert [view(comfy, file)[:1] for file in whole["files"]] == [b"<", b"p", b"{"]
 
 
 def test_an_attempts_event_says_where_its_picture_is(comfy: Comfy, two_steps: Ran) -> None:
