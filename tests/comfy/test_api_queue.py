@@ -36,8 +36,10 @@ def view(comfy: Comfy, file: dict[str, str]) -> bytes:
 
 
 def queue(comfy: Comfy, prompt: dict[str, Any], extra: dict[str, Any] | None = None) -> dict[str, Any]:
-    """Queue as a client that only polls, and wait. Returns the outputs."""
-    body = {"prompt": prompt, "extra_data": {"extra_pnginfo": extra} if extra is not None else {}}
+    """Queue as a client that listens, and wait. Returns the outputs."""
+    body = {"prompt": prompt, "client_id": uuid.uuid4().hex}
+    if extra is not None:
+        body["extra_data"] = {"extra_pnginfo": extra}
     return finished(comfy, comfy.post("/prompt", body)["prompt_id"])
 
 
