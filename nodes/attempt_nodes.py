@@ -162,12 +162,12 @@ def _blocked(running: RunningLoop, what: str, link: Any) -> RunError:
     """What to say where an ExecutionBlocker came instead. link: raw, to the node that did not run for it."""
     running.session.writer.settle()
     node_id = blocking_node(running.caches, running.dynprompt, link[0])
-    blocking = "a node"
-    if node_id is not None:
-        name, kind = running.dynprompt.get_display_node_id(node_id), running.dynprompt.get_node(node_id)["class_type"]
-        blocking = f"node {name} ({kind})"
+    source = running.body.image_link if what == "picture" else running.body.judgment_link
+    last = node_id or (source or [running.body.close_id])[0]
+    name, kind = running.dynprompt.get_display_node_id(last), running.dynprompt.get_node(last)["class_type"]
+    or_above = "" if node_id else ", or a node before it,"
     return RunError(
-        f"No {what} came for {running.where}: {blocking} blocks it. What is finished is kept. To leave a picture out, "
+        f"No {what} came for {running.where}: node {name} ({kind}){or_above} blocks it. What is finished is kept. To leave a picture out, "
         "take its prompt out of the plan; to accept without a critic, disconnect 'judgment'."
     )
 

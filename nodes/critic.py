@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import torch
 from comfy_api.latest import io
@@ -10,7 +11,7 @@ from comfy_api.latest import io
 from ..interleave_thinker.loop.trajectory import Judgment
 from ..interleave_thinker.roles.critic import judge
 from .agents import AgentValue
-from .events import show_text, text_watcher
+from .events import show_text, text_below, text_watcher
 from .images import one_image, to_images
 from .types import AGENT, JUDGMENT, expect, schema, seed_input
 
@@ -35,7 +36,7 @@ class CriticRefine(io.ComfyNode):
             description="A vision-language model compares before and after with the prompt: accepts, or rejects "
             "with a refined prompt for the next attempt.",
             search_aliases=["InterleaveThinker", "critic", "judge", "VLM check", "refine prompt", "quality check"],
-            hidden=[io.Hidden.unique_id],
+            hidden=[io.Hidden.unique_id, io.Hidden.extra_pnginfo],
             has_intermediate_output=True,
             inputs=[
                 AGENT.Input("agent", tooltip="A Qwen3-VL; the paper's critic is a fine-tuned 8B."),
@@ -94,7 +95,7 @@ class CriticRefine(io.ComfyNode):
             on_unreadable="accept" if if_unreadable == "accept" else "retry",
             on_text=text_watcher(cls.hidden.unique_id, "Judging"),
         )
-        return _judgment_result(judgment, used, cls.hidden.unique_id)
+        return _judgment_result(judgment, used, cls.hidden)
 
 
 class JudgmentNode(io.ComfyNode):
@@ -108,7 +109,7 @@ class JudgmentNode(io.ComfyNode):
             description="Make a judgment from plain values, or from the text that any language model wrote.",
             search_aliases=["judgment", "verdict", "accept reject", "condition", "InterleaveThinker", "other judge"],
             has_intermediate_output=True,
-            hidden=[io.Hidden.unique_id],
+            hidden=[io.Hidden.unique_id, io.Hidden.extra_pnginfo],
             inputs=[
                 io.Boolean.Input(
                     "accepted", default=True, tooltip="The verdict, unless 'reply' is connected: link a rule here."
@@ -134,14 +135,15 @@ class JudgmentNode(io.ComfyNode):
         from ..interleave_thinker.reading.judgments import read_judgment
 
         judgment = Judgment(accepted, refined_prompt, reasoning) if reply is None else read_judgment(reply)
-        return _judgment_result(judgment, refined_prompt, cls.hidden.unique_id)
+        return _judgment_result(judgment, refined_prompt, cls.hidden)
 
 
-def _judgment_result(judgment: Judgment, prompt: str, node_id: str) -> io.NodeOutput:
+def _judgment_result(judgment: Judgment, prompt: str, hidden: Any) -> io.NodeOutput:
     refined = judgment.refined_prompt or prompt
     verdict = "accepted" if judgment.accepted else f"rejected. Next: {refined}"
     if judgment.note:
         verdict += f"\n(the reply: {judgment.note})"
     text = verdict if judgment.parsed or judgment.note else f"{verdict}\n(the reply could not be read)"
-    show_text(text, node_id)
-    return io.NodeOutput(judgment, judgment.accepted, refined, judgment.reasoning, ui={"text": [text]})
+    show_text(text, hidden.unique_id)
+    shown = text_below(text, hidden.extra_pnginfo)
+    return io.NodeOutput(judgment, judgment.accepted, refined, judgment.reasoning, ui=shown)

@@ -15,7 +15,8 @@ from ..interleave_thinker.errors import RunError
 from ..interleave_thinker.files import write_atomically
 from ..interleave_thinker.loop.document import Document, DocumentItem, to_html, to_markdown
 from ..interleave_thinker.storage.run_folder import RunFolder, image_of_run, safe_name
-from .folders import attempt_store, below_output, runs_root
+from .events import editors_graph
+from .folders import attempt_store, runs_root, saved_file
 from .images import to_tensor
 from .types import DOCUMENT, expect, schema
 
@@ -87,7 +88,8 @@ class SaveDocument(io.ComfyNode):
     @classmethod
     def execute(cls, document: Document) -> io.NodeOutput:
         document = expect(document, Document, "Save Document")
-        folder = RunFolder(runs_root(), document.run).path
+        run = RunFolder(runs_root(), document.run)
+        folder = run.path
         names = {}
         for number, item in enumerate(document.images, 1):
             names[item] = f"image_{number:02d}.png"
@@ -97,19 +99,27 @@ class SaveDocument(io.ComfyNode):
         write_atomically(folder / "document.md", markdown.encode("utf-8", "replace"))
         page = to_html(document, lambda i: (folder / names[i]).read_bytes())
         write_atomically(folder / "document.html", page.encode("utf-8", "replace"))
-        path = folder / "document.html"
-        return io.NodeOutput(str(path), ui=_ui(document, names, path, markdown))
+        images = [folder / name for name in names.values()]
+        shown = _ui(document, run, images, markdown)
+        if editors_graph(cls.hidden.extra_pnginfo) is None:
+            shown["files"] = shown["interleave_document"][0]["files"]
+        return io.NodeOutput(str(folder / "document.html"), ui=shown)
 
 
-def _ui(document: Document, names: dict[DocumentItem, str], path: Path, markdown: str) -> dict[str, Any]:
-    """What the node shows: the images, the text, and for API clients the path and the whole document."""
-    subfolder = below_output(path.parent)
-    images = [{"filename": n, "subfolder": subfolder, "type": "output"} for n in names.values()]
-    return {
-        "images": images,
-        "text": [markdown],
-        "interleave_document": [{"path": str(path), "run": document.run, "document": document.to_dict()}],
+def _ui(document: Document, run: RunFolder, images: list[Path], markdown: str) -> dict[str, Any]:
+    """What the node shows, and for API clients its files, as /view takes them, and the whole document.
+
+    Clients look for files in each list. The editor does so too, and its app mode then shows the last one, a file that
+    it cannot display, as the result. So where the editor queued, the files stand in `interleave_document` alone.
+    """
+    files = [run.path / "document.html", run.path / "document.md", run.trajectory_file]
+    whole = {
+        "path": str(run.path / "document.html"),  # on the server's disk, for the command line and older clients
+        "run": document.run,
+        "files": [saved_file(path) for path in files if path.is_file()],
+        "document": document.to_dict(),
     }
+    return {"images": [saved_file(path) for path in images], "text": [markdown], "interleave_document": [whole]}
 
 
 def _metadata(hidden: Any, document: Document, item: DocumentItem) -> PngInfo:

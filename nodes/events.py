@@ -17,7 +17,7 @@ from server import PromptServer
 
 from ..interleave_thinker.contract import EVENT_TYPE, Event
 from .comfy_internals.server import executing_prompt_id, send_progress_text
-from .folders import run_path
+from .folders import run_path, runs_root, saved_file
 from .users import current_client, multi_user
 
 _log = logging.getLogger(__name__)
@@ -34,6 +34,7 @@ def send_event(event: Event, node_id: str, facts: Mapping[str, Any]) -> None:
     """Tell every open page and client: a second tab, or one that was reloaded under another id, shows the run too.
 
     With several users only the page that queued is told, and `run`, `parent` and `file` name the user's folder.
+    `image` names the same file as ComfyUI's /view takes it.
     """
     if event == "warning":
         _log.warning("InterleaveThinker, run %s: %s", facts.get("run"), facts.get("text"))
@@ -41,6 +42,8 @@ def send_event(event: Event, node_id: str, facts: Mapping[str, Any]) -> None:
     if server is None:
         return
     message = {"event": event, "node": node_id, **facts}
+    if facts.get("file"):
+        message["image"] = saved_file(runs_root() / str(facts["file"]))
     prompt_id = executing_prompt_id()
     if prompt_id is not None:
         message["prompt_id"] = prompt_id
@@ -62,6 +65,14 @@ def editors_graph(extra: Any) -> dict[str, Any] | None:
 def workflow_id(extra: Any) -> str:
     """Whose events these are: node ids alone are the same in many workflows. "" without an editor."""
     return str((editors_graph(extra) or {}).get("id", ""))[:100]
+
+
+def text_below(text: str, extra: Any) -> dict[str, Any] | None:
+    """The `ui` of a node that shows a text below itself in the editor. extra: the node's hidden `extra_pnginfo`.
+
+    None where no editor queued. Some API clients take the first node that shows anything for the result of the run.
+    """
+    return {"text": [text]} if editors_graph(extra) is not None else None
 
 
 def show_text(text: str, node_id: str) -> None:

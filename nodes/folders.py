@@ -101,9 +101,10 @@ def run_path(name: str, user: str | None = None) -> str:
     return f"{owner}/{name}" if owner else name
 
 
-def below_output(path: Path) -> str:
-    """A folder as ComfyUI's /view takes it (`subfolder`)."""
-    return path.relative_to(folder_paths.get_output_directory()).as_posix()
+def saved_file(path: Path) -> dict[str, str]:
+    """A file below the output folder as ComfyUI names it in its history and as its /view takes it."""
+    subfolder = path.parent.relative_to(folder_paths.get_output_directory()).as_posix()
+    return {"filename": path.name, "subfolder": subfolder, "type": "output"}
 
 
 def attempt_store() -> AttemptStore:

@@ -22,7 +22,7 @@ from .comfy_internals.caches import executor_caches, hidden_execution_list
 from .comfy_internals.file_states import FileStates
 from .comfy_internals.server import prompt_and_targets
 from .events import editors_graph, send_event, workflow_id
-from .folders import attempt_store, below_output, runs_root
+from .folders import attempt_store, runs_root, saved_file
 from .loop_open import LoopContext
 from .placing import place_next_attempt
 from .running_loops import RunningLoop, add_running_loop, drop_ended_loops, running_loop, running_prompt_id
@@ -278,8 +278,9 @@ def _warning_of(changing: Mapping[str, str]) -> str:
 def _run_files(session: Session) -> dict[str, Any]:
     """Where the run lies, for clients: also of a run that fails or is interrupted."""
     folder = session.folder
-    found = {"filename": "trajectory.jsonl", "subfolder": below_output(folder.path), "type": "output"}
-    return {"interleave_run": [{"run": folder.name, **found, "warnings": session.warnings}]}
+    return {
+        "interleave_run": [{"run": folder.name, **saved_file(folder.trajectory_file), "warnings": session.warnings}]
+    }
 
 
 def _only(values: Any, name: str) -> Any:

@@ -14,7 +14,7 @@ from ..interleave_thinker.loop.plan import Plan
 from ..interleave_thinker.reading.plan_text import plan_as_typed
 from ..interleave_thinker.roles.planner import make_plan
 from .agents import AgentValue
-from .events import check_interrupt, send_event, show_text, text_watcher, workflow_id
+from .events import check_interrupt, send_event, show_text, text_below, text_watcher, workflow_id
 from .images import images_of_sockets
 from .types import AGENT, PLAN, schema, seed_input, user_images
 
@@ -55,7 +55,7 @@ def _plan_result(plan: Plan, hidden: Any) -> io.NodeOutput:
     node_id = hidden.unique_id
     show_text(f"{len(plan.steps)} steps planned", node_id)
     send_event("planned", node_id, {"plan": plan.to_dict(), "workflow": workflow_id(hidden.extra_pnginfo)})
-    return io.NodeOutput(plan, plan.to_json(), len(plan.steps), ui={"text": [outline(plan)]})
+    return io.NodeOutput(plan, plan.to_json(), len(plan.steps), ui=text_below(outline(plan), hidden.extra_pnginfo))
 
 
 def _why_refused(text: str, max_steps: int) -> bool | str:

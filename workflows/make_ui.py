@@ -3,7 +3,7 @@
     python workflows/make_ui.py [--url http://127.0.0.1:8188]
 
 Needs a running ComfyUI with this pack, because only it knows the order of a node's sockets and widgets.
-What the API files do not hold (places, notes, addresses of models) is in pages.py.
+What the API files do not hold (places, notes, addresses of models, nodes that only show something) is in pages.py.
 """
 
 from __future__ import annotations
@@ -30,6 +30,8 @@ WIDGETS = {"INT", "FLOAT", "STRING", "BOOLEAN", "COMBO"}
 AUTOGROW, DYNAMIC_COMBO, MATCH = "COMFY_AUTOGROW_V3", "COMFY_DYNAMICCOMBO_V3", "COMFY_MATCHTYPE_V3"
 OPTIONAL_SHAPE = 7
 SEEDS = ("seed", "noise_seed")
+CLIENT_TITLES = ("Request", "Seed", "Run", "Document", "Pictures")
+"""Titles by which API clients find a node (docs/api.md). The editor shows the node's own name."""
 COLORS = {AGENTS: "#8A8", PLAN: "#b58b2a", GRAPH: "#3f789e", JUDGE: "#a1309b", RESULT: "#88A"}
 
 GAP, TITLE, FRAME, HEAD = 40, 30, 30, 50
@@ -51,6 +53,7 @@ WIDTHS = {
 }
 SHOWS = {
     "PreviewImage": 320,
+    "SaveImage": 320,
     "LoadImage": 320,
     "InterleaveThinkerSaveDocument": 560,
     "InterleaveThinkerPlanner": 160,
@@ -135,7 +138,9 @@ def unwrapped(text: str) -> str:
 
 @dataclass
 class Maker:
-    """One workflow on its way: `api` with what ComfyUI says of its nodes (`info`), laid out by `page`."""
+    """One workflow on its way: `api` with what the editor shows besides, with what ComfyUI says of its nodes (`info`),
+    laid out by `page`.
+    """
 
     name: str
     api: Json
@@ -210,7 +215,7 @@ class Maker:
             "widgets_values": values,
         }
         title = node.get("_meta", {}).get("title")
-        if title and title != (described["display_name"] or kind):
+        if title and title not in (*CLIENT_TITLES, described["display_name"] or kind):
             made["title"] = title
         return made
 
@@ -342,7 +347,7 @@ def main() -> int:
     stale = []
     for name, page in PAGES.items():
         api = json.loads((HERE / "api" / f"{name}.json").read_text(encoding="utf-8"))
-        text = json.dumps(Maker(name, api, info, page).make(), indent=2, ensure_ascii=False) + "\n"
+        text = json.dumps(Maker(name, api | page.shown, info, page).make(), indent=2, ensure_ascii=False) + "\n"
         path = HERE / f"{name}.json"
         if path.is_file() and path.read_text(encoding="utf-8") == text:
             continue

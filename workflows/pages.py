@@ -1,11 +1,13 @@
-"""What the editor's workflows have beyond the API files: where nodes stand, the note, where models come from.
+"""What the editor's workflows have beyond the API files: where nodes stand, the note, what only shows something, where
+models come from.
 
 Read by make_ui.py. Node ids are those of api/<name>.json; titles are there too (`_meta`).
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import Any
 
 Columns = list[list[str]]
 """Node ids from left to right, and from top to bottom in each column."""
@@ -65,10 +67,24 @@ class Group:
 
 @dataclass(frozen=True)
 class Page:
-    """The note at the left (make_ui.py adds the list of files), and stacks of groups from left to right."""
+    """The note at the left (make_ui.py adds the list of files), and stacks of groups from left to right.
+
+    shown: nodes of the editor's workflow that only show something. An API file has none: many clients take the first
+    node that shows anything for the result.
+    """
 
     note: str
     stacks: list[list[Group]]
+    shown: dict[str, dict[str, Any]] = field(default_factory=dict)
+
+
+def _shown(kind: str, title: str, **inputs: Any) -> dict[str, Any]:
+    return {"class_type": kind, "inputs": inputs, "_meta": {"title": title}}
+
+
+def _each_attempt(node_id: str, maker: str) -> dict[str, dict[str, Any]]:
+    """A preview of what the node `maker` makes."""
+    return {node_id: _shown("PreviewImage", "Each attempt", images=[maker, 0])}
 
 
 AGENTS = "Agents"
@@ -119,6 +135,7 @@ edits 64-pixel pictures, and a critic rejects what went wrong and rewrites the p
             [Group(GRAPH, [["10", "11", "12"], ["20", "21", "22", "25"], ["23", "24", "26"], ["27", "28"]])],
             [Group(JUDGE, [["30"]]), _ENDS],
         ],
+        _each_attempt("28", "27"),
     ),
     "flux2_klein_story": Page(
         """# An illustrated story with FLUX.2 klein
@@ -134,6 +151,7 @@ up to `t_max` times a step.
         + " klein 9B fits in as well: `flux-2-klein-9b-fp8` with `qwen_3_8b_fp8mixed`.\n\n"
         + _RESUME,
         [[_NATIVE, Group(PLAN, [["3", "4"]])], [_KLEIN], [Group(JUDGE, [["30"]]), _ENDS]],
+        _each_attempt("38", "37"),
     ),
     "qwen_image_edit_2511_story": Page(
         """# An illustrated story with Qwen-Image-Edit 2511
@@ -166,6 +184,7 @@ CLIP Text Encode, empty latent); later steps edit the last accepted picture. Thr
             ],
             [Group(JUDGE, [["30"]]), _ENDS],
         ],
+        _each_attempt("38", "37"),
     ),
     "nano_banana_pro_story": Page(
         """# An illustrated explanation with Nano Banana Pro
@@ -186,6 +205,7 @@ the whole body of the loop. Planner and critic run on your own card.
             [Group(GRAPH, [["20"], ["38"]])],
             [Group(JUDGE, [["30"]]), _ENDS],
         ],
+        _each_attempt("38", "20"),
     ),
     "diffusers_klein_story": Page(
         """# The paper's own agents, and a diffusers pipeline
@@ -210,6 +230,7 @@ if you have just added the folders. Any Qwen3-VL folder can stand in for an agen
             [Group(GRAPH, [["20"], ["38"]])],
             [Group(JUDGE, [["30"]]), _ENDS],
         ],
+        _each_attempt("38", "20"),
     ),
     "critic_on_any_graph": Page(
         """# Critic-Refine on an ordinary graph
@@ -248,6 +269,7 @@ A rule or a person works too: connect `accepted` and `refined_prompt` instead of
             [Group(JUDGE, [["40", "41"], ["42", "43"], ["44", "30"]])],
             [_ENDS],
         ],
+        _each_attempt("38", "37"),
     ),
     "describe_sequence": Page(
         """# Pictures in, text out
@@ -267,6 +289,10 @@ If the plan makes pictures after all, the request asked for them: use a story wo
             [Group(PLAN, [["3", "4"]])],
             [Group(RESULT, [["31"], ["32"], ["33", "34"]])],
         ],
+        {
+            "33": _shown("InterleaveThinkerUnpackDocument", "Interleave Unpack Document", document=["31", 0]),
+            "34": _shown("PreviewAny", "Texts", source=["33", 1]),
+        },
     ),
     "reason_then_draw": Page(
         """# Reason first, then draw one picture
@@ -283,5 +309,6 @@ WISE and RISE.
         + " "
         + _RESUME,
         [[_NATIVE, Group(PLAN, [["3", "4"]])], [_KLEIN], [Group(JUDGE, [["30"]]), _ENDS]],
+        _each_attempt("38", "37"),
     ),
 }

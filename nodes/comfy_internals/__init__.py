@@ -15,6 +15,7 @@ pack goes on with less:
 | `prompt_queue`'s running items | whose prompt runs (`--multi-user`) | runs lie in the folder of an unknown user |
 | the same | which outputs the prompt is to run | all outputs beside a loop's image run |
 | `user_manager.get_request_user_id` | who sends a request (`--multi-user`) | the same |
+| `PromptServer.sockets_metadata` | which client is an editor | API clients get texts that some take for pictures |
 | `PromptServer.send_progress_text` | an agent's text on its node while it writes | the text comes at the end |
 | `comfy.model_patcher.ModelPatcher` | Load Agent under ComfyUI's memory manager | the model is moved for each reply |
 | parts of CLIP, such as `process_tokens` | Agent from CLIP token by token | `clip.generate`: no text before the end |

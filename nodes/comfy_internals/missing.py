@@ -16,6 +16,7 @@ _WITHOUT = {
     "prompt_queue.get_current_queue_volatile": "runs of all users lie in the folder of an unknown user, and outputs "
     "beside a loop's image run also where others were asked for",
     "user_manager.get_request_user_id": "runs of all users lie in the folder of an unknown user",
+    "PromptServer.sockets_metadata": "API clients get the texts of agents too, in frames that some take for pictures",
     "PromptServer.send_progress_text": "nodes show no text while an agent writes",
     "comfy.model_patcher.ModelPatcher": "Load Agent moves its model to the GPU and back for each reply",
     "CLIP that can be decoded token by token": "Agent from CLIP shows its text and ends only when the reply is whole",

@@ -1,4 +1,4 @@
-"""The version, whose prompt runs, and text on a node."""
+"""The version, whose prompt runs, what a client can read, and text on a node."""
 
 from __future__ import annotations
 
@@ -64,12 +64,26 @@ def user_of_request(request: Any) -> str:
 
 
 def send_progress_text(text: str, node_id: str, client: str) -> None:
-    """Text on a node of a page, replaced by the next one."""
-    send = getattr(_server(), "send_progress_text", None)
+    """Text on a node of a page, replaced by the next one.
+
+    ComfyUI sends it in a binary frame, and API clients take such a frame for a picture. A page says what it can read
+    when it connects, and API clients do not; so only who said so is sent the text.
+    """
+    send, is_page = getattr(_server(), "send_progress_text", None), _announced_features(client)
     if send is None:
         say_missing("PromptServer.send_progress_text")
-    else:
+    elif is_page:
         send(text.encode("utf-8", "replace"), node_id, client)
+
+
+def _announced_features(client: str) -> bool:
+    """Whether a client said what it can read. True where ComfyUI does not keep it."""
+    known = getattr(_server(), "sockets_metadata", None)
+    if not isinstance(known, dict):
+        say_missing("PromptServer.sockets_metadata")
+        return True
+    about = known.get(client)
+    return isinstance(about, dict) and bool(about.get("feature_flags"))
 
 
 def _server() -> Any:

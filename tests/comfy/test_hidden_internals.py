@@ -51,6 +51,7 @@ HIDDEN = {
     "comfy_execution.progress.get_progress_state": [renamed("get_progress_state", "progress_state")],
     "comfy_execution.utils.get_executing_context": [renamed("get_executing_context", "find_executing_context")],
     "prompt_queue.get_current_queue_volatile": [renamed("get_current_queue_volatile", "running_and_queued")],
+    "PromptServer.sockets_metadata": [renamed("sockets_metadata", "sockets_about")],
     "PromptServer.send_progress_text": [renamed("send_progress_text", "send_text")],
     "comfy.model_patcher.ModelPatcher": [renamed("ModelPatcher", "PatchedModel")],
 }

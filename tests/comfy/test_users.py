@@ -96,14 +96,16 @@ def test_runs_and_store_lie_with_their_user(shared: Comfy, ann: str, bob: str) -
     assert [p.name for p in root.iterdir() if not p.name.startswith("@")] == []
 
 
-def test_pictures_of_a_user_are_found_by_the_page(shared: Comfy, ann: str) -> None:
+def test_pictures_and_files_of_a_user_are_found_by_the_page(shared: Comfy, ann: str) -> None:
     entry = queue(shared, ann, graph("", "pictures", 3))
     for name in names(shared, ann):
         with urllib.request.urlopen(
             f"{shared.url}/view?filename=run.json&type=output&subfolder=interleave/{name}"
         ) as r:
             assert json.loads(r.read())["trajectory"]["status"] == "done"
-    for shown in entry["outputs"]["31"]["images"]:
+    output = entry["outputs"]["31"]
+    assert len(output["images"]) == 1 and len(output["files"]) == 3
+    for shown in (*output["images"], *output["files"]):
         asked = f"filename={shown['filename']}&type={shown['type']}&subfolder={shown['subfolder']}"
         with urllib.request.urlopen(f"{shared.url}/view?{asked}") as reply:
             assert reply.status == 200
@@ -175,6 +177,8 @@ def test_events_go_to_the_page_that_queued(shared: Comfy, ann: str, bob: str) ->
         if facts["event"] == "attempt":
             assert facts["file"].startswith(f"@{ann}/told/attempts/")
             assert (shared.output / "interleave" / facts["file"]).is_file()
+            folder, _, name = f"interleave/{facts['file']}".rpartition("/")
+            assert facts["image"] == {"filename": name, "subfolder": folder, "type": "output"}
         assert "told nobody" not in json.dumps(facts)
 
 

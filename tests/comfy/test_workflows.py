@@ -1,5 +1,8 @@
 """The shipped workflows: the server accepts them, and the editor's files say the same as the API files.
 
+An editor's file has more: nodes that only show something. An API file has none of those, because clients of other
+people take the first node that shows anything for the result (docs/api.md).
+
 The reading of the editor's format here is written apart from workflows/make_ui.py, so that both must agree.
 """
 
@@ -45,6 +48,17 @@ FILES = {
 }
 """Inputs that name a file, which this machine need not have."""
 EDITOR_ONLY = {"MarkdownNote"}
+SHOWS = {"PreviewImage", "PreviewAny", "InterleaveThinkerUnpackDocument"}
+"""What an editor's file may have besides: previews, and what feeds them."""
+RESULT = "InterleaveThinkerSaveDocument"
+TITLES = {
+    "InterleaveThinkerPlanner": "Request",
+    "InterleaveThinkerLoopOpen": "Seed",
+    "InterleaveThinkerLoopClose": "Run",
+    RESULT: "Document",
+    "SaveImage": "Pictures",
+}
+"""By which clients find the nodes that hold what they set and read."""
 TITLE_HEIGHT = 30
 
 Json = dict[str, Any]
@@ -168,6 +182,27 @@ def test_every_value_is_said(name: str, known: Json) -> None:
         assert not given, f"node {node_id}: {given}"
 
 
+@each
+def test_the_result_is_all_that_an_api_file_shows(name: str, known: Json) -> None:
+    """A client that stops at the first output, or asks for all, then has the document's pictures and no others."""
+    kinds = [n["class_type"] for n in api(name).values()]
+    assert "PreviewImage" not in kinds
+    if RESULT in kinds:
+        assert [kind for kind in kinds if known[kind]["output_node"]] == [RESULT]
+
+
+@each
+def test_titles_of_an_api_file_name_what_to_set_and_to_read(name: str) -> None:
+    """Each stands once, so that it names one node, and the seed's is not on a node whose seed is a link."""
+    nodes = api(name).values()
+    titles = [n["_meta"]["title"] for n in nodes]
+    for node in nodes:
+        wanted = TITLES.get(node["class_type"])
+        assert wanted is None or (node["_meta"]["title"] == wanted and titles.count(wanted) == 1)
+    (seed,) = [n for n in nodes if n["_meta"]["title"] == "Seed"]
+    assert isinstance(seed["inputs"]["seed"], int)
+
+
 # ---- the editor's files
 
 
@@ -175,7 +210,14 @@ def test_every_value_is_said(name: str, known: Json) -> None:
 def test_both_files_say_the_same(name: str, known: Json) -> None:
     flat = read_ui(ui(name), known)
     wanted = {i: (n["class_type"], n["inputs"]) for i, n in api(name).items()}
-    assert flat == wanted
+    assert {i: node for i, node in flat.items() if i in wanted} == wanted
+    assert {kind for i, (kind, _) in flat.items() if i not in wanted} <= SHOWS
+
+
+@each
+def test_the_editor_shows_each_node_under_its_own_name(name: str) -> None:
+    """Titles for clients would hide what a node is."""
+    assert not {n.get("title") for n in ui(name)["nodes"]} & set(TITLES.values())
 
 
 def read_ui(workflow: Json, known: Json) -> dict[str, tuple[str, Json]]:
@@ -416,6 +458,6 @@ def test_describe_needs_no_generator(comfy: Any) -> None:
         prompt[node_id] = node("EmptyImage", width=size, height=size, batch_size=1, color=0)
     del prompt["1"], prompt["2"]
     outputs = ComfyClient(comfy.url).run(prompt)
-    assert outputs["34"]["text"] == texts
+    assert set(outputs) == {"32"}
     (entry,) = outputs["32"]["interleave_document"]
-    assert [i["kind"] for i in entry["document"]["items"]] == ["text", "text"]
+    assert [(i["kind"], i["text"]) for i in entry["document"]["items"]] == [("text", text) for text in texts]

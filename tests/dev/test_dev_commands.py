@@ -298,7 +298,8 @@ def test_pyproject_has_what_setup_and_the_registry_read(dev: ModuleType) -> None
     project, comfy = data["project"], data["tool"]["comfy"]
     assert set(dev.EXTRAS.split(",")) <= set(project["optional-dependencies"])
     assert project["requires-python"] == ">=3.10" and "comfyui" not in project["name"].lower()
-    assert any(d.startswith("comfyui-frontend-package") for d in project["dependencies"])
+    (frontend,) = [d for d in project["dependencies"] if d.startswith("comfyui-frontend-package")]
+    assert re.fullmatch(r"comfyui-frontend-package>=\d+\.\d+\.\d+", frontend), "the registry drops any other form"
     assert not any(d.startswith(("torch", "transformers", "diffusers")) for d in project["dependencies"])
     assert project["license"] == {"file": "LICENSE"} and "Repository" in project["urls"]
     assert comfy["PublisherId"] and comfy["requires-comfyui"] == ">=0.30.0" and "web" not in comfy
