@@ -167,8 +167,8 @@ def _blocked(running: RunningLoop, what: str, link: Any) -> RunError:
     name, kind = running.dynprompt.get_display_node_id(last), running.dynprompt.get_node(last)["class_type"]
     or_above = "" if node_id else ", or a node before it,"
     return RunError(
-        f"No {what} came for {running.where}: node {name} ({kind}){or_above} blocks it. What is finished is kept. To leave a picture out, "
-        "take its prompt out of the plan; to accept without a critic, disconnect 'judgment'."
+        f"No {what} came for {running.where}: node {name} ({kind}){or_above} blocks it. What is finished is kept. To "
+        "leave a picture out, take its prompt out of the plan; to accept without a critic, disconnect 'judgment'."
     )
 
 
