@@ -67,6 +67,12 @@ def workflow_id(extra: Any) -> str:
     return str((editors_graph(extra) or {}).get("id", ""))[:100]
 
 
+def is_heard() -> bool:
+    """Whether who queued the running prompt listens to its messages."""
+    server = PromptServer.instance
+    return server is not None and server.client_id is not None
+
+
 def text_below(text: str, extra: Any) -> dict[str, Any] | None:
     """The `ui` of a node that shows a text below itself in the editor. extra: the node's hidden `extra_pnginfo`.
 

@@ -21,7 +21,7 @@ from .body import Body, find_body, node_needing_reference, signature_of, state_o
 from .comfy_internals.caches import executor_caches, hidden_execution_list
 from .comfy_internals.file_states import FileStates
 from .comfy_internals.server import prompt_and_targets
-from .events import editors_graph, send_event, workflow_id
+from .events import editors_graph, is_heard, send_event, workflow_id
 from .folders import attempt_store, runs_root, saved_file
 from .loop_open import LoopContext
 from .placing import place_next_attempt
@@ -275,8 +275,13 @@ def _warning_of(changing: Mapping[str, str]) -> str:
     )
 
 
-def _run_files(session: Session) -> dict[str, Any]:
-    """Where the run lies, for clients: also of a run that fails or is interrupted."""
+def _run_files(session: Session) -> dict[str, Any] | None:
+    """Where the run lies, for who asks for a job's history: also of one that fails or is interrupted.
+
+    None where a client listens: the event "plan" tells it, and some take the first output for the end of the job.
+    """
+    if is_heard():
+        return None
     folder = session.folder
     return {
         "interleave_run": [{"run": folder.name, **saved_file(folder.trajectory_file), "warnings": session.warnings}]
@@ -288,7 +293,7 @@ def _only(values: Any, name: str) -> Any:
 
 
 def _origin(extra: Any, node_id: str) -> dict[str, str]:
-    return {"node": str(node_id), "workflow": workflow_id(extra)}
+    return {"node": str(node_id), "workflow": workflow_id(extra), "prompt": running_prompt_id()}
 
 
 def _save_workflow(session: Session, extra: Any) -> None:

@@ -236,7 +236,7 @@ def _entry(state: Mapping[str, Any]) -> dict[str, Any]:
     return {
         "title": (_text(state.get("title")) or "")[:200],
         "status": (_text(trajectory.get("status")) or "")[:100],
-        "origin": {k: v[:100] for k in ("node", "workflow") if isinstance(v := origin.get(k), str)},
+        "origin": {k: v[:100] for k in ("node", "workflow", "prompt") if isinstance(v := origin.get(k), str)},
     }
 
 

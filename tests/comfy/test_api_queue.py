@@ -97,6 +97,49 @@ def test_an_attempts_event_says_where_its_picture_is(comfy: Comfy, two_steps: Ra
     assert [f["image"] for f in two_steps.of("judgment")] == [f["image"] for f in told]
 
 
+def ended_early(comfy: Comfy, body: dict[str, Any], step: int) -> tuple[str, dict[str, Any]]:
+    """Queue, and cancel when that step has begun. Returns the job's id and its entry in the history."""
+    before = len(list((comfy.output / "interleave").glob("*")))
+    prompt_id = comfy.post("/prompt", body)["prompt_id"]
+    until = time.monotonic() + 60
+    while time.monotonic() < until:
+        runs = comfy.get("/interleave_thinker/runs")
+        mine = [r["name"] for r in runs if r["origin"].get("prompt") == prompt_id]
+        if mine and list((comfy.output / "interleave" / mine[0] / "attempts").glob(f"step{step:02d}*")):
+            break
+        time.sleep(0.05)
+    assert len(list((comfy.output / "interleave").glob("*"))) == before + 1
+    comfy.post("/interrupt", {})
+    while time.monotonic() < until:
+        entry = comfy.get(f"/history/{prompt_id}").get(prompt_id)
+        if entry:
+            return prompt_id, dict(entry)
+        time.sleep(0.05)
+    raise AssertionError("the job did not end")
+
+
+def slow_steps(seed: int) -> dict[str, Any]:
+    """Pictures that are large enough to be interrupted at."""
+    return loop(plan_text(100), size=512, seed=seed)
+
+
+def test_a_cancelled_job_names_its_run_to_who_polls(comfy: Comfy) -> None:
+    """What was made is there; without its name nobody would find it."""
+    _, entry = ended_early(comfy, {"prompt": slow_steps(7311)}, 2)
+    assert entry["status"]["status_str"] == "error"
+    (told,) = entry["outputs"]["30"]["interleave_run"]
+    lines = view(comfy, {key: told[key] for key in ("filename", "subfolder", "type")}).splitlines()
+    assert len(lines) >= 1 and told["subfolder"] == f"interleave/{told['run']}"
+
+
+def test_a_cancelled_job_of_a_client_that_listens_is_in_the_list_of_runs(comfy: Comfy) -> None:
+    """Such clients are told the run by an event; some would take an output of the loop for the end of the job."""
+    prompt_id, entry = ended_early(comfy, {"prompt": slow_steps(7312), "client_id": uuid.uuid4().hex}, 2)
+    assert "30" not in entry["outputs"]
+    (run,) = [r for r in comfy.get("/interleave_thinker/runs") if r["origin"].get("prompt") == prompt_id]
+    assert (comfy.output / "interleave" / run["name"] / "trajectory.jsonl").read_text()
+
+
 # ---- nothing else looks like a result
 
 
