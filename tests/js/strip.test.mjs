@@ -84,6 +84,13 @@ test("a recalled attempt says so in place of its seconds, for it cost none", () 
   assert.equal(facts(2), "not judged · seed 2 · recalled");
 });
 
+test("what there is to know of a run stands above it as text, and the next run does not have it", () => {
+  const warned = [plan, { event: "warning", text: "Node 13 <b>always</b> changes." }, attempt(1)];
+  const shown = byClass(drawn(runOf(...warned)).root, "itk-reason");
+  assert.deepEqual(shown.map((e) => e.textContent), ["Node 13 <b>always</b> changes."]);
+  assert.deepEqual(byClass(drawn(runOf(...warned, plan)).root, "itk-reason"), []);
+});
+
 test("the head says where a run is, and how it ended", () => {
   const going = [plan, attempt(1), judgment(1), { event: "trying", step: 1, attempt: 2, t_max: 3 }];
   assert.equal(status(drawn(runOf(...going)).root), "step 1 of 2, attempt 2 of 3");
