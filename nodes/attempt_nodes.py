@@ -41,9 +41,10 @@ class StepFeed(io.ComfyNode):
     def execute(cls, token: str, due: str) -> io.NodeOutput:
         running = running_loop(token)
         values = json.loads(due)
-        facts = {name: values[name] for name in ("step", "attempt", "prompt", "seed")}
-        show_text(running.step_label(), running.display_id)
-        running.session.send_event("trying", **facts)
+        if "image" not in values:  # else there is one already, and only output nodes beside it run
+            facts = {name: values[name] for name in ("step", "attempt", "prompt", "seed")}
+            show_text(running.step_label(), running.display_id)
+            running.session.send_event("trying", **facts)
         key = values["reference"]
         values["reference"] = to_tensor(running.session.image(key)) if key else None
         running.stopwatch_start = time.monotonic()

@@ -66,6 +66,11 @@ def real(name: str, draw: Change, shape: list[int], **more: object) -> Shape:
     )
 
 
+def nothing_is_tried(outcomes: Sequence[Outcome]) -> None:
+    """The page shows a run that is over as over."""
+    assert not outcomes[-1].of("trying")
+
+
 SHAPES = [
     real("the picture", {}, [1, 16, 16, 3]),
     real("a batch", {"12": {"batch": 3}}, [3, 16, 16, 3]),
@@ -202,7 +207,7 @@ SHAPES = [
         ACCEPT_FIRST,
         [
             Queue(made=FIRSTS),
-            Queue(SIDE, made=[], calls={"side": FIRSTS}, saw={"side": {"shape": [1, 16, 16, 3]}}),
+            Queue(SIDE, made=[], calls={"side": FIRSTS}, saw={"side": {"shape": [1, 16, 16, 3]}}, check=nothing_is_tried),
             Queue(SIDE, made=[], calls={"side": 0}),
             Queue(merged(SIDE, {"15": show(["12", 0], "other")}), made=[], calls={"side": 0, "other": FIRSTS}),
         ],
