@@ -269,9 +269,8 @@ def _judged_image(token: str) -> str:
 def _warning_of(changing: Mapping[str, str]) -> str:
     nodes = ", ".join(f"node {node_id} ({kind})" for node_id, kind in sorted(changing.items())[:5])
     return (
-        f"What makes this run always changes: {nodes}. The run keeps what it has made until it is done, and with a "
-        "gate or accepted attempts after that too. Else, queued again, all is made anew. To have pictures used again, "
-        "fix the seed there."
+        f"Always changes: {nodes}. This run keeps its pictures until it is done. Queued again after that, all is made "
+        "anew, unless a gate is set or attempts are accepted. To keep pictures for good, fix the seed there."
     )
 
 
