@@ -5,11 +5,13 @@ Reads the prompt only; places nothing. Works on node ids of any form, also "50:1
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+import torch
 from comfy_execution.graph_utils import is_link
 
 import nodes
@@ -102,6 +104,9 @@ class _Graph:
         _reachable([link[0]] if is_link(link) else [], carriers)
         return found
 
+    def ends_of(self, open_id: str) -> list[str]:
+        return [i for i in self.closes_in(self.below([open_id])) if open_id in self.opens_of(i)]
+
     def closes_in(self, node_ids: Iterable[str]) -> list[str]:
         return sorted(i for i in node_ids if i in self.nodes and self.kind(i) == NODE_IDS.loop_close)
 
@@ -117,7 +122,9 @@ def find_body(dynprompt: Any, open_id: str, close_id: str, image: Any, judgment:
     graph = _Graph({i: dynprompt.get_node(i) for i in dynprompt.all_node_ids()})
     if not is_link(image):
         raise ConfigError("Loop Close: 'image' is not connected, but the plan has steps that make pictures.")
-    ends = [i for i in graph.closes_in(graph.below([open_id])) if i == close_id or open_id in graph.opens_of(i)]
+    originals = dynprompt.get_original_prompt()
+    run = graph.above(targets) if targets is not None else set(graph.nodes)
+    ends = [i for i in graph.ends_of(open_id) if i == close_id or i in run or i not in originals]
     region = _region(graph, open_id, close_id, ends)
     if image[0] not in region:
         raise ConfigError(
@@ -141,6 +148,8 @@ def find_body(dynprompt: Any, open_id: str, close_id: str, image: Any, judgment:
     for node_id in sorted(region - image_nodes):
         if not _is_output(graph.kind(node_id)) or not _is_run(node_id, dynprompt, targets):
             continue
+        if dynprompt.get_parent_node_id(node_id) != dynprompt.get_parent_node_id(close_id):
+            continue  # another loop placed it for an attempt of its own
         needs = graph.above([node_id], region)
         if any(needs & other for other in earlier):
             continue  # each is run by one Loop Close, the first that it belongs to
@@ -160,21 +169,89 @@ def find_body(dynprompt: Any, open_id: str, close_id: str, image: Any, judgment:
         frozenset(s for s in sides if not graph.above([s], region, stop_at=list(image)) & image_nodes),
         frozenset(side for side, needs in sides.items() if (needs | {side}) & verdicts),
         frozenset(side for side in sides if side in inner),
-        _is_inside_another(graph, region, open_id, used),
+        bool(_outer_opens(graph, region, open_id, used)),
     )
 
 
-def is_closed(prompt: Mapping[str, Any], open_id: str, targets: Iterable[str]) -> bool:
-    """Whether these output nodes need a Loop Close of this Loop Open."""
+def why_not_run(prompt: Mapping[str, Any], open_id: str, targets: Collection[str]) -> str:
+    """Why ComfyUI would not run the loop of this Loop Open, or run it in vain, and say nothing. "": it will.
+
+    targets: the output nodes that it is to run.
+    """
     graph = _Graph(prompt)
-    return any(open_id in graph.opens_of(i) for i in graph.closes_in(graph.above(targets)))
+    run = graph.above(targets)
+    ends = [i for i in graph.ends_of(open_id) if i in run]
+    if not ends:
+        return (
+            "Loop Open gives values only inside of its loop, and nothing that was queued runs the loop. Queue a "
+            "node behind its Loop Close, such as Save Document."
+        )
+    try:
+        found = (_why_blocked(graph, open_id, i, targets) or _why_outside(graph, open_id, i, run) for i in ends)
+        return next(filter(None, found), "")
+    except ConfigError as error:
+        return str(error)
+
+
+def _why_blocked(graph: _Graph, open_id: str, close_id: str, targets: Iterable[str]) -> str:
+    """All that needs this Loop Close needs a value, too, that Loop Open gives only inside of the loop."""
+
+    def waits_for(node_id: str) -> list[Link]:
+        node = graph.nodes[node_id]
+        named = [(name, value) for name, value in node["inputs"].items() if is_link(value)]
+        return [value for name, value in named if not _is_left_out(node["class_type"], name)]
+
+    taking: tuple[str, Link] = ("", [])
+    for target in sorted(i for i in targets if close_id in graph.above([i])):
+        waiting = _reachable([target], lambda i: [link[0] for link in waits_for(i) if link[0] in graph.nodes])
+        blocked = sorted((i, link) for i in waiting for link in waits_for(i) if link[0] == open_id and link[1] != 0)
+        if not blocked:
+            return ""
+        taking = blocked[0]
+    node_id, link = taking
+    inputs = sorted(name for name, value in graph.nodes[node_id]["inputs"].items() if value == link)
+    return (
+        f"Node {node_id} ({graph.kind(node_id)}) takes {LOOP_OPEN_OUTPUTS[link[1]]!r} of Loop Open {open_id} for its "
+        f"{inputs[0]!r}, but Loop Close {close_id} or what comes after it waits for that node, and Loop Open gives "
+        "values only inside of its loop. Type the value, take it from outside of the loop, or use the document."
+    )
+
+
+def _why_outside(graph: _Graph, open_id: str, close_id: str, run: Collection[str]) -> str:
+    """The loop uses values of another one, but is not inside of it."""
+    inputs = graph.nodes[close_id]["inputs"]
+    region = _region(graph, open_id, close_id, [i for i in graph.ends_of(open_id) if i in run])
+    used = graph.above([inputs[n][0] for n in ("image", "judgment") if is_link(inputs.get(n))], region)
+    for other in sorted(_outer_opens(graph, region, open_id, used)):
+        ends = [i for i in graph.ends_of(other) if i in run]
+        if not any(close_id in _region(graph, other, i, ends) for i in ends):
+            where = f"comes after Loop Close {ends[0]}" if ends else "is all that was queued"
+            return (
+                f"The loop of Loop Close {close_id} uses values of Loop Open {other}, which has them only inside of "
+                f"its own loop, but it {where}. "
+                + (
+                    "Use that loop's document, or put one loop wholly into the other."
+                    if ends
+                    else "Queue a node behind the Loop Close of the outer loop, such as Save Document."
+                )
+            )
+    return ""
+
+
+def _is_left_out(kind: str, name: str) -> bool:
+    """Whether ComfyUI may run a node of this kind without what this input is connected to."""
+    options = (_input_of(kind, name)[0][1:] or ({},))[0]
+    return bool(options.get("lazy") or options.get("rawLink"))
 
 
 def state_of_sides(prompt: Mapping[str, Any], close_id: str, targets: Collection[str]) -> str:
     """Changes with the output nodes beside the images of a loop, which Loop Close does not depend on. "": none."""
     graph = _Graph(prompt)
     needed = graph.above([close_id])
-    beside = graph.below(graph.opens_of(close_id)) - graph.below([close_id]) - needed
+    opens = graph.opens_of(close_id)
+    while inner := {o for i in graph.closes_in(graph.below(opens)) for o in graph.opens_of(i)} - opens:
+        opens |= inner
+    beside = graph.below(opens) - graph.below([close_id]) - needed
     sides = graph.above(i for i in beside if i in targets and _is_output(graph.kind(i))) - needed
     lines = [(i, graph.kind(i), sorted(graph.nodes[i]["inputs"].items())) for i in sorted(sides)]
     return hash_of(lines) if lines else ""
@@ -219,7 +296,9 @@ def _inside_inner_loops(graph: _Graph, region: set[str], open_id: str) -> set[st
     return (below & region) - graph.below(closes)
 
 
-def _is_inside_another(graph: _Graph, region: set[str], open_id: str, used: set[str]) -> bool:
+def _outer_opens(graph: _Graph, region: set[str], open_id: str, used: set[str]) -> set[str]:
+    """Loop Opens whose values this loop uses: it is inside of theirs."""
+
     def needs(node_id: str) -> list[str]:
         if graph.kind(node_id) == NODE_IDS.loop_close and node_id not in region:
             return []  # of a loop before this one: its inside is its own
@@ -227,7 +306,7 @@ def _is_inside_another(graph: _Graph, region: set[str], open_id: str, used: set[
 
     others = {i for i in graph.nodes if graph.kind(i) == NODE_IDS.loop_open} - region - {open_id}
     inside = _reachable(used, needs)
-    return any(link[0] in others and link[1] != 0 for i in inside for link in links_of(graph.nodes[i]))
+    return {link[0] for i in inside for link in links_of(graph.nodes[i]) if link[0] in others and link[1] != 0}
 
 
 def _is_output(kind: str) -> bool:
@@ -287,7 +366,7 @@ def signature_of(
                 token = node["inputs"]["token"]
                 inputs.append((name, "value", outer_image(token) if outer_image and is_link(value) else value))
             elif not is_link(value):
-                inputs.append((name, "value", value, model_state(value)))
+                inputs.append((name, "value", _plain(value), model_state(value)))
             elif given is not None and list(value) == given:
                 uses.add("image")
                 inputs.append((name, "loop", "image"))
@@ -316,6 +395,18 @@ def _value_of_feed(node: Mapping[str, Any], output: int) -> tuple[str, Any] | No
         return None
     name = LOOP_OPEN_OUTPUTS[output]
     return name, json.loads(node["inputs"]["due"]).get(name)
+
+
+def _plain(value: Any) -> Any:
+    """A literal as a hashable part. Loops of other packs write tensors into the nodes that they place."""
+    if isinstance(value, Mapping):
+        return {str(name): _plain(part) for name, part in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_plain(part) for part in value]
+    if isinstance(value, torch.Tensor):
+        data = value.detach().cpu().contiguous()
+        return [str(data.dtype), list(data.shape), hashlib.sha256(data.view(torch.uint8).numpy()).hexdigest()]
+    return value
 
 
 def _hashable(value: Any) -> Any:

@@ -126,9 +126,9 @@ def _metadata(hidden: Any, document: Document, item: DocumentItem) -> PngInfo:
     """The workflow, as stock Save Image writes it, and what made this image."""
     info = PngInfo()
     if hidden.prompt is not None:
-        info.add_text("prompt", json.dumps(hidden.prompt))
+        info.add_text("prompt", json.dumps(hidden.prompt, default=str))
     for name, value in (hidden.extra_pnginfo or {}).items():
-        info.add_text(name, json.dumps(value))
+        info.add_text(name, json.dumps(value, default=str))
     attempts = [
         {k: v for k, v in a.to_dict().items() if k not in _CIRCUMSTANCES}
         for a in document.trajectory.attempts_of(item.step)

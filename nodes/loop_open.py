@@ -10,7 +10,7 @@ from comfy_execution.graph_utils import ExecutionBlocker
 
 from ..interleave_thinker.errors import ConfigError
 from ..interleave_thinker.loop.plan import Plan
-from .body import is_closed
+from .body import why_not_run
 from .comfy_internals.server import prompt_and_targets
 from .folders import attempt_store
 from .images import images_of_sockets
@@ -78,20 +78,21 @@ class LoopOpen(io.ComfyNode):
 
     @classmethod
     def fingerprint_inputs(cls, **_: Any) -> str:
-        """The user's pictures lie in the user's own store."""
-        return current_user()
+        """The user's pictures lie in the user's own store. A loop that nothing runs any more is to say so."""
+        return current_user() + (cls._why_not_run() if cls.hidden is not None else "")
+
+    @classmethod
+    def _why_not_run(cls) -> str:
+        node_id = str(cls.hidden.unique_id)
+        running = prompt_and_targets(running_prompt_id())
+        return why_not_run(running[0], node_id, running[1]) if running is not None and node_id in running[0] else ""
 
     @classmethod
     def execute(cls, plan: Plan, seed: int, images: dict[str, Any] | None = None) -> io.NodeOutput:
         plan = expect(plan, Plan, "Loop Open's 'plan'")
-        node_id = str(cls.hidden.unique_id)
-        running = prompt_and_targets(running_prompt_id())
-        if running is not None and node_id in running[0] and not is_closed(running[0], node_id, running[1]):
-            raise ConfigError(
-                "Loop Open gives values only inside of its loop, and nothing that was queued runs the loop. Queue a "
-                "node behind its Loop Close, such as Save Document."
-            )
+        if reason := cls._why_not_run():
+            raise ConfigError(reason)
         keys = tuple(attempt_store().put_image(p) for p in images_of_sockets(images))
         blocked = ExecutionBlocker(None)
-        context = LoopContext(plan, seed, keys, node_id)
+        context = LoopContext(plan, seed, keys, str(cls.hidden.unique_id))
         return io.NodeOutput(context, *[blocked] * (len(loop_open_outputs()) - 1))

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
+import contextvars
+import inspect
 import logging
 import math
 import re
 import time
 from collections.abc import Callable, Coroutine, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 from ...interleave_thinker.contract import PREFIX
@@ -16,6 +21,8 @@ _log = logging.getLogger(__name__)
 
 SECONDS_OF_A_CLOCK = 1.05
 """How long to wait before a node whose answer looks like the time is asked again."""
+SECONDS_OF_AN_ANSWER = 30.0
+"""How long a node may take to answer."""
 NEAR = 120.0
 """Seconds from now within which a number looks like the time."""
 
@@ -44,6 +51,8 @@ class FileStates:
         if not says_something(node):
             return False
         answer = self._ask(node_id, False)
+        if _is_clock_of_minutes(answer):
+            return None
         if not (_is_digest(answer) or _is_nan(answer) or node["class_type"].startswith(PREFIX)):
             if _looks_like_time(answer):
                 time.sleep(max(0.0, SECONDS_OF_A_CLOCK - (time.monotonic() - self._begun)))
@@ -61,7 +70,12 @@ def says_something(node: Mapping[str, Any]) -> bool:
 
 
 def _is_nan(answer: Any) -> bool:
-    return any(isinstance(v, float) and math.isnan(v) for v in (answer if isinstance(answer, list) else [answer]))
+    """Whether a NaN is anywhere in it: it is equal to no other answer, so ComfyUI runs the node again."""
+    if isinstance(answer, Mapping):
+        return any(map(_is_nan, answer.values()))
+    if isinstance(answer, (list, tuple, set, frozenset)):
+        return any(map(_is_nan, answer))
+    return isinstance(answer, float) and math.isnan(answer)
 
 
 def _is_digest(answer: Any) -> bool:
@@ -80,6 +94,16 @@ def _looks_like_time(answer: Any) -> bool:
     return any(clock in text for clock in clocks)
 
 
+def _is_clock_of_minutes(answer: Any) -> bool:
+    """Nobody waits a minute for the next answer. A time with seconds may be that of a file."""
+    now = time.time()
+    text = repr(answer)
+    if any(abs(int(found) * 60 - now) < NEAR for found in re.findall(r"(?<![\d.])\d{8}(?![\d.])", text)):
+        return True
+    clocks = (time.strftime("%H:%M", made) for made in (time.localtime(now), time.gmtime(now)))
+    return any(re.search(rf"(?<![\d:]){clock}(?![:\d])", text) for clock in clocks)
+
+
 def _asking(dynprompt: Any) -> Callable[[str, bool], Any]:
     """(node id, whether to ask anew) -> the node's answer."""
     try:
@@ -91,9 +115,11 @@ def _asking(dynprompt: Any) -> Callable[[str, bool], Any]:
         return lambda node_id, anew: _ask_class(dynprompt.get_node(node_id))
 
     def ask(node_id: str, anew: bool) -> Any:
-        if not anew:
-            return _run_now(get(node_id))
-        return _run_now(IsChangedCache("", _Forgetful(dynprompt), None).get(node_id))
+        import nodes
+
+        asked = IsChangedCache("", _Forgetful(dynprompt), None).get if anew else get
+        declared = _declared(nodes.NODE_CLASS_MAPPINGS[dynprompt.get_node(node_id)["class_type"]])
+        return _run_now(asked(node_id), waits=inspect.iscoroutinefunction(declared))
 
     return ask
 
@@ -147,11 +173,22 @@ def _declared(kind: Any) -> Any:
     return getattr(kind, "IS_CHANGED", None)
 
 
-def _run_now(work: Coroutine[Any, Any, Any]) -> Any:
-    """The result of a coroutine that does not wait for anything; NaN ("always changed") if it does."""
+def _run_now(work: Coroutine[Any, Any, Any], waits: bool) -> Any:
+    """The result of a coroutine; NaN ("always changed") if there is none.
+
+    waits: whether it may wait for something. Then it has an event loop of its own: this runs in ComfyUI's.
+    """
     try:
+        if waits:
+            with ThreadPoolExecutor(1) as thread:
+                limited = asyncio.wait_for(work, SECONDS_OF_AN_ANSWER)
+                return thread.submit(contextvars.copy_context().run, asyncio.run, limited).result()
         work.send(None)
     except StopIteration as done:
         return done.value
-    work.close()
+    except Exception as error:
+        _log.warning("A node does not say whether its files changed: %s", error)
+        return math.nan
+    with contextlib.suppress(Exception):  # ComfyUI's own clean-up expects an answer
+        work.close()
     return math.nan
