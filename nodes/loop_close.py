@@ -17,15 +17,16 @@ from ..interleave_thinker.storage.branches import Work, open_run
 from ..interleave_thinker.storage.run_folder import RunFolder, safe_name
 from ..interleave_thinker.storage.write_behind import WriteBehind, wait_for_writes
 from .agents import AgentValue
-from .body import Body, find_body, node_needing_reference, signature_of, state_of_sides
+from .body import find_body, state_of_sides
+from .checks import node_needing_reference
 from .comfy_internals.caches import executor_caches, hidden_execution_list
-from .comfy_internals.file_states import FileStates
 from .comfy_internals.server import prompt_and_targets
 from .events import editors_graph, is_heard, send_event, workflow_id
 from .folders import attempt_store, runs_root, saved_file
 from .loop_open import LoopContext
 from .placing import place_next_attempt
-from .running_loops import RunningLoop, add_running_loop, drop_ended_loops, running_loop, running_prompt_id
+from .running_loops import RunningLoop, add_running_loop, drop_ended_loops, running_prompt_id
+from .signatures import Signed
 from .types import AGENT, DOCUMENT, JUDGMENT, LOOP, expect, only, schema
 from .users import current_user
 
@@ -191,7 +192,7 @@ class LoopClose(io.ComfyNode):
                     "edit: it runs only the side that it takes."
                 )
         wait_for_writes()  # what an interrupted run still writes is part of its folder
-        signed = _Signed(dynprompt, body)
+        signed = Signed(dynprompt, body)
         work = Work(
             context.plan,
             settings,
@@ -224,46 +225,6 @@ class LoopClose(io.ComfyNode):
         _save_workflow(session, cls.hidden.extra_pnginfo)
         begun.caches = executor_caches(cls.hidden.execution_list)
         return place_next_attempt(begun, _run_files(session))
-
-
-class _Signed:
-    """What makes an attempt of this body, its judgment, and what the output nodes beside it show.
-
-    made_changing, judged_changing: nodes that always change, by id, with their classes.
-    """
-
-    def __init__(self, dynprompt: Any, body: Body):
-        state_of = FileStates(dynprompt).get
-        self.made_by, self.made_changing = signature_of(dynprompt, body, body.image_link, state_of, None, _judged_image)
-        self.judged_by: Signature | None = None
-        self.judged_changing: dict[str, str] = {}
-        if body.judgment_link:
-            self.judged_by, self.judged_changing = signature_of(
-                dynprompt, body, body.judgment_link, state_of, body.image_link, _judged_image
-            )
-        self.sides = {
-            side: signature_of(dynprompt, body, [side, 0], state_of, body.image_link, _judged_image)[0]
-            for side in body.sides
-            if side not in body.inner_sides
-        }
-
-    @property
-    def changing(self) -> dict[str, str]:
-        return self.made_changing | self.judged_changing
-
-    def in_run(self, token: str) -> tuple[Signature, Signature | None]:
-        """What makes attempts and judgments in the run of `token` (`RunFolder.about`)."""
-        made, judged = self.made_by, self.judged_by
-        return (
-            made.in_run(token) if self.made_changing else made,
-            judged.in_run(token) if judged and self.judged_changing else judged,
-        )
-
-
-def _judged_image(token: str) -> str:
-    """Key of the image that an outer loop judges now."""
-    pending = running_loop(token).session.pending
-    return pending.image_key if pending else ""
 
 
 def _warning_of(changing: Mapping[str, str]) -> str:

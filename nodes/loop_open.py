@@ -10,7 +10,7 @@ from comfy_execution.graph_utils import ExecutionBlocker
 
 from ..interleave_thinker.errors import ConfigError
 from ..interleave_thinker.loop.plan import Plan
-from .body import why_not_run
+from .checks import why_not_run
 from .comfy_internals.server import prompt_and_targets
 from .folders import attempt_store
 from .images import images_of_sockets

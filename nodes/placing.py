@@ -18,8 +18,8 @@ from comfy_execution.graph_utils import GraphBuilder, is_link
 from ..interleave_thinker.contract import PREFIX, PlacedKind, placed_name, placed_prefix
 from ..interleave_thinker.errors import RunError
 from ..interleave_thinker.session import Recalled
-from .body import links_of
 from .comfy_internals.caches import drop_outputs, use_short_keys
+from .prompt_graph import links_of
 from .running_loops import PlacedSide, RunningLoop, end_running_loop
 
 AT_ONCE = 8
