@@ -79,7 +79,8 @@ class Session:
     pending: Attempt | None = None
     recalled: list[Recalled] = field(default_factory=list)
     """In order; for whoever shows them, who may take them out."""
-    _seen: set[str] = field(default_factory=set)
+    _seen: set[tuple[str, str]] = field(default_factory=set)
+    """Attempts that the user was shown, with their prompts: one that ignores its prompt is new work with another."""
     _is_new: bool = False
     warnings: list[str] = field(default_factory=list)
     _coming: set[str] = field(default_factory=set)
@@ -90,7 +91,7 @@ class Session:
 
     def start(self) -> None:
         """Write the plan down and say it. What the folder already holds counts as seen by the user."""
-        self._seen = {identity for folder in self.folder.line for identity in folder.known}
+        self._seen = {(a.identity, a.prompt) for folder in self.folder.line for a in folder.known.values()}
         self.write()
         self._keep_inputs()
         parent = self.folder.about.get("parent", "")
@@ -370,8 +371,9 @@ class Session:
         self.pending = None
         before = self.state
         self.state = advance(before, attempt)
-        self._is_new = attempt.identity not in self._seen
-        self._seen.add(attempt.identity)
+        shown = (attempt.identity, attempt.prompt)
+        self._is_new = shown not in self._seen
+        self._seen.add(shown)
         self._after_move(before)
 
     def _record(self, attempt: Attempt) -> None:

@@ -11,12 +11,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from PIL import Image
 
 from interleave_thinker.driver import LoopModels, drive
 from interleave_thinker.errors import RunError
 from interleave_thinker.loop.plan import Plan, PlanStep
 from interleave_thinker.loop.state import LoopSettings, begin
-from interleave_thinker.session import Session
+from interleave_thinker.session import Session, Signature
 from interleave_thinker.storage.branches import Work, open_run
 from interleave_thinker.storage.run_folder import RunFolder, read_state, read_trajectory
 
@@ -251,6 +252,8 @@ def test_what_does_not_change_has_no_token(tmp_path: Path) -> None:
 
 # --- what a branch finds again
 
+BLIND = Signature("a body that ignores its prompt", frozenset({"step", "seed"}))
+
 
 def drive_one(studio: Any, plan: Plan, replies: Any = (), **changes: Any) -> tuple[Session, list[str]]:
     run = studio.prepare(plan, replies)
@@ -284,6 +287,19 @@ def test_a_gate_does_not_stop_a_branch_at_steps_that_were_seen_before(studio: An
     drive_one(studio, PLAN, gate="stop_after_step")
     session, made = drive_one(studio, other_plan(2), gate="stop_after_step")
     assert made == ["another"] and "after step 2" in session.state.reason
+
+
+def test_a_gate_stops_at_a_new_prompt_also_where_the_body_ignores_it(studio: Any) -> None:
+    """The image is the same and is recalled; the person wants to see what the new prompt gave."""
+    folder = RunFolder(studio.runs, "story")
+    session = Session(begin(PLAN, LoopSettings(gate="stop_after_step")), studio.store, folder, BLIND, None)
+    session.start()
+    assert session.advance_from_store() and session.pending is None
+    session.image_made(Image.new("RGB", (8, 8)), 0.1)
+    assert not session.advance_from_store() and "after step 1" in session.state.reason
+    edited = Session(begin(other_plan(1), LoopSettings(gate="stop_after_step")), studio.store, folder, BLIND, None)
+    edited.start()
+    assert not edited.advance_from_store() and "after step 1" in edited.state.reason
 
 
 def test_run_json_says_why_a_run_stopped(studio: Any) -> None:

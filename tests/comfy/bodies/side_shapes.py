@@ -207,7 +207,9 @@ SHAPES = [
         ACCEPT_FIRST,
         [
             Queue(made=FIRSTS),
-            Queue(SIDE, made=[], calls={"side": FIRSTS}, saw={"side": {"shape": [1, 16, 16, 3]}}, check=nothing_is_tried),
+            Queue(
+                SIDE, made=[], calls={"side": FIRSTS}, saw={"side": {"shape": [1, 16, 16, 3]}}, check=nothing_is_tried
+            ),
             Queue(SIDE, made=[], calls={"side": 0}),
             Queue(merged(SIDE, {"15": show(["12", 0], "other")}), made=[], calls={"side": 0, "other": FIRSTS}),
         ],
