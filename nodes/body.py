@@ -222,6 +222,13 @@ def _why_outside(graph: _Graph, open_id: str, close_id: str, run: Collection[str
     inputs = graph.nodes[close_id]["inputs"]
     region = _region(graph, open_id, close_id, [i for i in graph.ends_of(open_id) if i in run])
     used = graph.above([inputs[n][0] for n in ("image", "judgment") if is_link(inputs.get(n))], region)
+    for end in graph.closes_in(region):
+        for other in sorted(graph.opens_of(end) - {open_id}):
+            if close_id in _region(graph, other, end, [i for i in graph.ends_of(other) if i in run]):
+                return (
+                    f"The loops of Loop Close {close_id} and Loop Close {end} use values of each other's Loop Open. "
+                    "Only one of them can be inside of the other: disconnect the values of one."
+                )
     for other in sorted(_outer_opens(graph, region, open_id, used)):
         ends = [i for i in graph.ends_of(other) if i in run]
         if not any(close_id in _region(graph, other, i, ends) for i in ends):
@@ -311,6 +318,10 @@ def _outer_opens(graph: _Graph, region: set[str], open_id: str, used: set[str]) 
 
 def _is_output(kind: str) -> bool:
     return bool(getattr(nodes.NODE_CLASS_MAPPINGS.get(kind), "OUTPUT_NODE", False))
+
+
+def has_outputs(kind: str) -> bool:
+    return bool(getattr(nodes.NODE_CLASS_MAPPINGS.get(kind), "RETURN_TYPES", ()))
 
 
 def _is_run(node_id: str, dynprompt: Any, targets: Collection[str] | None) -> bool:
@@ -405,7 +416,7 @@ def _plain(value: Any) -> Any:
         return [_plain(part) for part in value]
     if isinstance(value, torch.Tensor):
         data = value.detach().cpu().contiguous()
-        return [str(data.dtype), list(data.shape), hashlib.sha256(data.view(torch.uint8).numpy()).hexdigest()]
+        return [str(data.dtype), list(data.shape), hashlib.sha256(data.view(torch.uint8).numpy().tobytes()).hexdigest()]
     return value
 
 
