@@ -57,7 +57,9 @@ class Example:
         for node_id, takes in self.nodes.items():
             kind = "MixAndShow" if node_id in self.shows else "Mix"
             graph[node_id] = body(kind, label=node_id, run=seed, **dict(zip("ab", takes, strict=False)))
-        graph["picture"] = body("Mix", label="picture", run=seed, a=[self.picture, 0], b=SEED)  # another one at each attempt
+        graph["picture"] = body(
+            "Mix", label="picture", run=seed, a=[self.picture, 0], b=SEED
+        )  # another one at each attempt
         graph["20"]["inputs"]["expression"] = f"b >= {self.accepted} + 0 * a"
         if self.judge is not None:
             graph["21"]["inputs"]["reasoning"] = [self.judge, 1]
