@@ -40,6 +40,7 @@ class InterleaveThinker(ComfyExtension):
             attempt_nodes.KeepPicture,
             attempt_nodes.RecallPicture,
             attempt_nodes.KeepJudgment,
+            attempt_nodes.KeepSide,
             attempt_nodes.NextAttempt,
             attempt_nodes.CompareAttempts,
         ]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import time
 from typing import Any
@@ -14,7 +15,7 @@ from ..interleave_thinker.errors import RunError
 from ..interleave_thinker.loop.trajectory import Judgment
 from ..interleave_thinker.roles.critic import compare
 from .agents import AgentValue
-from .comfy_internals.caches import blocking_node, executor_caches, hidden_execution_list
+from .comfy_internals.caches import blocking_node, executor_caches, finished, hidden_execution_list
 from .events import show_text, text_watcher
 from .images import one_image, to_tensor
 from .loop_open import loop_open_outputs
@@ -120,6 +121,34 @@ class KeepJudgment(io.ComfyNode):
                 "and Loop Close lost it; connect the two directly."
             )
         running.judgment = expect(judgment[0], Judgment, f"Loop Close's 'judgment', at {running.where},")
+        return io.NodeOutput("")
+
+
+class KeepSide(io.ComfyNode):
+    """Notes that an output node beside the picture has run, or was blocked. It holds nothing of what that node made.
+
+    An output node itself: ComfyUI runs those first, so little is shown again after another one of them has failed.
+    """
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return internal_schema(
+            "KeepSide",
+            is_output_node=True,
+            inputs=[
+                io.String.Input("token"),
+                io.String.Input("placed_id"),
+                io.AnyType.Input("side", optional=True, raw_link=True),
+                io.AnyType.Input("after", optional=True, raw_link=True, tooltip="Keep Picture, or another of these."),
+            ],
+            outputs=[io.String.Output()],
+        )
+
+    @classmethod
+    async def execute(cls, token: str, placed_id: str, side: Any = None, after: Any = None) -> io.NodeOutput:
+        while side is None and not finished([placed_id]):
+            await asyncio.sleep(0.005)  # others run meanwhile; ComfyUI fails at a link to a node without outputs
+        running_loop(token).note_side(placed_id)
         return io.NodeOutput("")
 
 

@@ -64,6 +64,13 @@ def _why_outside(graph: PromptGraph, open_id: str, close_id: str, run: Collectio
     inputs = graph.nodes[close_id]["inputs"]
     region = region_between(graph, open_id, close_id, [i for i in graph.ends_of(open_id) if i in run])
     used = graph.above([inputs[n][0] for n in ("image", "judgment") if is_link(inputs.get(n))], region)
+    for end in graph.closes_in(region):
+        for other in sorted(graph.opens_of(end) - {open_id}):
+            if close_id in region_between(graph, other, end, [i for i in graph.ends_of(other) if i in run]):
+                return (
+                    f"The loops of Loop Close {close_id} and Loop Close {end} use values of each other's Loop Open. "
+                    "Only one of them can be inside of the other: disconnect the values of one."
+                )
     for other in sorted(outer_opens(graph, region, open_id, used)):
         ends = [i for i in graph.ends_of(other) if i in run]
         if not any(close_id in region_between(graph, other, i, ends) for i in ends):

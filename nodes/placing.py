@@ -19,7 +19,7 @@ from ..interleave_thinker.contract import PREFIX, PlacedKind, placed_name, place
 from ..interleave_thinker.errors import RunError
 from ..interleave_thinker.session import Recalled
 from .comfy_internals.caches import drop_outputs, use_short_keys
-from .prompt_graph import links_of
+from .prompt_graph import has_outputs, links_of
 from .running_loops import PlacedSide, RunningLoop, end_running_loop
 
 AT_ONCE = 8
@@ -33,7 +33,7 @@ def place_next_attempt(running: RunningLoop, ui: Mapping[str, Any] | None = None
 
     ui: what the calling node shows.
     """
-    running.note_sides()
+    running.placed_sides.clear()
     # The node that placed the latest nodes was dropped before them, but ComfyUI kept something of it when it took them.
     for node_ids in (running.placed_by, running.placed_ids):
         drop_outputs(running.caches, node_ids)
@@ -126,8 +126,8 @@ class _AttemptGraph:
         self._connect(copied - judges, lambda link: None)
         keep = self.add("KeepPicture", "keep", image=self._into_copy(body.image_link))
         self._show_stored(judges, keep.out(0))
-        self._note(sides, session.values)
-        return self._add_next(judging, kept=keep.out(0))
+        seen = self._note(sides, session.values, keep.out(0))
+        return self._add_next(judging, kept=keep.out(0), after=seen)
 
     def judgment_only(self, image_key: str) -> Any:
         """The image is in the store already: only judge it."""
@@ -137,34 +137,39 @@ class _AttemptGraph:
         self._add_feed(session.values)
         self._copy(copied)
         self._show_stored(copied, image_key)
-        self._note(sides, {**session.values, "image": image_key})
-        return self._add_next(judging=True)
+        seen = self._note(sides, {**session.values, "image": image_key})
+        return self._add_next(judging=True, after=seen)
 
     def sides_only(self, missed: Sequence[_Missed]) -> Any:
         """Run output nodes beside images that are in the store."""
-        shown = []
+        seen = None
         for recalled, sides in missed:
             self.begin(recalled.values["step"], recalled.values["attempt"])
             self._add_feed(recalled.values)
             self._copy(self.running.body.of_sides(sides))
-            shown.append(self._show_stored(frozenset(self.copies), recalled.values["image"]))
-            self._note(sides, recalled.values)
-        last = shown[-1] or self.feed
-        return self.add("NextAttempt", "next", after=last.out(0))
+            self._show_stored(frozenset(self.copies), recalled.values["image"])
+            seen = self._note(sides, recalled.values, seen)
+        return self.add("NextAttempt", "next", after=seen)
 
-    def _note(self, sides: Iterable[str], values: Mapping[str, Any]) -> None:
-        own = [s for s in sides if s not in self.running.body.inner_sides]
-        self.running.placed_sides += [PlacedSide(s, self.copies[s].id, values) for s in own]
+    def _note(self, sides: Iterable[str], values: Mapping[str, Any], after: Any = None) -> Any:
+        """Note when these output nodes have run. Returns what Next Attempt waits for: a slow one may not outlive it."""
+        for side in sides:
+            if side not in self.running.body.inner_sides:
+                copy = self.copies[side]
+                self.running.placed_sides[copy.id] = PlacedSide(side, values)
+                name = f"kept{placed_name(side)}"
+                link = copy.out(0) if has_outputs(copy.class_type) else None
+                after = self.add("KeepSide", name, placed_id=copy.id, side=link, after=after).out(0)
+        return after
 
-    def _show_stored(self, node_ids: frozenset[str], key: Any) -> Any:
-        """Connect nodes that look at the stored image. Returns what recalls it; None if none of them does."""
+    def _show_stored(self, node_ids: frozenset[str], key: Any) -> None:
+        """Connect nodes that look at the stored image."""
         link = self.running.body.image_link
         if any(link == other for i in node_ids for other in links_of(self.running.dynprompt.get_node(i))):
             recall = self.add("RecallPicture", "recall", key=key)
             self._connect(node_ids, lambda other: recall.out(0) if other == link else None)
-            return recall
-        self._connect(node_ids, lambda other: None)
-        return None
+        else:
+            self._connect(node_ids, lambda other: None)
 
     def _add_next(self, judging: bool, **links: Any) -> Any:
         """Next Attempt waits while later attempts run, so it must hold no image: raw links only."""

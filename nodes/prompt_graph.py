@@ -108,6 +108,10 @@ def is_output(kind: str) -> bool:
     return bool(getattr(nodes.NODE_CLASS_MAPPINGS.get(kind), "OUTPUT_NODE", False))
 
 
+def has_outputs(kind: str) -> bool:
+    return bool(getattr(nodes.NODE_CLASS_MAPPINGS.get(kind), "RETURN_TYPES", ()))
+
+
 def input_of(kind: str, name: str) -> tuple[tuple[Any, ...], bool]:
     """How an input is declared, and whether it is required."""
     described = nodes.NODE_CLASS_MAPPINGS[kind].INPUT_TYPES()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 import uuid
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
@@ -14,7 +14,6 @@ from ..interleave_thinker.files import hash_of
 from ..interleave_thinker.loop.trajectory import Judgment
 from ..interleave_thinker.session import Recalled, Session, Signature
 from .body import Body
-from .comfy_internals.caches import finished
 from .comfy_internals.server import executing_prompt_id
 
 
@@ -23,7 +22,6 @@ class PlacedSide:
     """A placed copy of an output node, and the values of the loop that it runs on."""
 
     side: str
-    placed_id: str
     values: Mapping[str, Any]
 
 
@@ -48,7 +46,7 @@ class RunningLoop:
     stopwatch_start: float = 0.0
     placed_ids: list[str] = field(default_factory=list)
     placed_by: list[str] = field(default_factory=list)
-    placed_sides: list[PlacedSide] = field(default_factory=list)
+    placed_sides: dict[str, PlacedSide] = field(default_factory=dict)
     prefixes: set[str] = field(default_factory=set)
     name: str = field(init=False)
     caches: list[Any] = field(default_factory=list)
@@ -72,24 +70,17 @@ class RunningLoop:
         state = self.session.state
         return f"step {state.step}, attempt {state.attempt}"
 
-    def note_sides(self) -> None:
-        """Note the output nodes that have run beside the latest image: they run once beside each image."""
-        done = finished(placed.placed_id for placed in self.placed_sides)
-        later = []
-        for placed in self.placed_sides:
-            values = {"image": self._latest_image, **placed.values}
-            if placed.placed_id in done:
-                put = partial(self.session.store.put_side, self._record_of(placed.side, values))
-                self.session.writer.put(partial(self.session.give_back, put))
-            else:
-                later.append(replace(placed, values=values))
-        self.placed_sides = later
+    def note_side(self, placed_id: str) -> None:
+        """Note that an output node has run beside its image: it runs once beside each image."""
+        placed = self.placed_sides.pop(placed_id, None)
+        values = {"image": self._latest_image, **placed.values} if placed else {}
+        if placed and values["image"]:
+            put = partial(self.session.store.put_side, self._record_of(placed.side, values))
+            self.session.writer.put(partial(self.session.give_back, put))
 
     @property
     def _latest_image(self) -> str:
-        session = self.session
-        attempt = session.pending or (session.attempts[-1] if session.attempts else None)
-        return attempt.image_key if attempt else ""
+        return self.session.pending.image_key if self.session.pending else ""
 
     def _record_of(self, side: str, values: Mapping[str, Any]) -> str:
         return hash_of("side", self.sides[side].of(values), values["image"])

@@ -9,7 +9,7 @@ pack goes on with less:
 | key sets of these caches | the same before ComfyUI 0.36; short keys | memory and time grow |
 | `execution.IsChangedCache` | what nodes say of their files | the node classes are asked directly |
 | `comfy_execution.progress` | drop the progress entries of earlier attempts | progress messages grow |
-| the same | which outputs beside the image have run | each placed one counts as run |
+| the same | when outputs without sockets have run | each placed one counts as run |
 | outputs in these caches | name the node that blocks an attempt | the error names step and attempt only |
 | `comfy_execution.utils.get_executing_context` | id of the running prompt | the prompt that the server took last |
 | `prompt_queue`'s running items | whose prompt runs (`--multi-user`) | runs lie in the folder of an unknown user |

@@ -128,6 +128,32 @@ class Draw:
 
 
 @registered
+class Mix:
+    """Takes anything, and makes of it a colour and a text that differ if any of it differs."""
+
+    RETURN_TYPES = (ANY, "STRING")
+
+    @classmethod
+    def INPUT_TYPES(cls) -> dict[str, Any]:
+        required = {"label": LABEL, "run": SEED}  # ComfyUI keeps what a prompt before this one made of the same inputs
+        return {"required": required, "optional": {"a": (ANY,), "b": (ANY,)}, "hidden": ID}
+
+    def go(self, label: str, run: int, unique_id: str, a: Any = None, b: Any = None) -> tuple[Any, ...]:
+        digest = hashlib.sha256(label.encode())
+        for value in (a, b):
+            is_picture = isinstance(value, torch.Tensor)
+            digest.update((value * 255).round().byte().numpy().tobytes() if is_picture else repr(value).encode())
+        colour = list(digest.digest()[:3])
+        wrote_down("mix", label, unique_id, colour=colour)
+        return torch.tensor(colour).expand(1, 8, 8, 3) / 255, digest.hexdigest()
+
+
+@registered
+class MixAndShow(Mix):
+    OUTPUT_NODE = True
+
+
+@registered
 class Refine:
     """A second sampler."""
 
@@ -213,6 +239,13 @@ ANSWERS: dict[str, Callable[[], Any]] = {
     "text": lambda: str(time.time_ns()),
     "file": lambda: os.path.getmtime(__file__),
     "raises": lambda: 1 // 0,
+    "minutes": lambda: time.strftime("%Y-%m-%d %H:%M"),
+    "minute": lambda: int(time.time()) // 60,
+    "list": lambda: ["one", 2, {"three": 3.0}],
+    "list with nan": lambda: [1, float("nan")],
+    "long": lambda: "abc 123 " * 500_000,
+    "digits": lambda: "7" * 2_000_000,
+    "object": object,
 }
 
 
@@ -231,6 +264,26 @@ class Changed:
         return ANSWERS[how]()
 
     def go(self, value: Any, how: str, unique_id: str, label: str = "") -> tuple[Any, ...]:
+        wrote_down("changed", label, unique_id)
+        return (value,)
+
+
+@registered
+class ChangedLater:
+    """Asks a server what its file is, as nodes that download do: the answer is the same and takes a moment."""
+
+    RETURN_TYPES = (ANY,)
+
+    @classmethod
+    def INPUT_TYPES(cls) -> dict[str, Any]:
+        return {"required": {"value": (ANY,)}, "optional": {"label": LABEL}, "hidden": ID}
+
+    @classmethod
+    async def IS_CHANGED(cls, **_: Any) -> str:
+        await asyncio.sleep(0.01)
+        return "version 1"
+
+    def go(self, value: Any, unique_id: str, label: str = "") -> tuple[Any, ...]:
         wrote_down("changed", label, unique_id)
         return (value,)
 
@@ -284,6 +337,62 @@ class Block:
 
 
 @registered
+class BlockOne:
+    """A list node that blocks one of its elements."""
+
+    OUTPUT_IS_LIST = (True,)
+    RETURN_TYPES = (ANY,)
+
+    @classmethod
+    def INPUT_TYPES(cls) -> dict[str, Any]:
+        return {"required": {"value": (ANY,), "which": ("INT", {"default": 0})}}
+
+    def go(self, value: Any, which: int) -> tuple[Any, ...]:
+        return ([ExecutionBlocker(None) if i == which else value for i in range(3)],)
+
+
+@registered
+class ExpandBlock:
+    """Places a node that blocks."""
+
+    RETURN_TYPES = (ANY,)
+
+    @classmethod
+    def INPUT_TYPES(cls) -> dict[str, Any]:
+        return {"required": {"value": (ANY,)}}
+
+    def go(self, value: Any) -> dict[str, Any]:
+        graph = GraphBuilder()
+        inner = graph.node("BodyBlock", value=value, block=True)
+        return {"result": (inner.out(0),), "expand": graph.finalize()}
+
+
+@registered
+class ExpandLoop:
+    """Places a whole loop, as a node of another pack might."""
+
+    RETURN_TYPES = ("INTERLEAVE_DOCUMENT", ANY)
+
+    @classmethod
+    def INPUT_TYPES(cls) -> dict[str, Any]:
+        return {"required": {"text": ("STRING", {"default": ""}), "seed": SEED}, "optional": {"other": (ANY,)}}
+
+    def go(self, text: str, seed: int, other: Any = None) -> dict[str, Any]:
+        graph = GraphBuilder()
+        plan = graph.node("InterleaveThinkerPlanFromText", text=text, max_steps=10, title="")
+        start = graph.node("InterleaveThinkerLoopOpen", plan=plan.out(0), seed=seed)
+        draw = graph.node("BodyDraw", seed=start.out(5), prompt=start.out(1), label="placed draw")
+        show = graph.node("BodyShow", value=draw.out(0), label="placed side")
+        show.set_override_display_id("shown")
+        end = graph.node(
+            "InterleaveThinkerLoopClose", loop=start.out(0), image=draw.out(0), t_max=2, on_exhausted="last",
+            reference_policy="previous", gate="off", run_name="", accept_attempts="",
+        )  # fmt: skip
+        unpacked = graph.node("InterleaveThinkerUnpackDocument", document=end.out(0))
+        return {"result": (end.out(0), unpacked.out(3)), "expand": graph.finalize()}
+
+
+@registered
 class PlainSwitch:
     """Both sides are required and neither is lazy."""
 
@@ -324,6 +433,22 @@ class Invert:
     def go(self, image: Any, unique_id: str) -> tuple[Any, ...]:
         wrote_down("invert", "", unique_id, shape=list(image.shape))
         return (1 - image,)
+
+
+@registered
+class Dot:
+    """One pixel in the middle is another one."""
+
+    RETURN_TYPES = ("IMAGE",)
+
+    @classmethod
+    def INPUT_TYPES(cls) -> dict[str, Any]:
+        return {"required": {"image": ("IMAGE",), "number": ("INT", {"default": 0})}}
+
+    def go(self, image: Any, number: int) -> tuple[Any, ...]:
+        image = image.clone()
+        image[:, image.shape[1] // 2, image.shape[2] // 2] = (number + 1) / 10
+        return (image,)
 
 
 @registered

@@ -10,6 +10,7 @@ from typing import Any
 import blocked_shapes
 import changed_shapes
 import common_shapes
+import mixed_shapes
 import nested_shapes
 import pytest
 import region_shapes
@@ -29,6 +30,7 @@ FILES: list[ModuleType] = [
     wrong_value_shapes,
     nested_shapes,
     wiring_shapes,
+    mixed_shapes,
 ]
 SHAPES = [
     pytest.param(shape, id=f"{file.__name__.removesuffix('_shapes')}: {name}")
