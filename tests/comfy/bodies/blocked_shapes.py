@@ -72,21 +72,18 @@ SHAPES = [
                     Queue(made=ALL[:2], error=told(2, 1, "13", *words)),  # type: ignore[arg-type]
                     Queue(made=[], recalled=ALL[:2], error=told(2, 1, "13", *words)),  # type: ignore[arg-type]
                 ],
-                fragile=True,
             ),
             Shape(
                 f"the picture of attempt 2, {name}",
                 "any attempt can be the blocked one",
                 merged(when("b == 2"), through(block(["12", 0], message))),
                 [Queue(made=[(1, 1)], error=told(1, 2, "13", *words))],  # type: ignore[arg-type]
-                fragile=True,
             ),
             Shape(
                 f"every picture, {name}",
                 "nothing is made, and nothing looks like a success",
                 merged(when("a == a"), through(block(["12", 0], message))),
                 [Queue(made=[], error=told(1, 1, "13", *words))] * 2,  # type: ignore[arg-type]
-                fragile=True,
             ),
             Shape(
                 f"every picture, without a judge, {name}",
@@ -102,7 +99,6 @@ SHAPES = [
                     Queue(made=ALL[:3], error=told(2, 1, "22", *words)),  # type: ignore[arg-type]
                     Queue(made=[], recalled=ALL[:3], error=told(2, 1, "22", *words)),  # type: ignore[arg-type]
                 ],
-                fragile=True,
             ),
             Shape(
                 f"the judgment of attempt 2, {name}",
@@ -119,21 +115,18 @@ SHAPES = [
             when("a == 2"), {"71": block(PROMPT), "12": {"prompt": ["71", 0]}}, through(body("Pass", value=["12", 0]))
         ),
         [Queue(made=ALL[:2], error=says("step 2", "attempt 1", "block"))],
-        fragile=True,
     ),
     Shape(
         "what the judge looks at",
         "its verdict is blocked",
         merged(when("a == 2"), {"72": block(ATTEMPT), "20": {"values.c": ["72", 0]}}),
         [Queue(made=ALL[:3], error=says("step 2", "attempt 1", "block"))],
-        fragile=True,
     ),
     Shape(
         "a blocker from outside the loop",
         "a switch before the loop blocks all of it",
         merged({"73": body("Block", value=3, block=True), "12": {"other": ["73", 0]}}),
         [Queue(made=[], error=says("step 1", "attempt 1", "block"))] * 2,
-        fragile=True,
     ),
     Shape(
         "the judgment that nobody asks for",
@@ -154,7 +147,6 @@ SHAPES = [
         "a side output that is blocked is left out, as ComfyUI does anywhere",
         merged(when("a == 2"), {"13": block(["12", 0]), "14": show(["13", 0])}),
         [Queue(made=ALL, calls={"side": [(1, 1), (1, 2)]}), Queue(made=[], calls={"side": 0})],
-        fragile=True,
     ),
     Shape(
         "a preview of step 2, a message",
@@ -163,7 +155,6 @@ SHAPES = [
         [
             Queue(made=ALL, calls={"side": [(1, 1), (1, 2)]}, error=says("left out on purpose"), ending=False),
         ],
-        fragile=True,
     ),
     Shape(
         "a preview of what the judge makes, no message",
@@ -176,6 +167,5 @@ SHAPES = [
         "the inner loop ends with an error, so the outer one does",
         merged(when("a == 2"), INNER),
         [Queue(error=says("block", r"\bnode 113\b"))],
-        fragile=True,
     ),
 ]

@@ -95,7 +95,6 @@ SHAPES = [
                 Queue(made=[(2, 1)], recalled=[(1, 1)], pictures=2, warned=NAMES_13, wait=WAIT[how]),
                 Queue(made=[(3, 1)], recalled=[(1, 1), (2, 1)], pictures=3, warned=NAMES_13, wait=WAIT[how]),
             ],
-            fragile=True,
         )
         for how in WAIT
     ),
@@ -104,21 +103,18 @@ SHAPES = [
         "the same where every first attempt is accepted",
         merged(NO_JUDGE, always(), AFTER_STEP),
         [Queue(made=[(1, 1)], pictures=1), Queue(made=[(2, 1)], pictures=2)],
-        fragile=True,
     ),
     Shape(
         "a gate at each rejection, nan",
         "the person looks at each rejected attempt and queues for the next one",
         merged(ONE_STEP, ACCEPT_NONE, always(), ON_REJECT),
         [Queue(made=[(1, attempt)], pictures={}) for attempt in (1, 2, 3)],
-        fragile=True,
     ),
     Shape(
         "a gate, then none",
         "a run that a gate stopped is not over: without the gate the rest is made",
         merged(ACCEPT_FIRST, always()),
         [Queue(AFTER_STEP, made=[(1, 1)], pictures=1), Queue(made=[(2, 1)], recalled=[(1, 1)])],
-        fragile=True,
     ),
     *(
         Shape(
@@ -137,7 +133,6 @@ SHAPES = [
                 Queue({"30": {"accept_attempts": "1:2"}}, made=[], pictures=1, check=same_pictures(2)),
                 Queue({"30": {"accept_attempts": "1:1"}}, made=[], pictures=1, check=same_pictures(1)),
             ],
-            fragile=True,
         )
         for how in ("nan", "time", "seconds")
     ),
@@ -149,7 +144,6 @@ SHAPES = [
             Queue(made=ALL),
             Queue({"30": {"accept_attempts": "1:1"}}, made=[(2, 1), (2, 2)], recalled=[(1, 1)], check=same_pictures(1)),
         ],
-        fragile=True,
     ),
     Shape(
         "accepted by a person, with a gate, nan",
@@ -160,7 +154,6 @@ SHAPES = [
             Queue(made=[(1, 2)], recalled=[(1, 1)], pictures={}),
             Queue({"30": {"accept_attempts": "1:1"}}, made=[(2, 1)], recalled=[(1, 1)], pictures={}),
         ],
-        fragile=True,
     ),
     Shape(
         "accepted by a person, of the second run, nan",
@@ -171,7 +164,6 @@ SHAPES = [
             Queue(made=THREE, pictures=1, check=another_folder),
             Queue({"30": {"accept_attempts": "1:2"}}, made=[], pictures=1, check=same_pictures(2, of=1)),
         ],
-        fragile=True,
     ),
     Shape(
         "the plan is edited at a gate, nan",
@@ -181,7 +173,6 @@ SHAPES = [
             Queue(made=[(1, 1)], pictures=1),
             Queue({"1": {"text": "1. picture number 1\n2. another"}}, made=[(2, 1)], recalled=[(1, 1)]),
         ],
-        fragile=True,
     ),
     Shape(
         "with a preview at a gate, nan",
@@ -191,7 +182,6 @@ SHAPES = [
             Queue(made=[(1, 1)], pictures=1, calls={"side": [(1, 1)]}),
             Queue(made=[(2, 1)], recalled=[(1, 1)], calls={"side": [(2, 1)]}),
         ],
-        fragile=True,
     ),
     Shape(
         "two at once at a gate, nan and time",
@@ -201,7 +191,6 @@ SHAPES = [
             Queue(made=[(1, 1)], pictures=1, warned=NAMES_13),
             Queue(made=[(2, 1)], recalled=[(1, 1)], warned=NAMES_90),
         ],
-        fragile=True,
     ),
     *(
         Shape(
@@ -212,7 +201,6 @@ SHAPES = [
                 Queue(made=ALL[:3], error=says("step 2, attempt 2")),
                 Queue(made=[(2, 2)], recalled=ALL[:3], wait=WAIT[kind]),
             ],
-            fragile=True,
         )
         for how, kind in (("raise", "nan"), ("interrupt", "nan"), ("raise", "time"), ("interrupt", "seconds"))
     ),
@@ -222,7 +210,6 @@ SHAPES = [
             "the user queues again to get other pictures, and keeps the first ones",
             always(how),
             [Queue(made=ALL, warned=NAMES_13), Queue(made=ALL, warned=NAMES_13, wait=WAIT[how], check=another_folder)],
-            fragile=True,
         )
         for how in WAIT
     ),
@@ -234,7 +221,6 @@ SHAPES = [
             Queue(made=[(1, 1)], pictures=1, warned=NAMES_90),
             Queue(made=[(2, 1)], recalled=[(1, 1)], warned=NAMES_90),
         ],
-        fragile=True,
     ),
     Shape(
         "outside the loop, finished run again, time",
@@ -257,14 +243,12 @@ SHAPES = [
         "the plan is a value: the same plan finds the same pictures",
         {"90": body("ChangedText", text="1. one\n2. two", how="nan"), "1": {"text": ["90", 0]}},
         [Queue(made=ALL), Queue(made=[], recalled=ALL)],
-        fragile=True,
     ),
     Shape(
         "in a side output only, nan",
         "the picture does not depend on it",
         merged(ACCEPT_FIRST, {"13": body("Changed", value=["12", 0], how="nan"), "14": show(["13", 0])}),
         [Queue(made=FIRSTS, calls={"side": FIRSTS}), Queue(made=[])],
-        fragile=True,
     ),
     *(
         Shape(
@@ -275,7 +259,6 @@ SHAPES = [
                 Queue(made=[(1, attempt)], recalled=THREE[: attempt - 1], pictures={}, wait=WAIT[how])
                 for attempt in (1, 2, 3)
             ],
-            fragile=True,
         )
         for how in ("nan", "time", "seconds")
     ),
@@ -284,7 +267,6 @@ SHAPES = [
         "the step that was seen is over",
         merged(ACCEPT_FIRST, in_judge(), AFTER_STEP),
         [Queue(made=[(1, 1)], pictures=1), Queue(made=[(2, 1)], recalled=[(1, 1)])],
-        fragile=True,
     ),
     Shape(
         "in the judge only, accepted by a person, nan",
@@ -294,7 +276,6 @@ SHAPES = [
             Queue(made=THREE, pictures=1),
             Queue({"30": {"accept_attempts": "1:2"}}, made=[], pictures=1, check=same_pictures(2)),
         ],
-        fragile=True,
     ),
     Shape(
         "in the judge only, after a failure, nan",
@@ -304,7 +285,6 @@ SHAPES = [
             Queue(made=ALL[:3], error=says("step 2, attempt 2")),
             Queue(made=[(2, 2)], recalled=ALL[:3]),
         ],
-        fragile=True,
     ),
     Shape(
         "a file that stays the same",
@@ -321,6 +301,5 @@ SHAPES = [
             Queue(made=[(1, 1)], pictures=1, before=another_picture),
             Queue(made=[(2, 1)], recalled=[(1, 1)]),
         ],
-        fragile=True,
     ),
 ]

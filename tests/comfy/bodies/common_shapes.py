@@ -295,7 +295,6 @@ SHAPES = [
                 Queue(made={f"L{i}_30": FIRSTS for i in range(count)}, pictures={f"L{i}_31": 2 for i in range(count)}),
                 Queue(made={f"L{i}_30": [] for i in range(count)}, pictures={f"L{i}_31": 2 for i in range(count)}),
             ],
-            fragile=True,
             graph=lambda count=count: many_loops(count),
         )
         for count in (2, 9, 12)

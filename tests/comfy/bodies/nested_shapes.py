@@ -61,56 +61,48 @@ SHAPES = [
         "an inner attempt with the same prompt and seed is the same picture, also for another outer attempt",
         inner(),
         [Queue(made=ALL, calls={"inner": 6}), Queue(made=[], calls={"inner": 0})],
-        fragile=True,
     ),
     Shape(
         "that reads the outer reference",
         "the inner pictures differ with the outer picture, so every one is made",
         inner(**OUTER),
         [Queue(made=ALL), Queue(made=[], calls={"inner": 0})],
-        fragile=True,
     ),
     Shape(
         "with an Open of its own, a body of both",
         "the inner Loop Open need not depend on the outer one",
         merged(ACCEPT_FIRST, inner(TWO, 77, **OUTER)),
         [Queue(made=FIRSTS, calls={"inner": 8}), Queue(made=[], calls={"inner": 0})],
-        fragile=True,
     ),
     Shape(
         "with an Open of its own and a preview inside",
         "the preview belongs to the inner loop",
         merged(ACCEPT_FIRST, inner(TWO, 77, **OUTER), {"113": show(["112", 0])}),
         [Queue(made=FIRSTS, calls={"inner": 8, "side": 8})],
-        fragile=True,
     ),
     Shape(
         "with an Open of its own, whose document is saved",
         "the inner loop runs in attempts of the outer one only",
         merged(ACCEPT_FIRST, inner(TWO, 77, **OUTER), {"141": ours("SaveDocument", document=["130", 0])}),
         [Queue(made=FIRSTS, calls={"inner": 8})],
-        fragile=True,
     ),
     Shape(
         "whose document is saved",
         "once an outer attempt",
         merged(ACCEPT_FIRST, inner(), {"141": ours("SaveDocument", document=["130", 0])}),
         [Queue(made=FIRSTS, calls={"inner": 4})],
-        fragile=True,
     ),
     Shape(
         "with a preview inside",
         "it runs for each inner attempt that is made",
         merged(inner(), {"113": show(["112", 0])}),
         [Queue(made=ALL, calls={"inner": 6})],
-        fragile=True,
     ),
     Shape(
         "with previews of the outer loop",
         "what looks at the outer loop runs once an outer attempt, not once an inner one",
         merged(ACCEPT_FIRST, inner(), {"14": show(PROMPT, "prompt"), "15": show(["140", 3], "picture")}),
         [Queue(made=FIRSTS, calls={"inner": 4, "prompt": FIRSTS, "picture": FIRSTS})],
-        fragile=True,
     ),
     Shape(
         "with an output of the outer loop that is not valid",
@@ -126,7 +118,6 @@ SHAPES = [
             Queue(made={"30": [], "130": ALL[:2]}, error=says(r"node 113 \(BodyFail\)")),
             Queue(made={"30": [(1, 1)], "130": ALL[2:]}, pictures=1),
         ],
-        fragile=True,
     ),
     Shape(
         "that reads the outer loop and fails",
@@ -136,7 +127,6 @@ SHAPES = [
             Queue(made={"30": [], "130": ALL[:2]}, error=says(r"node 113 \(BodyFail\)")),
             Queue(made={"30": [(1, 1)], "130": ALL[2:]}, pictures=1),
         ],
-        fragile=True,
     ),
     Shape(
         "that reads the outer loop and is interrupted",
@@ -146,7 +136,6 @@ SHAPES = [
             Queue(made={"30": [], "130": ALL[:3]}, error=says("Interrupted", r"node 113 \(BodyFail\)")),
             Queue(made={"30": [(1, 1)], "130": [(2, 2)]}, pictures=1),
         ],
-        fragile=True,
     ),
     Shape(
         "that reads the outer reference and fails in step 2",
@@ -156,7 +145,6 @@ SHAPES = [
             Queue(made={"30": [(1, 1)], "130": [(1, 1), (1, 2), (1, 1)]}, error=says(r"node 113 \(BodyFail\)")),
             Queue(made={"30": [(2, 1)], "130": [(1, 2)]}, recalled=[(1, 1)]),
         ],
-        fragile=True,
     ),
     Shape(
         "that reads the outer attempt and fails in attempt 2",
@@ -166,7 +154,6 @@ SHAPES = [
             Queue(made={"30": [(1, 1)], "130": [(1, 1), (1, 2), (1, 1)]}, error=says(r"node 113 \(BodyFail\)")),
             Queue(made={"30": [(1, 2)], "130": [(1, 2)]}, recalled=[(1, 1)], pictures=1),
         ],
-        fragile=True,
     ),
     Shape(
         "that reads the outer reference through a reroute and fails in step 2",
@@ -181,7 +168,6 @@ SHAPES = [
             Queue(made={"30": [(1, 1)], "130": [(1, 1), (1, 2), (1, 1)]}, error=says(r"node 113 \(BodyFail\)")),
             Queue(made={"30": [(2, 1)], "130": [(1, 2)]}, recalled=[(1, 1)]),
         ],
-        fragile=True,
     ),
     Shape(
         "with a node that always counts as changed, that fails in step 2",
@@ -196,7 +182,6 @@ SHAPES = [
             Queue(made={"30": [(1, 1)], "130": [(1, 1), (1, 2), (1, 1)]}, error=says(r"node 113 \(BodyFail\)")),
             Queue(made={"30": [(2, 1)], "130": [(1, 2)]}, recalled=[(1, 1)]),
         ],
-        fragile=True,
     ),
     Shape(
         "whose judge reads the outer prompt and fails",
@@ -212,7 +197,6 @@ SHAPES = [
             Queue(made={"30": [], "130": ALL[:2]}, error=says(r"node 113 \(BodyFail\)")),
             Queue(made={"30": [(1, 1)], "130": ALL[2:]}, pictures=1),
         ],
-        fragile=True,
     ),
     Shape(
         "without a judgment inside",
@@ -223,14 +207,12 @@ SHAPES = [
             {"122": body("Many", value=["121", 0], count=0), "130": {"judgment": ["122", 0]}},
         ),
         [Queue(made={"30": []}, error=says("step 1", "attempt 1", "judgment"))],
-        fragile=True,
     ),
     Shape(
         "whose loop wire goes through a reroute",
         "a wire of the inner loop may be bent as one of the outer",
         merged(ACCEPT_FIRST, inner(), {"103": body("Pass", value=["102", 0]), "130": {"loop": ["103", 0]}}),
         [Queue(made=FIRSTS, calls={"inner": 4})],
-        fragile=True,
     ),
     Shape(
         "with two ends on the inner Open",
@@ -247,6 +229,5 @@ SHAPES = [
             },
         ),
         [Queue(made=FIRSTS, calls={"inner": 4, "second": 2})],
-        fragile=True,
     ),
 ]

@@ -38,14 +38,12 @@ SHAPES = [
         "ComfyUI drops the output and runs the rest, once and in the loop",
         merged(ACCEPT_FIRST, {"14": show(["12", 0], must=9), "15": show(["12", 0], "good")}),
         [Queue(made=FIRSTS, dropped=["14"], calls={"side": 0, "good": FIRSTS})],
-        fragile=True,
     ),
     Shape(
         "an output that lacks an input",
         "its code would fail, and is not asked to run",
         merged(ACCEPT_FIRST, {"14": body("Set", value=["12", 0])}),
         [Queue(made=FIRSTS, dropped=["14"], calls={"set": 0})],
-        fragile=True,
     ),
     Shape(
         "an output that lacks its picture",
@@ -58,7 +56,6 @@ SHAPES = [
         "ComfyUI drops it for what is above it",
         merged(ACCEPT_FIRST, {"13": body("Validated", image=["12", 0], text=PROMPT, mode="b"), "14": show(["13", 0])}),
         [Queue(made=FIRSTS, dropped=["13"], calls={"side": 0})],
-        fragile=True,
     ),
     Shape(
         "an output below the judge that is not valid",
@@ -71,14 +68,12 @@ SHAPES = [
         "the editor can queue one output: previews in the body are not among it",
         TWO_SIDES,
         [Queue(made=FIRSTS, targets=["31"], calls={"first": 0, "second": 0})],
-        fragile=True,
     ),
     Shape(
         "the document and one preview are asked for",
         "that one runs at every attempt",
         TWO_SIDES,
         [Queue(made=FIRSTS, targets=["31", "14"], calls={"first": FIRSTS, "second": 0})],
-        fragile=True,
     ),
     Shape(
         "only the document, then all",
@@ -88,7 +83,6 @@ SHAPES = [
             Queue(made=FIRSTS, targets=["31"], calls={"first": 0, "second": 0}),
             Queue(made=[], calls={"first": FIRSTS, "second": FIRSTS}),
         ],
-        fragile=True,
     ),
     Shape(
         "only a preview in the body is asked for",
@@ -121,7 +115,6 @@ SHAPES = [
                 calls={"left": 0, "right": FIRSTS, "draw": 2},
             ),
         ],
-        fragile=True,
         graph=two_loops,
     ),
     Shape(
@@ -158,7 +151,6 @@ SHAPES = [
                 saw={"left": {"shape": [1, 16, 16, 3]}, "right": {"shape": [1, 24, 24, 3]}},
             )
         ],
-        fragile=True,
     ),
     Shape(
         "an output of the document",

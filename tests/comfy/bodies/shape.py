@@ -169,13 +169,12 @@ class Queue:
 
 @dataclass(frozen=True)
 class Shape:
-    """why: what must hold, and for whom. fragile: it hangs on ComfyUI's caches, so it is run in every mode of them."""
+    """why: what must hold, and for whom."""
 
     name: str
     why: str
     change: Change
     queues: Sequence[Queue]
-    fragile: bool = False
     graph: Callable[[], Graph] = base
 
     def prompt(self, queue: Queue) -> Graph:

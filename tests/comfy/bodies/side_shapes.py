@@ -62,7 +62,6 @@ def real(name: str, draw: Change, shape: list[int], **more: object) -> Shape:
             Queue(made=FIRSTS, calls={"side": FIRSTS}, saw={"side": {"shape": shape, "fine": True, **more}}),
             Queue(made=[], calls={"side": 0}),
         ],
-        fragile=True,
     )
 
 
@@ -82,14 +81,12 @@ SHAPES = [
         "all of it is saved at each attempt",
         merged(ACCEPT_FIRST, {"12": {"batch": 3}, "14": node("SaveImage", images=["12", 0], filename_prefix="side")}),
         [Queue(made=FIRSTS, check=saved(6)), Queue(made=[], check=saved(0))],
-        fragile=True,
     ),
     Shape(
         "a preview of a list",
         "it runs once for each of the list, as ComfyUI does anywhere",
         merged(ACCEPT_FIRST, through(body("Many", value=["12", 0], count=3)), {"14": show(["13", 0])}),
         [Queue(made=FIRSTS, calls={"side": 6})],
-        fragile=True,
     ),
     Shape(
         "a preview that takes lists",
@@ -100,7 +97,6 @@ SHAPES = [
             {"14": body("ShowAll", value=["13", 0], label="side")},
         ),
         [Queue(made=FIRSTS, calls={"side": FIRSTS}, saw={"side": {"count": 3, "fine": True}})],
-        fragile=True,
     ),
     Shape(
         "previews of mask and latent",
@@ -122,14 +118,12 @@ SHAPES = [
             ),
             Queue(made=[], calls={"mask": 0, "latent": 0, "mask image": 0}),
         ],
-        fragile=True,
     ),
     Shape(
         "a preview of the prompt only",
         "an output of the loop that needs no picture runs once an attempt",
         {"14": show(PROMPT)},
         [Queue(made=ALL, calls={"side": ALL}), Queue(made=[], calls={"side": 0})],
-        fragile=True,
     ),
     Shape(
         "a preview of the reference",
@@ -145,7 +139,6 @@ SHAPES = [
             Queue(made=ALL, calls={"side": ALL, "upscale": 4}, saw={"side": {"shape": [1, 32, 32, 3], "fine": True}}),
             Queue(made=[], calls={"side": 0, "upscale": 0}),
         ],
-        fragile=True,
     ),
     Shape(
         "two previews of one picture",
@@ -177,7 +170,6 @@ SHAPES = [
             Queue(made=THREE, pictures=1, calls={"side": THREE, "plain": THREE, "upscale": THREE}),
             Queue(made=[], pictures=1, calls={"side": 0, "plain": 0}),
         ],
-        fragile=True,
     ),
     Shape(
         "a preview that is part of the judge's way",
@@ -192,14 +184,12 @@ SHAPES = [
             },
         ),
         [Queue(made=THREE, pictures=1, calls={"side": THREE}), Queue(made=[], pictures=1, calls={"side": 0})],
-        fragile=True,
     ),
     Shape(
         "a preview of the judgment",
         "it runs where there is one: the last attempt of a step is not judged for its sake",
         merged(ONE_STEP, ACCEPT_NONE, {"14": show(["21", 0])}),
         [Queue(made=THREE, pictures=1, calls={"side": [(1, 1), (1, 2)]})],
-        fragile=True,
     ),
     Shape(
         "added after a finished run",
@@ -213,7 +203,6 @@ SHAPES = [
             Queue(SIDE, made=[], calls={"side": 0}),
             Queue(merged(SIDE, {"15": show(["12", 0], "other")}), made=[], calls={"side": 0, "other": FIRSTS}),
         ],
-        fragile=True,
     ),
     Shape(
         "a save added after a finished run",
@@ -224,14 +213,12 @@ SHAPES = [
             Queue({"14": node("SaveImage", images=["12", 0], filename_prefix="side")}, made=[], check=saved(2)),
             Queue({"14": node("SaveImage", images=["12", 0], filename_prefix="side")}, made=[], check=saved(0)),
         ],
-        fragile=True,
     ),
     Shape(
         "added after a finished run with retries",
         "it is shown every attempt, also those that were rejected",
         {},
         [Queue(made=ALL), Queue(SIDE, made=[], calls={"side": ALL}), Queue(SIDE, made=[], calls={"side": 0})],
-        fragile=True,
     ),
     Shape(
         "added behind an upscaler after a finished run",
@@ -246,7 +233,6 @@ SHAPES = [
                 saw={"side": {"shape": [1, 32, 32, 3]}},
             ),
         ],
-        fragile=True,
     ),
     Shape(
         "added while a run is half done",
@@ -256,7 +242,6 @@ SHAPES = [
             Queue(made=ALL[:3], error=says("step 2, attempt 2")),
             Queue({"14": show(["13", 0])}, made=[(2, 2)], recalled=ALL[:3], calls={"side": ALL}),
         ],
-        fragile=True,
     ),
     Shape(
         "taken away and put back",
@@ -277,7 +262,6 @@ SHAPES = [
             Queue(made=[(2, 2)], recalled=ALL[:3], check=once(*ALL)),
             Queue(made=[], check=once(*ALL)),
         ],
-        fragile=True,
     ),
     Shape(
         "once an attempt, over a gate",
@@ -288,7 +272,6 @@ SHAPES = [
             Queue(made=[(2, 1)], pictures=2, calls={"side": [(2, 1)]}),
             Queue(made=[], pictures=2, calls={"side": 0}),
         ],
-        fragile=True,
     ),
     Shape(
         "once an attempt, with another judge",
@@ -298,7 +281,6 @@ SHAPES = [
             Queue(made=ALL, calls={"side": ALL}),
             Queue({"20": {"expression": "b >= 2 + 0 * a"}}, made=[], recalled=ALL, calls={"side": 0}),
         ],
-        fragile=True,
     ),
     Shape(
         "a side node that fails",
@@ -311,7 +293,6 @@ SHAPES = [
             Queue(error=says("step 2, attempt 1", r"node 13 \(BodyFail\)")),
             Queue(check=once(*ALL)),
         ],
-        fragile=True,
     ),
     Shape(
         "a preview of picture and outside together",

@@ -37,7 +37,6 @@ SHAPES = [
     for file in FILES
     for shape, name in zip(file.SHAPES, names_of(file.SHAPES), strict=True)
 ]
-FRAGILE = [param for param in SHAPES if param.values[0].fragile]
 MODES = [("--cache-none",), ("--cache-classic",), ("--cache-lru", "10")]
 
 
@@ -55,7 +54,7 @@ def other_mode(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPath
 
 @pytest.mark.slow
 @pytest.mark.parametrize("other_mode", MODES, indirect=True, ids=lambda words: words[0][2:])
-@pytest.mark.parametrize("shape", FRAGILE)
+@pytest.mark.parametrize("shape", SHAPES)
 def test_body_in_other_modes_of_the_cache(other_mode: WatchedServer, shape: Shape) -> None:
     run_shape(other_mode, shape)
 

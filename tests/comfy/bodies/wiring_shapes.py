@@ -81,7 +81,6 @@ SHAPES = [
         "ComfyUI recalls a node of the same inputs at another id; Loop Open must not give the old one's id",
         {},
         [Queue(made=ALL), Queue({**OTHER_IDS, "30": {"loop": ["5", 0], "t_max": 4}}, made=[], recalled=ALL)],
-        fragile=True,
     ),
     Shape(
         "two ends on one Open",
@@ -91,7 +90,6 @@ SHAPES = [
             Queue(made={"30": FIRSTS, "160": FIRSTS}, pictures={"31": 2, "161": 2}, calls={"draw": 2, "draw 1": 2}),
             Queue(made={"30": [], "160": []}, pictures={"31": 2, "161": 2}),
         ],
-        fragile=True,
     ),
     Shape(
         "three ends on one Open",
@@ -104,7 +102,6 @@ SHAPES = [
                 calls={"draw": 2, "draw 1": 2, "draw 2": 2},
             )
         ],
-        fragile=True,
     ),
     Shape(
         "two ends, one with a judge",
@@ -114,21 +111,18 @@ SHAPES = [
             Queue(made={"30": ALL, "160": FIRSTS}, pictures={"31": 2, "161": 2}),
             Queue(made={"30": [], "160": []}, pictures={"31": 2, "161": 2}),
         ],
-        fragile=True,
     ),
     Shape(
         "two ends, one judge for both",
         "nodes that both need are copied for both",
         merged(ends(1), {"160": {"judgment": ["21", 0]}}),
         [Queue(made={"30": ALL, "160": ALL}, pictures={"31": 2, "161": 2})],
-        fragile=True,
     ),
     Shape(
         "two ends that share what draws",
         "the same picture in two sizes",
         merged(ACCEPT_FIRST, ends(1), {"113": body("Upscale", image=["12", 0], by=2)}),
         [Queue(made={"30": FIRSTS, "160": FIRSTS}, pictures={"31": 2, "161": 2})],
-        fragile=True,
     ),
     Shape(
         "two ends, the second looks at the first one's document",
@@ -139,7 +133,6 @@ SHAPES = [
             {"u": ours("UnpackDocument", document=["30", 0]), "113": {"reference": ["u", 3]}},
         ),
         [Queue(made={"30": FIRSTS, "160": FIRSTS}, pictures={"31": 2, "161": 2})],
-        fragile=True,
     ),
     Shape(
         "two ends, one with a gate",
@@ -149,21 +142,18 @@ SHAPES = [
             Queue(made={"30": [(1, 1)], "160": FIRSTS}, pictures={"31": 1, "161": 2}),
             Queue(made={"30": [(2, 1)], "160": []}, pictures={"31": 2, "161": 2}),
         ],
-        fragile=True,
     ),
     Shape(
         "two ends, one through a reroute",
         "the wire of one of them is bent",
         merged(ACCEPT_FIRST, ends(1, ["70", 0]), {"70": body("Pass", value=LOOP)}),
         [Queue(made={"30": FIRSTS, "160": FIRSTS}, pictures={"31": 2, "161": 2})],
-        fragile=True,
     ),
     Shape(
         "the loop's wire through a reroute",
         "reroutes and Get nodes of the editor's packs are nodes",
         {"70": body("Pass", value=LOOP), "30": {"loop": ["70", 0]}},
         [Queue(made=ALL), Queue(made=[])],
-        fragile=True,
     ),
     Shape(
         "the loop's wire through two reroutes",
@@ -176,7 +166,6 @@ SHAPES = [
         "the first input that is there",
         {"70": body("FirstOf", any_01=LOOP), "30": {"loop": ["70", 0]}},
         [Queue(made=ALL)],
-        fragile=True,
     ),
     Shape(
         "the loop's wire through a lazy switch",
@@ -243,7 +232,6 @@ SHAPES = [
             ),
             Queue(made={"5:30": [], "5_30": []}, pictures={"5:31": 2, "5_31": 2}, calls={"side": 0, "draw": 0}),
         ],
-        fragile=True,
         graph=loops_that_look_alike,
     ),
     Shape(

@@ -65,7 +65,6 @@ SHAPES = [
         "an empty list between Judgment and Loop Close must not make ComfyUI wait for ever",
         judgment(empty(["21", 0])),
         [Queue(made=[(1, 1)], error=BAD_JUDGMENT)] + [Queue(made=[], error=BAD_JUDGMENT)],
-        fragile=True,
     ),
     Shape(
         "no judgment in step 2",
@@ -75,7 +74,6 @@ SHAPES = [
             judgment(body("Many", value=["21", 0], count=["40", 1])),
         ),
         [Queue(made=ALL[:3], error=says("step 2", "attempt 1", "judgment"))],
-        fragile=True,
     ),
     Shape(
         "empty lists into all of Judgment",
@@ -146,7 +144,6 @@ SHAPES = [
         "a list node can hand on none",
         through(empty(["12", 0])),
         [Queue(made=[], error=BAD_PICTURE)] * 2,
-        fragile=True,
     ),
     Shape(
         "no picture in step 2",
@@ -263,7 +260,6 @@ SHAPES = [
             "12": {"reference": ["13", 0]},
         },
         [Queue(made=ALL), Queue(made=[])],
-        fragile=True,
     ),
     Shape(
         "a plain switch as the picture",
