@@ -82,6 +82,8 @@ class CriticRefine(io.ComfyNode):
         before: torch.Tensor | None = None,
     ) -> io.NodeOutput:
         chosen = expect(agent, AgentValue, "Critic-Refine's 'agent'")
+        prompt = expect(prompt, str, "Critic-Refine's 'prompt'")
+        instruction = expect(instruction, str, "Critic-Refine's 'instruction'")
         used = prompt.strip() or instruction
         references = to_images(before, "before")
         judgment = judge(
@@ -134,7 +136,12 @@ class JudgmentNode(io.ComfyNode):
     ) -> io.NodeOutput:
         from ..interleave_thinker.reading.judgments import read_judgment
 
-        judgment = Judgment(accepted, refined_prompt, reasoning) if reply is None else read_judgment(reply)
+        refined_prompt = expect(refined_prompt, str, "Judgment's 'refined_prompt'")
+        reasoning = expect(reasoning, str, "Judgment's 'reasoning'")
+        if reply is None:
+            judgment = Judgment(bool(accepted), refined_prompt, reasoning)
+        else:
+            judgment = read_judgment(expect(reply, str, "Judgment's 'reply'"))
         return _judgment_result(judgment, refined_prompt, cls.hidden)
 
 

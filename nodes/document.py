@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from comfy_api.latest import io
+from comfy_execution.graph_utils import ExecutionBlocker
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
@@ -66,7 +67,11 @@ class UnpackDocument(io.ComfyNode):
         document = expect(document, Document, "Unpack Document")
         images = [to_tensor(image_of(document, i.image_key)) for i in document.images]
         texts = [i.text for i in document.items if i.kind == "text"]
-        return io.NodeOutput(images, texts, [i.accepted for i in document.images], images[-1] if images else None)
+        verdicts = [i.accepted for i in document.images]
+        nothing = ExecutionBlocker(None)  # of a document without a picture: ComfyUI leaves out what would show one
+        return io.NodeOutput(
+            images or [nothing], texts or [nothing], verdicts or [nothing], images[-1] if images else nothing
+        )
 
 
 class SaveDocument(io.ComfyNode):

@@ -16,7 +16,8 @@ def one_image(tensor: torch.Tensor | None, what: str) -> Image.Image:
     Raises:
         ValueError: there is none; names `what`.
     """
-    images = to_images(tensor, what)
+    is_batch = isinstance(tensor, torch.Tensor) and tensor.ndim == 4
+    images = to_images(tensor[:1] if tensor is not None and is_batch else tensor, what)
     if not images:
         raise ValueError(f"{what} is missing: the node that makes it gave nothing. Look at how that node is set.")
     return images[0]
@@ -31,8 +32,12 @@ def to_images(tensor: torch.Tensor | None, what: str = "image") -> list[Image.Im
     if tensor is None:
         return []
     if not isinstance(tensor, torch.Tensor) or tensor.ndim != 4 or tensor.shape[-1] not in (1, 3, 4):
-        shape = tuple(tensor.shape) if isinstance(tensor, torch.Tensor) else type(tensor).__name__
-        raise ValueError(f"{what} is {shape}; a picture has the shape (batch, height, width, channels).")
+        came = (
+            f"of shape {tuple(tensor.shape)}"
+            if isinstance(tensor, torch.Tensor)
+            else f"of type {type(tensor).__name__}"
+        )
+        raise ValueError(f"{what} is {came}; a picture has the shape (batch, height, width, 1, 3 or 4 channels).")
     if 0 in tensor.shape[1:]:
         raise ValueError(
             f"{what} is {tuple(tensor.shape)}: it has no pixels. Look at how the node that makes it is set."

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
+from dataclasses import replace
 from typing import Any, get_args
 
 from comfy_api.latest import io
@@ -14,10 +15,10 @@ from ..interleave_thinker.errors import ConfigError, InterleaveError
 from ..interleave_thinker.loop.state import LoopSettings, LoopState, begin
 from ..interleave_thinker.session import Session, Signature
 from ..interleave_thinker.storage.branches import Work, open_run
-from ..interleave_thinker.storage.run_folder import RunFolder, safe_name
+from ..interleave_thinker.storage.run_folder import safe_name
 from ..interleave_thinker.storage.write_behind import WriteBehind, wait_for_writes
 from .agents import AgentValue
-from .body import find_body, state_of_sides
+from .body import Body, find_body, state_of_sides
 from .checks import node_needing_reference
 from .comfy_internals.caches import executor_caches, hidden_execution_list
 from .comfy_internals.server import prompt_and_targets
@@ -25,8 +26,9 @@ from .events import editors_graph, is_heard, send_event, workflow_id
 from .folders import attempt_store, runs_root, saved_file
 from .loop_open import LoopContext
 from .placing import place_next_attempt
+from .prompt_graph import PromptGraph
 from .running_loops import RunningLoop, add_running_loop, drop_ended_loops, running_prompt_id
-from .signatures import Signed
+from .signatures import BodySignatures
 from .types import AGENT, DOCUMENT, JUDGMENT, LOOP, expect, only, schema
 from .users import current_user
 
@@ -127,9 +129,10 @@ class LoopClose(io.ComfyNode):
 
     @classmethod
     def fingerprint_inputs(cls, gate: Any = "off", **_: Any) -> Any:
-        """With a gate the same prompt must run again: it goes on where the gate stopped it. A run is its user's.
+        """NaN with a gate: the same prompt must run again to go on.
 
-        So it must where the output nodes beside its images changed: ComfyUI does not know that they are its work.
+        Otherwise the user, whose run it is, and a hash of the output nodes beside its pictures: ComfyUI does not see that
+        Loop Close runs them.
         """
         if _single(gate) != "off":
             return float("nan")
@@ -168,69 +171,89 @@ class LoopClose(io.ComfyNode):
         )
         if settings.on_exhausted == "best" and not agent:
             raise ConfigError("on_exhausted 'best' needs an agent for the comparison: connect 'agent'.")
-        _check_run_names(dynprompt, close_id, name)
+        running = prompt_and_targets(running_prompt_id())
+        targets = running[1] if running else None
+        _check_run_names(dynprompt, close_id, name, targets)
+        wait_for_writes()  # what an interrupted run still writes is part of its folder
         drop_ended_loops()
         state = begin(context.plan, settings, context.user_images, read_accepted_attempts(accepted))
-        node_id = dynprompt.get_display_node_id(close_id)
         if state.finished and _raw_link(image) is None:
-            work = Work(context.plan, settings, context.user_images, node=node_id)
-            session = _session_without_images(state, context, open_run(runs_root(), work, name))
+            session = _begun_session(cls.hidden, state, context, name, None)
+            session.writer.settle()
+            session.folder.release()
             return io.NodeOutput(session.document(), ui=_run_files(session))
-        running = prompt_and_targets(running_prompt_id())
-        body = find_body(
-            dynprompt, context.open_id, close_id, _raw_link(image), _raw_link(judgment), running[1] if running else None
-        )
+        body = find_body(dynprompt, context.open_id, close_id, _raw_link(image), _raw_link(judgment), targets)
         if body.is_inside_another:  # which runs copies of this loop; here there is nothing to make pictures from
             return io.NodeOutput(ExecutionBlocker(None))
-        if not state.finished and state.reference_key is None:
-            stuck = node_needing_reference(dynprompt, body)
-            if stuck is not None:
-                kind = dynprompt.get_node(stuck)["class_type"]
-                raise ConfigError(
-                    f"Step {state.step} has no picture to edit, but node {stuck} ({kind}) needs one. Connect your "
-                    "picture to Loop Open, or let has_reference drive ComfyUI's own Switch between text-to-image and "
-                    "edit: it runs only the side that it takes."
-                )
-        wait_for_writes()  # what an interrupted run still writes is part of its folder
-        signed = Signed(dynprompt, body)
-        work = Work(
-            context.plan,
-            settings,
-            context.user_images,
-            signed.made_by.key,
-            signed.judged_by.key if signed.judged_by else "",
-            node_id,
-            bool(signed.changing),
-            settings.gate != "off" or bool(state.picks),
-        )
-        folder = open_run(runs_root(), work, name)
-        session = Session(
-            state,
-            attempt_store(),
-            folder,
-            *signed.in_run(folder.about.get("token", "")),
-            title=context.plan.request,
-            origin=_origin(cls.hidden.extra_pnginfo, node_id),
-            writer=WriteBehind(),
-        )
-        begun = RunningLoop(
-            session, body, dynprompt, dynprompt.get_node(close_id)["inputs"].get("agent"), node_id, signed.sides
-        )
+        _check_reference(dynprompt, body, state)
+        signed = BodySignatures(dynprompt, body)
+        session = _begun_session(cls.hidden, state, context, name, signed)
+        agent_link = dynprompt.get_node(close_id)["inputs"].get("agent")
+        display_id = dynprompt.get_display_node_id(close_id)
+        begun = RunningLoop(session, body, dynprompt, agent_link, display_id, signed.sides)
         add_running_loop(begun)
-        workflow = session.origin["workflow"]
-        session.notify = lambda event, facts: send_event(event, begun.display_id, {"workflow": workflow, **facts})
-        session.start()
-        if signed.changing:
-            session.warn(_warning_of(signed.changing))
-        _save_workflow(session, cls.hidden.extra_pnginfo)
         begun.caches = executor_caches(cls.hidden.execution_list)
         return place_next_attempt(begun, _run_files(session))
 
 
+def _begun_session(
+    hidden: Any, state: LoopState, context: LoopContext, name: str, signed: BodySignatures | None
+) -> Session:
+    """The session of a run, written down and told. signed: None where no picture is to be made."""
+    node_id = hidden.dynprompt.get_display_node_id(hidden.unique_id)
+    settings = state.settings
+    work = Work(context.plan, settings, context.user_images, node=node_id)
+    if signed is not None:
+        work = replace(
+            work,
+            body=signed.made_by.key,
+            judge=signed.judged_by.key if signed.judged_by else "",
+            always_changes=bool(signed.changing),
+            reopens_finished=settings.gate != "off" or bool(state.picks),
+        )
+    folder = open_run(runs_root(), work, name)
+    workflow = workflow_id(hidden.extra_pnginfo)
+    try:
+        session = Session(
+            state,
+            attempt_store(),
+            folder,
+            *(signed.in_run(folder.about.get("token", "")) if signed else (Signature("", frozenset()), None)),
+            title=context.plan.request,
+            origin={"node": str(node_id), "workflow": workflow, "prompt": running_prompt_id()},
+            notify=lambda event, facts: send_event(event, node_id, {"workflow": workflow, **facts}),
+            writer=WriteBehind(),
+        )
+        session.start()
+        if signed is not None and signed.changing:
+            session.warn(_warning_of(signed.changing))
+        graph = editors_graph(hidden.extra_pnginfo)
+        if graph is not None:
+            folder.write_workflow(graph)  # beside the run that it made, so that it can be opened again
+    except BaseException:
+        folder.release()
+        raise
+    return session
+
+
+def _check_reference(dynprompt: Any, body: Body, state: LoopState) -> None:
+    """Raises:
+    ConfigError: the first picture is made from text, and a node of the body cannot do without a reference.
+    """
+    stuck = None if state.finished or state.reference_key else node_needing_reference(dynprompt, body)
+    if stuck is not None:
+        kind = dynprompt.get_node(stuck)["class_type"]
+        raise ConfigError(
+            f"Step {state.step} has no picture to edit, but node {stuck} ({kind}) needs one. Connect your picture to "
+            "Loop Open, or let has_reference drive ComfyUI's own Switch between text-to-image and edit: it runs only "
+            "the side that it takes."
+        )
+
+
 def _warning_of(changing: Mapping[str, str]) -> str:
-    nodes = ", ".join(f"node {node_id} ({kind})" for node_id, kind in sorted(changing.items())[:5])
+    named = ", ".join(f"node {node_id} ({kind})" for node_id, kind in sorted(changing.items())[:5])
     return (
-        f"Always changes: {nodes}. This run keeps its pictures until it is done. Queued again after that, all is made "
+        f"Always changes: {named}. This run keeps its pictures until it is done. Queued again after that, all is made "
         "anew, unless a gate is set or attempts are accepted. To keep pictures for good, fix the seed there."
     )
 
@@ -252,19 +275,10 @@ def _only(values: Any, name: str) -> Any:
     return only(values, "Loop Close", name)
 
 
-def _origin(extra: Any, node_id: str) -> dict[str, str]:
-    return {"node": str(node_id), "workflow": workflow_id(extra), "prompt": running_prompt_id()}
-
-
-def _save_workflow(session: Session, extra: Any) -> None:
-    """Beside the run that it made, so that it can be opened again."""
-    workflow = editors_graph(extra)
-    if workflow is not None:
-        session.folder.write_workflow(workflow)
-
-
-def _check_run_names(dynprompt: Any, close_id: str, run_name: str) -> None:
+def _check_run_names(dynprompt: Any, close_id: str, run_name: str, targets: Collection[str] | None) -> None:
     """Two loops of a prompt with one run_name would be branches of each other by chance.
+
+    targets: the output nodes that ComfyUI runs; a Loop Close that none of them needs does not matter.
 
     Raises:
         ConfigError: another Loop Close of the prompt has the same name.
@@ -273,9 +287,13 @@ def _check_run_names(dynprompt: Any, close_id: str, run_name: str) -> None:
         return
     mine = dynprompt.get_display_node_id(close_id)
     kind = dynprompt.get_node(close_id)["class_type"]
-    for node_id, node in dynprompt.get_original_prompt().items():
+    prompt = dynprompt.get_original_prompt()
+    will_run = set(prompt) if targets is None else PromptGraph(prompt).above(targets)
+    for node_id, node in prompt.items():
         other = node["inputs"].get("run_name")
         if node_id == mine or node.get("class_type") != kind or not isinstance(other, str) or not other.strip():
+            continue
+        if node_id not in will_run:
             continue
         if safe_name(other).casefold() == safe_name(run_name).casefold():
             first, second = sorted((str(mine), str(node_id)))
@@ -283,17 +301,6 @@ def _check_run_names(dynprompt: Any, close_id: str, run_name: str) -> None:
                 f"run_name {run_name.strip()!r} stands in two Loop Close nodes ({first} and {second}). Give each loop "
                 "a name of its own, or leave it empty."
             )
-
-
-def _session_without_images(state: LoopState, context: LoopContext, folder: RunFolder) -> Session:
-    """Of a plan without pictures: there is nothing to make, so no body is needed."""
-    nothing = Signature("", frozenset())
-    session = Session(state, attempt_store(), folder, nothing, None, title=context.plan.request)
-    try:
-        session.start()
-    finally:
-        folder.release()
-    return session
 
 
 def read_accepted_attempts(text: str) -> Mapping[int, int]:

@@ -34,7 +34,7 @@ def place_next_attempt(running: RunningLoop, ui: Mapping[str, Any] | None = None
     ui: what the calling node shows.
     """
     running.placed_sides.clear()
-    # The node that placed the latest nodes was dropped before them, but ComfyUI kept something of it when it took them.
+    # ComfyUI made a cache entry for the node that placed the latest nodes when it took them. It goes with them.
     for node_ids in (running.placed_by, running.placed_ids):
         drop_outputs(running.caches, node_ids)
     running.placed_by, running.placed_ids = running.placed_ids[-1:], []
@@ -59,6 +59,7 @@ def place_next_attempt(running: RunningLoop, ui: Mapping[str, Any] | None = None
     graph = placed.builder.finalize()
     running.placed_ids = list(graph)
     use_short_keys(running.caches, running.placed_by[0] if running.placed_by else running.body.close_id, graph)
+    running.caches = []  # whoever places next finds them; a loop that was interrupted would hold what they hold
     return io.NodeOutput(last.out(0), expand=graph, ui=ui)
 
 
@@ -79,8 +80,8 @@ def _sides_of_recalled(running: RunningLoop) -> list[_Missed]:
             kind = running.dynprompt.get_node(side)["class_type"]
             name = running.dynprompt.get_display_node_id(side)
             session.warn(
-                f"Node {name} ({kind}) shows more than the image, so it runs only while an attempt is made. It did not "
-                "run for attempts that were there already."
+                f"Node {name} ({kind}) did not run for recalled attempts. It needs more than the picture, and only the "
+                "picture is kept."
             )
     return found
 

@@ -23,7 +23,7 @@ from .users import current_user
 _SIGNED_AS = {"has_reference": "reference"}
 
 
-class Signed:
+class BodySignatures:
     """What makes an attempt of this body, its judgment, and what the output nodes beside it show.
 
     made_changing, judged_changing: nodes that always change, by id, with their classes.

@@ -60,7 +60,9 @@ class LoopSettings:
             ("gate", Gate),
         ):
             if getattr(self, name) not in get_args(allowed):
-                raise ConfigError(f"{name} is {getattr(self, name)!r:.60}; choose one of {get_args(allowed)}.")
+                raise ConfigError(
+                    f"{name} is {getattr(self, name)!r:.60}; choose one of: {', '.join(get_args(allowed))}."
+                )
 
 
 @dataclass(frozen=True)
@@ -185,7 +187,8 @@ def begin(
     for step, attempt in picks.items():
         if not (1 <= step <= len(plan.steps) and 1 <= attempt <= settings.t_max):
             raise ConfigError(
-                f"pick {step}:{attempt} is outside the plan ({len(plan.steps)} steps, t_max {settings.t_max})."
+                f"accept_attempts {step}:{attempt}: the plan has {len(plan.steps)} steps, and each has at most "
+                f"{settings.t_max} attempts (one, where no judgment is connected)."
             )
     return _enter(LoopState(plan, settings, tuple(user_images), picks=picks))
 

@@ -49,8 +49,8 @@ class Work:
     """Who runs it: of several runs that it could have branched from, one of the same node is the parent."""
     always_changes: bool = False
     """Something that makes the images or judgments says that it is never the same. A run of it goes on until it is
-    over; then the same work is another run, unless it `goes_on`."""
-    goes_on: bool = False
+    over; then the same work is another run, unless it `reopens_finished`."""
+    reopens_finished: bool = False
     """The user asks for what the last run showed: a gate is set, or attempts of it are accepted."""
 
     @property
@@ -133,7 +133,7 @@ def open_run(root: Path, work: Work, run_name: str = "") -> RunFolder:
     same = _named(base) if run_name.strip() else _ends_with(work.family)
     members = _members(root, same)
     same_work = [m for m in members if m.identity == work.identity]
-    anew = bool(work.always_changes and not work.goes_on and same_work and same_work[0].is_over)
+    anew = bool(work.always_changes and not work.reopens_finished and same_work and same_work[0].is_over)
     for member in () if anew else same_work:
         folder = _held(root, member.name)
         if folder is not None:

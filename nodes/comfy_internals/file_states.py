@@ -48,12 +48,12 @@ class FileStates:
 
     def _get(self, node_id: str) -> Any:
         node = self._dynprompt.get_node(node_id)
-        if not says_something(node):
+        if not declares_fingerprint(node):
             return False
         answer = self._ask(node_id, False)
         if _is_clock_of_minutes(answer):
             return None
-        if not (_is_digest(answer) or _is_nan(answer) or node["class_type"].startswith(PREFIX)):
+        if not (_is_nan(answer) or _is_stock_digest(node, answer) or node["class_type"].startswith(PREFIX)):
             if _looks_like_time(answer):
                 time.sleep(max(0.0, SECONDS_OF_A_CLOCK - (time.monotonic() - self._begun)))
             again = self._ask(node_id, True)
@@ -62,7 +62,7 @@ class FileStates:
         return None if _is_nan(answer) else answer
 
 
-def says_something(node: Mapping[str, Any]) -> bool:
+def declares_fingerprint(node: Mapping[str, Any]) -> bool:
     """Whether the node's class declares what its files are."""
     import nodes
 
@@ -78,10 +78,14 @@ def _is_nan(answer: Any) -> bool:
     return isinstance(answer, float) and math.isnan(answer)
 
 
-def _is_digest(answer: Any) -> bool:
-    """A hash of a file's bytes: reading a long file twice would cost time, and a clock does not look like it."""
+def _is_stock_digest(node: Mapping[str, Any], answer: Any) -> bool:
+    """Whether ComfyUI's own node answers with a file's hash. It is not asked again: reading a long file takes time."""
+    import nodes
+
+    home = str(getattr(nodes.NODE_CLASS_MAPPINGS[node["class_type"]], "RELATIVE_PYTHON_MODULE", "nodes"))
     values = answer if isinstance(answer, list) else [answer]
-    return all(isinstance(v, str) and re.fullmatch(r"[0-9a-f]{64}", v) for v in values)
+    is_digest = all(isinstance(v, str) and re.fullmatch(r"[0-9a-f]{64}", v) for v in values)
+    return is_digest and not home.startswith("custom_nodes")
 
 
 def _looks_like_time(answer: Any) -> bool:

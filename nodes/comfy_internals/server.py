@@ -30,12 +30,7 @@ def executing_prompt_id() -> str | None:
 
 def running_prompts() -> list[tuple[str, dict[str, Any]]]:
     """(id, extra_data) of each prompt that is being executed."""
-    try:
-        items = _server().prompt_queue.get_current_queue_volatile()[0]
-        return [(str(item[1]), item[3] if isinstance(item[3], dict) else {}) for item in items]
-    except (AttributeError, LookupError, TypeError):
-        say_missing("prompt_queue.get_current_queue_volatile")
-        return []
+    return [(str(item[1]), item[3] if isinstance(item[3], dict) else {}) for item in _running_items()]
 
 
 def prompt_and_targets(prompt_id: str) -> tuple[dict[str, Any], frozenset[str]] | None:
@@ -43,13 +38,21 @@ def prompt_and_targets(prompt_id: str) -> tuple[dict[str, Any], frozenset[str]] 
 
     None where that is not known.
     """
+    found = next((item for item in _running_items() if str(item[1]) == prompt_id), None)
+    return None if found is None else (dict(found[2]), frozenset(str(i) for i in found[4]))
+
+
+def _running_items() -> list[Any]:
+    """(number, prompt id, prompt, extra_data, output nodes to run, ...) of each prompt that is being executed."""
     try:
-        items = _server().prompt_queue.get_current_queue_volatile()[0]
-        found = next((item for item in items if str(item[1]) == prompt_id), None)
-        return None if found is None else (dict(found[2]), frozenset(str(i) for i in found[4]))
+        items = list(_server().prompt_queue.get_current_queue_volatile()[0])
+        for item in items:
+            _, _, prompt, _, targets, *_ = item
+            dict(prompt), list(targets)
+        return items
     except (AttributeError, LookupError, TypeError, ValueError):
         say_missing("prompt_queue.get_current_queue_volatile")
-        return None
+        return []
 
 
 def user_of_request(request: Any) -> str:

@@ -190,7 +190,7 @@ def test_a_branchs_number_is_no_part_of_a_typed_name(tmp_path: Path) -> None:
 
 
 CHANGES = dataclasses.replace(WORK, always_changes=True)
-ASKED = dataclasses.replace(CHANGES, goes_on=True)
+ASKED = dataclasses.replace(CHANGES, reopens_finished=True)
 
 
 def ended(root: Path, work: Work, status: str = "done", name: str = "", **result: Any) -> RunFolder:

@@ -246,6 +246,7 @@ ANSWERS: dict[str, Callable[[], Any]] = {
     "long": lambda: "abc 123 " * 500_000,
     "digits": lambda: "7" * 2_000_000,
     "object": object,
+    "digest": lambda: hashlib.sha256(str(time.time_ns()).encode()).hexdigest(),
 }
 
 

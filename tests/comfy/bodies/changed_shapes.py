@@ -36,7 +36,7 @@ AFTER_STEP: Change = {"30": {"gate": "stop_after_step"}}
 ON_REJECT: Change = {"30": {"gate": "stop_on_reject"}}
 THREE = [(1, 1), (1, 2), (1, 3)]
 NAMES_13, NAMES_90 = says(r"\bnode 13\b"), says(r"\bnode 90\b")
-WAIT = {"nan": 0.0, "time": 0.0, "random": 0.0, "text": 0.0, "raises": 0.0, "seconds": 1.1}
+WAIT = {"nan": 0.0, "time": 0.0, "digest": 0.0, "random": 0.0, "text": 0.0, "raises": 0.0, "seconds": 1.1}
 """What a node may say, and how long it takes until it says something else."""
 
 

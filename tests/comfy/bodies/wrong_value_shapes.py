@@ -24,6 +24,7 @@ from shape import (
     body,
     merged,
     says,
+    show,
 )
 from watched_server import Outcome, WatchedServer
 
@@ -187,6 +188,30 @@ SHAPES = [
         )
         for name in ("t_max", "on_exhausted", "reference_policy", "gate", "run_name", "accept_attempts")
         for what in ("none", "dict")
+    ),
+    *(
+        Shape(
+            f"{what} for Judgment's {name}",
+            "the node says which of its texts is none",
+            merged(OUTSIDE, {"91": body("Gives", value=["90", 0], what=what), "21": {name: ["91", 0]}}),
+            [Queue(made=[], error=says("Judgment", name))],
+        )
+        for name in ("refined_prompt", "reasoning")
+        for what in ("none", "dict")
+    ),
+    Shape(
+        "a document without a picture",
+        "what would show its pictures is left out, and the run is no failure",
+        merged(
+            ACCEPT_NONE,
+            {
+                "30": {"gate": "stop_on_reject"},
+                "40": ours("UnpackDocument", document=["30", 0]),
+                "41": show(["40", 0], "all"),
+                "42": show(["40", 3], "last"),
+            },
+        ),
+        [Queue(made=[(1, 1)], pictures=0, calls={"all": 0, "last": 0})],
     ),
     Shape(
         "none for the seed",
