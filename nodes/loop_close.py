@@ -131,8 +131,8 @@ class LoopClose(io.ComfyNode):
     def fingerprint_inputs(cls, gate: Any = "off", **_: Any) -> Any:
         """NaN with a gate: the same prompt must run again to go on.
 
-        Otherwise the user, whose run it is, and a hash of the output nodes beside its pictures: ComfyUI does not see that
-        Loop Close runs them.
+        Otherwise the user, whose run it is, and a hash of the output nodes beside its pictures: ComfyUI does not see
+        that Loop Close runs them.
         """
         if _single(gate) != "off":
             return float("nan")

@@ -160,10 +160,7 @@ def _ask_class(node: Mapping[str, Any]) -> Any:
         values = {name: (None,) if value is None else [value] for name, value in values.items()}
     try:
         answer = ask(**values)
-        if isinstance(answer, Coroutine):
-            answer.close()
-            return math.nan  # as `_run_now` of what ComfyUI makes of it
-        return [answer]
+        return [_run_now(answer, waits=True) if isinstance(answer, Coroutine) else answer]
     except Exception as error:
         _log.warning("%s does not say whether its files changed: %s", node["class_type"], error)
         return math.nan

@@ -194,7 +194,7 @@ SHAPES = [
             f"{what} for Judgment's {name}",
             "the node says which of its texts is none",
             merged(OUTSIDE, {"91": body("Gives", value=["90", 0], what=what), "21": {name: ["91", 0]}}),
-            [Queue(made=[], error=says("Judgment", name))],
+            [Queue(error=says("Judgment", name))],
         )
         for name in ("refined_prompt", "reasoning")
         for what in ("none", "dict")
