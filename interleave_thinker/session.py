@@ -2,8 +2,9 @@
 
 ComfyUI's Loop Close and the plain driver (`driver.py`) both work through this: they ask what is
 needed next, make it by their own means, and report what came of it. Everything found in the store or the run
-folder is taken from there, everything new is written before the loop moves on. A picture that is recalled is in the
-run folder before the loop goes on, and one that was made stays in memory until it is: the store may drop it any time.
+folder is taken from there. In ComfyUI a background thread writes what is new; an event is sent only after its files are
+written. A picture that is recalled is in the run folder before the loop goes on, and one that was made stays in memory
+until it is: the store may drop it any time.
 Knows nothing of how pictures or judgments are made.
 """
 
@@ -30,7 +31,7 @@ from .storage.run_folder import RunFolder, image_name, image_of_run, input_file
 from .storage.write_behind import SyncQueue, WriteNow, Writer
 
 Notify = Callable[[Event, Mapping[str, Any]], None]
-"""Called with an event name ("plan", "attempt", "judgment", "chosen", "done") and its facts."""
+"""Called with the event and its facts."""
 
 
 @dataclass(frozen=True)
@@ -62,7 +63,7 @@ class Recalled:
 
 @dataclass
 class Session:
-    """`body` and `judge` are signatures; `judge` None means that no critic is connected."""
+    """made_by, judged_by: what makes attempts and judgments. judged_by None: no critic is connected."""
 
     state: LoopState
     store: AttemptStore
@@ -78,9 +79,10 @@ class Session:
     attempts: list[Attempt] = field(default_factory=list)
     pending: Attempt | None = None
     recalled: list[Recalled] = field(default_factory=list)
-    """In order; for whoever shows them, who may take them out."""
+    """Recalled attempts, in order. Whoever runs the outputs beside them takes them out."""
     _seen: set[tuple[str, str]] = field(default_factory=set)
-    """Attempts that the user was shown, with their prompts: one that ignores its prompt is new work with another."""
+    """(identity, prompt) of each attempt that the user was shown. Of a body that ignores its prompt, two prompts have one
+    identity."""
     _is_new: bool = False
     warnings: list[str] = field(default_factory=list)
     _coming: set[str] = field(default_factory=set)

@@ -54,8 +54,8 @@ def _why_blocked(graph: PromptGraph, open_id: str, close_id: str, targets: Itera
     inputs = sorted(name for name, value in graph.nodes[node_id]["inputs"].items() if value == link)
     return (
         f"Node {node_id} ({graph.kind(node_id)}) takes {LOOP_OPEN_OUTPUTS[link[1]]!r} of Loop Open {open_id} for its "
-        f"{inputs[0]!r}, but Loop Close {close_id} or what comes after it waits for that node, and Loop Open gives "
-        "values only inside of its loop. Type the value, take it from outside of the loop, or use the document."
+        f"{inputs[0]!r}. It is not inside of the loop, and Loop Open gives values only there. Type the value, or take it "
+        f"from a node outside of the loop, or from the document of Loop Close {close_id}."
     )
 
 
@@ -74,15 +74,15 @@ def _why_outside(graph: PromptGraph, open_id: str, close_id: str, run: Collectio
     for other in sorted(outer_opens(graph, region, open_id, used)):
         ends = [i for i in graph.ends_of(other) if i in run]
         if not any(close_id in region_between(graph, other, i, ends) for i in ends):
-            where = f"comes after Loop Close {ends[0]}" if ends else "is all that was queued"
-            return (
-                f"The loop of Loop Close {close_id} uses values of Loop Open {other}, which has them only inside of "
-                f"its own loop, but it {where}. "
-                + (
-                    "Use that loop's document, or put one loop wholly into the other."
-                    if ends
-                    else "Queue a node behind the Loop Close of the outer loop, such as Save Document."
+            uses = f"Loop Close {close_id} uses values of Loop Open {other}, "
+            if ends:
+                return (
+                    f"{uses}but it stands behind Loop Close {ends[0]}, where that loop is over. Use its document, or put "
+                    "one loop wholly into the other."
                 )
+            return (
+                f"{uses}and nothing that was queued runs that loop. Queue a node behind its Loop Close, such as Save "
+                "Document."
             )
     return ""
 

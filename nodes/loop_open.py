@@ -40,7 +40,7 @@ def loop_open_outputs() -> list[io.Output]:
         io.Image.Output(
             "REFERENCE",
             "reference",
-            tooltip="The picture to edit: the last accepted one, or your own. Nothing in a first step from text.",
+            tooltip="The picture to edit, as reference_policy of Loop Close says. Nothing in a first step from text.",
         ),
         io.Boolean.Output(
             "HAS_REFERENCE",

@@ -34,7 +34,7 @@ def place_next_attempt(running: RunningLoop, ui: Mapping[str, Any] | None = None
     ui: what the calling node shows.
     """
     running.placed_sides.clear()
-    # ComfyUI made a cache entry for the node that placed the latest nodes when it took them. It goes with them.
+    # When ComfyUI took the latest nodes, it made a cache entry for the node that placed them. That goes too.
     for node_ids in (running.placed_by, running.placed_ids):
         drop_outputs(running.caches, node_ids)
     running.placed_by, running.placed_ids = running.placed_ids[-1:], []

@@ -83,8 +83,8 @@ def region_between(graph: PromptGraph, open_id: str, close_id: str, ends: Iterab
         crossing = inner & graph.above([open_id])
         if crossing:
             raise ConfigError(
-                f"The loop of Loop Open {open_id} and Loop Close {close_id} crosses that of Loop Open "
-                f"{min(crossing)}: it begins inside of it and ends outside. Put one loop wholly into the other."
+                f"Two loops cross: Loop Open {open_id} is inside of the loop of Loop Open {min(crossing)}, whose Loop "
+                f"Close stands before Loop Close {close_id}. Put one loop wholly into the other."
             )
         if inner <= starts:
             return region

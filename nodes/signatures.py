@@ -110,7 +110,7 @@ def signature_of(
                 inputs.append((name, "value", fed))
             else:
                 inputs.append((name, "node", visit(value[0]), value[1]))
-        # A loop before this one: what it says asks to be run again, for its gate or its sides.
+        # An earlier Loop Close: its fingerprint changes with gate and outputs, which do not change its document.
         state = [current_user()] if kind == NODE_IDS.loop_close else file_state(node_id)
         if state is None:
             changing[dynprompt.get_display_node_id(node_id)] = kind

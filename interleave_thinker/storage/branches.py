@@ -46,12 +46,12 @@ class Work:
     body: str = ""
     judge: str = ""
     node: str = ""
-    """Who runs it: of several runs that it could have branched from, one of the same node is the parent."""
+    """Id of the Loop Close. If several runs could be the parent, one of the same Loop Close is taken."""
     always_changes: bool = False
-    """Something that makes the images or judgments says that it is never the same. A run of it goes on until it is
-    over; then the same work is another run, unless it `reopens_finished`."""
+    """A node of the body or the judge always changes. An unfinished run goes on; after a finished one the same work
+    gets a new folder."""
     reopens_finished: bool = False
-    """The user asks for what the last run showed: a gate is set, or attempts of it are accepted."""
+    """A gate is set or attempts are accepted: a finished run that always changes is opened again, not made anew."""
 
     @property
     def identity(self) -> str:

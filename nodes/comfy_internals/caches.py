@@ -142,8 +142,8 @@ def _use_short_keys(cache: Any, parent_id: str, placed: Mapping[str, Any]) -> No
             keys.keys[node_id] = frozenset((next(_numbers), math.nan))
             keys.subcache_keys[node_id] = (node_id, node["class_type"])
     below = BasicCache(CacheKeySetID)  # a new one: ids come again with every prompt
-    # ComfyUI's own calls itself for each attempt that placed the next, and Python allows 1,000 such calls. It is only
-    # used to list outputs in an error message.
+    # ComfyUI's `all_node_ids` calls itself once for each nested expansion. Every attempt nests one deeper, and Python
+    # allows 1,000 nested calls. ComfyUI uses the list only in an error message.
     below.all_node_ids = set
     holder.subcaches[keys.get_subcache_key(parent_id)] = below
 
