@@ -81,7 +81,7 @@ class Session:
     recalled: list[Recalled] = field(default_factory=list)
     """Recalled attempts, in order. Whoever runs the outputs beside them takes them out."""
     _seen: set[tuple[str, str]] = field(default_factory=set)
-    """(identity, prompt) of each attempt that the user was shown. Of a body that ignores its prompt, two prompts have one
+    """(identity, prompt) of each attempt that the user was shown. If the body ignores its prompt, two prompts have one
     identity."""
     _is_new: bool = False
     warnings: list[str] = field(default_factory=list)

@@ -54,8 +54,8 @@ def _why_blocked(graph: PromptGraph, open_id: str, close_id: str, targets: Itera
     inputs = sorted(name for name, value in graph.nodes[node_id]["inputs"].items() if value == link)
     return (
         f"Node {node_id} ({graph.kind(node_id)}) takes {LOOP_OPEN_OUTPUTS[link[1]]!r} of Loop Open {open_id} for its "
-        f"{inputs[0]!r}. It is not inside of the loop, and Loop Open gives values only there. Type the value, or take it "
-        f"from a node outside of the loop, or from the document of Loop Close {close_id}."
+        f"{inputs[0]!r}. It is not inside of the loop, and Loop Open gives values only there. Type the value, or take "
+        f"it from a node outside of the loop, or from the document of Loop Close {close_id}."
     )
 
 
@@ -77,8 +77,8 @@ def _why_outside(graph: PromptGraph, open_id: str, close_id: str, run: Collectio
             uses = f"Loop Close {close_id} uses values of Loop Open {other}, "
             if ends:
                 return (
-                    f"{uses}but it stands behind Loop Close {ends[0]}, where that loop is over. Use its document, or put "
-                    "one loop wholly into the other."
+                    f"{uses}but it stands behind Loop Close {ends[0]}, where that loop is over. Use its document, or "
+                    "put one loop wholly into the other."
                 )
             return (
                 f"{uses}and nothing that was queued runs that loop. Queue a node behind its Loop Close, such as Save "
