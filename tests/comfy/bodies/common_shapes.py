@@ -257,12 +257,14 @@ SHAPES = [
         "what does not depend on the loop runs once for all attempts",
         {"o": EMPTY, "o1": body("Pass", value=["o", 0], label="outside"), "12": {"other": ["o1", 0]}},
         [Queue(made=ALL, calls={"outside": 1})],
+        needs_cache=True,
     ),
     Shape(
         "a long row of nodes outside",
         "signatures follow it to its end without recursion",
         merged(ACCEPT_FIRST, {"o": EMPTY}, chain(200, ["o", 0]), {"12": {"other": ["c199", 0]}}),
         [Queue(made=FIRSTS, calls={"pass": 200})],
+        needs_cache=True,
     ),
     Shape(
         "three hundred nodes in the body",

@@ -261,6 +261,7 @@ SHAPES = [
             "20": {"values.c": ["17", 0], "expression": "b >= 2 + 0 * c"},
         },
         [Queue(made=ALL[:3], error=says("step 2, attempt 1", "node 13"))],
+        needs_cache=True,
     ),
     Shape(
         "one picture of a list is blocked",
@@ -283,6 +284,7 @@ SHAPES = [
             {"15": body("Pass", value=["13", 0]), "30": {"image": ["15", 0]}},
         ),
         [Queue(made=[], error=says("step 1, attempt 1", "node 13"))],
+        needs_cache=True,
     ),
     Shape(
         "one judgment of a list is blocked",
@@ -302,6 +304,7 @@ SHAPES = [
             },
         ),
         [Queue(made=[(1, 1)], error=says("step 2, attempt 1", "node 13"))],
+        needs_cache=True,
     ),
     Shape(
         "a block out of a node that places nodes",

@@ -169,13 +169,14 @@ class Queue:
 
 @dataclass(frozen=True)
 class Shape:
-    """why: what must hold, and for whom."""
+    """why: what must hold, and for whom. needs_cache: it does not hold with `--cache-none`, see docs/bodies.md."""
 
     name: str
     why: str
     change: Change
     queues: Sequence[Queue]
     graph: Callable[[], Graph] = base
+    needs_cache: bool = False
 
     def prompt(self, queue: Queue) -> Graph:
         graph = changed(self.graph(), self.change, queue.change)
