@@ -255,7 +255,7 @@ def test_a_picked_attempt_is_recorded_as_overridden_and_not_judged(studio: Any) 
 
 @pytest.mark.parametrize("picks", [{0: 1}, {2: 1}, {1: 0}, {1: 4}])
 def test_a_pick_outside_of_the_plan_is_refused(picks: dict[int, int]) -> None:
-    with pytest.raises(ConfigError, match="accept_attempts .* the plan has 1 steps, and each has at most 3 attempts"):
+    with pytest.raises(ConfigError, match=r"accept_attempts .* the plan has 1 steps, and each has at most 3 attempts"):
         begin(drawn("a"), LoopSettings(3), picks=picks)
 
 
