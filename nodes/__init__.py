@@ -39,6 +39,7 @@ class InterleaveThinker(ComfyExtension):
             attempt_nodes.StepFeed,
             attempt_nodes.KeepPicture,
             attempt_nodes.RecallPicture,
+            attempt_nodes.PassPicture,
             attempt_nodes.KeepJudgment,
             attempt_nodes.KeepSide,
             attempt_nodes.NextAttempt,

@@ -97,6 +97,27 @@ class RecallPicture(io.ComfyNode):
         return io.NodeOutput(to_tensor(running.session.image(key)))
 
 
+class PassPicture(io.ComfyNode):
+    """What the body made, for output nodes beside the picture: the whole batch or list, after Keep Picture has run."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return internal_schema(
+            "PassPicture",
+            is_input_list=True,
+            inputs=[
+                io.String.Input("token"),
+                io.AnyType.Input("image"),
+                io.String.Input("after", raw_link=True, tooltip="From Keep Picture."),
+            ],
+            outputs=[io.AnyType.Output(is_output_list=True)],
+        )
+
+    @classmethod
+    def execute(cls, token: list[str], image: list[Any], after: Any) -> io.NodeOutput:
+        return io.NodeOutput(image)
+
+
 class KeepJudgment(io.ComfyNode):
     """Notes an attempt's judgment for Next Attempt."""
 

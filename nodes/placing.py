@@ -124,9 +124,12 @@ class _AttemptGraph:
         self._add_feed(session.values)
         self._copy(copied)
         judges = (copied & body.judgment_nodes) - body.image_nodes
-        self._connect(copied - judges, lambda link: None)
-        keep = self.add("KeepPicture", "keep", image=self._into_copy(body.image_link))
-        self._show_stored(judges, keep.out(0))
+        self._connect(copied & body.image_nodes, lambda link: None)
+        image = self._into_copy(body.image_link)
+        keep = self.add("KeepPicture", "keep", image=image)
+        # ComfyUI runs output nodes first: a slow one would have the picture wait to be kept.
+        self._show(copied - body.image_nodes - judges, "PassPicture", image=image, after=keep.out(0))
+        self._show(judges, "RecallPicture", key=keep.out(0))
         seen = self._note(sides, session.values, keep.out(0))
         return self._add_next(judging, kept=keep.out(0), after=seen)
 
@@ -137,7 +140,7 @@ class _AttemptGraph:
         copied = body.judgment_nodes | body.of_sides(sides)
         self._add_feed(session.values)
         self._copy(copied)
-        self._show_stored(copied, image_key)
+        self._show(copied, "RecallPicture", key=image_key)
         seen = self._note(sides, {**session.values, "image": image_key})
         return self._add_next(judging=True, after=seen)
 
@@ -148,7 +151,7 @@ class _AttemptGraph:
             self.begin(recalled.values["step"], recalled.values["attempt"])
             self._add_feed(recalled.values)
             self._copy(self.running.body.of_sides(sides))
-            self._show_stored(frozenset(self.copies), recalled.values["image"])
+            self._show(frozenset(self.copies), "RecallPicture", key=recalled.values["image"])
             seen = self._note(sides, recalled.values, seen)
         return self.add("NextAttempt", "next", after=seen)
 
@@ -163,12 +166,12 @@ class _AttemptGraph:
                 after = self.add("KeepSide", name, placed_id=copy.id, side=link, after=after).out(0)
         return after
 
-    def _show_stored(self, node_ids: frozenset[str], key: Any) -> None:
-        """Connect nodes that look at the stored image."""
+    def _show(self, node_ids: frozenset[str], kind: str, **inputs: Any) -> None:
+        """Connect nodes; those that look at the image get it from a node of this kind."""
         link = self.running.body.image_link
         if any(link == other for i in node_ids for other in links_of(self.running.dynprompt.get_node(i))):
-            recall = self.add("RecallPicture", "recall", key=key)
-            self._connect(node_ids, lambda other: recall.out(0) if other == link else None)
+            shown = self.add(kind, kind.lower(), **inputs).out(0)
+            self._connect(node_ids, lambda other: shown if other == link else None)
         else:
             self._connect(node_ids, lambda other: None)
 

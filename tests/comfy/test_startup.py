@@ -88,6 +88,7 @@ def test_internal_nodes_are_hidden_from_menus(comfy):
         "KeepPicture",
         "RecallPicture",
         "KeepJudgment",
+        "PassPicture",
         "KeepSide",
         "NextAttempt",
         "CompareAttempts",

@@ -17,8 +17,9 @@ import region_shapes
 import side_shapes
 import wiring_shapes
 import wrong_value_shapes
+from comfy_test_graphs import node
 from common_shapes import through
-from shape import ALL, FIRSTS, Change, Queue, Shape, body, check_outcome, names_of, says
+from shape import ACCEPT_FIRST, ALL, FIRSTS, Change, Queue, Shape, body, check_outcome, names_of, says
 from watched_server import DEADLINE, Hung, Watch, WatchedServer
 
 FILES: list[ModuleType] = [
@@ -114,6 +115,26 @@ def test_a_run_that_the_user_ends_goes_on_when_it_is_queued_again(bodies: Watche
     first = Queue(made=ALL[:2], error=says("Interrupted at Step 2, attempt 1"), watch=at_step_two(act))
     second = Queue(made=ALL[2:], recalled=ALL[:2])
     run_shape(bodies, Shape(f"ended by {act}", "a person may stop and go on", SLOW, [first, second]))
+
+
+def test_a_picture_is_kept_before_slow_outputs_beside_it_run(bodies: WatchedServer) -> None:
+    """ComfyUI runs output nodes first. Whoever interrupts a slow upscaler does not want the picture drawn again."""
+    slow = {
+        "13": body("Slow", image=["12", 0], seconds=5.0, deaf=False),
+        "14": node("SaveImage", images=["13", 0], filename_prefix="slow"),
+    }
+
+    def watch(server: WatchedServer) -> Watch:
+        def look(kind: str, facts: Mapping[str, Any]) -> None:
+            if kind == "executing" and facts.get("node") == "30.s1a1.b13":
+                server.server.post("/interrupt", {})
+
+        return look
+
+    first = Queue(slow, made=[(1, 1)], error=says("Interrupted at Step 1, attempt 1, node 13"), watch=watch)
+    second = Queue(made=FIRSTS[1:], recalled=FIRSTS[:1])
+    shape = Shape("slow output", "the picture is finished", {**ACCEPT_FIRST}, [first, second])
+    run_shape(bodies, shape)
 
 
 def test_a_run_whose_page_is_closed_runs_to_its_end(bodies: WatchedServer) -> None:
