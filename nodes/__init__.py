@@ -41,7 +41,7 @@ class InterleaveThinker(ComfyExtension):
             attempt_nodes.RecallPicture,
             attempt_nodes.PassPicture,
             attempt_nodes.KeepJudgment,
-            attempt_nodes.KeepSide,
+            attempt_nodes.NoteOutput,
             attempt_nodes.NextAttempt,
             attempt_nodes.CompareAttempts,
         ]

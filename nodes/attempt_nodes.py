@@ -148,7 +148,7 @@ class KeepJudgment(io.ComfyNode):
         return io.NodeOutput("")
 
 
-class KeepSide(io.ComfyNode):
+class NoteOutput(io.ComfyNode):
     """Notes that an output node beside the picture has run, or was blocked. It holds nothing of what that node made.
 
     An output node itself: ComfyUI runs those first, so little is shown again after another one of them has failed.
@@ -157,22 +157,22 @@ class KeepSide(io.ComfyNode):
     @classmethod
     def define_schema(cls) -> io.Schema:
         return internal_schema(
-            "KeepSide",
+            "NoteOutput",
             is_output_node=True,
             inputs=[
                 io.String.Input("token"),
                 io.String.Input("placed_id"),
-                io.AnyType.Input("side", optional=True, raw_link=True),
+                io.AnyType.Input("output", optional=True, raw_link=True),
                 io.AnyType.Input("after", optional=True, raw_link=True, tooltip="Keep Picture, or another of these."),
             ],
             outputs=[io.String.Output()],
         )
 
     @classmethod
-    async def execute(cls, token: str, placed_id: str, side: Any = None, after: Any = None) -> io.NodeOutput:
-        while side is None and not finished([placed_id]):
+    async def execute(cls, token: str, placed_id: str, output: Any = None, after: Any = None) -> io.NodeOutput:
+        while output is None and not finished([placed_id]):
             await asyncio.sleep(0.005)  # others run meanwhile; ComfyUI fails at a link to a node without outputs
-        running_loop(token).note_side(placed_id)
+        running_loop(token).note_output(placed_id)
         return io.NodeOutput("")
 
 

@@ -24,10 +24,11 @@ class Body:
     """What an attempt consists of, by ids of the user's nodes.
 
     image_link, judgment_link: what Loop Close is connected to. image_nodes: those that the image needs.
-    judgment_nodes: further ones that the judgment needs once the image is there. sides: output nodes (previews and the
-    like) beside these, each with the nodes that it needs beside the image's. sides_of_image: those of them that need
-    nothing of the image's nodes but the image. verdict_sides: those that show the verdict. inner_sides: output nodes of
-    loops inside this one; their own Loop Close runs them.
+    judgment_nodes: further ones that the judgment needs once the image is there.
+
+    side_outputs: output nodes (previews and the like) that hang on these, each with the further nodes that it needs.
+    Of them, needing_image_alone need no other value of the image's nodes, showing_verdict need the critic's verdict,
+    and of_inner_loops belong to a loop inside this one, whose Loop Close runs them.
     """
 
     open_id: str
@@ -36,16 +37,16 @@ class Body:
     judgment_link: Link | None
     image_nodes: frozenset[str]
     judgment_nodes: frozenset[str]
-    sides: Mapping[str, frozenset[str]]
-    sides_of_image: frozenset[str]
-    verdict_sides: frozenset[str]
-    inner_sides: frozenset[str]
+    side_outputs: Mapping[str, frozenset[str]]
+    needing_image_alone: frozenset[str]
+    showing_verdict: frozenset[str]
+    of_inner_loops: frozenset[str]
     is_inside_another: bool
     """Whether it needs values of another Loop Open, which gives them only inside of its own loop."""
 
-    def of_sides(self, sides: Iterable[str]) -> frozenset[str]:
-        """These sides and the nodes that they need beside the image's."""
-        return frozenset().union(*({side} | self.sides[side] for side in sides))
+    def nodes_of(self, side_outputs: Iterable[str]) -> frozenset[str]:
+        """These side outputs and the further nodes that they need."""
+        return frozenset().union(*({output} | self.side_outputs[output] for output in side_outputs))
 
 
 def find_body(dynprompt: Any, open_id: str, close_id: str, image: Any, judgment: Any, targets: Any = None) -> Body:
@@ -110,7 +111,7 @@ def find_body(dynprompt: Any, open_id: str, close_id: str, image: Any, judgment:
     )
 
 
-def state_of_sides(prompt: Mapping[str, Any], close_id: str, targets: Collection[str]) -> str:
+def state_of_side_outputs(prompt: Mapping[str, Any], close_id: str, targets: Collection[str]) -> str:
     """Changes with the output nodes beside the images of a loop, which Loop Close does not depend on. "": none."""
     graph = PromptGraph(prompt)
     needed = graph.above([close_id])

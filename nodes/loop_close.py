@@ -18,7 +18,7 @@ from ..interleave_thinker.storage.branches import Work, open_run
 from ..interleave_thinker.storage.run_folder import safe_name
 from ..interleave_thinker.storage.write_behind import WriteBehind, wait_for_writes
 from .agents import AgentValue
-from .body import Body, find_body, state_of_sides
+from .body import Body, find_body, state_of_side_outputs
 from .checks import node_needing_reference
 from .comfy_internals.caches import executor_caches, hidden_execution_list
 from .comfy_internals.server import prompt_and_targets
@@ -140,7 +140,7 @@ class LoopClose(io.ComfyNode):
         node_id = str(cls.hidden.unique_id) if cls.hidden is not None else ""
         if running is None or node_id not in running[0]:
             return current_user()
-        return current_user() + state_of_sides(running[0], node_id, running[1])
+        return current_user() + state_of_side_outputs(running[0], node_id, running[1])
 
     @classmethod
     def execute(
@@ -190,7 +190,7 @@ class LoopClose(io.ComfyNode):
         session = _begun_session(cls.hidden, state, context, name, signed)
         agent_link = dynprompt.get_node(close_id)["inputs"].get("agent")
         display_id = dynprompt.get_display_node_id(close_id)
-        begun = RunningLoop(session, body, dynprompt, agent_link, display_id, signed.sides)
+        begun = RunningLoop(session, body, dynprompt, agent_link, display_id, signed.side_outputs)
         add_running_loop(begun)
         begun.caches = executor_caches(cls.hidden.execution_list)
         return place_next_attempt(begun, _run_files(session))

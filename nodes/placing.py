@@ -20,7 +20,7 @@ from ..interleave_thinker.errors import RunError
 from ..interleave_thinker.session import Recalled
 from .comfy_internals.caches import drop_outputs, use_short_keys
 from .prompt_graph import has_outputs, links_of
-from .running_loops import PlacedSide, RunningLoop, end_running_loop
+from .running_loops import PlacedOutput, RunningLoop, end_running_loop
 
 AT_ONCE = 8
 """Recalled images that are in memory at a time for the output nodes beside them."""
@@ -33,17 +33,17 @@ def place_next_attempt(running: RunningLoop, ui: Mapping[str, Any] | None = None
 
     ui: what the calling node shows.
     """
-    running.placed_sides.clear()
+    running.placed_outputs.clear()
     # When ComfyUI took the latest nodes, it made a cache entry for the node that placed them. That goes too.
     for node_ids in (running.placed_by, running.placed_ids):
         drop_outputs(running.caches, node_ids)
     running.placed_by, running.placed_ids = running.placed_ids[-1:], []
     session = running.session
     is_left = session.advance_from_store()
-    missed = _sides_of_recalled(running)
+    missed = _outputs_of_recalled(running)
     if missed:
         placed = _AttemptGraph(running, "r")
-        last = placed.sides_only(missed)
+        last = placed.outputs_only(missed)
     elif not is_left:
         end_running_loop(running)
         return io.NodeOutput(session.document(), ui=ui)
@@ -63,7 +63,7 @@ def place_next_attempt(running: RunningLoop, ui: Mapping[str, Any] | None = None
     return io.NodeOutput(last.out(0), expand=graph, ui=ui)
 
 
-def _sides_of_recalled(running: RunningLoop) -> list[_Missed]:
+def _outputs_of_recalled(running: RunningLoop) -> list[_Missed]:
     """The next recalled attempts beside which output nodes have not run yet, with those that can run."""
     session, body = running.session, running.body
     found: list[_Missed] = []
@@ -72,8 +72,8 @@ def _sides_of_recalled(running: RunningLoop) -> list[_Missed]:
         sides = running.missed(recalled)
         is_pending = session.pending is not None and not session.recalled
         if is_pending:  # its judgment is made next, and what shows it runs then
-            sides = [s for s in sides if s not in body.verdict_sides]
-        able = [s for s in sides if s in body.sides_of_image and s not in body.verdict_sides]
+            sides = [s for s in sides if s not in body.showing_verdict]
+        able = [s for s in sides if s in body.needing_image_alone and s not in body.showing_verdict]
         if able:
             found.append((recalled, able))
         for side in sorted(set(sides) - set(able)):
@@ -119,8 +119,8 @@ class _AttemptGraph:
         """
         body, session = self.running.body, self.running.session
         judging = session.needs_judgment
-        sides = [s for s in body.sides if judging or s not in body.verdict_sides]
-        copied = body.image_nodes | body.of_sides(sides) | (body.judgment_nodes if judging else frozenset())
+        sides = [s for s in body.side_outputs if judging or s not in body.showing_verdict]
+        copied = body.image_nodes | body.nodes_of(sides) | (body.judgment_nodes if judging else frozenset())
         self._add_feed(session.values)
         self._copy(copied)
         judges = (copied & body.judgment_nodes) - body.image_nodes
@@ -136,34 +136,34 @@ class _AttemptGraph:
     def judgment_only(self, image_key: str) -> Any:
         """The image is in the store already: only judge it."""
         body, session = self.running.body, self.running.session
-        sides = body.verdict_sides & body.sides_of_image
-        copied = body.judgment_nodes | body.of_sides(sides)
+        sides = body.showing_verdict & body.needing_image_alone
+        copied = body.judgment_nodes | body.nodes_of(sides)
         self._add_feed(session.values)
         self._copy(copied)
         self._show(copied, "RecallPicture", key=image_key)
         seen = self._note(sides, {**session.values, "image": image_key})
         return self._add_next(judging=True, after=seen)
 
-    def sides_only(self, missed: Sequence[_Missed]) -> Any:
+    def outputs_only(self, missed: Sequence[_Missed]) -> Any:
         """Run output nodes beside images that are in the store."""
         seen = None
         for recalled, sides in missed:
             self.begin(recalled.values["step"], recalled.values["attempt"])
             self._add_feed(recalled.values)
-            self._copy(self.running.body.of_sides(sides))
+            self._copy(self.running.body.nodes_of(sides))
             self._show(frozenset(self.copies), "RecallPicture", key=recalled.values["image"])
             seen = self._note(sides, recalled.values, seen)
         return self.add("NextAttempt", "next", after=seen)
 
-    def _note(self, sides: Iterable[str], values: Mapping[str, Any], after: Any = None) -> Any:
+    def _note(self, outputs: Iterable[str], values: Mapping[str, Any], after: Any = None) -> Any:
         """Note when these output nodes have run. Returns what Next Attempt waits for: a slow one may not outlive it."""
-        for side in sides:
-            if side not in self.running.body.inner_sides:
-                copy = self.copies[side]
-                self.running.placed_sides[copy.id] = PlacedSide(side, values)
-                name = f"kept{placed_name(side)}"
+        for output in outputs:
+            if output not in self.running.body.of_inner_loops:
+                copy = self.copies[output]
+                self.running.placed_outputs[copy.id] = PlacedOutput(output, values)
+                name = f"noted{placed_name(output)}"
                 link = copy.out(0) if has_outputs(copy.class_type) else None
-                after = self.add("KeepSide", name, placed_id=copy.id, side=link, after=after).out(0)
+                after = self.add("NoteOutput", name, placed_id=copy.id, output=link, after=after).out(0)
         return after
 
     def _show(self, node_ids: frozenset[str], kind: str, **inputs: Any) -> None:

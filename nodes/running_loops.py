@@ -18,10 +18,10 @@ from .comfy_internals.server import executing_prompt_id
 
 
 @dataclass(frozen=True)
-class PlacedSide:
+class PlacedOutput:
     """A placed copy of an output node, and the values of the loop that it runs on."""
 
-    side: str
+    output: str
     values: Mapping[str, Any]
 
 
@@ -29,10 +29,10 @@ class PlacedSide:
 class RunningLoop:
     """A session, and where in the running prompt its nodes are.
 
-    agent_link: what Loop Close's `agent` is connected to. display_id: the node that the user sees at work. sides: the
-    signatures of the output nodes beside the image. judgment: the critic's of the attempt that is placed, once it is
-    made. placed_ids: the nodes of the latest expansion. placed_by: the node that placed them. prefixes: of all
-    expansions so far. name: how they begin.
+    agent_link: what Loop Close's `agent` is connected to. display_id: the node that the user sees at work.
+    side_outputs: the signatures of the output nodes beside the image. judgment: the critic's of the attempt that is
+    placed, once it is made. placed_ids: the nodes of the latest expansion. placed_by: the node that placed them.
+    prefixes: of all expansions so far. name: how they begin.
     """
 
     session: Session
@@ -40,13 +40,13 @@ class RunningLoop:
     dynprompt: Any
     agent_link: list[Any] | None
     display_id: str
-    sides: Mapping[str, Signature] = field(default_factory=dict)
+    side_outputs: Mapping[str, Signature] = field(default_factory=dict)
     judgment: Judgment | None = None
     token: str = field(default_factory=lambda: uuid.uuid4().hex)
     stopwatch_start: float = 0.0
     placed_ids: list[str] = field(default_factory=list)
     placed_by: list[str] = field(default_factory=list)
-    placed_sides: dict[str, PlacedSide] = field(default_factory=dict)
+    placed_outputs: dict[str, PlacedOutput] = field(default_factory=dict)
     prefixes: set[str] = field(default_factory=set)
     name: str = field(init=False)
     caches: list[Any] = field(default_factory=list)
@@ -70,12 +70,12 @@ class RunningLoop:
         state = self.session.state
         return f"step {state.step}, attempt {state.attempt}"
 
-    def note_side(self, placed_id: str) -> None:
+    def note_output(self, placed_id: str) -> None:
         """Note that an output node has run beside its image: it runs once beside each image."""
-        placed = self.placed_sides.pop(placed_id, None)
+        placed = self.placed_outputs.pop(placed_id, None)
         values = {"image": self._latest_image, **placed.values} if placed else {}
         if placed and values["image"]:
-            put = partial(self.session.store.put_side, self._record_of(placed.side, values))
+            put = partial(self.session.store.put_side_output, self._record_of(placed.output, values))
             self.session.writer.put(partial(self.session.give_back, put))
 
     @property
@@ -83,12 +83,12 @@ class RunningLoop:
         return self.session.pending.image_key if self.session.pending else ""
 
     def _record_of(self, side: str, values: Mapping[str, Any]) -> str:
-        return hash_of("side", self.sides[side].of(values), values["image"])
+        return hash_of("side", self.side_outputs[side].of(values), values["image"])
 
     def missed(self, recalled: Recalled) -> list[str]:
         """The output nodes that did not run yet beside an image that was recalled."""
-        sides = [s for s in self.sides if recalled.is_judged or s not in self.body.verdict_sides]
-        return [s for s in sides if not self.session.store.has_side(self._record_of(s, recalled.values))]
+        sides = [s for s in self.side_outputs if recalled.is_judged or s not in self.body.showing_verdict]
+        return [s for s in sides if not self.session.store.has_side_output(self._record_of(s, recalled.values))]
 
 
 _RUNNING: dict[str, RunningLoop] = {}

@@ -38,10 +38,10 @@ class BodySignatures:
             self.judged_by, self.judged_changing = signature_of(
                 dynprompt, body, body.judgment_link, state_of, body.image_link
             )
-        self.sides = {
+        self.side_outputs = {
             side: signature_of(dynprompt, body, [side, 0], state_of, body.image_link)[0]
-            for side in body.sides
-            if side not in body.inner_sides
+            for side in body.side_outputs
+            if side not in body.of_inner_loops
         }
 
     @property

@@ -4,7 +4,7 @@
     attempts/<key>.json    key = hash of everything that made the picture -> image key
     judgments/<key>.json   key = hash of everything that made the verdict -> judgment
     comparisons/<key>.json key = hash of what was compared -> number of the closest attempt
-    sides/<key>.json       key = hash of an output node and the attempt beside which it has run
+    side_outputs/<key>.json key = hash of an output node and the attempt beside which it has run
 
 A crash, an interrupt or an edited late step then costs only what really changed, whatever ComfyUI's
 cache mode. Bounded in bytes: the pictures used longest ago go first. Every write is atomic.
@@ -46,7 +46,7 @@ RECORDS = {
     "attempts": {"image_key", "seconds"},
     "judgments": {"judgment", "seconds"},
     "comparisons": {"best"},
-    "sides": set(),
+    "side_outputs": set(),
 }
 """What the records of each kind hold beside kind, key and digest; those of older versions hold nothing else."""
 
@@ -177,12 +177,12 @@ class AttemptStore:
         best = (self._get_record("comparisons", key) or {}).get("best")
         return best if isinstance(best, int) else None
 
-    def put_side(self, key: str) -> None:
+    def put_side_output(self, key: str) -> None:
         """Note that an output node beside an attempt's image has run."""
-        self._put_record("sides", key, {})
+        self._put_record("side_outputs", key, {})
 
-    def has_side(self, key: str) -> bool:
-        return self._get_record("sides", key) is not None
+    def has_side_output(self, key: str) -> bool:
+        return self._get_record("side_outputs", key) is not None
 
     def _image_path(self, key: str) -> Path:
         return self.root / "images" / f"{plain_key(key)}.png"

@@ -89,7 +89,7 @@ def test_internal_nodes_are_hidden_from_menus(comfy):
         "RecallPicture",
         "KeepJudgment",
         "PassPicture",
-        "KeepSide",
+        "NoteOutput",
         "NextAttempt",
         "CompareAttempts",
     }

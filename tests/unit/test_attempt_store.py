@@ -97,9 +97,9 @@ def test_a_new_process_finds_attempts_judgments_and_comparisons(store: AttemptSt
 
 
 def test_an_output_beside_a_picture_has_run_or_not_also_for_a_new_process(store: AttemptStore) -> None:
-    store.put_side("ab")
+    store.put_side_output("ab")
     again = AttemptStore(store.root)
-    assert (again.has_side("ab"), again.has_side("ba")) == (True, False)
+    assert (again.has_side_output("ab"), again.has_side_output("ba")) == (True, False)
 
 
 def test_an_unreadable_judgment_is_not_kept(store: AttemptStore) -> None:
