@@ -1,4 +1,4 @@
-"""What clients of other people get of a loop that they queue: the document's pictures, or less, or something else.
+"""Which pictures published API clients receive when they queue a loop.
 
     python benchmarks/api_clients.py [--installed FOLDER] [--workflow F] [--json F]
 
@@ -163,7 +163,7 @@ def document_images(comfy: Comfy, node: str) -> set[bytes]:
 
 
 def result(use: Callable[[Call], None], comfy: Comfy, call: Call) -> str:
-    """What a client has when it says that the run is over."""
+    """The pictures that a client has received when it reports the end of the run."""
     call.out.mkdir()
     failed = ""
     try:

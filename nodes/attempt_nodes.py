@@ -149,9 +149,9 @@ class KeepJudgment(io.ComfyNode):
 
 
 class NoteOutput(io.ComfyNode):
-    """Notes that an output node beside the picture has run, or was blocked. It holds nothing of what that node made.
+    """Records that an output node beside the picture has run or was blocked.
 
-    An output node itself: ComfyUI runs those first, so little is shown again after another one of them has failed.
+    It is an output node itself, because ComfyUI runs those first. If another output fails later, the record is there.
     """
 
     @classmethod
