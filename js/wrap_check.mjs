@@ -93,26 +93,39 @@ async function loadAgain(app, saved) {
 export function wrapChanges(before, after, open, scopePath) {
   const { added, was } = open.properties[RECORD];
   const ours = idsOf(added, scopePath);
-  const opened = [...scopePath, open.id].join(":");
-  const places = new Map(was.map(({ id, input, output }) => [keyOf([id, input]), [opened, output]]));
-  const changed = differences(before, after).filter((change) => !places.has(keyOf(change)) && !ours.has(change[0]));
-  const unfed = [...places].map(([key, link]) => [JSON.parse(key), link]).filter(([place, link]) => !same(link, heldAt(after, place)));
-  const lost = [...ours].filter((id) => !(id in after));
-  return [...changed, ...unfed.map(([place]) => place), ...lost.map((id) => [id])];
+  const fed = (place) => [[...scopePath, open.id].join(":"), place.output];
+  const right = (change) => {
+    const reads = (place) => same(fed(place), heldAt(after, change));
+    return ours.has(change[0]) || was.some((place) => isPlace(place, change) || (sameBox(place, change, scopePath) && same(place.value, heldAt(before, change)) && reads(place)));
+  };
+  const unfed = was.filter((place) => !same(fed(place), heldAt(after, [place.id, place.input]))).map(({ id, input }) => [id, input]);
+  const lost = [...ours].filter((id) => !(id in after)).map((id) => [id]);
+  return [...differences(before, after).filter((change) => !right(change)), ...unfed, ...lost];
 }
 
 /** What unwrapping changed besides the loop's own nodes and the places that they fed. `request` is the prompt now. */
 export function unwrapChanges(before, after, record, request, scopePath) {
   const ours = idsOf(record.added, scopePath);
-  const was = new Map((record.was ?? []).map(({ id, input, value }) => [keyOf([id, input]), value]));
+  const was = record.was ?? [];
   const edited = (old, now) => same(old, record.request) && same(now, request);
-  return differences(before, after).filter(([id, input]) => {
-    if (ours.has(id)) return id in after && !(id in before);
-    const [old, now] = [heldAt(before, [id, input]), heldAt(after, [id, input])];
+  return differences(before, after).filter((change) => {
+    if (ours.has(change[0])) return change[0] in after && !(change[0] in before);
+    const [old, now] = [heldAt(before, change), heldAt(after, change)];
     if (!isLink(old) || !ours.has(String(old[0]))) return !edited(old, now); // the node that the text came from
-    const held = was.get(keyOf([id, input]));
-    return held !== undefined && !same(held, now) && !edited(held, now);
+    const place = was.find((one) => isPlace(one, change)) ?? was.find((one) => sameBox(one, change, scopePath) && one.output === old[1]);
+    return Boolean(place) && !same(place.value, now) && !edited(place.value, now);
   });
+}
+
+function isPlace(place, [id, input]) {
+  return place.id === id && place.input === input;
+}
+
+/** Whether both lie in one subgraph, whose input may bring the same to several nodes: a box outside that feeds them all. */
+function sameBox(place, [id], scopePath) {
+  const [one, other] = [place.id.split(":"), id.split(":")];
+  const depth = scopePath.length;
+  return Math.min(one.length, other.length) > depth + 1 && one[depth] === other[depth];
 }
 
 function idsOf(added, scopePath) {
