@@ -11,6 +11,36 @@ export function pathTo(root, scope) {
   return null;
 }
 
+/** The root and every subgraph of it, those without a node included. */
+function graphsOf(root) {
+  const found = new Set([root, ...(root.subgraphs?.values() ?? [])]);
+  for (const graph of found) for (const node of graph.nodes) if (node.subgraph) found.add(node.subgraph);
+  return found;
+}
+
+/**
+ * Raise the counters of new ids above every id that is in use. Some files declare a lower last id than they use
+ * (`last_link_id`), and a new link would then take the place of an old one.
+ */
+export function raiseIds(root) {
+  const used = { lastNodeId: [], lastLinkId: [], lastRerouteId: [], lastGroupId: [] };
+  for (const graph of graphsOf(root)) {
+    used.lastNodeId.push(...graph.nodes.map((node) => node.id));
+    for (const links of [graph.links, graph.floatingLinks]) used.lastLinkId.push(...[...(links?.values() ?? [])].map((link) => link.id));
+    for (const node of [graph, ...graph.nodes]) {
+      // Also what only a socket names: a new link with that number would go there as well.
+      used.lastLinkId.push(...[...(node.inputs ?? []), ...(node.outputs ?? [])].flatMap(({ link, links, linkIds }) => [link, ...(links ?? []), ...(linkIds ?? [])]));
+    }
+    used.lastRerouteId.push(...(graph.reroutes?.keys() ?? []));
+    used.lastGroupId.push(...(graph.groups ?? []).map((group) => group.id));
+  }
+  const countable = (id) => Number.isSafeInteger(id) && id < Number.MAX_SAFE_INTEGER / 2;
+  for (const [counter, ids] of Object.entries(used)) {
+    const highest = ids.map((id) => (id === null ? NaN : Number(id))).filter(countable).reduce((most, id) => Math.max(most, id), 0);
+    for (const { state } of graphsOf(root)) if (state && Number(state[counter] ?? 0) < highest) state[counter] = highest;
+  }
+}
+
 /** The node that a queued prompt's id means ("57:27" for one in a subgraph), or null. */
 export function nodeById(root, id) {
   let node = null;

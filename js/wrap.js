@@ -2,9 +2,10 @@
 import { app } from "../../scripts/app.js";
 import { api } from "../../scripts/api.js";
 import { ask } from "./choice_dialog.mjs";
-import { asOneUndoStep, pathTo, rootOf, showToast } from "./graph.mjs";
+import { pathTo, rootOf, showToast } from "./graph.mjs";
 import { NODE_IDS, PACKAGED_CLIP, PREFIX } from "./contract.mjs";
-import { WrapError, unwrap, wrap } from "./wrap.mjs";
+import { WrapError, recordIn, unwrap, wrap } from "./wrap.mjs";
+import { compared, missingIn, missingWords, refuseMissing, takePrompt, unwrapChanges, withoutMissing, wrapChanges } from "./wrap_check.mjs";
 
 const WRAP = `${PREFIX}.Wrap`;
 const UNWRAP = `${PREFIX}.Unwrap`;
@@ -93,6 +94,23 @@ async function comboOptions(kind, input) {
 
 let busy = false;
 
+/** The places, chosen among the nodes that are there. A missing node on the way to the result is named instead. */
+async function chooseInstalled(root, whole, among) {
+  const places = await choose(withoutMissing(whole), among).catch((error) => {
+    const missing = missingIn(whole);
+    throw missing.length && error instanceof WrapError ? new WrapError(`${missingWords(root, missing)} Without them: ${error.message}`) : error;
+  });
+  if (places) refuseMissing(root, whole, places.output);
+  return places;
+}
+
+function sayFailure(error, what) {
+  // What JavaScript says of an error of ours helps nobody; the console has it.
+  const known = error instanceof WrapError;
+  toast("error", known ? error.message : `${what} failed, and nothing was changed. The browser's console (F12) says why.`);
+  if (!known) throw error;
+}
+
 async function wrapOpenGraph() {
   if (busy) return; // a key that is held down
   busy = true;
@@ -100,15 +118,19 @@ async function wrapOpenGraph() {
     const scope = openGraph();
     const root = rootOf(app);
     const id = root.id;
-    const { output: prompt } = await app.graphToPrompt();
+    const path = pathTo(root, scope) ?? [];
+    const whole = await takePrompt(app);
+    const prompt = withoutMissing(whole);
     if (Object.values(prompt).some((node) => node.class_type.startsWith(PREFIX))) {
       throw new WrapError("This workflow has a loop already. Unwrap it first, or change the loop that is there.");
     }
-    const places = await choose(prompt, selection(pathTo(root, scope) ?? []));
+    const places = await chooseInstalled(root, whole, selection(path));
     if (!places) return;
     const agents = await agentsHere();
     if (openGraph() !== scope || rootOf(app) !== root || root.id !== id) throw new WrapError("Another graph was opened meanwhile; nothing was changed.");
-    await asOneUndoStep(app, () => wrap(root, scope, prompt, places, agents, (kind) => window.LiteGraph.createNode(kind)));
+    const make = (kind) => window.LiteGraph.createNode(kind);
+    const act = (now) => wrap(root, scope, now, places, agents, make);
+    await compared(app, "Wrapping", act, (before, after, open) => wrapChanges(before, after, open, path));
     const reference = places.image
       ? `Each step edits the picture of ${label(prompt, places.image[0]).title}, then the last accepted one.`
       : "No picture is edited here: each step is drawn from its text.";
@@ -116,20 +138,25 @@ async function wrapOpenGraph() {
     const words = [label(prompt, places.prompt[0]).title, ...also].join(" and ");
     toast("success", `Prompt: ${words}. ${reference}${places.seeds.length ? "" : " No seed was found: a retry differs by its prompt alone."}`);
   } catch (error) {
-    toast("error", error instanceof WrapError ? error.message : `Could not wrap this graph: ${error.message}`);
-    if (!(error instanceof WrapError)) throw error;
+    sayFailure(error, "Wrapping");
   } finally {
     busy = false;
   }
 }
 
 async function unwrapOpenGraph() {
+  if (busy) return;
+  busy = true;
   try {
-    await asOneUndoStep(app, () => unwrap(openGraph()));
+    const scope = openGraph();
+    const path = pathTo(rootOf(app), scope) ?? [];
+    const { record, request } = recordIn(scope);
+    await compared(app, "Unwrapping", () => unwrap(scope), (before, after) => unwrapChanges(before, after, record, request, path));
     toast("success", "The loop is off; prompt, seed and pictures are as they were.");
   } catch (error) {
-    toast("error", error.message);
-    if (!(error instanceof WrapError)) throw error;
+    sayFailure(error, "Unwrapping");
+  } finally {
+    busy = false;
   }
 }
 

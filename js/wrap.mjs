@@ -5,7 +5,7 @@
  */
 
 import { LOOP_OPEN_OUTPUTS, MAX_STEPS, NODE_IDS, PREFIX } from "./contract.mjs";
-import { linkInto, pathTo, setWidget, slotOf, widgetOf } from "./graph.mjs";
+import { linkInto, pathTo, raiseIds, setWidget, slotOf, widgetOf } from "./graph.mjs";
 
 const PACK = "interleave-thinker";
 export const RECORD = "interleave_wrap";
@@ -26,6 +26,7 @@ export class WrapError extends Error {}
  */
 export function wrap(root, scope, prompt, places, agents, make) {
   const record = { added: [], fed: [], exposed: [], chosen: places };
+  raiseIds(root);
   try {
     return build(root, scope, prompt, places, agents, make, record);
   } catch (error) {
@@ -37,15 +38,19 @@ export function wrap(root, scope, prompt, places, agents, make) {
 function build(root, scope, prompt, places, agents, make, record) {
   const scopePath = pathTo(root, scope);
   if (scopePath === null) throw new WrapError("The open graph is not part of this workflow.");
-  if (Object.values(prompt).some((node) => node.class_type.startsWith(PREFIX)) || scope.nodes.some((node) => node.type.startsWith(PREFIX))) {
+  if (Object.values(prompt).some((node) => node.class_type.startsWith(PREFIX)) || scope.nodes.some((node) => node.type?.startsWith(PREFIX))) {
     throw new WrapError("This workflow has a loop already. Unwrap it first, or change the loop that is there.");
   }
+  for (const [id, input] of [places.prompt, ...places.also, ...places.seeds, [places.output]]) {
+    if (!prompt[id] || (input && !(input in prompt[id].inputs))) throw new WrapError("The workflow changed meanwhile. Wrap it again.");
+  }
+  record.was = changedPlaces(prompt, places);
   const request = String(prompt[places.prompt[0]].inputs[places.prompt[1]]);
   const seed = places.seeds.length ? prompt[places.seeds[0][0]].inputs[places.seeds[0][1]] : 0;
 
   const promptSockets = [places.prompt, ...places.also].map((place) => socketInScope(scope, scopePath, place, "The prompt", record));
   const seedSockets = places.seeds.map((place) => socketInScope(scope, scopePath, place, "The seed", record));
-  const readers = places.image ? readersOf(scope, scopePath, prompt, places) : [];
+  const readers = places.image ? readersOf(scope, scopePath, record.was) : [];
   const result = resultOf(scope, scopePath, prompt, places.output);
 
   const added = [];
@@ -93,8 +98,22 @@ function build(root, scope, prompt, places, agents, make, record) {
   return open;
 }
 
-/** Take the loop off `scope`, as its record says. A request that was changed since is kept as the prompt. */
-export function unwrap(scope) {
+/** The places that the loop takes over, as {id, input, value, output}: by ids of the queued prompt, with what each held. */
+function changedPlaces(prompt, places) {
+  const at = (output) => ([id, input]) => ({ id, input, value: prompt[id].inputs[input], output });
+  const readers = [];
+  for (const id of places.image ? bodyOf(prompt, places.output) : []) {
+    for (const [input, value] of Object.entries(prompt[id].inputs)) if (isPicture(value, places)) readers.push([id, input]);
+  }
+  return [...[places.prompt, ...places.also].map(at(OPEN.prompt)), ...places.seeds.map(at(OPEN.seed)), ...readers.map(at(OPEN.reference))];
+}
+
+function isPicture(value, places) {
+  return isLink(value) && String(value[0]) === places.image[0] && value[1] === 0;
+}
+
+/** The record of the loop in `scope`, and the request as it is now: {record, request}. */
+export function recordIn(scope) {
   const opens = scope.nodes.filter((node) => node.type === NODE_IDS.loop_open);
   if (!opens.length) throw new WrapError("There is no loop in this graph.");
   const open = opens.find((node) => node.properties?.[RECORD]);
@@ -103,7 +122,15 @@ export function unwrap(scope) {
   if (String(record.open) !== String(open.id)) {
     throw new WrapError("This loop is a copy: its record names the nodes of the loop that it was copied from. Take it off by hand.");
   }
-  restore(scope, record, widgetOf(addedNodes(scope, record).find((node) => node.type === NODE_IDS.planner), "request")?.value ?? record.request);
+  const planner = addedNodes(scope, record).find((node) => node.type === NODE_IDS.planner);
+  return { record, request: widgetOf(planner, "request")?.value ?? record.request };
+}
+
+/** Take the loop off `scope`, as its record says. A request that was changed since is kept as the prompt. */
+export function unwrap(scope) {
+  const { record, request } = recordIn(scope);
+  raiseIds(scope.rootGraph ?? scope);
+  restore(scope, record, request);
 }
 
 /** The nodes that a record added, as far as they are still there. */
@@ -177,22 +204,19 @@ function ownInput(inner, holder, at, depth = 0) {
 }
 
 /** The inputs in `scope` through which the body reads the picture. */
-function readersOf(scope, scopePath, prompt, places) {
+function readersOf(scope, scopePath, was) {
   const found = new Map();
-  for (const id of bodyOf(prompt, places.output)) {
-    for (const [input, value] of Object.entries(prompt[id].inputs)) {
-      if (!isLink(value) || String(value[0]) !== places.image[0] || value[1] !== 0) continue;
-      const path = pathInScope(scopePath, id, "A reader of the picture");
-      let holder = nodeAt(scope, path);
-      let slot = slotOf(holder, input);
-      for (let depth = path.length - 1; depth > 0; depth--) {
-        const parent = nodeAt(scope, path.slice(0, depth));
-        slot = ownInput(parent.subgraph, holder, slot);
-        if (slot < 0) throw new WrapError(`The picture is loaded inside ${titleOf(parent)}. Open that subgraph and wrap there.`);
-        holder = parent;
-      }
-      if (linkInto(holder, slot)) found.set(`${holder.id}.${slot}`, { node: holder, slot });
+  for (const { id, input } of was.filter(({ output }) => output === OPEN.reference)) {
+    const path = pathInScope(scopePath, id, "A reader of the picture");
+    let holder = nodeAt(scope, path);
+    let slot = slotOf(holder, input);
+    for (let depth = path.length - 1; depth > 0; depth--) {
+      const parent = nodeAt(scope, path.slice(0, depth));
+      slot = ownInput(parent.subgraph, holder, slot);
+      if (slot < 0) throw new WrapError(`The picture is loaded inside ${titleOf(parent)}. Open that subgraph and wrap there.`);
+      holder = parent;
     }
+    if (linkInto(holder, slot)) found.set(`${holder.id}.${slot}`, { node: holder, slot });
   }
   if (!found.size) throw new WrapError("Nothing in this graph reads the picture.");
   return [...found.values()];
@@ -325,7 +349,7 @@ function freeName(subgraph, name) {
 }
 
 /** The nodes that the output depends on, the output left out. */
-function bodyOf(prompt, output) {
+export function bodyOf(prompt, output) {
   const seen = new Set();
   const waiting = [output];
   while (waiting.length) {
@@ -338,7 +362,7 @@ function bodyOf(prompt, output) {
   return seen;
 }
 
-function isLink(value) {
+export function isLink(value) {
   return Array.isArray(value) && value.length === 2 && Number.isInteger(value[1]);
 }
 

@@ -1,6 +1,6 @@
 /**
  * A small stand-in for LiteGraph and the editor's graphs: only what js/wrap.mjs uses. It keeps the habits that wrap has
- * to reckon with: an input holds one link; a primitive node loses its widget with its last link, and takes its value
+ * to reckon with: an input holds one link; a new link or node takes the next number, and the place of what has it; a primitive node loses its widget with its last link, and takes its value
  * from the input that it is connected to; a subgraph's inputs become sockets and widgets of the node around it.
  */
 
@@ -9,7 +9,11 @@ const OUTPUT_NODE = -20;
 
 class Graph {
   constructor(id = "root") {
-    Object.assign(this, { id, nodes: [], links: new Map(), inputs: [], outputs: [], lastNode: 100, lastLink: 0 });
+    Object.assign(this, { id, nodes: [], links: new Map(), inputs: [], outputs: [], state: { lastNodeId: 100, lastLinkId: 0 } });
+  }
+
+  serialize() {
+    return saved(this);
   }
 
   getNodeById(id) {
@@ -21,9 +25,9 @@ class Graph {
   }
 
   add(node) {
-    node.id ??= ++this.lastNode;
+    node.id ??= ++this.state.lastNodeId;
     node.graph = this;
-    this.nodes.push(node);
+    this.nodes = [...this.nodes.filter((old) => old.id !== node.id), node];
   }
 
   remove(node) {
@@ -37,7 +41,7 @@ class Graph {
     for (const old of [...this.links.values()]) {
       if (String(old.target_id) === String(target_id) && old.target_slot === target_slot) this.cut(old);
     }
-    const link = { id: ++this.lastLink, type, origin_id, origin_slot, target_id, target_slot };
+    const link = { id: ++this.state.lastLinkId, type, origin_id, origin_slot, target_id, target_slot };
     this.links.set(link.id, link);
     this.getNodeById(origin_id)?.onConnected?.(this.getNodeById(target_id), target_slot);
     return link;
@@ -239,12 +243,12 @@ export function saved(graph) {
   };
 }
 
-/** The prompt that the editor would queue: {"57:27": {class_type, inputs}}, subgraphs unfolded. */
+/** The prompt that the editor would queue: {"57:27": {class_type, inputs}}, subgraphs unfolded. A node that is not installed has no type there. */
 export function promptOf(graph, path = []) {
   const prompt = {};
   for (const node of graph.nodes) {
     if (node.subgraph) Object.assign(prompt, promptOf(node.subgraph, [...path, node]));
-    else if (!node.isVirtualNode && node.mode !== 4) prompt[idIn(path, node)] = { class_type: node.type, inputs: inputsOf(node, path) };
+    else if (!node.isVirtualNode && node.mode !== 4) prompt[idIn(path, node)] = { class_type: node.missing ? undefined : node.type, _meta: { title: node.title }, inputs: inputsOf(node, path) };
   }
   return prompt;
 }
