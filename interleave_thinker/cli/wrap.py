@@ -71,7 +71,7 @@ def _write_workflow(options: argparse.Namespace, workflow: Mapping[str, Any]) ->
     """With a line break at the end if the file that was read has one; the editor writes none."""
     path: Path = options.to
     try:
-        end = b"\n" if b"\n" in options.workflow.read_bytes()[-2:] else b""
+        end = b"\n" if options.workflow.read_bytes().rstrip(b"\0").endswith(b"\n") else b""
         path.write_bytes(write_json(workflow) + end)
     except OSError as error:
         raise ConfigError(f"Cannot write {path}: {error.strerror or error}.") from None

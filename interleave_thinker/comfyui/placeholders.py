@@ -26,8 +26,8 @@ _ALONE = re.compile(
     r"|(?:[A-Z]+[ _-])*(?:PROMPT|SEED)(?:[ _-][A-Z]+)*"
 )
 """Marks that a prompt can have for another reason: only where nothing else is in the text."""
-_FILLED_BY_COMFYUI = ("filename", "prefix", "path")
-"""Inputs in which ComfyUI itself puts %date% and the like."""
+_MARKS_OF_THEIR_OWN = ("filename", "prefix", "path", "find", "pattern", "format", "template")
+"""Inputs in which ComfyUI or the node itself puts in what stands in such marks, as %date%."""
 
 
 def placeholder_in(text: object) -> str | None:
@@ -66,7 +66,7 @@ def placeholder_warnings(workflow: Mapping[str, Any], but: Collection[InputRef] 
         for node_id, node in workflow.items()
         for name, value in node["inputs"].items()
         if (node_id, name) not in but
-        and not any(word in name.lower() for word in _FILLED_BY_COMFYUI)
+        and not any(word in name.lower() for word in _MARKS_OF_THEIR_OWN)
         and (holds := _whole_placeholder(value)) is not None
     ]
 

@@ -6,6 +6,7 @@ by its shape, objects with a class_type. The editor's own format is converted wh
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -44,7 +45,7 @@ def load_workflow(
         raise WorkflowError(f"{path} is not valid JSON: {error}.") from None
     where, workflow = _only_workflow(held, str(path))
     if where:
-        note(f"Took the workflow at {where} of {path}, and nothing else of it.")
+        note(f'Took the workflow under "{where}" in {path} and left out the rest of the file.')
     if is_editor_format(workflow):
         workflow = to_api_format(workflow, str(path), client or ComfyClient(COMFYUI_ADDRESS), note)
     return checked_workflow(workflow, str(path), note=note)
@@ -100,12 +101,10 @@ def _only_workflow(held: object, name: str) -> tuple[str, Any]:
 
 def _workflows(held: object, where: str = "", level: int = 0) -> Iterator[tuple[str, Any]]:
     """What has the shape of a workflow, in either format and also as JSON in a text; not what is inside of one."""
-    if isinstance(held, str) and held.lstrip().startswith(("{", "[")):
-        try:
-            held = parse_json(held)
-        except ValueError:
-            return
-    if is_editor_format(held) or (isinstance(held, Mapping) and _has_nodes(held)):
+    if isinstance(held, str) and held.lstrip().startswith(("{", "[", '"')) and level < LEVELS:
+        with contextlib.suppress(ValueError):
+            yield from _workflows(parse_json(held), where, level + 1)
+    elif is_editor_format(held) or (isinstance(held, Mapping) and _has_nodes(held)):
         yield where, held
     elif level < LEVELS and isinstance(held, (Mapping, list)):
         for key, value in held.items() if isinstance(held, Mapping) else enumerate(held):

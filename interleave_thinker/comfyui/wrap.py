@@ -195,7 +195,7 @@ def unwrap(workflow: Mapping[str, Any]) -> Workflow:
                 )
             kept["inputs"][name] = copy.deepcopy(remembered.get(name, back[value[1]]))
         plain[node_id] = kept
-    users = {str(image[0])} if is_link(image) else set()
+    users = {str(image[0])} if image is not None and is_link(image) else set()
     return {i: n for i, n in plain.items() if i in users or not _served_only(workflow, plain, i, gone)}
 
 
