@@ -1,7 +1,8 @@
 """A generator on a ComfyUI server: the user's own text-to-image or edit workflow, one prompt a picture.
 
 The workflow (API format) stays as it is but for four inputs: the prompt's text, the seed, the reference
-picture, and the node whose picture is taken. `find_inputs` finds them; a user can name them.
+picture, and the node whose picture is taken. `find_inputs` finds them; a user can name them. The seed of a further
+sampler is set only where the workflow has none there that can be drawn with, such as -1 or a placeholder.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from PIL import Image
 
 from ..comfyui.client import ComfyClient, WorkflowError
 from ..comfyui.find_inputs import WorkflowInputs
+from ..comfyui.wrap import loop_seed
 from ..errors import GeneratorError
 from ..files import hash_of
 from .base import GenerationRequest
@@ -39,8 +41,9 @@ class ComfyGenerator:
         prompt = copy.deepcopy(workflow)
         for ref in (found.prompt, *found.also):
             _set(prompt, ref, request.prompt)
-        if found.seed:
-            _set(prompt, found.seed, request.seed)
+        for ref in (found.seed, *found.seeds) if found.seed else ():
+            if ref == found.seed or loop_seed(prompt[ref[0]]["inputs"][ref[1]]) is None:
+                _set(prompt, ref, request.seed)
         try:
             if request.references and found.image:
                 _set(prompt, found.image, self._upload(request.references[-1]))
