@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from .client import WorkflowError
-from .links import InputRef, body_of, carries_picture, image_link, is_link, upstream
+from .links import InputRef, body_of, carries_picture, image_link, is_link, shown_input, upstream
 from .picture_sources import PictureSource, picture_sources
 from .prompt_texts import POSITIVE, prompts, texts_beside, writes_text
 
@@ -47,7 +47,7 @@ class WorkflowInputs:
 class Candidates:
     """What each input could be, best first. prompts: each with the further places of the same prompt.
     seeds: all of the samplers', the first one's first. images: whether one that is not known is edited, a person
-    has to say.
+    has to say. shows: the input of the output node that takes the picture.
 
     With more than one output the rest is empty: it depends on which of them is meant.
     """
@@ -56,6 +56,7 @@ class Candidates:
     prompts: tuple[tuple[InputRef, ...], ...] = ()
     seeds: tuple[InputRef, ...] = ()
     images: tuple[PictureSource, ...] = ()
+    shows: str = ""
 
 
 def find_inputs(
@@ -107,7 +108,9 @@ def candidates(
     texts = [g for g in prompts(workflow, body, body_of(workflow, outputs[0])) if _chosen(g[0][0], among)]
     texts.sort(key=lambda group: -len(str(workflow[group[0][0]]["inputs"][group[0][1]])))
     images = [source for source in picture_sources(workflow, outputs[0]) if _chosen(source.node, among)]
-    return Candidates(tuple(outputs), tuple(texts), tuple(_seeds(workflow, body)[::-1]), tuple(images))
+    seeds = tuple(_seeds(workflow, body)[::-1])
+    shows = shown_input(workflow, outputs[0]) or ""
+    return Candidates(tuple(outputs), tuple(texts), seeds, tuple(images), shows)
 
 
 def _outputs(workflow: Mapping[str, Any], among: Collection[str] | None) -> list[str]:

@@ -83,8 +83,13 @@ def body_of(workflow: Mapping[str, Any], output: str) -> set[str]:
     return set(upstream(workflow, output, both_sides=True)) - {output}
 
 
+def shown_input(workflow: Mapping[str, Any], output: str) -> str | None:
+    """The input whose picture the output node shows; None where it shows none."""
+    linked = [name for name, value in workflow[output]["inputs"].items() if is_link(value) and carries_picture(name)]
+    return next((name for name in IMAGE_INPUTS if name in linked), linked[0] if linked else None)
+
+
 def image_link(workflow: Mapping[str, Any], output: str) -> list[Any] | None:
     """The link whose picture the output node shows; None where it shows none."""
-    links = {name: value for name, value in workflow[output]["inputs"].items() if is_link(value)}
-    name = next((n for n in (*IMAGE_INPUTS, *links) if n in links and (n in IMAGE_INPUTS or carries_picture(n))), None)
-    return list(links[name]) if name else None
+    name = shown_input(workflow, output)
+    return list(workflow[output]["inputs"][name]) if name else None

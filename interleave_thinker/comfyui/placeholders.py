@@ -8,7 +8,8 @@ from collections.abc import Collection, Mapping
 from typing import Any
 
 from ..contract import MAX_SEED
-from .find_inputs import InputRef, WorkflowInputs
+from .find_inputs import WorkflowInputs
+from .links import InputRef
 from .wrap import loop_seed
 
 _WORD = r"[^\W\d][\w-]*"

@@ -181,18 +181,18 @@ def writes_text(workflow: Mapping[str, Any], node_id: str) -> bool:
     return bool(_WRITES.search(str(node["class_type"]))) or any(n in node["inputs"] for n in _WRITES_WITH)
 
 
-def _side(workflow: Mapping[str, Any], node_id: str, negative: bool) -> dict[str, Any]:
-    """The live inputs of one side, where a node has inputs for both."""
-    inputs = live_inputs(workflow, node_id)
+def _side(workflow: Mapping[str, Any], node_id: str, negative: bool, *, idle_too: bool = False) -> dict[str, Any]:
+    """The inputs of one side, where a node has inputs for both. idle_too: with those that a switch leaves aside."""
+    inputs = dict(workflow[node_id]["inputs"]) if idle_too else live_inputs(workflow, node_id)
     against = {name for name in inputs if NEGATIVE.search(name)}
     if not negative:
         return {name: value for name, value in inputs.items() if name not in against}
     return {name: inputs[name] for name in against} if against else inputs
 
 
-def _typed(workflow: Mapping[str, Any], node_id: str, *, negative: bool) -> list[_Text]:
+def _typed(workflow: Mapping[str, Any], node_id: str, *, negative: bool, idle_too: bool = False) -> list[_Text]:
     """The free texts of a node. In an encoder they are one prompt; elsewhere each is one, for the node joins them."""
-    inputs = _side(workflow, node_id, negative)
+    inputs = _side(workflow, node_id, negative, idle_too=idle_too)
     if _SHOWS.search(str(workflow[node_id]["class_type"])):
         return []
     strings = {n: v for n, v in inputs.items() if isinstance(v, str) and not _NOT_FREE.search(n) and _is_text(v)}
@@ -234,7 +234,7 @@ def _places(workflow: Mapping[str, Any], group: list[_Text], everything: Collect
     value = group[0].value
     if group[0].says_something:
         for node_id in everything:
-            for text in _typed(workflow, node_id, negative=False):
+            for text in _typed(workflow, node_id, negative=False, idle_too=True):
                 if text.value == value:
                     places.setdefault(text.ref)
     return tuple(places)

@@ -16,7 +16,7 @@ from typing import Any
 from ..contract import COMFYUI_ADDRESS, NODE_IDS
 from .client import ComfyClient, WorkflowError
 from .editor_format import EXPORT, is_editor_format, refusal, to_api_format
-from .find_inputs import is_link
+from .links import is_link
 from .workflow_json import parse_json, read_json
 
 LEVELS = 4

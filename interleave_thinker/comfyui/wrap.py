@@ -27,7 +27,8 @@ from ..contract import (
     loop_open_output,
 )
 from .client import WorkflowError
-from .find_inputs import WorkflowInputs, body_of, image_link, is_link
+from .find_inputs import WorkflowInputs
+from .links import body_of, image_link, is_link
 
 PROMPT, REFERENCE, INSTRUCTION, SEED = map(loop_open_output, ("prompt", "reference", "instruction", "seed"))
 
@@ -107,11 +108,12 @@ def wrap(
         _set(wrapped, ref, [open_id, SEED])
     images: dict[str, Any] = {}
     if found.image:
-        images = {"images.image_0": [found.image[0], 0]}
+        picture = [found.image[0], found.image_slot]
+        images = {"images.image_0": picture}
         for node_id in body_of(workflow, found.output):
             for name, value in workflow[node_id]["inputs"].items():
-                if is_link(value) and [str(value[0]), value[1]] == [found.image[0], 0]:
-                    if value != [found.image[0], 0]:  # an id that is a number
+                if is_link(value) and [str(value[0]), value[1]] == picture:
+                    if value != picture:  # an id that is a number
                         _remember(wrapped[node_id], name)
                     _set(wrapped, (node_id, name), [open_id, REFERENCE])
     agents, planner_link = planner.nodes(f"{prefix}planner_" if critic else prefix)

@@ -18,6 +18,7 @@ from PIL import Image
 
 from ..comfyui.client import ComfyClient, WorkflowError
 from ..comfyui.find_inputs import WorkflowInputs
+from ..comfyui.links import is_link
 from ..comfyui.wrap import loop_seed
 from ..errors import GeneratorError
 from ..files import hash_of
@@ -46,7 +47,7 @@ class ComfyGenerator:
                 _set(prompt, ref, request.seed)
         try:
             if request.references and found.image:
-                _set(prompt, found.image, self._upload(request.references[-1]))
+                _load_picture(prompt, found, self._upload(request.references[-1]))
             outputs = self.client.run(prompt)
             images = outputs.get(found.output, {}).get("images") or []
             if not images:
@@ -78,6 +79,21 @@ class ComfyGenerator:
             path = Path(folder) / f"interleave_{hash_of('reference', image.size, image.tobytes().hex())[:24]}.png"
             image.save(path)
             return self.client.upload(path)
+
+
+def _load_picture(prompt: dict[str, Any], found: WorkflowInputs, name: str) -> None:
+    """Put an uploaded picture in the place of the reference, whatever node brings it."""
+    assert found.image is not None
+    source = prompt[found.image[0]]
+    if source["class_type"] == "LoadImage":
+        source["inputs"]["image"] = name
+        return
+    loader = "interleave_reference"
+    for node in prompt.values():
+        for field, value in node["inputs"].items():
+            if is_link(value) and [str(value[0]), value[1]] == [found.image[0], found.image_slot]:
+                node["inputs"][field] = [loader, 0]
+    prompt[loader] = {"class_type": "LoadImage", "inputs": {"image": name}}
 
 
 def _set(prompt: dict[str, Any], ref: tuple[str, str], value: object) -> None:

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from interleave_thinker.cli import main
 from interleave_thinker.comfyui.client import WorkflowError
 from interleave_thinker.comfyui.find_inputs import Candidates, WorkflowInputs, candidates, find_inputs
+from interleave_thinker.comfyui.picture_sources import PictureSource
 from interleave_thinker.comfyui.placeholders import placeholder_in, wrap_warnings
 from interleave_thinker.comfyui.workflow_json import read_json, write_json
 from interleave_thinker.comfyui.wrap import AgentChoice, loop_seed, unwrap, wrap
@@ -239,7 +240,8 @@ def test_a_choice_among_selected_nodes() -> None:
         "51": node("SaveImage", images=["50:8", 0]),
     }
     assert candidates(graph).outputs == ("9", "51") and not candidates(graph).prompts
-    assert candidates(graph, among={"50"}) == Candidates(("51",), ((("50:6", "text"),),), (("50:3", "seed"),))
+    chosen = Candidates(("51",), ((("50:6", "text"),),), (("50:3", "seed"),), shows="images")
+    assert candidates(graph, among={"50"}) == chosen
     assert candidates(graph, among={"3", "6", "9"}).prompts == ((("6", "text"),),)
 
 
@@ -247,7 +249,7 @@ def test_of_several_pictures_the_first_by_number_comes_first() -> None:
     graph = edit_graph()
     graph["40"] = node("LoadImage", image="cloth.png")
     graph["12"]["inputs"] = {"image2": ["40", 0]} | graph["12"]["inputs"]
-    assert candidates(graph).images == (("10", "image"), ("40", "image"))
+    assert candidates(graph).images == (PictureSource("10", "image", 0), PictureSource("40", "image", 0))
 
 
 def second_sampler(**inputs: Any) -> dict[str, Any]:
@@ -372,7 +374,7 @@ def test_a_shipped_workflow_can_be_unwrapped_or_says_why_not(name: str) -> None:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (lambda g: g.pop("6"), "positive prompt"),
+        (lambda g: g.pop("6"), "No text that could be the prompt was found in the workflow. Name it with --prompt"),
         (lambda g: g.pop("9"), "picture output"),
         (lambda g: g.update(two_results()), "more than one picture output: 9, 19"),
     ],
