@@ -52,7 +52,7 @@ async function choose(prompt, among) {
   if (!found.prompts.length) throw new WrapError("No text of this workflow reaches the picture. Connect a prompt first, or un-bypass its nodes.");
   const questions = [];
   if (found.prompts.length > 1) {
-    const options = found.prompts.map((places, at) => ({ value: String(at), ...label(prompt, places[0][0], prompt[places[0][0]].inputs[places[0][1]]) }));
+    const options = found.prompts.map((places, at) => ({ value: String(at), ...label(prompt, places[0][0], prompt[places[0][0]].inputs[places[0][1]] || "(empty)") }));
     questions.push({ name: "prompt", legend: "Which prompt should the loop control?", options });
   }
   if (found.images.length > 1 || found.images.some((image) => !image.known)) {

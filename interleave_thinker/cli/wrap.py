@@ -23,7 +23,7 @@ def add_commands(commands: Any) -> None:
     put.add_argument("workflow", type=Path, help="a file in API format, alone or in a request body")
     put.add_argument("-o", "--to", type=Path, required=True, help="where the wrapped workflow goes")
     put.add_argument("--prompt", metavar="NODE.input", help="the positive prompt, where it is not found")
-    put.add_argument("--image", metavar="NODE.input", help="the reference picture")
+    put.add_argument("--image", metavar="NODE.input", help="the picture that is edited, or none")
     put.add_argument("--seed", metavar="NODE.input", help="the seed")
     put.add_argument("--output", metavar="NODE", help="the node that shows the result")
     put.add_argument("--agent", default=f"clip:{PACKAGED_CLIP}", help="clip:FILE, folder:NAME, server:NAME")

@@ -6,9 +6,9 @@ the server, so that there is one choice. Where several are possible, a person ch
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 from .client import WorkflowError
 from .links import InputRef, body_of, carries_picture, image_link, is_link, shown_input, upstream
@@ -21,6 +21,7 @@ MOST_OUTPUTS = 50
 NO_PICTURE = "none"
 """Given as the reference picture: the workflow draws from text, whatever pictures are in it."""
 
+_T = TypeVar("_T")
 _SHOWS = ("save", "preview", "send", "upload", "export", "output")
 """Words in the class of a node that shows a picture, those that keep it first."""
 
@@ -74,10 +75,11 @@ def find_inputs(
             only one.
     """
     found = candidates(workflow, output=output)
-    result = _only("picture output", list(found.outputs), "NODE", "--output")
+    result = _only("picture output", list(found.outputs), "NODE", "--output", list(found.outputs))
     named = _named_text(workflow, prompt) if prompt else None
     groups = [(named, *texts_beside(workflow, named))] if named else list(found.prompts)
-    first, *also = _only("text that could be the prompt", groups, "NODE.input", "--prompt")
+    names = [f"{_name(group)} {_excerpt(workflow, group[0])}" for group in groups]
+    first, *also = _only("text that could be the prompt", groups, "NODE.input", "--prompt", names)
     picture = _named_picture(workflow, image, found.images) if image else _one_picture(found.images)
     seeds = [_named_input(workflow, seed)] if seed else list(found.seeds)
     return WorkflowInputs(
@@ -228,24 +230,29 @@ def _one_picture(found: Collection[PictureSource]) -> PictureSource | None:
             f"Is the picture of node {source.node} edited? Say so with --image {_name(source)}, "
             f"or --image {NO_PICTURE} where each picture is drawn from text."
         )
-    return (
-        _only("picture that could be edited", list(found), f"NODE.input or {NO_PICTURE}", "--image") if found else None
-    )
+    if not found:
+        return None
+    form = f"NODE.input or {NO_PICTURE}"
+    return _only("picture that could be edited", list(found), form, "--image", [_name(source) for source in found])
 
 
-def _only(what: str, found: list[Any], form: str, option: str) -> Any:
-    """The one that there is. A prompt is a group of refs, named by the first."""
+def _only(what: str, found: Sequence[_T], form: str, option: str, names: Sequence[str]) -> _T:
+    """The one that there is."""
     if not found:
         raise WorkflowError(f"No {what} was found in the workflow. Name it with {option}, as {form}.")
     if len(found) > 1:
-        names = ", ".join(_name(f) for f in found[:6])
-        raise WorkflowError(f"The workflow has more than one {what}: {names}. Name one with {option}, as {form}.")
+        listed = ", ".join(names[:6])
+        raise WorkflowError(f"The workflow has more than one {what}: {listed}. Name one with {option}, as {form}.")
     return found[0]
 
 
-def _name(found: Any) -> str:
-    if isinstance(found, str):
-        return found
+def _name(found: PictureSource | Sequence[InputRef]) -> str:
     if isinstance(found, PictureSource):
         return f"{found.node}.{found.input}" if found.input else found.node
-    return ".".join(found[0] if isinstance(found[0], tuple) else found)
+    return ".".join(found[0])
+
+
+def _excerpt(workflow: Mapping[str, Any], ref: InputRef) -> str:
+    """What is typed there, in quotation marks."""
+    text = " ".join(str(workflow[ref[0]]["inputs"][ref[1]]).split())
+    return f'("{text[:37]}...")' if len(text) > 40 else f'("{text}")'

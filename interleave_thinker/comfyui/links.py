@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections import deque
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -64,12 +65,12 @@ def typed_value(workflow: Mapping[str, Any], value: object) -> object:
     return None
 
 
-def upstream(workflow: Mapping[str, Any], node_id: str, *, both_sides: bool = False) -> Iterator[str]:
-    """The node and everything it depends on, nearest first; both_sides: or would if a switch were set otherwise."""
+def upstream(workflow: Mapping[str, Any], *node_ids: str, both_sides: bool = False) -> Iterator[str]:
+    """The nodes and everything they depend on, nearest first; both_sides: or would if a switch were set otherwise."""
     seen: set[str] = set()
-    waiting = [node_id]
+    waiting = deque(node_ids)
     while waiting:
-        current = waiting.pop(0)
+        current = waiting.popleft()
         if current in seen or current not in workflow:
             continue
         seen.add(current)

@@ -10,9 +10,13 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from itertools import islice
 from typing import Any
 
 from .links import carries_picture, is_link, live_links, typed_value, upstream
+
+MOST_NEAR = 30
+"""Nodes before a guide in which a word about inpainting is looked for."""
 
 _LOADS = re.compile(
     r"load|base64|url|fetch|download|webcam|camera|clipboard|upload|receive|input|from.?(disk|path|file)", re.I
@@ -69,21 +73,22 @@ def picture_sources(workflow: Mapping[str, Any], output: str) -> list[PictureSou
     """
     found = _reached(workflow, output, all_noise=False)
     known = {(picture.node, picture.slot) for picture in found}
-    for picture, rank in _reached(workflow, output, all_noise=True).items():
-        if (picture.node, picture.slot) not in known and not _is_guide(workflow, output, picture.node):
+    more = {p: r for p, r in _reached(workflow, output, all_noise=True).items() if (p.node, p.slot) not in known}
+    guides = _guides(workflow, output) if more else set()
+    for picture, rank in more.items():
+        if picture.node not in guides:
             found[replace(picture, known=False)] = rank  # a person may mean it, and has left denoise at 1
     return sorted(found, key=found.__getitem__)
 
 
-def _is_guide(workflow: Mapping[str, Any], output: str, source: str) -> bool:
-    """Whether a ControlNet or the like looks at the picture."""
+def _guides(workflow: Mapping[str, Any], output: str) -> set[str]:
+    """The nodes whose pictures a ControlNet or the like looks at."""
+    looked_at = []
     for node_id in upstream(workflow, output):
         links = live_links(workflow, node_id)
         if any(_LOOKS.search(name) for name, _ in links):
-            for name, value in links:
-                if carries_picture(name) and source in upstream(workflow, str(value[0])):
-                    return True
-    return False
+            looked_at += [str(value[0]) for name, value in links if carries_picture(name)]
+    return set(upstream(workflow, *looked_at))
 
 
 def _reached(workflow: Mapping[str, Any], output: str, *, all_noise: bool) -> dict[PictureSource, tuple[int, int]]:
@@ -124,7 +129,7 @@ def _open_links(workflow: Mapping[str, Any], node_id: str, *, all_noise: bool) -
 def _paints_into(workflow: Mapping[str, Any], node_id: str) -> bool:
     """Whether a guide, such as a ControlNet for inpainting, is given the picture that is painted into."""
     guides = [str(v[0]) for n, v in live_links(workflow, node_id) if _LOOKS.search(n) or carries_picture(n)]
-    near = [node_id, *(i for guide in guides for i in upstream(workflow, guide))]
+    near = [node_id, *islice(upstream(workflow, *guides), MOST_NEAR)]
     texts = [v for i in near for v in (workflow[i]["class_type"], *workflow[i]["inputs"].values())]
     return any(isinstance(text, str) and "inpaint" in text.lower() for text in texts)
 

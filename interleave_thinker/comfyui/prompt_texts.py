@@ -92,7 +92,11 @@ def prompts(
                 groups.append([text])
             elif text.ref not in [t.ref for t in same]:
                 same.append(text)
-    return [_places(workflow, group, everything) for group in groups]
+    said: dict[str, list[InputRef]] = {}
+    for node_id in everything:
+        for text in _typed(workflow, node_id, negative=False, idle_too=True):
+            said.setdefault(text.value, []).append(text.ref)
+    return [_places(group, said) for group in groups]
 
 
 def texts_beside(workflow: Mapping[str, Any], ref: InputRef) -> tuple[InputRef, ...]:
@@ -228,13 +232,7 @@ def _same(workflow: Mapping[str, Any], first: _Text, second: _Text, sampler: str
     return bool(one and other) and (one in other or other in one)
 
 
-def _places(workflow: Mapping[str, Any], group: list[_Text], everything: Collection[str]) -> tuple[InputRef, ...]:
+def _places(group: list[_Text], said: Mapping[str, list[InputRef]]) -> tuple[InputRef, ...]:
     """The places of one prompt: those found, and the same words on a side that a switch leaves aside."""
-    places = dict.fromkeys(ref for text in group for ref in (text.ref, *text.also))
-    value = group[0].value
-    if group[0].says_something:
-        for node_id in everything:
-            for text in _typed(workflow, node_id, negative=False, idle_too=True):
-                if text.value == value:
-                    places.setdefault(text.ref)
-    return tuple(places)
+    same = said.get(group[0].value, []) if group[0].says_something else []
+    return tuple(dict.fromkeys([*(ref for text in group for ref in (text.ref, *text.also)), *same]))
