@@ -81,12 +81,12 @@ def test_the_server_takes_a_wrapped_workflow_whose_seed_is_none(comfy: Any, seed
     [
         "\u57ce\u5e02\u591c\u666f\u53c2\u8003\u56fe\u7247" * 4 + ".webp",
         "\u56fe\u7247 1.png",
-        'a "b"; 100%.png',
+        'a "b" 100%.png',
         "x" * 251 + ".png",
     ],
 )
 def test_a_picture_is_uploaded_under_its_own_name(comfy: Any, tmp_path: Path, name: str) -> None:
-    """Twice the same is one file; another picture of that name gets one of its own, also where no letter more fits."""
+    """Twice the same is one file; another picture gets another name, also where no letter more fits."""
     client, picture = ComfyClient(comfy.url), tmp_path / name
     for data in (b"one", b"one", b"two"):
         picture.write_bytes(data)
