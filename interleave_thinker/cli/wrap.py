@@ -12,7 +12,7 @@ from ..comfyui.find_inputs import find_inputs
 from ..comfyui.placeholders import wrap_warnings
 from ..comfyui.workflow import load_workflow
 from ..comfyui.workflow_json import write_json
-from ..comfyui.wrap import AgentChoice, unwrap, wrap
+from ..comfyui.wrap import AgentChoice, refuse_a_loop, unwrap, wrap
 from ..contract import COMFYUI_ADDRESS, PACKAGED_CLIP, T_MAX
 from ..errors import ConfigError
 from .options import add_t_max, print_note, print_warning
@@ -45,6 +45,7 @@ def _add_server(command: argparse.ArgumentParser) -> None:
 
 def _wrap(options: argparse.Namespace) -> int:
     workflow = _load(options)
+    refuse_a_loop(workflow)
     named = {name: getattr(options, name) for name in ("prompt", "image", "seed", "output")}
     found = find_inputs(workflow, **named)
     critic = AgentChoice.read(options.critic) if options.critic else None

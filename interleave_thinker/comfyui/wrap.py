@@ -85,8 +85,7 @@ def wrap(
     Raises:
         WorkflowError: there is a loop in it already, the prompt is no text, or the output node shows no picture.
     """
-    if any(n["class_type"].startswith(PREFIX) for n in workflow.values()):
-        raise WorkflowError("This workflow has a loop already. Unwrap it first, or change the loop that is there.")
+    refuse_a_loop(workflow)
     wrapped: Workflow = copy.deepcopy(dict(workflow))
     prefix = "interleave_"
     while any(i.startswith(prefix) for i in wrapped):
@@ -161,6 +160,14 @@ def wrap(
             f"{prefix}save": _node(NODE_IDS.save_document, {"document": [close_id, 0]}),
         }
     )
+
+
+def refuse_a_loop(workflow: Mapping[str, Any]) -> None:
+    """Raises:
+    WorkflowError: there is a loop in the workflow already.
+    """
+    if any(str(n["class_type"]).startswith(PREFIX) for n in workflow.values()):
+        raise WorkflowError("This workflow has a loop already. Unwrap it first, or change the loop that is there.")
 
 
 def unwrap(workflow: Mapping[str, Any]) -> Workflow:

@@ -347,10 +347,12 @@ def test_a_second_encoders_own_words_come_back() -> None:
     assert unwrap(wrapped) == two_encoders_graph()
 
 
-def test_wrapping_twice_is_refused() -> None:
+def test_wrapping_twice_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     wrapped = wrap(sampler_graph(), find_inputs(sampler_graph()))
     with pytest.raises(WorkflowError, match="a loop already"):
         wrap(wrapped, find_inputs(sampler_graph()))
+    assert main(["wrap", str(ROOT / "workflows/api/tiny_story.json"), "-o", str(tmp_path / "looped.json")]) == 1
+    assert "a loop already" in capsys.readouterr().err
 
 
 def test_a_node_id_that_is_taken_is_not_taken_again() -> None:
