@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 from comfy_test_graphs import node
-from editor_page import command, finished, open_editor, prompt, queue, set_value, show_api, wait_until
+from editor_page import command, finished, open_editor, prompt, queue, set_value, show, show_api, wait_until
 from PIL import Image
 from test_wrap_comfy import plain_graph
 
@@ -23,14 +23,29 @@ def edit_graph() -> dict[str, Any]:
     return graph
 
 
+MESSAGE = ".p-toast-message, ol.pointer-events-none > li"
+"""In 1.47 and in 1.58."""
+
+
 def said(page: Any) -> str:
-    page.locator(".p-toast-message").last.wait_for(timeout=20_000)
-    return str(page.locator(".p-toast-message").last.inner_text())
+    page.locator(MESSAGE).last.wait_for(timeout=20_000)
+    return str(page.locator(MESSAGE).last.inner_text())
+
+
+def quiet(page: Any) -> None:
+    """Close the messages of what was done before."""
+    close = ".p-toast-close-button, ol.pointer-events-none > li button"
+    page.evaluate(f"() => document.querySelectorAll('{close}').forEach(b => b.click())")
+    wait_until(page, lambda: not page.locator(MESSAGE).count(), 10)
 
 
 def wrap(page: Any) -> None:
     command(page, f"{OURS}.Wrap")
-    wait_until(page, lambda: any(n["class_type"].startswith(OURS) for n in prompt(page).values()), 20)
+    wait_until(page, lambda: any(is_ours(n) for n in prompt(page).values()), 20)
+
+
+def is_ours(queued: dict[str, Any]) -> bool:
+    return (queued["class_type"] or "").startswith(OURS)  # a missing node has no type
 
 
 def kinds(graph: dict[str, Any]) -> list[str]:
@@ -184,4 +199,114 @@ def test_a_subgraph_node_and_the_inside_of_a_subgraph(old_or_new_editor) -> None
     queue(page)
     wait_until(page, lambda: len(finished(comfy)) > done)
     assert any(o.get("interleave_document") for o in finished(comfy)[-1]["outputs"].values())
+    assert page.problems == []
+
+
+def missing(node_id: int, kind: str, **parts: Any) -> dict[str, Any]:
+    """A node of a type that nobody has, in the editor's format."""
+    places = {"pos": [900, 400 + 10 * node_id], "size": [200, 100], "flags": {}, "order": 0, "mode": 0}
+    return (
+        {"id": node_id, "type": kind, "inputs": [], "outputs": [], "properties": {}, "widgets_values": []}
+        | places
+        | parts
+    )
+
+
+def saved_with(page: Any, node_of_it: dict[str, Any], into: tuple[int, int] | None = None) -> dict[str, Any]:
+    """The open graph with one more node, whose first input reads the decoder; `into`: its output goes there."""
+    graph = page.evaluate("() => JSON.parse(JSON.stringify((window.app.rootGraph ?? window.app.graph).serialize()))")
+    graph["nodes"].append(node_of_it)
+    if node_of_it["inputs"]:
+        node_of_it["inputs"][0]["link"] = 900
+        graph["links"].append([900, 8, 0, node_of_it["id"], 0, "IMAGE"])
+    if into is not None:
+        target, slot = into
+        node_of_it["outputs"][0]["links"] = [901]
+        taken = next(n for n in graph["nodes"] if n["id"] == target)["inputs"][slot]
+        graph["links"] = [link for link in graph["links"] if link[0] != taken["link"]]
+        taken["link"] = 901
+        graph["links"].append([901, node_of_it["id"], 0, target, slot, "IMAGE"])
+    graph["last_link_id"], graph["last_node_id"] = 902, 99
+    return dict(graph)
+
+
+def refusal(page: Any) -> str:
+    """What Wrap says where it refuses; the prompt and the graph stay as they are."""
+    before, saved = prompt(page), state(page)
+    quiet(page)
+    command(page, f"{OURS}.Wrap")
+    text = said(page)
+    assert prompt(page) == before and state(page) == saved
+    assert "undefined" not in text
+    return text
+
+
+PICTURE = {"name": "image", "type": "IMAGE", "link": None}
+
+
+def test_missing_nodes_on_the_way_are_named_and_others_ignored(old_or_new_editor) -> None:
+    page, _ = old_or_new_editor
+    show_api(page, {"8": node("EmptyImage", width=64, height=64, batch_size=1, color=0)}, "saver")
+    show(page, saved_with(page, missing(2, "A node nobody installed", inputs=[dict(PICTURE)])))
+    assert "A node nobody installed (node 2)" in refusal(page)
+
+    show_api(page, plain_graph(), "missing")
+    kept = state(page)
+    between = missing(20, "Magic Upscale", title="Make it big", inputs=[dict(PICTURE)])
+    between["outputs"] = [{"name": "IMAGE", "type": "IMAGE", "links": []}]
+    show(page, saved_with(page, between, into=(9, 0)))
+    text = refusal(page)
+    assert "Make it big (Magic Upscale, node 20)" in text and "Install Missing Custom Nodes" in text
+    holder = into_subgraph(page, [8, 20])
+    page.wait_for_timeout(500)
+    assert f"(Magic Upscale, node {holder}:20)" in refusal(page)
+
+    show(page, kept)
+    show(page, saved_with(page, missing(21, "Save Elsewhere", inputs=[dict(PICTURE)])))
+    before = prompt(page)
+    wrap(page)
+    command(page, f"{OURS}.Unwrap")
+    wait_until(page, lambda: prompt(page) == before, 10)
+    assert page.problems == []
+
+
+def test_a_file_that_declares_a_lower_last_link_than_it_uses(old_or_new_editor) -> None:
+    page, _ = old_or_new_editor
+    show_api(page, plain_graph(), "numbers")
+    graph = state(page)
+    first = min(link[0] for link in graph["links"])
+    show(page, graph | {"last_link_id": first - 1, "last_node_id": 1})
+    before = prompt(page)
+    for _ in range(2):
+        wrap(page)
+        wrapped = prompt(page)
+        for node_id, was in before.items():
+            same = {k for k, v in was["inputs"].items() if v == wrapped[node_id]["inputs"].get(k)}
+            assert set(was["inputs"]) - same == {"4": {"text"}, "7": {"seed"}}.get(node_id, set())
+        command(page, "Comfy.Undo")
+        wait_until(page, lambda: prompt(page) == before, 10)
+    wrap(page)
+    command(page, f"{OURS}.Unwrap")
+    wait_until(page, lambda: prompt(page) == before, 10)
+    assert page.problems == []
+
+
+def test_what_wrapping_damages_is_taken_back(old_or_new_editor) -> None:
+    """A node of another pack that changes a value of its own whenever the graph around it changes."""
+    page, _ = old_or_new_editor
+    show_api(page, plain_graph(), "damage")
+    page.evaluate(
+        "() => { const steps = window.app.graph.getNodeById(7).widgets.find(w => w.name === 'steps');"
+        " window.app.graph.getNodeById(4).onConnectionsChange = () => { steps.value += 1 } }"
+    )
+    before, saved = prompt(page), state(page)
+    tabs = "() => window.app.extensionManager.workflow.openWorkflows.length"
+    opened = page.evaluate(tabs)
+    command(page, f"{OURS}.Wrap")
+    text = said(page)
+    assert "steps of" in text and "nothing was changed" in text and "report" in text
+    assert prompt(page) == before
+    assert state(page)["links"] == saved["links"] and len(state(page)["nodes"]) == len(saved["nodes"])
+    assert page.evaluate(tabs) == opened
+    wrap(page)  # the node that was loaded has no such habit
     assert page.problems == []
