@@ -29,10 +29,33 @@ def why_not_run(prompt: Mapping[str, Any], open_id: str, targets: Collection[str
             "node behind its Loop Close, such as Save Document."
         )
     try:
-        found = (_why_blocked(graph, open_id, i, targets) or _why_outside(graph, open_id, i, run) for i in ends)
+        found = (
+            _why_endless(graph, open_id, i, run)
+            or _why_blocked(graph, open_id, i, targets)
+            or _why_outside(graph, open_id, i, run)
+            for i in ends
+        )
         return next(filter(None, found), "")
     except ConfigError as error:
         return str(error)
+
+
+def _why_endless(graph: PromptGraph, open_id: str, close_id: str, run: Collection[str]) -> str:
+    """The loop is inside of a Start Loop, which waits for ever for a value that Loop Open gives only inside."""
+    around = {i for start, bound in graph.bound.items() if {open_id, close_id} <= bound for i in bound}
+    if not around:
+        return ""
+    region = region_between(graph, open_id, close_id, [i for i in graph.ends_of(open_id) if i in run])
+    for node_id in sorted(around - region - {open_id}):
+        node = graph.nodes[node_id]
+        for name, value in node["inputs"].items():
+            if is_link(value) and value[0] in region and not _is_left_out(node["class_type"], name):
+                return (
+                    f"Node {node_id} ({graph.kind(node_id)}) takes {name!r} from node {value[0]} "
+                    f"({graph.kind(value[0])}), which is inside of the loop of Loop Open {open_id} and gives values only "
+                    f"there. Disconnect them, or take the value from the document of Loop Close {close_id}."
+                )
+    return ""
 
 
 def _why_blocked(graph: PromptGraph, open_id: str, close_id: str, targets: Iterable[str]) -> str:
