@@ -49,7 +49,7 @@ def _why_endless(graph: PromptGraph, open_id: str, close_id: str, run: Collectio
     for node_id in sorted(around - region - {open_id}):
         node = graph.nodes[node_id]
         for name, value in node["inputs"].items():
-            if is_link(value) and value[0] in region and not _is_left_out(node["class_type"], name):
+            if is_link(value) and value[0] in region and not _options(node["class_type"], name).get("lazy"):
                 return (
                     f"Node {node_id} ({graph.kind(node_id)}) takes {name!r} from node {value[0]} "
                     f"({graph.kind(value[0])}), which is inside of the loop of Loop Open {open_id} and gives values only "
@@ -112,8 +112,14 @@ def _why_outside(graph: PromptGraph, open_id: str, close_id: str, run: Collectio
 
 def _is_left_out(kind: str, name: str) -> bool:
     """Whether ComfyUI may run a node of this kind without what this input is connected to."""
-    options = (input_of(kind, name)[0][1:] or ({},))[0]
+    options = _options(kind, name)
     return bool(options.get("lazy") or options.get("rawLink"))
+
+
+def _options(kind: str, name: str) -> Mapping[str, Any]:
+    """What an input's declaration says of it beside its type."""
+    options: Mapping[str, Any] = (input_of(kind, name)[0][1:] or ({},))[0]
+    return options
 
 
 def node_needing_reference(dynprompt: Any, body: Body) -> str | None:

@@ -11,6 +11,7 @@ from comfy_execution.graph_utils import ExecutionBlocker
 from ..interleave_thinker.errors import ConfigError
 from ..interleave_thinker.loop.plan import Plan
 from .checks import why_not_run
+from .comfy_internals.caches import displayed_node
 from .comfy_internals.server import prompt_and_targets
 from .folders import attempt_store
 from .images import images_of_sockets
@@ -66,7 +67,7 @@ class LoopOpen(io.ComfyNode):
             display_name="Interleave Loop Open",
             description="Start of the loop: gives each attempt its prompt, reference picture and seed.",
             search_aliases=["interleave", "loop start", "for each step", "retry loop", "storyboard", "while"],
-            hidden=[io.Hidden.unique_id, io.Hidden.dynprompt],
+            hidden=[io.Hidden.unique_id],
             not_idempotent=True,  # the id is part of what it gives, so it is not the same at another id
             inputs=[
                 PLAN.Input("plan", tooltip="From Planner or Plan from Text."),
@@ -79,18 +80,18 @@ class LoopOpen(io.ComfyNode):
     @classmethod
     def fingerprint_inputs(cls, **_: Any) -> str:
         """The user's pictures lie in the user's own store. A loop that nothing runs any more is to say so."""
-        return current_user() + (cls._why_not_run(str(cls.hidden.unique_id)) if cls.hidden is not None else "")
+        return current_user() + (cls._why_not_run() if cls.hidden is not None else "")
 
     @classmethod
-    def _why_not_run(cls, node_id: str) -> str:
+    def _why_not_run(cls) -> str:
+        node_id = displayed_node(str(cls.hidden.unique_id))
         running = prompt_and_targets(running_prompt_id())
         return why_not_run(running[0], node_id, running[1]) if running is not None and node_id in running[0] else ""
 
     @classmethod
     def execute(cls, plan: Plan, seed: int, images: dict[str, Any] | None = None) -> io.NodeOutput:
         plan = expect(plan, Plan, "Loop Open's 'plan'")
-        # Another loop may have placed this node: then it stands for the user's own.
-        if reason := cls._why_not_run(str(cls.hidden.dynprompt.get_display_node_id(cls.hidden.unique_id))):
+        if reason := cls._why_not_run():
             raise ConfigError(reason)
         keys = tuple(attempt_store().put_image(p) for p in images_of_sockets(images))
         blocked = ExecutionBlocker(None)

@@ -136,6 +136,8 @@ def _check_whole(graph: PromptGraph, region: Collection[str], open_id: str) -> N
         return f"node {node_id} ({graph.kind(node_id)})"
 
     for start, bound in sorted(graph.bound.items()):
+        if "_loop_end" not in graph.nodes[start]:
+            continue
         if start in region:
             apart = bound.difference(region)
         elif bound.isdisjoint(region) or open_id in bound:  # this loop is inside of that one
@@ -146,8 +148,8 @@ def _check_whole(graph: PromptGraph, region: Collection[str], open_id: str) -> N
                 inside = min(bound.intersection(region))
                 raise ConfigError(
                     f"Node {inside} ({graph.kind(inside)}) is inside of the loop of Loop Open {open_id}, but {named(start)}, "
-                    f"which repeats it, takes nothing from Loop Open {open_id}. Connect its 'step' to an input there, "
-                    "such as 'parent_iteration'."
+                    f"which repeats it, takes nothing from that Loop Open. Connect 'step' of Loop Open {open_id} to an input of "
+                    f"node {start}, such as 'parent_iteration'."
                 )
         if apart:
             last = min(apart, key=lambda i: (not apart.isdisjoint(graph.children.get(i, ())), i))
