@@ -41,19 +41,19 @@ def why_not_run(prompt: Mapping[str, Any], open_id: str, targets: Collection[str
 
 
 def _why_endless(graph: PromptGraph, open_id: str, close_id: str, run: Collection[str]) -> str:
-    """The loop is inside of a Start Loop, which waits for ever for a value that Loop Open gives only inside."""
-    around = {i for start, bound in graph.bound.items() if {open_id, close_id} <= bound for i in bound}
+    """The loop is inside of a Start Loop, whose End Loop waits for ever for a value that there is only in the body."""
+    around = {i for bound in graph.bound.values() if {open_id, close_id} <= bound for i in bound}
     if not around:
         return ""
     region = region_between(graph, open_id, close_id, [i for i in graph.ends_of(open_id) if i in run])
-    for node_id in sorted(around - region - {open_id}):
-        node = graph.nodes[node_id]
-        for name, value in node["inputs"].items():
-            if is_link(value) and value[0] in region and not _options(node["class_type"], name).get("lazy"):
+    for node_id in sorted(around - region):
+        kind = graph.kind(node_id)
+        for name, value in graph.nodes[node_id]["inputs"].items():
+            if is_link(value) and value[0] in region and not _options(kind, name).get("lazy"):
                 return (
-                    f"Node {node_id} ({graph.kind(node_id)}) takes {name!r} from node {value[0]} "
-                    f"({graph.kind(value[0])}), which is inside of the loop of Loop Open {open_id} and gives values only "
-                    f"there. Disconnect them, or take the value from the document of Loop Close {close_id}."
+                    f"Node {node_id} ({kind}) takes {name!r} from node {value[0]} ({graph.kind(value[0])}), which is "
+                    f"inside of the loop of Loop Open {open_id} and gives values only there. Disconnect them, or take "
+                    f"the value from the document of Loop Close {close_id}."
                 )
     return ""
 

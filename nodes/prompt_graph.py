@@ -23,8 +23,9 @@ def links_of(node: Mapping[str, Any]) -> list[Link]:
 
 
 def notes_of(node: Mapping[str, Any]) -> dict[str, Any]:
-    """What ComfyUI notes at a node beside class and inputs. Start Loop: `_loop_body`, ids of the nodes between it and
-    its End Loop, and `_loop_end`. Its loop runs only if all of them are there.
+    """What ComfyUI notes at a node beside class and inputs.
+
+    At a Start Loop it is `_loop_body`, the ids of the nodes up to its End Loop, and `_loop_end`, that of the End Loop.
     """
     return {name: value for name, value in node.items() if name not in _NOT_COPIED}
 
@@ -35,9 +36,7 @@ def renamed(value: Any, names: Mapping[str, str]) -> Any:
         return names.get(value, value)
     if isinstance(value, Mapping):
         return {renamed(name, names): renamed(part, names) for name, part in value.items()}
-    if isinstance(value, (list, tuple, set, frozenset)):
-        return type(value)(renamed(part, names) for part in value)
-    return value
+    return [renamed(part, names) for part in value] if isinstance(value, (list, tuple)) else value
 
 
 def _texts_in(value: Any) -> Iterator[str]:
@@ -45,13 +44,13 @@ def _texts_in(value: Any) -> Iterator[str]:
         yield value
     elif isinstance(value, Mapping):
         yield from _texts_in([*value, *value.values()])
-    elif isinstance(value, (list, tuple, set, frozenset)):
+    elif isinstance(value, (list, tuple)):
         for part in value:
             yield from _texts_in(part)
 
 
 class PromptGraph:
-    """nodes: of a prompt, by id. bound: by id, the nodes that a node cannot run without though it has no link to them."""
+    """nodes: of a prompt, by id. bound: the nodes that one's notes name, by its id. It cannot run without them."""
 
     def __init__(self, nodes: Mapping[str, Any]):
         self.nodes = nodes
@@ -145,17 +144,16 @@ def _check_whole(graph: PromptGraph, region: Collection[str], open_id: str) -> N
         else:
             apart = bound.intersection(graph.ends_of(open_id))
             if not apart:
-                inside = min(bound.intersection(region))
                 raise ConfigError(
-                    f"Node {inside} ({graph.kind(inside)}) is inside of the loop of Loop Open {open_id}, but {named(start)}, "
-                    f"which repeats it, takes nothing from that Loop Open. Connect 'step' of Loop Open {open_id} to an input of "
-                    f"node {start}, such as 'parent_iteration'."
+                    f"Loop Open {open_id} does not lead to {named(start)}, which repeats "
+                    f"{named(min(bound.intersection(region)))} inside of the loop. Connect 'step' of Loop Open "
+                    f"{open_id} to an input of node {start}, such as 'parent_iteration'."
                 )
         if apart:
-            last = min(apart, key=lambda i: (not apart.isdisjoint(graph.children.get(i, ())), i))
+            end = min(apart, key=lambda i: (not apart.isdisjoint(graph.children.get(i, ())), i))
             raise ConfigError(
-                f"Two loops cross: that of Loop Open {open_id} and that of {named(start)}, to which {named(last)} belongs. "
-                "Put one loop wholly into the other."
+                f"Two loops cross: that of Loop Open {open_id} and that of {named(start)}, to which {named(end)} "
+                "belongs. Put one loop wholly into the other."
             )
 
 

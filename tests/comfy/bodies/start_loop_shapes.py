@@ -87,7 +87,9 @@ SHAPES = [
         "its rounds run in each attempt; it is no node that always changes",
         merged(ROUNDS, {"14": show(["13", 0])}),
         [
-            Queue(made=ALL, calls={"draw": 8, "side": ALL}, saw={"side": LAST_ROUND}, quiet=re.compile("Always changes")),
+            Queue(
+                made=ALL, calls={"draw": 8, "side": ALL}, saw={"side": LAST_ROUND}, quiet=re.compile("Always changes")
+            ),
             Queue(made=[], recalled=ALL, calls={"draw": 0, "side": 0}, quiet=re.compile("Always changes")),
         ],
     ),
@@ -105,7 +107,7 @@ SHAPES = [
                 "14": show(["12", 0]),
             },
         ),
-        [Queue(made=FIRSTS, calls={"draw": 2, "refine": 4, "side": FIRSTS}), Queue(made=[], recalled=FIRSTS)],
+        [Queue(made=FIRSTS, calls={"refine": 4, "side": FIRSTS}), Queue(made=[], recalled=FIRSTS)],
     ),
     Shape(
         "a Start Loop in a Start Loop, in subgraphs",
