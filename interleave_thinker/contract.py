@@ -105,6 +105,7 @@ MAX_SEED: Final = 2**64 - 1
 COMFYUI_ADDRESS: Final = "http://127.0.0.1:8188"
 PACKAGED_CLIP: Final = "qwen3vl_8b_fp8_scaled.safetensors"
 """The text encoder that a wrapped workflow loads as its agent unless it is told otherwise."""
+PACKAGED_CLIP_URL: Final = f"https://huggingface.co/Comfy-Org/Qwen3-VL/resolve/main/text_encoders/{PACKAGED_CLIP}"
 
 
 def javascript() -> str:
@@ -122,6 +123,7 @@ def javascript() -> str:
         "MAX_STEPS": MAX_STEPS,
         "MAX_MEGAPIXELS": MAX_MEGAPIXELS,
         "PACKAGED_CLIP": PACKAGED_CLIP,
+        "PACKAGED_CLIP_URL": PACKAGED_CLIP_URL,
     }
     head = "// Made from interleave_thinker/contract.py, which says what each means. Do not edit: see there.\n"
     return head + "".join(f"export const {name} = {json.dumps(value, indent=2)};\n" for name, value in values.items())

@@ -44,3 +44,4 @@ export const T_MAX_LIMIT = 50;
 export const MAX_STEPS = 20;
 export const MAX_MEGAPIXELS = 1.0;
 export const PACKAGED_CLIP = "qwen3vl_8b_fp8_scaled.safetensors";
+export const PACKAGED_CLIP_URL = "https://huggingface.co/Comfy-Org/Qwen3-VL/resolve/main/text_encoders/qwen3vl_8b_fp8_scaled.safetensors";

@@ -4,8 +4,9 @@ import { api } from "../../scripts/api.js";
 import { ask } from "./choice_dialog.mjs";
 import { pathTo, rootOf, showToast } from "./graph.mjs";
 import { NODE_IDS, PACKAGED_CLIP, PREFIX } from "./contract.mjs";
-import { WrapError, recordIn, unwrap, wrap } from "./wrap.mjs";
+import { RECORD, WrapError, recordIn, unwrap, wrap } from "./wrap.mjs";
 import { compared, missingIn, missingWords, refuseMissing, takePrompt, unwrapChanges, withoutMissing, wrapChanges } from "./wrap_check.mjs";
+import { NEXT, lookAt } from "./wrap_layout.mjs";
 
 const WRAP = `${PREFIX}.Wrap`;
 const UNWRAP = `${PREFIX}.Unwrap`;
@@ -138,14 +139,18 @@ async function wrapOpenGraph() {
     const agents = await agentsHere();
     if (openGraph() !== scope || rootOf(app) !== root || root.id !== id) throw new WrapError("Another graph was opened meanwhile; nothing was changed.");
     const make = (kind) => window.LiteGraph.createNode(kind);
-    const act = (now) => wrap(root, scope, now, places, agents, make);
-    await compared(app, "Wrapping", act, (before, after, open) => wrapChanges(before, after, open, path));
+    const makeGroup = (title) => (window.LiteGraph.LGraphGroup ? new window.LiteGraph.LGraphGroup(title) : null);
+    const act = (now) => wrap(root, scope, now, places, agents, make, makeGroup);
+    const open = await compared(app, "Wrapping", act, (before, after, made) => wrapChanges(before, after, made, path));
+    const { added, layout } = open.properties[RECORD];
+    const planner = added.find(({ type }) => type === NODE_IDS.planner);
+    lookAt(app.canvas, [planner, layout.note].filter(Boolean).map((one) => scope.getNodeById(one.id)));
     const reference = places.image
       ? `Each step edits the picture of ${label(prompt, places.image[0]).title}, then the last accepted one.`
       : "No picture is edited here: each step is drawn from its text.";
     const also = places.also.filter((place) => place[0] !== places.prompt[0]).map((place) => label(prompt, place[0]).title);
     const words = [label(prompt, places.prompt[0]).title, ...also].join(" and ");
-    toast("success", `Prompt: ${words}. ${reference}${places.seeds.length ? "" : " No seed was found: a retry differs by its prompt alone."}`);
+    toast("success", `${NEXT} Prompt: ${words}. ${reference}${places.seeds.length ? "" : " No seed was found: a retry differs by its prompt alone."}`);
   } catch (error) {
     sayFailure(error, "Wrapping");
   } finally {

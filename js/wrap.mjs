@@ -4,8 +4,9 @@
  * Loop Open's properties hold a record of every change. Unwrapping reads the record and gives the graph back.
  */
 
-import { LOOP_OPEN_OUTPUTS, MAX_STEPS, NODE_IDS, PREFIX } from "./contract.mjs";
+import { LOOP_OPEN_OUTPUTS, MAX_STEPS, NODE_IDS, PACKAGED_CLIP, PACKAGED_CLIP_URL, PREFIX } from "./contract.mjs";
 import { linkInto, pathTo, raiseIds, setWidget, slotOf, widgetOf } from "./graph.mjs";
+import { clearLayout, layOut, markFed } from "./wrap_layout.mjs";
 
 const PACK = "interleave-thinker";
 export const RECORD = "interleave_wrap";
@@ -22,20 +23,21 @@ export class WrapError extends Error {}
  * @param prompt the queued prompt (API format) that the places were chosen from
  * @param agents how agents are loaded: {planner: {kind, name}, critic: {kind, name} or null}
  * @param make makes a node by its type
+ * @param makeGroup makes a frame by its title
  * @returns the Loop Open node
  */
-export function wrap(root, scope, prompt, places, agents, make) {
-  const record = { added: [], fed: [], exposed: [], chosen: places };
+export function wrap(root, scope, prompt, places, agents, make, makeGroup) {
+  const record = { added: [], fed: [], exposed: [], chosen: places, layout: { note: null, groups: [], titles: [] } };
   raiseIds(root);
   try {
-    return build(root, scope, prompt, places, agents, make, record);
+    return build(root, scope, prompt, places, agents, make, makeGroup, record);
   } catch (error) {
     restore(scope, record, record.request); // half a loop is worse than none
     throw error;
   }
 }
 
-function build(root, scope, prompt, places, agents, make, record) {
+function build(root, scope, prompt, places, agents, make, makeGroup, record) {
   const scopePath = pathTo(root, scope);
   if (scopePath === null) throw new WrapError("The open graph is not part of this workflow.");
   if (Object.values(prompt).some((node) => node.class_type.startsWith(PREFIX)) || scope.nodes.some((node) => node.type?.startsWith(PREFIX))) {
@@ -91,7 +93,9 @@ function build(root, scope, prompt, places, agents, make, record) {
   connect(critic, 0, close, "judgment");
   connect(close, 0, save, "document");
 
-  arrange(scope, added, { left: [added.filter((n) => ![planner, open, critic, close, save].includes(n)), [planner], [open]], right: [[critic], [close], [save]] });
+  markFed(scope, [places.prompt, ...places.also].map(([id]) => pathInScope(scopePath, id, "The prompt")), record.layout);
+  const agentNodes = added.filter((node) => ![planner, open, critic, close, save].includes(node));
+  layOut(scope, { left: [agentNodes, [planner], [open]], right: [[critic], [close], [save]] }, record.layout, make, makeGroup);
   record.request = request;
   record.open = open.id;
   open.properties[RECORD] = record;
@@ -145,6 +149,7 @@ function addedNodes(scope, record) {
 
 /** Put back the links and values of a record. `request` takes the place of the record's prompt. */
 function restore(scope, record, request) {
+  if (record.layout) clearLayout(scope, record.layout);
   const added = addedNodes(scope, record);
   const text = (value) => (value === record.request ? request : value);
   for (const place of record.fed) {
@@ -315,36 +320,11 @@ function addAgent(add, { kind, name }) {
   if (kind === "folder") return add(NODE_IDS.load_agent, { model: name });
   if (kind === "server") return add(NODE_IDS.agent_from_server, { endpoint: name });
   const clip = add("CLIPLoader", { clip_name: name, type: "qwen_image" });
+  // With it, ComfyUI offers the download where the file is missing.
+  if (name === PACKAGED_CLIP) clip.properties.models = [{ name, url: PACKAGED_CLIP_URL, directory: "text_encoders" }];
   const agent = add(NODE_IDS.agent_from_clip);
   connect(clip, 0, agent, "clip");
   return agent;
-}
-
-/** Columns of new nodes left and right of what is there. */
-function arrange(scope, added, { left, right }) {
-  const old = scope.nodes.filter((node) => !added.includes(node));
-  const edge = (pick, by) => Math.round(pick(...old.map(by)));
-  const top = edge(Math.min, (n) => n.pos[1]);
-  const gap = 60;
-  let x = edge(Math.min, (n) => n.pos[0]) - gap;
-  for (const column of [...left].reverse()) {
-    x -= Math.max(...column.map((n) => n.size[0]));
-    stack(column, x, top);
-    x -= gap;
-  }
-  x = edge(Math.max, (n) => n.pos[0] + n.size[0]) + gap;
-  for (const column of right) {
-    stack(column, x, top);
-    x += Math.max(...column.map((n) => n.size[0])) + gap;
-  }
-}
-
-function stack(nodes, x, top) {
-  let y = top;
-  for (const node of nodes) {
-    node.pos = [x, y];
-    y += node.size[1] + 60;
-  }
 }
 
 function freeName(subgraph, name) {

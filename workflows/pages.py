@@ -9,6 +9,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
+from interleave_thinker.contract import PACKAGED_CLIP, PACKAGED_CLIP_URL
+
 Columns = list[list[str]]
 """Node ids from left to right, and from top to bottom in each column."""
 
@@ -26,10 +28,7 @@ MODELS = {
         "vae",
         _HF + "Comfy-Org/flux2-dev/resolve/main/split_files/vae/flux2-vae.safetensors",
     ),
-    "qwen3vl_8b_fp8_scaled.safetensors": (
-        "text_encoders",
-        _HF + "Comfy-Org/Qwen3-VL/resolve/main/text_encoders/qwen3vl_8b_fp8_scaled.safetensors",
-    ),
+    PACKAGED_CLIP: ("text_encoders", PACKAGED_CLIP_URL),
     "qwen_image_edit_2511_fp8mixed.safetensors": (
         "diffusion_models",
         _HF + "Comfy-Org/Qwen-Image-Edit_ComfyUI/resolve/main/split_files/diffusion_models/"

@@ -9,7 +9,7 @@ const OUTPUT_NODE = -20;
 
 class Graph {
   constructor(id = "root") {
-    Object.assign(this, { id, nodes: [], links: new Map(), inputs: [], outputs: [], state: { lastNodeId: 100, lastLinkId: 0 } });
+    Object.assign(this, { id, nodes: [], links: new Map(), inputs: [], outputs: [], groups: [], state: { lastNodeId: 100, lastLinkId: 0, lastGroupId: 0 } });
   }
 
   serialize() {
@@ -25,12 +25,14 @@ class Graph {
   }
 
   add(node) {
+    if (node instanceof Group) return void this.groups.push(Object.assign(node, { id: ++this.state.lastGroupId }));
     node.id ??= ++this.state.lastNodeId;
     node.graph = this;
     this.nodes = [...this.nodes.filter((old) => old.id !== node.id), node];
   }
 
   remove(node) {
+    if (node instanceof Group) return void this.groups.splice(this.groups.indexOf(node), 1);
     node.inputs.forEach((_, slot) => node.disconnectInput(slot));
     for (const link of [...this.links.values()]) if (String(link.origin_id) === String(node.id)) this.cut(link);
     this.nodes.splice(this.nodes.indexOf(node), 1);
@@ -52,6 +54,12 @@ class Graph {
     const origin = this.getNodeById(link.origin_id);
     const last = ![...this.links.values()].some((other) => other.origin_id === link.origin_id);
     if (origin && last) origin.onLastDisconnected?.();
+  }
+}
+
+class Group {
+  constructor(title) {
+    Object.assign(this, { title, pos: [0, 0], size: [10, 10] });
   }
 }
 
@@ -168,6 +176,7 @@ class PrimitiveNode extends Node {
 
 /** A node of the pack, with the sockets that a loop uses. */
 const KINDS = {
+  MarkdownNote: { widgets: { text: "" } },
   CLIPLoader: { widgets: { clip_name: "", type: "" }, outputs: { CLIP: "CLIP" } },
   InterleaveThinkerAgentFromCLIP: { inputs: { clip: "CLIP" }, outputs: { AGENT: "AGENT" } },
   InterleaveThinkerLoadAgent: { widgets: { model: "" }, outputs: { AGENT: "AGENT" } },
@@ -184,7 +193,13 @@ const KINDS = {
 };
 
 export function createNode(type) {
-  return KINDS[type] ? new Node(type, KINDS[type]) : null;
+  const node = KINDS[type] ? new Node(type, { title: type, ...KINDS[type] }) : null;
+  if (type === "MarkdownNote") node.isVirtualNode = true;
+  return node;
+}
+
+export function createGroup(title) {
+  return new Group(title);
 }
 
 export function newGraph() {
@@ -232,9 +247,11 @@ export function saved(graph) {
   return {
     inputs: graph.inputs.map(({ name, type }) => [name, type]),
     links: graph.links.size,
+    groups: graph.groups.map(({ title, pos, size }) => [title, pos, size]),
     nodes: graph.nodes.map((node) => ({
       id: node.id,
       type: node.type,
+      title: node.title,
       properties: structuredClone(node.properties),
       widgets: node.widgets.map(({ name, value }) => [name, value]),
       inputs: node.inputs.map(({ name }, slot) => [name, origin(node, slot)]),

@@ -1,13 +1,13 @@
 import { test } from "node:test";
 import assert from "node:assert/strict";
 import { RECORD, WrapError, unwrap, wrap } from "../../js/wrap.mjs";
-import { addNode, connect, createNode, newGraph, promptOf, saved } from "./litegraph.mjs";
+import { addNode, connect, createGroup, createNode, newGraph, promptOf, saved } from "./litegraph.mjs";
 import { PLACES, SHAPES, TEXT, inSubgraph, withSubgraph } from "./wrap_shapes.mjs";
 
 const AGENTS = { planner: { kind: "clip", name: "qwen.safetensors" }, critic: null };
 function wrapped(shape, agents = AGENTS, make = createNode) {
   const parts = SHAPES[shape]();
-  const open = wrap(parts.root, parts.scope, promptOf(parts.root), parts.places, agents, make);
+  const open = wrap(parts.root, parts.scope, promptOf(parts.root), parts.places, agents, make, createGroup);
   return { ...parts, open };
 }
 
@@ -42,7 +42,7 @@ for (const shape of Object.keys(SHAPES)) {
     for (const missing of ["CLIPLoader", ...kinds]) {
       const { root, scope, places } = SHAPES[shape]();
       const make = (type) => (type === missing ? null : createNode(type));
-      assert.throws(() => wrap(root, scope, promptOf(root), places, AGENTS, make), new WrapError(`This ComfyUI has no node ${missing}. Update ComfyUI or the pack.`));
+      assert.throws(() => wrap(root, scope, promptOf(root), places, AGENTS, make, createGroup), new WrapError(`This ComfyUI has no node ${missing}. Update ComfyUI or the pack.`));
       assert.deepEqual(saved(root), saved(before.root), `without ${missing}`);
     }
   });
@@ -54,7 +54,7 @@ for (const shape of Object.keys(SHAPES)) {
       const node = scope.getNodeById(target.split(" ")[0]);
       const prompt = promptOf(root);
       node.refuses = true;
-      assert.throws(() => wrap(root, scope, prompt, places, AGENTS, createNode), /does not take what the loop gives/);
+      assert.throws(() => wrap(root, scope, prompt, places, AGENTS, createNode, createGroup), /does not take what the loop gives/);
       assert.deepEqual(saved(root), saved(before.root), target);
     }
   });
@@ -201,7 +201,7 @@ test("a loop that was copied or made by hand is not unwrapped: its record is of 
 test("what cannot be wrapped is refused with a reason, and changes nothing", () => {
   const refused = (parts, places, reason) => {
     const before = saved(parts.root);
-    const act = () => wrap(parts.root, parts.scope, promptOf(parts.root), places, AGENTS, createNode);
+    const act = () => wrap(parts.root, parts.scope, promptOf(parts.root), places, AGENTS, createNode, createGroup);
     assert.throws(act, (error) => error instanceof WrapError && reason.test(error.message), String(reason));
     assert.deepEqual(saved(parts.root), before, String(reason));
   };

@@ -3,7 +3,7 @@ import assert from "node:assert/strict";
 import { RECORD, WrapError, recordIn, unwrap, wrap } from "../../js/wrap.mjs";
 import { compared, missingIn, missingWords, refuseMissing, unwrapChanges, withoutMissing, wrapChanges } from "../../js/wrap_check.mjs";
 import { pathTo } from "../../js/graph.mjs";
-import { addNode, connect, createNode, promptOf, saved } from "./litegraph.mjs";
+import { addNode, connect, createGroup, createNode, promptOf, saved } from "./litegraph.mjs";
 import { PLACES, SHAPES, TEXT, inSubgraph, withSubgraph } from "./wrap_shapes.mjs";
 
 const AGENTS = { planner: { kind: "clip", name: "qwen.safetensors" }, critic: null };
@@ -26,7 +26,7 @@ function editor(root, takes = () => {}) {
 
 function wrapIn(app, { root, scope, places }, spoil = () => {}) {
   const act = (now) => {
-    const open = wrap(root, scope, now, places, AGENTS, createNode);
+    const open = wrap(root, scope, now, places, AGENTS, createNode, createGroup);
     spoil(scope, open);
     return open;
   };
@@ -133,7 +133,7 @@ test("a chosen place that does not read the loop, and a loop's node that is not 
 
 test("a place that does not get back what it held is a change: text, seed and picture", async () => {
   const spoilt = {
-    "text of CLIPTextEncode": (scope) => (widget(scope, 4, "text").value = "another"),
+    "text of .*CLIPTextEncode": (scope) => (widget(scope, 4, "text").value = "another"),
     "seed of KSampler": (scope) => (widget(scope, 7, "seed").value = 12),
     "also of ScaleImage": (scope) => scope.getNodeById(12).disconnectInput(2),
   };
