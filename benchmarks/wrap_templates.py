@@ -44,6 +44,9 @@ from wrap_key import Chosen, best, entry_for, load_keys, what_is_wrong
 TAGS = {"Text to Image", "Image Edit"}
 CHROMIUM = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome")
 OURS = "InterleaveThinker"
+MESSAGE = ".p-toast-message, ol.pointer-events-none > li"
+CLOSE = ".p-toast-close-button, ol.pointer-events-none > li button"
+"""What the editors call their messages: 1.47, and 1.58."""
 NEWER = REPO / ".dev" / "frontend" / "comfyui_frontend_package" / "static"
 OPEN_OUTPUTS = {"prompt": 1, "reference": 2, "seed": 5}
 """Outputs of Loop Open that feed the user's nodes."""
@@ -132,9 +135,9 @@ class Editor:
                 questions += 1
                 output = self.answer(dialog, prompt, output, entry or {})
                 dialog.locator("button[value=ok]").click()
-            elif self.page.locator(".p-toast-message").count():
+            elif self.page.locator(MESSAGE).count():
                 break
-        toasts = self.page.locator(".p-toast-message").all_inner_texts()
+        toasts = self.page.locator(MESSAGE).all_inner_texts()
         chosen = self.page.evaluate(
             "() => { const all = graph => graph.nodes.flatMap(n => [n, ...(n.subgraph ? all(n.subgraph) : [])]);"
             " return all(window.app.rootGraph ?? window.app.graph)"
@@ -168,9 +171,9 @@ class Editor:
     def quiet(self) -> None:
         """Close the messages of what was done before."""
         for _ in range(20):
-            self.page.evaluate("() => document.querySelectorAll('.p-toast-close-button').forEach(b => b.click())")
+            self.page.evaluate("close => document.querySelectorAll(close).forEach(b => b.click())", CLOSE)
             self.page.wait_for_timeout(150)
-            if not self.page.locator(".p-toast-message").count():
+            if not self.page.locator(MESSAGE).count():
                 return
 
     def errors(self, prompt: dict[str, Any]) -> set[tuple[str, str, str]]:
