@@ -100,6 +100,8 @@ MAX_TOKENS: Final = 2048
 TEMPERATURE: Final = 0.0
 MAX_MEGAPIXELS: Final = 1.0
 """Of each image that an agent is shown."""
+MAX_SEED: Final = 2**64 - 1
+"""The largest seed that a node takes; the least is 0."""
 COMFYUI_ADDRESS: Final = "http://127.0.0.1:8188"
 PACKAGED_CLIP: Final = "qwen3vl_8b_fp8_scaled.safetensors"
 """The text encoder that a wrapped workflow loads as its agent unless it is told otherwise."""

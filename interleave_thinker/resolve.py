@@ -134,10 +134,11 @@ class GeneratorChoice:
 
         if self.workflow is None:
             raise ConfigError("--generator comfyui needs --workflow FILE, your own text-to-image or edit workflow.")
-        draw = load_workflow(self.workflow)
-        edit = load_workflow(self.edit_workflow) if self.edit_workflow else None
+        client = ComfyClient(self.server.rstrip("/"))
+        draw = load_workflow(self.workflow, client=client)
+        edit = load_workflow(self.edit_workflow, client=client) if self.edit_workflow else None
         return ComfyGenerator(
-            ComfyClient(self.server.rstrip("/")),
+            client,
             (draw, find_inputs(draw, **self.workflow_inputs)),
             (edit, find_inputs(edit)) if edit is not None else None,
         )

@@ -45,7 +45,7 @@ async function choose(prompt, among) {
   let found = await candidates(prompt, null, among);
   if (found.outputs.length > 1) {
     const options = found.outputs.map((id) => ({ value: id, ...label(prompt, id, prompt[id].class_type) }));
-    const picked = await ask("Which picture does the loop make?", [{ name: "output", legend: "Result", options }]);
+    const picked = await ask("Wrap in Interleave Loop", [{ name: "output", legend: "Which result should each step make?", options }]);
     if (!picked) return null;
     found = await candidates(prompt, picked.output, among);
   }
@@ -53,17 +53,26 @@ async function choose(prompt, among) {
   if (!found.prompts.length) throw new WrapError("No text of this workflow reaches the picture. Connect a prompt first, or un-bypass its nodes.");
   const questions = [];
   if (found.prompts.length > 1) {
-    const options = found.prompts.map((places, at) => ({ value: String(at), ...label(prompt, places[0][0], prompt[places[0][0]].inputs[places[0][1]]) }));
-    questions.push({ name: "prompt", legend: "The text that says what to make", options });
+    const options = found.prompts.map((places, at) => ({ value: String(at), ...label(prompt, places[0][0], prompt[places[0][0]].inputs[places[0][1]] || "(empty)") }));
+    questions.push({ name: "prompt", legend: "Which prompt should the loop control?", options });
   }
-  if (found.images.length > 1) {
-    const options = found.images.map((place, at) => ({ value: String(at), ...label(prompt, place[0], prompt[place[0]].inputs.image) }));
-    questions.push({ name: "image", legend: "The picture that each step edits; the others stay as they are", options });
+  if (found.images.length > 1 || found.images.some((image) => !image.known)) {
+    const options = found.images.map((image, at) => ({ value: String(at), ...label(prompt, image.node, prompt[image.node].inputs[image.input]) }));
+    options.push({ value: "none", title: "None of them", detail: "Each picture is drawn from its text." });
+    questions.push({ name: "image", legend: "Which picture should each step edit? The others stay as they are.", options });
   }
-  const picked = questions.length ? await ask("Which of these is it?", questions) : {};
+  const picked = questions.length ? await ask("Wrap in Interleave Loop", questions) : {};
   if (!picked) return null;
   const [first, ...also] = found.prompts[Number(picked.prompt ?? 0)];
-  return { prompt: first, also, seeds: found.seeds, image: found.images[Number(picked.image ?? 0)] ?? null, output: found.outputs[0] };
+  const image = found.images[Number(picked.image ?? 0)]; // no number, no picture
+  return {
+    prompt: first,
+    also,
+    seeds: found.seeds,
+    image: image ? [image.node, image.input, image.slot] : null,
+    output: found.outputs[0],
+    shows: found.shows,
+  };
 }
 
 /** The agents that this ComfyUI has: a Qwen3-VL text encoder, else folders, else the name of the usual file. */

@@ -19,7 +19,7 @@ export class WrapError extends Error {}
 
 /**
  * Wrap `scope`, the graph that is open.
- * @param places {prompt: ["57:27", "text"], also: [[...]], seeds: [[...]], image, output: "9"} by ids of the queued prompt
+ * @param places {prompt: ["57:27", "text"], also: [[...]], seeds: [[...]], image: ["41", "image", 0] or null, output: "9", shows: "images"} by ids of the queued prompt
  * @param prompt the queued prompt (API format) that the places were chosen from
  * @param agents how agents are loaded: {planner: {kind, name}, critic: {kind, name} or null}
  * @param make makes a node by its type
@@ -48,12 +48,12 @@ function build(root, scope, prompt, places, agents, make, makeGroup, record) {
   }
   record.was = changedPlaces(prompt, places);
   const request = String(prompt[places.prompt[0]].inputs[places.prompt[1]]);
-  const seed = places.seeds.length ? prompt[places.seeds[0][0]].inputs[places.seeds[0][1]] : 0;
+  const seed = seedOf(places.seeds.length ? prompt[places.seeds[0][0]].inputs[places.seeds[0][1]] : 0);
 
   const promptSockets = [places.prompt, ...places.also].map((place) => socketInScope(scope, scopePath, place, "The prompt", record));
   const seedSockets = places.seeds.map((place) => socketInScope(scope, scopePath, place, "The seed", record));
   const readers = places.image ? readersOf(scope, scopePath, record.was) : [];
-  const result = resultOf(scope, scopePath, prompt, places.output);
+  const result = resultOf(scope, scopePath, prompt, places);
 
   const added = [];
   const add = (kind, values = {}) => {
@@ -112,8 +112,13 @@ function changedPlaces(prompt, places) {
   return [...[places.prompt, ...places.also].map(at(OPEN.prompt)), ...places.seeds.map(at(OPEN.seed)), ...readers.map(at(OPEN.reference))];
 }
 
+/** A seed that the loop's nodes take. What was there, such as -1, comes back with the record. */
+function seedOf(value) {
+  return Number.isInteger(value) && value >= 0 ? value : 0;
+}
+
 function isPicture(value, places) {
-  return isLink(value) && String(value[0]) === places.image[0] && value[1] === 0;
+  return isLink(value) && String(value[0]) === places.image[0] && value[1] === (places.image[2] ?? 0);
 }
 
 /** The record of the loop in `scope`, and the request as it is now: {record, request}. */
@@ -228,9 +233,9 @@ function readersOf(scope, scopePath, was) {
 }
 
 /** [origin id, slot] in `scope` of the picture that the output node shows. */
-function resultOf(scope, scopePath, prompt, output) {
-  const [name, value] = Object.entries(prompt[output].inputs).find(([n, v]) => isLink(v) && (n === "images" || n === "image")) ?? [];
-  if (!value) throw new WrapError(`Node ${output} shows no picture.`);
+function resultOf(scope, scopePath, prompt, { output, shows: name }) {
+  const value = prompt[output].inputs[name];
+  if (!isLink(value)) throw new WrapError(`Node ${output} shows no picture.`);
   const shown = output.split(":");
   if (shown.length === scopePath.length + 1 && scopePath.every((id, at) => shown[at] === id)) {
     const saver = scope.getNodeById(asId(scope, shown.at(-1)));

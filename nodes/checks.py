@@ -29,10 +29,33 @@ def why_not_run(prompt: Mapping[str, Any], open_id: str, targets: Collection[str
             "node behind its Loop Close, such as Save Document."
         )
     try:
-        found = (_why_blocked(graph, open_id, i, targets) or _why_outside(graph, open_id, i, run) for i in ends)
+        found = (
+            _why_endless(graph, open_id, i, run)
+            or _why_blocked(graph, open_id, i, targets)
+            or _why_outside(graph, open_id, i, run)
+            for i in ends
+        )
         return next(filter(None, found), "")
     except ConfigError as error:
         return str(error)
+
+
+def _why_endless(graph: PromptGraph, open_id: str, close_id: str, run: Collection[str]) -> str:
+    """The loop is inside of a Start Loop, whose End Loop waits for ever for a value that there is only in the body."""
+    around = {i for bound in graph.bound.values() if {open_id, close_id} <= bound for i in bound}
+    if not around:
+        return ""
+    region = region_between(graph, open_id, close_id, [i for i in graph.ends_of(open_id) if i in run])
+    for node_id in sorted(around - region):
+        kind = graph.kind(node_id)
+        for name, value in graph.nodes[node_id]["inputs"].items():
+            if is_link(value) and value[0] in region and not _options(kind, name).get("lazy"):
+                return (
+                    f"Node {node_id} ({kind}) takes {name!r} from node {value[0]} ({graph.kind(value[0])}), which is "
+                    f"inside of the loop of Loop Open {open_id} and gives values only there. Disconnect them, or take "
+                    f"the value from the document of Loop Close {close_id}."
+                )
+    return ""
 
 
 def _why_blocked(graph: PromptGraph, open_id: str, close_id: str, targets: Iterable[str]) -> str:
@@ -89,8 +112,14 @@ def _why_outside(graph: PromptGraph, open_id: str, close_id: str, run: Collectio
 
 def _is_left_out(kind: str, name: str) -> bool:
     """Whether ComfyUI may run a node of this kind without what this input is connected to."""
-    options = (input_of(kind, name)[0][1:] or ({},))[0]
+    options = _options(kind, name)
     return bool(options.get("lazy") or options.get("rawLink"))
+
+
+def _options(kind: str, name: str) -> Mapping[str, Any]:
+    """What an input's declaration says of it beside its type."""
+    options: Mapping[str, Any] = (input_of(kind, name)[0][1:] or ({},))[0]
+    return options
 
 
 def node_needing_reference(dynprompt: Any, body: Body) -> str | None:

@@ -8,9 +8,11 @@ from typing import Any
 from comfy_api.latest import io
 from comfy_execution.graph_utils import ExecutionBlocker
 
+from ..interleave_thinker.contract import NODE_IDS
 from ..interleave_thinker.errors import ConfigError
 from ..interleave_thinker.loop.plan import Plan
 from .checks import why_not_run
+from .comfy_internals.caches import displayed_node
 from .comfy_internals.server import prompt_and_targets
 from .folders import attempt_store
 from .images import images_of_sockets
@@ -83,9 +85,11 @@ class LoopOpen(io.ComfyNode):
 
     @classmethod
     def _why_not_run(cls) -> str:
-        node_id = str(cls.hidden.unique_id)
-        running = prompt_and_targets(running_prompt_id())
-        return why_not_run(running[0], node_id, running[1]) if running is not None and node_id in running[0] else ""
+        """Of a copy that another loop placed: why the user's own would not."""
+        node_id = displayed_node(str(cls.hidden.unique_id))
+        prompt, targets = prompt_and_targets(running_prompt_id()) or ({}, frozenset())
+        is_users = prompt.get(node_id, {}).get("class_type") == NODE_IDS.loop_open
+        return why_not_run(prompt, node_id, targets) if is_users else ""
 
     @classmethod
     def execute(cls, plan: Plan, seed: int, images: dict[str, Any] | None = None) -> io.NodeOutput:

@@ -19,7 +19,7 @@ from ..interleave_thinker.contract import PREFIX, PlacedKind, placed_name, place
 from ..interleave_thinker.errors import RunError
 from ..interleave_thinker.session import Recalled
 from .comfy_internals.caches import drop_outputs, use_short_keys
-from .prompt_graph import has_outputs, links_of
+from .prompt_graph import has_outputs, links_of, notes_of, renamed
 from .running_loops import PlacedOutput, RunningLoop, end_running_loop
 
 AT_ONCE = 8
@@ -56,7 +56,7 @@ def place_next_attempt(running: RunningLoop, ui: Mapping[str, Any] | None = None
     else:
         placed = _AttemptGraph(running, "j")
         last = placed.judgment_only(session.pending.image_key)
-    graph = placed.builder.finalize()
+    graph = placed.graph()
     running.placed_ids = list(graph)
     use_short_keys(running.caches, running.placed_by[0] if running.placed_by else running.body.close_id, graph)
     running.caches = []  # whoever places next finds them; a loop that was interrupted would hold what they hold
@@ -93,6 +93,7 @@ class _AttemptGraph:
         self.running = running
         self.kind: PlacedKind = kind
         self.builder = GraphBuilder()
+        self.notes: dict[str, dict[str, Any]] = {}
         if kind != "r":
             self.begin(running.session.state.step, running.session.state.attempt)
         self.feed: Any = None
@@ -104,6 +105,10 @@ class _AttemptGraph:
         if self.builder.prefix in self.running.prefixes:  # ComfyUI would run in circles
             raise RunError(f"The loop would place step {step}, attempt {attempt} twice. Please report this.")
         self.running.prefixes.add(self.builder.prefix)
+
+    def graph(self) -> dict[str, Any]:
+        """The expansion: node id -> node."""
+        return {node_id: {**node, **self.notes.get(node_id, {})} for node_id, node in self.builder.finalize().items()}
 
     def add(self, name: str, node_id: str, **inputs: Any) -> Any:
         values = {k: v for k, v in inputs.items() if v is not None}
@@ -194,6 +199,9 @@ class _AttemptGraph:
             copy = self.builder.node(original["class_type"], f"b{placed_name(node_id)}")
             copy.set_override_display_id(node_id)
             self.copies[node_id] = copy
+        names = {node_id: copy.id for node_id, copy in self.copies.items()}
+        for node_id, copy in self.copies.items():
+            self.notes[copy.id] = renamed(notes_of(self.running.dynprompt.get_node(node_id)), names)
 
     def _connect(self, node_ids: frozenset[str], replaced: Callable[[list[Any]], Any]) -> None:
         for node_id in sorted(node_ids):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from typing import Any
 
 from comfy_execution.graph_utils import is_link
@@ -15,19 +15,52 @@ from ..interleave_thinker.errors import ConfigError
 Link = list[Any]
 
 
+_NOT_COPIED = {"class_type", "inputs", "_meta", "is_changed", "override_display_id"}
+
+
 def links_of(node: Mapping[str, Any]) -> list[Link]:
     return [v for v in node["inputs"].values() if is_link(v)]
 
 
+def notes_of(node: Mapping[str, Any]) -> dict[str, Any]:
+    """What ComfyUI notes at a node beside class and inputs.
+
+    At a Start Loop it is `_loop_body`, the ids of the nodes up to its End Loop, and `_loop_end`, that of the End Loop.
+    """
+    return {name: value for name, value in node.items() if name not in _NOT_COPIED}
+
+
+def renamed(value: Any, names: Mapping[str, str]) -> Any:
+    """The same with other ids, wherever in it they are."""
+    if isinstance(value, str):
+        return names.get(value, value)
+    if isinstance(value, Mapping):
+        return {renamed(name, names): renamed(part, names) for name, part in value.items()}
+    return [renamed(part, names) for part in value] if isinstance(value, (list, tuple)) else value
+
+
+def _texts_in(value: Any) -> Iterator[str]:
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, Mapping):
+        yield from _texts_in([*value, *value.values()])
+    elif isinstance(value, (list, tuple)):
+        for part in value:
+            yield from _texts_in(part)
+
+
 class PromptGraph:
-    """nodes: of a prompt, by id."""
+    """nodes: of a prompt, by id. bound: the nodes that one's notes name, by its id. It cannot run without them."""
 
     def __init__(self, nodes: Mapping[str, Any]):
         self.nodes = nodes
         self.children: dict[str, set[str]] = {}
+        self.bound: dict[str, set[str]] = {}
         for node_id, node in self.nodes.items():
             for link in links_of(node):
                 self.children.setdefault(link[0], set()).add(node_id)
+            if notes := notes_of(node):
+                self.bound[node_id] = {text for text in _texts_in(notes) if text in nodes}
 
     def kind(self, node_id: str) -> str:
         return str(self.nodes[node_id]["class_type"])
@@ -43,7 +76,8 @@ class PromptGraph:
 
         def needs(node_id: str) -> list[str]:
             links = links_of(self.nodes[node_id]) if node_id in self.nodes else []
-            return [link[0] for link in links if (within is None or link[0] in within) and link != stop_at]
+            needed = [link[0] for link in links if link != stop_at] + sorted(self.bound.get(node_id, ()))
+            return [other for other in needed if within is None or other in within]
 
         return reachable([i for i in start if within is None or i in within], needs)
 
@@ -87,8 +121,40 @@ def region_between(graph: PromptGraph, open_id: str, close_id: str, ends: Iterab
                 f"Close stands before Loop Close {close_id}. Put one loop wholly into the other."
             )
         if inner <= starts:
+            _check_whole(graph, region, open_id)
             return region
         starts |= inner
+
+
+def _check_whole(graph: PromptGraph, region: Collection[str], open_id: str) -> None:
+    """Raises:
+    ConfigError: a Start Loop, a node of its loop or its End Loop is in the region, but not all of them are.
+    """
+
+    def named(node_id: str) -> str:
+        return f"node {node_id} ({graph.kind(node_id)})"
+
+    for start, bound in sorted(graph.bound.items()):
+        if "_loop_end" not in graph.nodes[start]:
+            continue
+        if start in region:
+            apart = bound.difference(region)
+        elif bound.isdisjoint(region) or open_id in bound:  # this loop is inside of that one
+            continue
+        else:
+            apart = bound.intersection(graph.ends_of(open_id))
+            if not apart:
+                raise ConfigError(
+                    f"Loop Open {open_id} does not lead to {named(start)}, which repeats "
+                    f"{named(min(bound.intersection(region)))} inside of the loop. Connect 'step' of Loop Open "
+                    f"{open_id} to an input of node {start}, such as 'parent_iteration'."
+                )
+        if apart:
+            end = min(apart, key=lambda i: (not apart.isdisjoint(graph.children.get(i, ())), i))
+            raise ConfigError(
+                f"Two loops cross: that of Loop Open {open_id} and that of {named(start)}, to which {named(end)} "
+                "belongs. Put one loop wholly into the other."
+            )
 
 
 def outer_opens(graph: PromptGraph, region: set[str], open_id: str, used: set[str]) -> set[str]:

@@ -21,7 +21,9 @@ from typing import Any
 from aiohttp import web
 from server import PromptServer
 
-from ..interleave_thinker.comfyui.find_inputs import POSITIVE, candidates, is_link
+from ..interleave_thinker.comfyui.find_inputs import candidates
+from ..interleave_thinker.comfyui.links import is_link
+from ..interleave_thinker.comfyui.prompt_texts import POSITIVE
 from ..interleave_thinker.comfyui.workflow import checked_workflow
 from ..interleave_thinker.contract import MAX_STEPS_LIMIT
 from ..interleave_thinker.errors import InterleaveError

@@ -7,7 +7,7 @@ from typing import Any, TypeVar
 
 from comfy_api.latest import io
 
-from ..interleave_thinker.contract import PREFIX
+from ..interleave_thinker.contract import MAX_SEED, PREFIX
 from ..interleave_thinker.errors import ConfigError
 
 AGENT = io.Custom("INTERLEAVE_AGENT")
@@ -77,7 +77,7 @@ def user_images(tooltip: str) -> io.Autogrow.Input:
 
 def seed_input(tooltip: str, **options: Any) -> io.Int.Input:
     options = {"control_after_generate": io.ControlAfterGenerate.fixed, **options}
-    return io.Int.Input("seed", default=0, min=0, max=2**64 - 1, tooltip=tooltip, **options)
+    return io.Int.Input("seed", default=0, min=0, max=MAX_SEED, tooltip=tooltip, **options)
 
 
 def dtype_input(tooltip: str) -> io.Combo.Input:

@@ -71,6 +71,16 @@ def add_server(parser: argparse.ArgumentParser, *, several: bool = False) -> Non
         parser.add_argument("--server", default=COMFYUI_ADDRESS, help="address of ComfyUI")
 
 
+def print_note(text: str) -> None:
+    """What was done with a file beyond reading it."""
+    print(f"Note: {text}")
+
+
+def print_warning(text: str) -> None:
+    """What the user should do something about."""
+    print(f"Warning: {text}")
+
+
 def add_generator_options(
     parser: argparse.ArgumentParser, *, required: bool, several_servers: bool, output_saved_as: str | None
 ) -> None:

@@ -10,13 +10,14 @@ from pathlib import Path
 from typing import Any
 
 from ..comfyui.client import ComfyClient
+from ..comfyui.placeholders import placeholder_warnings
 from ..comfyui.workflow import load_workflow, prepare
-from .options import add_seed, add_server, add_t_max
+from .options import add_seed, add_server, add_t_max, print_note, print_warning
 
 
 def add_commands(commands: Any) -> None:
     run = commands.add_parser("run", help="queue a workflow (API format) in ComfyUI and follow it")
-    run.add_argument("--workflow", type=Path, required=True, help="a file in API format")
+    run.add_argument("--workflow", type=Path, required=True, help="a file in API format, alone or in a request body")
     run.add_argument("--request", help="what text and pictures should tell; goes into the Planner")
     run.add_argument("--image", type=Path, action="append", default=[], help="a picture of yours; repeatable")
     add_seed(run, "seed of planner and loop", default=None)
@@ -28,9 +29,11 @@ def add_commands(commands: Any) -> None:
 
 def _run(options: argparse.Namespace) -> int:
     client = ComfyClient(options.server.rstrip("/"), user=options.user)
-    workflow = load_workflow(options.workflow)
+    workflow = load_workflow(options.workflow, client=client, note=print_note)
     names = [client.upload(path) for path in options.image]
     prompt = prepare(workflow, request=options.request, images=names, seed=options.seed, t_max=options.t_max)
+    for warning in placeholder_warnings(prompt):
+        print_warning(warning)
     begun = time.monotonic()
     outputs = client.run(prompt, _print_event)
     documents = [
@@ -49,7 +52,7 @@ def _print_event(event: str, facts: Mapping[str, Any]) -> None:
         for step in facts["plan"]["execution_plan"]:
             print(f"  {step['step_number']}. {step['prompt'] or step['auxiliary_text'] or step['instruction']}")
     elif event == "warning":
-        print(f"Warning: {facts['text']}")
+        print_warning(facts["text"])
     elif event == "attempt":
         recalled = ", recalled" if facts["recalled"] else f", {facts['seconds']:.2f} s"
         print(

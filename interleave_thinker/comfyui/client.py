@@ -7,7 +7,9 @@ Knows nothing of what a workflow means; see `workflow.py` for that.
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import json
+import re
 import uuid
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -19,6 +21,10 @@ from ..errors import InterleaveError
 
 HISTORY_TRIES = 200
 """Looks at the history, 0.05 s apart."""
+NAME_BYTES = 255
+"""The longest file name that file systems take."""
+SHORT_NAME_BYTES = 120
+"""Of a name that had to be shortened: encrypted folders take 143, and ComfyUI may append a number."""
 
 OnEvent = Callable[[str, Mapping[str, Any]], None]
 """Called with the event and its facts: `contract.Event` from the pack, and "executing" from ComfyUI with the id of the
@@ -96,8 +102,33 @@ class ComfyClient:
             return False
 
     def upload(self, path: Path) -> str:
-        """Put a picture into the server's input folder; returns its name there."""
+        """Put a picture into the server's input folder; returns its name there.
+
+        Raises:
+            WorkflowError: there is no such picture, or the server does not take it.
+        """
         return asyncio.run(self._upload(path))
+
+    def node_kinds(self) -> dict[str, Any]:
+        """What the server knows of its nodes, by class_type (GET /object_info).
+
+        Raises:
+            WorkflowError: the server cannot be reached or does not say.
+        """
+        return asyncio.run(self._node_kinds())
+
+    async def _node_kinds(self) -> dict[str, Any]:
+        import aiohttp
+
+        try:
+            async with (
+                aiohttp.ClientSession(headers=self._headers) as session,
+                session.get(f"{self.url}/object_info") as reply,
+            ):
+                reply.raise_for_status()
+                return dict(await reply.json())
+        except (aiohttp.ClientError, OSError, ValueError, TypeError) as error:
+            raise WorkflowError(f"Cannot ask ComfyUI at {self.url} for its nodes: {error}") from error
 
     def fetch(self, file: Mapping[str, Any]) -> bytes:
         """A file that a node reported (filename, subfolder, type).
@@ -126,18 +157,22 @@ class ComfyClient:
 
         if not path.is_file():
             raise WorkflowError(f"There is no picture {path}.")
-        form = aiohttp.FormData()
-        form.add_field("image", path.read_bytes(), filename=path.name)
+        data = path.read_bytes()
+        names = upload_names(path.name, data)
         try:
-            async with (
-                aiohttp.ClientSession(headers=self._headers) as session,
-                session.post(f"{self.url}/upload/image", data=form) as reply,
-            ):
-                reply.raise_for_status()
-                name: str = (await reply.json())["name"]
-                return name
+            async with aiohttp.ClientSession(headers=self._headers) as session:
+                for number, name in enumerate(names, start=1):
+                    form = aiohttp.FormData(quote_fields=False)  # else the name arrives percent-encoded
+                    form.add_field("image", data, filename=header_name(name))
+                    async with session.post(f"{self.url}/upload/image", data=form) as reply:
+                        if reply.status == 500 and number < len(names):
+                            continue  # a name that the server's file system does not take
+                        reply.raise_for_status()
+                        uploaded: str = (await reply.json())["name"]
+                        return uploaded
         except (aiohttp.ClientError, OSError) as error:
             raise WorkflowError(f"Cannot upload {path.name} to {self.url}: {error}") from error
+        raise AssertionError("the last name returns or raises")
 
     async def _run(self, prompt: Mapping[str, Any], on_event: OnEvent) -> dict[str, Any]:
         import aiohttp
@@ -209,3 +244,27 @@ def describe_refusal(answer: Mapping[str, Any], prompt: Mapping[str, Any]) -> st
         error = answer.get("error")
         lines.append(str(error.get("message", error)) if isinstance(error, Mapping) else str(answer))
     return "ComfyUI did not accept the workflow.\n" + "\n".join(lines)
+
+
+def upload_names(name: str, data: bytes) -> list[str]:
+    """Names to try for an uploaded file: its own, unless that is too long; a long one also shortened.
+
+    A shortened name keeps the extension and is one of this name and content alone.
+    """
+    whole = name.encode("utf-8", "surrogatepass")
+    name = whole.decode("utf-8", "replace")  # on Linux a name can have bytes that are no UTF-8
+    if len(whole) <= SHORT_NAME_BYTES:
+        return [name]
+    stem, dot, extension = name.rpartition(".")
+    if not stem or len(extension.encode()) > 16:
+        stem, dot, extension = name, "", ""
+    end = f"_{hashlib.sha256(whole + data).hexdigest()[:12]}{dot}{extension}"
+    short = stem.encode()[: SHORT_NAME_BYTES - len(end.encode())].decode("utf-8", "ignore") + end
+    return [name, short] if len(name.encode()) <= NAME_BYTES else [short]
+
+
+def header_name(name: str) -> str:
+    """A file name as it can stand in a form's header: what would end or confuse the header is percent-encoded, as
+    browsers do it. Quotes and backslashes are the client library's to escape."""
+    unsafe = r"[\x00-\x1f\x7f;]" if name.count(";") > 1 or '"' in name else r"[\x00-\x1f\x7f]"
+    return re.sub(unsafe, lambda found: f"%{ord(found[0]):02X}", name)

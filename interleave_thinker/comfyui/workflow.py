@@ -1,44 +1,135 @@
-"""Put a request and pictures into a workflow in ComfyUI's API format."""
+"""Read a workflow in ComfyUI's API format, and put a request and pictures into it.
+
+A file holds it plainly, or in a body for a server, such as {"prompt": ...} or {"input": {"workflow": ...}}: it is found
+by its shape, objects with a class_type. The editor's own format is converted where it can be (`editor_format.py`).
+"""
 
 from __future__ import annotations
 
+import contextlib
 import copy
-import json
-from collections.abc import Mapping, Sequence
+import logging
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from ..contract import NODE_IDS
-from .client import WorkflowError
+from ..contract import COMFYUI_ADDRESS, NODE_IDS
+from .client import ComfyClient, WorkflowError
+from .editor_format import EXPORT, is_editor_format, refusal, to_api_format
+from .links import is_link
+from .workflow_json import parse_json, read_json
+
+LEVELS = 4
+"""How deep in a body a workflow is looked for; an entry of /history has it at the third."""
+
+_log = logging.getLogger(__name__)
 
 
-def load_workflow(path: Path) -> dict[str, Any]:
-    """An API-format workflow file.
+def load_workflow(
+    path: Path, *, client: ComfyClient | None = None, note: Callable[[str], None] = _log.warning
+) -> dict[str, Any]:
+    """The workflow that a file holds, in API format.
+
+    client: of the ComfyUI that is asked about its nodes if the file is in the editor's format. note: is told what was
+    left out or converted.
 
     Raises:
-        WorkflowError: no such file, no JSON, or the editor's own format.
+        WorkflowError: no such file, no JSON, no workflow in it or several, or the editor's own format and nothing
+            that converts it.
     """
     try:
-        workflow = json.loads(path.read_text(encoding="utf-8"))
+        held = read_json(path.read_bytes())
     except OSError as error:
         raise WorkflowError(f"Cannot read {path}: {error.strerror}.") from None
     except ValueError as error:
         raise WorkflowError(f"{path} is not valid JSON: {error}.") from None
-    return checked_workflow(workflow, str(path))
+    where, workflow = _only_workflow(held, str(path))
+    if where:
+        note(f'Took the workflow under "{where}" in {path} and left out the rest of the file.')
+    if is_editor_format(workflow):
+        workflow = to_api_format(workflow, str(path), client or ComfyClient(COMFYUI_ADDRESS), note)
+    return checked_workflow(workflow, str(path), note=note)
 
 
-def checked_workflow(workflow: object, name: str) -> dict[str, Any]:
-    """`workflow`, if it is in API format: {node id: {class_type, inputs}}.
+def checked_workflow(workflow: object, name: str, *, note: Callable[[str], None] = lambda text: None) -> dict[str, Any]:
+    """`workflow`, if it is in API format: {node id: {class_type, inputs}}. What is clearly no node, as a comment, is
+    left out, and `note` is told.
 
     Raises:
         WorkflowError: it is in the editor's own format, or anything else.
     """
-    if not isinstance(workflow, dict) or "nodes" in workflow:
-        raise WorkflowError(f"{name} is in the editor's format. Export it with Workflow > Export (API).")
-    for node in workflow.values():
-        if not isinstance(node, Mapping) or "class_type" not in node or not isinstance(node.get("inputs"), Mapping):
-            raise WorkflowError(f"{name} is not a workflow in API format.")
-    return workflow
+    if is_editor_format(workflow):
+        raise refusal(name)
+    if not isinstance(workflow, Mapping) or (workflow and not _has_nodes(workflow)):
+        raise WorkflowError(f"{name} is not a workflow in API format. {EXPORT}")
+    sources = {str(v[0]) for n in workflow.values() for v in _inputs_of(n).values() if is_link(v)}
+    nodes: dict[str, Any] = {}
+    left: list[str] = []
+    for node_id, node in workflow.items():
+        if _is_node(node):
+            nodes[node_id] = node if node.get("inputs") is not None else {**node, "inputs": {}}
+        elif node_id not in sources and _is_comment(node_id, node):
+            left.append(node_id)
+        else:
+            raise WorkflowError(
+                f"Node {node_id} of {name} has no class_type. Its node pack was missing when the file was written: "
+                "install it and export the workflow again."
+            )
+        if node_id in nodes and not isinstance(nodes[node_id]["inputs"], Mapping):
+            raise WorkflowError(f"The inputs of node {node_id} of {name} are no object. {EXPORT}")
+    if left:
+        note(f"Left out of {name} what is no node: {', '.join(left)}.")
+    return nodes
+
+
+def _only_workflow(held: object, name: str) -> tuple[str, Any]:
+    """The workflow in a file's content and where in it: API format before the editor's.
+
+    Raises:
+        WorkflowError: there is none, or there are several that differ.
+    """
+    found = list(_workflows(held))
+    found = [f for f in found if not is_editor_format(f[1])] or found
+    distinct = [f for n, f in enumerate(found) if f[1] not in [w for _, w in found[:n]]]
+    if not distinct:
+        raise WorkflowError(f"{name} is not a workflow in API format, and has none in it. {EXPORT}")
+    if len(distinct) > 1:
+        places = ", ".join(where for where, _ in distinct[:6])
+        raise WorkflowError(f"{name} holds {len(distinct)} different workflows: {places}. Keep the one that you mean.")
+    return distinct[0]
+
+
+def _workflows(held: object, where: str = "", level: int = 0) -> Iterator[tuple[str, Any]]:
+    """What has the shape of a workflow, in either format and also as JSON in a text; not what is inside of one."""
+    if isinstance(held, str) and held.lstrip().startswith(("{", "[", '"')) and level < LEVELS:
+        with contextlib.suppress(ValueError):
+            yield from _workflows(parse_json(held), where, level + 1)
+    elif is_editor_format(held) or (isinstance(held, Mapping) and _has_nodes(held)):
+        yield where, held
+    elif level < LEVELS and isinstance(held, (Mapping, list)):
+        for key, value in held.items() if isinstance(held, Mapping) else enumerate(held):
+            yield from _workflows(value, f"{where}.{key}" if where else str(key), level + 1)
+
+
+def _has_nodes(held: Mapping[str, Any]) -> bool:
+    return any(_is_node(value) for value in held.values())
+
+
+def _is_node(value: object) -> bool:
+    kind = value.get("class_type") if isinstance(value, Mapping) else None
+    return isinstance(kind, str) and kind != ""
+
+
+def _is_comment(node_id: str, value: object) -> bool:
+    """Whether what has no class_type is no node either, rather than a node whose pack was missing."""
+    if not isinstance(value, Mapping) or node_id.startswith(("_", "#", "//")):
+        return True
+    return not {"class_type", "inputs", "_meta"} & value.keys()
+
+
+def _inputs_of(node: object) -> Mapping[str, Any]:
+    inputs = node.get("inputs") if isinstance(node, Mapping) else None
+    return inputs if isinstance(inputs, Mapping) else {}
 
 
 def prepare(

@@ -9,12 +9,14 @@ Which node is what: `find_inputs.py`.
 from __future__ import annotations
 
 import copy
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from ..contract import (
     MAX_MEGAPIXELS,
+    MAX_SEED,
     MAX_STEPS,
     MAX_TOKENS,
     NODE_IDS,
@@ -25,7 +27,8 @@ from ..contract import (
     loop_open_output,
 )
 from .client import WorkflowError
-from .find_inputs import WorkflowInputs, body_of, image_link, is_link
+from .find_inputs import WorkflowInputs
+from .links import body_of, image_link, is_link
 
 PROMPT, REFERENCE, INSTRUCTION, SEED = map(loop_open_output, ("prompt", "reference", "instruction", "seed"))
 
@@ -77,17 +80,20 @@ def wrap(
 ) -> Workflow:
     """A copy with the loop around it. Without `found.image` every step is drawn from text alone.
 
+    Words and seeds that the loop cannot give back by itself, such as a seed of -1, are kept beside their node's title.
+
     Raises:
-        WorkflowError: there is a loop in it already, or the picture does not depend on the prompt.
+        WorkflowError: there is a loop in it already, the prompt is no text, or the output node shows no picture.
     """
-    if any(n["class_type"].startswith(PREFIX) for n in workflow.values()):
-        raise WorkflowError("This workflow has a loop already. Unwrap it first, or change the loop that is there.")
+    refuse_a_loop(workflow)
     wrapped: Workflow = copy.deepcopy(dict(workflow))
     prefix = "interleave_"
     while any(i.startswith(prefix) for i in wrapped):
         prefix += "_"
     request = wrapped[found.prompt[0]]["inputs"][found.prompt[1]]
-    seed = _value(wrapped, found.seed, 0)
+    if not isinstance(request, str) and not is_link(request):
+        raise WorkflowError(f"{'.'.join(found.prompt)} is {json.dumps(request)}, which is no text. Name the prompt.")
+    seed = (loop_seed(wrapped[found.seed[0]]["inputs"][found.seed[1]]) if found.seed else None) or 0
     source = _source(wrapped, found.output)
     open_id, close_id = f"{prefix}open", f"{prefix}close"
     for ref in (found.prompt, *found.also):
@@ -95,15 +101,19 @@ def wrap(
             _remember(wrapped[ref[0]], ref[1])
         _set(wrapped, ref, [open_id, PROMPT])
     for ref in (found.seed, *found.seeds) if found.seed else ():
-        if wrapped[ref[0]]["inputs"][ref[1]] != seed:
+        typed = wrapped[ref[0]]["inputs"][ref[1]]
+        if type(typed) is not int or typed != seed:
             _remember(wrapped[ref[0]], ref[1])
         _set(wrapped, ref, [open_id, SEED])
     images: dict[str, Any] = {}
     if found.image:
-        images = {"images.image_0": [found.image[0], 0]}
+        picture = [found.image[0], found.image_slot]
+        images = {"images.image_0": picture}
         for node_id in body_of(workflow, found.output):
             for name, value in workflow[node_id]["inputs"].items():
-                if is_link(value) and [str(value[0]), value[1]] == [found.image[0], 0]:
+                if is_link(value) and [str(value[0]), value[1]] == picture:
+                    if value != picture:  # an id that is a number
+                        _remember(wrapped[node_id], name)
                     _set(wrapped, (node_id, name), [open_id, REFERENCE])
     agents, planner_link = planner.nodes(f"{prefix}planner_" if critic else prefix)
     critic_link = planner_link
@@ -152,6 +162,14 @@ def wrap(
     )
 
 
+def refuse_a_loop(workflow: Mapping[str, Any]) -> None:
+    """Raises:
+    WorkflowError: there is a loop in the workflow already.
+    """
+    if any(str(n["class_type"]).startswith(PREFIX) for n in workflow.values()):
+        raise WorkflowError("This workflow has a loop already. Unwrap it first, or change the loop that is there.")
+
+
 def unwrap(workflow: Mapping[str, Any]) -> Workflow:
     """The workflow without its loop: request, seed and picture go back to where the loop fed them.
 
@@ -164,7 +182,7 @@ def unwrap(workflow: Mapping[str, Any]) -> Workflow:
     open_inputs = workflow[opens[0]]["inputs"]
     planner = workflow.get(str(open_inputs["plan"][0]), {}) if is_link(open_inputs.get("plan")) else {}
     request = planner.get("inputs", {}).get("request")
-    if not isinstance(request, str):
+    if not isinstance(request, str) and not is_link(request):
         raise WorkflowError("The loop's plan does not come from a Planner with a request in it.")
     back: dict[int, Any] = {PROMPT: request, INSTRUCTION: request, SEED: open_inputs.get("seed", 0)}
     image = next((v for k, v in open_inputs.items() if k.startswith("images.")), None)
@@ -186,7 +204,22 @@ def unwrap(workflow: Mapping[str, Any]) -> Workflow:
                 )
             kept["inputs"][name] = copy.deepcopy(remembered.get(name, back[value[1]]))
         plain[node_id] = kept
-    return {i: n for i, n in plain.items() if not _served_only(workflow, plain, i, gone)}
+    users = {str(image[0])} if image is not None and is_link(image) else set()
+    return {i: n for i, n in plain.items() if i in users or not _served_only(workflow, plain, i, gone)}
+
+
+def loop_seed(value: object) -> int | None:
+    """A typed seed, read as ComfyUI reads it ("42" and 42.0 are 42); None where the loop's nodes would refuse it."""
+    if isinstance(value, bool) or not isinstance(value, (int, float, str)):
+        return None
+    try:
+        seed = int(value)
+    except (ValueError, OverflowError):
+        try:
+            seed = int(float(value))
+        except (ValueError, OverflowError):
+            return None
+    return seed if 0 <= seed <= MAX_SEED else None
 
 
 def _served_only(before: Mapping[str, Any], after: Mapping[str, Any], node_id: str, gone: set[str]) -> bool:
@@ -199,14 +232,21 @@ def _readers(workflow: Mapping[str, Any], node_id: str) -> set[str]:
 
 
 def _remember(node: dict[str, Any], name: str) -> None:
-    """A second encoder's own words, which the loop replaces by the prompt, beside the node's title."""
+    """What the loop replaces and has no other place for, beside the node's title."""
+    meta = node.get("_meta")
+    if "_meta" in node and (not isinstance(meta, dict) or not meta):
+        node["_meta"] = {PREFIX: {"_meta": meta}}
     node.setdefault("_meta", {}).setdefault(PREFIX, {})[name] = node["inputs"][name]
 
 
 def _recall(node: dict[str, Any]) -> dict[str, Any]:
-    meta = node.get("_meta") or {}
-    remembered = dict(meta.pop(PREFIX, {}))
-    if remembered and not meta:
+    meta = node.get("_meta")
+    if not isinstance(meta, dict) or not isinstance(meta.get(PREFIX), dict):
+        return {}
+    remembered: dict[str, Any] = meta.pop(PREFIX)
+    if "_meta" in remembered:
+        node["_meta"] = remembered.pop("_meta")
+    elif not meta:
         del node["_meta"]
     return remembered
 
@@ -217,10 +257,6 @@ def _source(workflow: Mapping[str, Any], output: str) -> list[Any]:
     if link is None:
         raise WorkflowError(f"Node {output} shows no picture.")
     return link
-
-
-def _value(workflow: Mapping[str, Any], ref: tuple[str, str] | None, otherwise: int) -> int:
-    return int(workflow[ref[0]]["inputs"][ref[1]]) if ref else otherwise
 
 
 def _set(workflow: Workflow, ref: tuple[str, str], value: object) -> None:

@@ -1,7 +1,8 @@
 """A generator on a ComfyUI server: the user's own text-to-image or edit workflow, one prompt a picture.
 
 The workflow (API format) stays as it is but for four inputs: the prompt's text, the seed, the reference
-picture, and the node whose picture is taken. `find_inputs` finds them; a user can name them.
+picture, and the node whose picture is taken. `find_inputs` finds them; a user can name them. The seed of a further
+sampler is set only where the workflow has none there that can be drawn with, such as -1 or a placeholder.
 """
 
 from __future__ import annotations
@@ -17,6 +18,8 @@ from PIL import Image
 
 from ..comfyui.client import ComfyClient, WorkflowError
 from ..comfyui.find_inputs import WorkflowInputs
+from ..comfyui.links import is_link
+from ..comfyui.wrap import loop_seed
 from ..errors import GeneratorError
 from ..files import hash_of
 from .base import GenerationRequest
@@ -39,11 +42,12 @@ class ComfyGenerator:
         prompt = copy.deepcopy(workflow)
         for ref in (found.prompt, *found.also):
             _set(prompt, ref, request.prompt)
-        if found.seed:
-            _set(prompt, found.seed, request.seed)
+        for ref in (found.seed, *found.seeds) if found.seed else ():
+            if ref == found.seed or loop_seed(prompt[ref[0]]["inputs"][ref[1]]) is None:
+                _set(prompt, ref, request.seed)
         try:
             if request.references and found.image:
-                _set(prompt, found.image, self._upload(request.references[-1]))
+                _load_picture(prompt, found, self._upload(request.references[-1]))
             outputs = self.client.run(prompt)
             images = outputs.get(found.output, {}).get("images") or []
             if not images:
@@ -75,6 +79,21 @@ class ComfyGenerator:
             path = Path(folder) / f"interleave_{hash_of('reference', image.size, image.tobytes().hex())[:24]}.png"
             image.save(path)
             return self.client.upload(path)
+
+
+def _load_picture(prompt: dict[str, Any], found: WorkflowInputs, name: str) -> None:
+    """Put an uploaded picture in the place of the reference, whatever node brings it."""
+    assert found.image is not None
+    source = prompt[found.image[0]]
+    if source["class_type"] == "LoadImage":
+        source["inputs"]["image"] = name
+        return
+    loader = "interleave_reference"
+    for node in prompt.values():
+        for field, value in node["inputs"].items():
+            if is_link(value) and [str(value[0]), value[1]] == [found.image[0], found.image_slot]:
+                node["inputs"][field] = [loader, 0]
+    prompt[loader] = {"class_type": "LoadImage", "inputs": {"image": name}}
 
 
 def _set(prompt: dict[str, Any], ref: tuple[str, str], value: object) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import math
 import sys
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from .missing import say_missing
@@ -60,16 +60,25 @@ def finished(node_ids: Iterable[str]) -> set[str]:
     return set(node_ids) & done if entries else set(node_ids)
 
 
+def displayed_node(node_id: str) -> str:
+    """The node of the running prompt that a placed node stands for; of any other node, itself."""
+    found = _of_progress(lambda state: state.dynprompt.get_display_node_id(node_id))
+    return node_id if found is None else str(found)
+
+
 def _progress() -> dict[str, Any]:
     """What ComfyUI notes of the progress of each node of the running prompt."""
+    return _of_progress(lambda state: state.nodes) or {}
+
+
+def _of_progress(get: Callable[[Any], Any]) -> Any:
     try:
         from comfy_execution.progress import get_progress_state
 
-        entries: dict[str, Any] = get_progress_state().nodes
-        return entries
+        return get(get_progress_state())
     except (ImportError, AttributeError):
         say_missing("comfy_execution.progress.get_progress_state")
-        return {}
+        return None
 
 
 def blocking_node(caches: Iterable[Any], dynprompt: Any, link: Sequence[Any]) -> str | None:

@@ -10,8 +10,8 @@ _WITHOUT = {
     "key sets in its caches as we know them": "placing an attempt takes longer, and outputs of earlier attempts may "
     "stay in memory until another prompt runs",
     "execution.IsChangedCache": "the pack asks nodes itself whether their files changed",
-    "comfy_execution.progress.get_progress_state": "progress messages name all attempts of a run, and an output beside "
-    "a loop's image counts as run when it was placed",
+    "comfy_execution.progress.get_progress_state": "progress messages name all attempts of a run, an output beside a "
+    "loop's image counts as run when it was placed, and a loop inside of a Start Loop is not checked before it runs",
     "comfy_execution.utils.get_executing_context": "the prompt that the server took last counts as the running one",
     "prompt_queue.get_current_queue_volatile": "runs of all users lie in the folder of an unknown user, and outputs "
     "beside a loop's image run also where others were asked for",

@@ -6,10 +6,14 @@ import json
 from pathlib import Path
 from typing import Any
 
+import pytest
 from comfy_test_graphs import node
 
 from interleave_thinker.cli import main
+from interleave_thinker.comfyui.client import ComfyClient
+from interleave_thinker.comfyui.find_inputs import WorkflowInputs
 from interleave_thinker.comfyui.workflow import load_workflow
+from interleave_thinker.comfyui.wrap import AgentChoice, unwrap, wrap
 
 WANTED = "a medium crimson disc at the center on a white background"
 
@@ -56,3 +60,46 @@ def test_a_wrapped_plain_workflow_loops_and_improves(comfy: Any, tmp_path: Path)
     assert ran.document["items"][-1]["accepted"] is True
     assert main(["unwrap", str(looped), "-o", str(back)]) == 0
     assert load_workflow(back) == plain_graph()
+
+
+@pytest.mark.parametrize("seed", [-1, "%seed%", "42", 2**64])
+def test_the_server_takes_a_wrapped_workflow_whose_seed_is_none(comfy: Any, seed: Any) -> None:
+    """Such a seed stands where a node of another pack, or a script, makes a number of it."""
+    graph = plain_graph()
+    graph["7"]["inputs"]["seed"] = seed
+    found = WorkflowInputs(("4", "text"), ("7", "seed"), None, "9")
+    folders = [AgentChoice("folder", f"tiny-{role}") for role in ("planner", "critic")]
+    wrapped = wrap(graph, found, planner=folders[0], critic=folders[1], t_max=1)
+    wrapped["interleave_planner"]["inputs"]["edited_plan"] = f"1. {WANTED}"
+    ran = comfy.run(wrapped)
+    assert ran.document["trajectory"]["attempts"][0]["seed"] == (42 if seed == "42" else 0)
+    assert unwrap(wrapped) == graph
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "\u57ce\u5e02\u591c\u666f\u53c2\u8003\u56fe\u7247" * 4 + ".webp",
+        "\u56fe\u7247 1.png",
+        'a "b" 100%.png',
+        "x" * 251 + ".png",
+    ],
+)
+def test_a_picture_is_uploaded_under_its_own_name(comfy: Any, tmp_path: Path, name: str) -> None:
+    """Twice the same is one file; another picture gets another name, also where no letter more fits."""
+    client, picture = ComfyClient(comfy.url), tmp_path / name
+    for data in (b"one", b"one", b"two"):
+        picture.write_bytes(data)
+        uploaded = client.upload(picture)
+        assert (comfy.base / "input" / uploaded).read_bytes() == data
+        assert (uploaded == name) == (data == b"one")
+
+
+@pytest.mark.parametrize("name", ["tiny_story", "flux2_klein_story", "critic_on_any_graph"])
+def test_the_editors_format_becomes_what_the_editor_exports(comfy: Any, name: str) -> None:
+    """With the comfy-cli that is installed. The editor's files have previews beside what the API's have."""
+    pytest.importorskip("comfy_cli.workflow_to_api", reason="needs comfy-cli")
+    root = Path(__file__).parents[2] / "workflows"
+    converted = load_workflow(root / f"{name}.json", client=ComfyClient(comfy.url))
+    for node_id, wanted in load_workflow(root / "api" / f"{name}.json").items():
+        assert {**converted[node_id], "_meta": 0} == {**wanted, "_meta": 0}

@@ -17,7 +17,7 @@ function addSaver(graph, from, output = "IMAGE") {
   connect(from, output, addNode(graph, 9, "SaveImage", { inputs: { images: "IMAGE" } }), "images");
 }
 
-export const PLACES = { prompt: ["4", "text"], also: [], seeds: [["7", "seed"]], image: null, output: "9" };
+export const PLACES = { prompt: ["4", "text"], also: [], seeds: [["7", "seed"]], image: null, output: "9", shows: "images" };
 
 /** The graphs to wrap, each as {root, scope, places, from}: `from` says what the body must read inside the loop. */
 export const SHAPES = {

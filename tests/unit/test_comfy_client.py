@@ -1,17 +1,22 @@
-"""Following a run on ComfyUI's websocket, without a server: what is said of errors."""
+"""Following a run on ComfyUI's websocket: what is said of errors. Uploading: under which name a picture arrives."""
 
 from __future__ import annotations
 
 import asyncio
 import json
 import re
-from collections.abc import AsyncIterator, Mapping
+import threading
+from collections.abc import AsyncIterator, Iterator, Mapping
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from aiohttp import web
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
-from interleave_thinker.comfyui.client import ComfyClient, WorkflowError
+from interleave_thinker.comfyui.client import NAME_BYTES, ComfyClient, WorkflowError, upload_names
 
 KINDS = {"16": "KSampler", "17": "ApiNode", "30": "LoopClose", "31": "SaveDocument", "50:16": "VAEDecode"}
 PROMPT = {node_id: {"class_type": kind} for node_id, kind in KINDS.items()}
@@ -82,3 +87,95 @@ def test_an_interrupt_names_its_place_and_another_prompts_messages_do_not() -> N
     others = [(kind, {**data, "prompt_id": "q"}) for kind, data in starts("30.s9a9.b16")]
     with pytest.raises(WorkflowError, match=r"^Interrupted at Step 1, attempt 2, node 16 \(KSampler\)\.$"):
         follow(*starts("30.s1a2.b16", "30"), *others, ("execution_interrupted", {"node_id": "30"}))
+
+
+class Uploads:
+    """A server that takes uploads as ComfyUI does, and writes down their names. limit: of its file system."""
+
+    def __init__(self) -> None:
+        self.names: list[str] = []
+        self.limit = NAME_BYTES
+        self.loop = asyncio.new_event_loop()
+        self.port = 0
+
+    async def take(self, request: web.Request) -> web.Response:
+        name = (await request.post())["image"].filename  # type: ignore[union-attr]
+        if len(name.encode()) > self.limit:
+            raise web.HTTPInternalServerError(text="File name too long")
+        self.names.append(name)
+        return web.json_response({"name": name})
+
+    async def start(self) -> None:
+        application = web.Application()
+        application.router.add_post("/upload/image", self.take)
+        runner = web.AppRunner(application)
+        await runner.setup()
+        site = web.TCPSite(runner, "127.0.0.1", 0)
+        await site.start()
+        self.port = runner.addresses[0][1]
+
+    def upload(self, name: str, data: bytes = b"x") -> str:
+        picture: Any = SimpleNamespace(name=name, is_file=lambda: True, read_bytes=lambda: data)
+        return ComfyClient(f"http://127.0.0.1:{self.port}").upload(picture)
+
+
+@pytest.fixture(scope="module")
+def uploads() -> Iterator[Uploads]:
+    server = Uploads()
+    server.loop.run_until_complete(server.start())
+    thread = threading.Thread(target=server.loop.run_forever, daemon=True)
+    thread.start()
+    yield server
+    server.loop.call_soon_threadsafe(server.loop.stop)
+    thread.join(10)
+
+
+FILE_NAMES = st.text(st.characters(exclude_characters="/\x00"), min_size=1, max_size=90).filter(
+    lambda name: name not in (".", "..")
+)
+
+
+@settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(name=FILE_NAMES)
+def test_a_picture_arrives_under_its_own_name(uploads: Uploads, name: str) -> None:
+    """But for what a form's header cannot carry: line breaks, and several semicolons for some servers."""
+    arrived = uploads.upload(name)
+    assert arrived == uploads.names[-1] and len(arrived.encode()) <= NAME_BYTES
+    if not re.search(r"[\x00-\x1f\x7f;\ud800-\udfff]|^[\\/]", name) and len(name.encode()) <= NAME_BYTES:
+        assert arrived == name
+
+
+@pytest.mark.parametrize(
+    "name", ["\u57ce\u5e02.png", "a b.png", 'a"b.png', "a\\b.png", "a;b.png", "100%.png", "%41.png"]
+)
+def test_these_arrive_as_they_are(uploads: Uploads, name: str) -> None:
+    assert uploads.upload(name) == name
+
+
+@pytest.mark.parametrize("name", ["a;b;c.png", 'a";b.png', "a\nb.png", "a\r\nX-Header: b.png", "\udce9.png"])
+def test_what_a_header_cannot_carry_arrives_in_another_spelling(uploads: Uploads, name: str) -> None:
+    assert uploads.upload(name).endswith(".png")
+
+
+@pytest.mark.parametrize("stem", ["x" * 300, "\u57ce\u5e02\u591c\u666f" * 40, "\U0001f389" * 80])
+def test_a_name_that_no_file_system_takes_is_shortened_to_one_of_its_own(uploads: Uploads, stem: str) -> None:
+    names = {uploads.upload(f"{stem}{n}.webp", data) for n in "12" for data in (b"a", b"b")}
+    assert len(names) == 4 and all(n.startswith(stem[:20]) and n.endswith(".webp") for n in names)
+    assert uploads.upload(f"{stem}1.webp", b"a") in names, "the same picture has the same name again"
+    assert all(len(n.encode()) < 140 for n in names)
+
+
+def test_a_server_that_takes_only_shorter_names_gets_one(uploads: Uploads, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An encrypted folder takes 143 bytes; and ComfyUI appends a number where the name is taken."""
+    monkeypatch.setattr(uploads, "limit", 143)
+    assert uploads.upload("x" * 200 + ".png").endswith(".png")
+    monkeypatch.setattr(uploads, "limit", 10)
+    with pytest.raises(WorkflowError, match="Cannot upload"):
+        uploads.upload("x" * 200 + ".png")
+    with pytest.raises(WorkflowError, match="There is no picture"):
+        ComfyClient("http://none").upload(Path("missing.png"))
+
+
+def test_a_long_extension_is_none() -> None:
+    assert upload_names("a." + "x" * 300, b"")[0].count(".") == 1
+    assert upload_names("." + "x" * 300, b"")[0].startswith(".xxx")

@@ -8,11 +8,16 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from interleave_thinker.cli import main
 from interleave_thinker.comfyui.client import WorkflowError
 from interleave_thinker.comfyui.find_inputs import Candidates, WorkflowInputs, candidates, find_inputs
-from interleave_thinker.comfyui.wrap import AgentChoice, unwrap, wrap
+from interleave_thinker.comfyui.picture_sources import PictureSource
+from interleave_thinker.comfyui.placeholders import placeholder_in, wrap_warnings
+from interleave_thinker.comfyui.workflow_json import read_json, write_json
+from interleave_thinker.comfyui.wrap import AgentChoice, loop_seed, unwrap, wrap
 
 ROOT = Path(__file__).parents[2]
 
@@ -235,7 +240,8 @@ def test_a_choice_among_selected_nodes() -> None:
         "51": node("SaveImage", images=["50:8", 0]),
     }
     assert candidates(graph).outputs == ("9", "51") and not candidates(graph).prompts
-    assert candidates(graph, among={"50"}) == Candidates(("51",), ((("50:6", "text"),),), (("50:3", "seed"),))
+    chosen = Candidates(("51",), ((("50:6", "text"),),), (("50:3", "seed"),), shows="images")
+    assert candidates(graph, among={"50"}) == chosen
     assert candidates(graph, among={"3", "6", "9"}).prompts == ((("6", "text"),),)
 
 
@@ -243,7 +249,7 @@ def test_of_several_pictures_the_first_by_number_comes_first() -> None:
     graph = edit_graph()
     graph["40"] = node("LoadImage", image="cloth.png")
     graph["12"]["inputs"] = {"image2": ["40", 0]} | graph["12"]["inputs"]
-    assert candidates(graph).images == (("10", "image"), ("40", "image"))
+    assert candidates(graph).images == (PictureSource("10", "image", 0), PictureSource("40", "image", 0))
 
 
 def second_sampler(**inputs: Any) -> dict[str, Any]:
@@ -341,10 +347,12 @@ def test_a_second_encoders_own_words_come_back() -> None:
     assert unwrap(wrapped) == two_encoders_graph()
 
 
-def test_wrapping_twice_is_refused() -> None:
+def test_wrapping_twice_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     wrapped = wrap(sampler_graph(), find_inputs(sampler_graph()))
     with pytest.raises(WorkflowError, match="a loop already"):
         wrap(wrapped, find_inputs(sampler_graph()))
+    assert main(["wrap", str(ROOT / "workflows/api/tiny_story.json"), "-o", str(tmp_path / "looped.json")]) == 1
+    assert "a loop already" in capsys.readouterr().err
 
 
 def test_a_node_id_that_is_taken_is_not_taken_again() -> None:
@@ -368,7 +376,7 @@ def test_a_shipped_workflow_can_be_unwrapped_or_says_why_not(name: str) -> None:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (lambda g: g.pop("6"), "positive prompt"),
+        (lambda g: g.pop("6"), "No text that could be the prompt was found in the workflow. Name it with --prompt"),
         (lambda g: g.pop("9"), "picture output"),
         (lambda g: g.update(two_results()), "more than one picture output: 9, 19"),
     ],
@@ -392,3 +400,119 @@ def test_the_commands(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Non
     assert "clip:FILE" in capsys.readouterr().err
     assert main(["unwrap", str(plain), "-o", str(back)]) == 1
     assert "no loops" in capsys.readouterr().err
+
+
+def seeded_graph(seed: Any, **meta: Any) -> tuple[dict[str, Any], WorkflowInputs]:
+    """The sampler's seed comes from a node of its own; a further sampler has the same one typed."""
+    graph = second_sampler(text="a red bicycle", seed=seed)
+    graph["40"] = {**node("PrimitiveInt", value=seed), **meta}
+    graph["3"]["inputs"]["seed"] = ["40", 0]
+    return graph, WorkflowInputs(("6", "text"), ("40", "value"), None, "9", (("15", "text"),), (("11", "seed"),))
+
+
+def read_back(graph: dict[str, Any]) -> dict[str, Any]:
+    """As a command reads what another wrote."""
+    found: dict[str, Any] = read_json(write_json(graph))
+    return found
+
+
+SEEDS = (
+    st.integers()
+    | st.integers(-(2**70), 2**70)
+    | st.integers(0, 2**64).map(str)
+    | st.floats()
+    | st.sampled_from(["%seed%", "{{seed}}", "", "-1", " 42 ", "42.0", "1e3", "inf", "9" * 5000, True, None, [], {}])
+    | st.text(max_size=5)
+)
+
+
+@given(seed=SEEDS, meta=st.sampled_from([{}, {"_meta": {}}, {"_meta": None}, {"_meta": {"title": "Seed"}}]))
+def test_any_seed_makes_a_valid_loop_and_comes_back_exactly(seed: Any, meta: dict[str, Any]) -> None:
+    graph, found = seeded_graph(seed, **meta)
+    wrapped = wrap(graph, found)
+    given_seeds = [wrapped[i]["inputs"]["seed"] for i in ("interleave_open", "interleave_planner")]
+    assert given_seeds == [loop_seed(seed) or 0] * 2 and all(type(s) is int and 0 <= s < 2**64 for s in given_seeds)
+    assert wrapped["40"]["inputs"]["value"] == wrapped["11"]["inputs"]["seed"] == ["interleave_open", 5]
+    assert write_json(unwrap(read_back(wrapped))) == write_json(graph)
+
+
+@pytest.mark.parametrize(
+    ("typed", "seed"),
+    [(42, 42), ("42", 42), (42.0, 42), (" 42.0 ", 42), (2**64 - 1, 2**64 - 1)]
+    + [(bad, None) for bad in (-1, "-1", 2**64, "%seed%", "", None, True, [], float("nan"), float("inf"))],
+)
+def test_a_seed_is_read_as_comfyui_reads_it(typed: Any, seed: int | None) -> None:
+    assert loop_seed(typed) == seed
+
+
+def test_a_link_whose_id_is_a_number_comes_back_as_one() -> None:
+    graph = edit_graph()
+    graph["11"]["inputs"]["image"] = [10, 0]
+    assert write_json(unwrap(read_back(wrap(graph, SHAPES["edit"][1])))) == write_json(graph)
+
+
+def test_a_prompt_that_is_connected_comes_back_and_a_number_is_refused() -> None:
+    graph = advanced_graph()
+    found = WorkflowInputs(("6", "text"), ("9", "noise_seed"), None, "15")
+    assert unwrap(wrap(graph, found)) == graph
+    with pytest.raises(WorkflowError, match=r"7\.guidance is 3\.5, which is no text"):
+        wrap(graph, WorkflowInputs(("7", "guidance"), None, None, "15"))
+
+
+def test_a_picture_that_nothing_else_reads_is_not_taken_for_a_part_of_the_loop() -> None:
+    graph = edit_graph() | {"30": node("LoadImage", image="other.png")}
+    assert unwrap(wrap(graph, WorkflowInputs(("12", "prompt"), ("15", "seed"), ("30", "image"), "17"))) == graph
+
+
+@pytest.mark.parametrize("end", ["", "\n"])
+def test_a_file_comes_back_to_the_byte(tmp_path: Path, end: str) -> None:
+    """Numbers as JavaScript writes them, which Python would write otherwise; half an emoji; the end of the file."""
+    text = json.dumps(sampler_graph(), indent=2, ensure_ascii=False)
+    for written in ("1e-7", "1E5", "0.10", "8.0", "1e400", "18446744073709552000", "-0.0", '"\\ud83d"', "[]", "{}"):
+        plain, looped, back = (tmp_path / f"{n}.json" for n in ("plain", "looped", "back"))
+        plain.write_bytes((text.replace('"steps": 20', f'"steps": {written}') + end).encode())
+        assert main(["wrap", str(plain), "-o", str(looped)]) == main(["unwrap", str(looped), "-o", str(back)]) == 0
+        assert back.read_bytes() == plain.read_bytes()
+
+
+PLACEHOLDERS = ("%prompt%", "{{seed}}", "{{ inputs.prompt }}", "$PROMPT$", "${seed}", "<<prompt>>", "<%= seed %>", "[prompt]",
+                "{prompt}", "$seed", "%%seed%%", "[[subject]]", "__PROMPT__", "##SEED##", "YOUR_PROMPT_HERE", "@prompt@")  # fmt: skip
+NO_PLACEHOLDERS = ("", "a red bicycle", "50% off, 20% on", "{red|blue} bicycle", "__animals__", "<lora:x:1>", "(cat:1.2)",
+                   "[blurry], (seed)", "((masterpiece))", "a seed sprouts", "42", "-" * 100_000)  # fmt: skip
+
+
+def test_placeholders_are_told_from_words() -> None:
+    assert [t for t in PLACEHOLDERS if placeholder_in(t) != t] == []
+    assert [t for t in NO_PLACEHOLDERS if placeholder_in(t) is not None] == []
+    assert placeholder_in("a photo of %subject%, sharp") == "%subject%"
+
+
+@pytest.mark.parametrize("placeholder", PLACEHOLDERS)
+def test_placeholders_are_warned_of(placeholder: str) -> None:
+    graph, found = seeded_graph(placeholder)
+    graph["6"]["inputs"]["text"] = graph["5"]["inputs"]["width"] = graph["9"]["inputs"]["filename_prefix"] = placeholder
+    held = [w for w in wrap_warnings(graph, found) if "holds the placeholder " + json.dumps(placeholder) in w]
+    assert [w.split()[0] for w in held] == ["6.text", "40.value", "11.seed", "5.width"]
+    assert "which is no number. The loop's seed is 0" in held[1] and "The loop's seed goes there" in held[2]
+
+
+def test_of_a_plain_workflow_nothing_is_warned_of() -> None:
+    assert [wrap_warnings(make(), found) for make, found in SHAPES.values()] == [[]] * len(SHAPES)
+    graph, found = seeded_graph("42")
+    assert wrap_warnings(graph, found) == []
+    graph, found = seeded_graph(-1)
+    assert "40.value is -1, which is no seed from 0 to 18446744073709551615" in wrap_warnings(graph, found)[0]
+
+
+def test_the_command_says_what_it_left_out_and_what_is_to_do(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    graph = sampler_graph()
+    graph["6"]["inputs"]["text"] = "%prompt%"
+    plain, looped = tmp_path / "plain.json", tmp_path / "looped.json"
+    plain.write_bytes(json.dumps({"client_id": "me", "prompt": {**graph, "_comment": "x"}}).encode("utf-16"))
+    assert main(["wrap", str(plain), "-o", str(looped)]) == 0
+    said = capsys.readouterr().out.splitlines()
+    assert said[0].startswith('Note: Took the workflow under "prompt"') and said[1].endswith("no node: _comment.")
+    assert said[3].startswith('Warning: 6.text holds the placeholder "%prompt%".') and len(said) == 5
+    assert unwrap(json.loads(looped.read_text("utf-8"))) == graph

@@ -342,7 +342,7 @@ def _system(options: argparse.Namespace) -> System:
         if options.workflow is None:
             raise ConfigError("--system workflow needs --workflow FILE, a workflow with the loop in it.")
         client = ComfyClient(options.server.rstrip("/"))
-        return WorkflowSystem(client, load_workflow(options.workflow), options.seed, options.t_max)
+        return WorkflowSystem(client, load_workflow(options.workflow, client=client), options.seed, options.t_max)
     tiny = options.bench == "tiny"
     planner = options.planner or (TINY if tiny else None)
     critic = options.critic or (TINY if tiny else None)

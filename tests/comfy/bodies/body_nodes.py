@@ -754,3 +754,128 @@ class ForClose:
         while grown := {node_id for node_id, above in needs.items() if above & inside and node_id not in inside}:
             inside |= grown
         return inside
+
+
+@registered
+class Noted:
+    """Writes down what its entry in the prompt holds beside class and inputs."""
+
+    RETURN_TYPES = ("IMAGE",)
+
+    @classmethod
+    def INPUT_TYPES(cls) -> dict[str, Any]:
+        return {"required": {"image": ("IMAGE",)}, "hidden": {"dynprompt": "DYNPROMPT", **ID}}
+
+    def go(self, image: Any, dynprompt: Any, unique_id: str) -> tuple[Any, ...]:
+        wrote_down("noted", "", unique_id, later=dynprompt.get_node(unique_id).get("_later"))
+        return (image,)
+
+
+class StartLoop:
+    """ComfyUI's own from 0.36 on, which then replaces this one; so much of it as an older ComfyUI can do.
+
+    Places the nodes that `_loop_body` names, once a round. Those of the prompt itself are blocked meanwhile, and the End
+    Loop that `_loop_end` names gives what the rounds made.
+    """
+
+    CATEGORY, FUNCTION = "body tests", "go"
+    INPUT_IS_LIST = True
+    RETURN_TYPES = ("INT", "BOOLEAN", "BOOLEAN", ANY, ANY)
+
+    @classmethod
+    def INPUT_TYPES(cls) -> dict[str, Any]:
+        required = {"mode": (["simple"],), "mode.num_iterations": ("INT", {"default": 4})}
+        optional = {
+            "cache_iterations": ("BOOLEAN", {"default": False}),
+            "parent_iteration": ("INT", {"forceInput": True}),
+            "initial_iteration_value": (ANY,),
+        }
+        return {"required": required, "optional": optional, "hidden": {"dynprompt": "DYNPROMPT", **ID}}
+
+    @classmethod
+    def IS_CHANGED(cls, **_: Any) -> float:
+        return float("nan")
+
+    def go(self, dynprompt: list[Any], unique_id: list[str], **settings: list[Any]) -> dict[str, Any]:
+        prompt, graph = dynprompt[0], GraphBuilder()
+        start = prompt.get_node(unique_id[0])
+        end = prompt.get_node(start["_loop_end"])["inputs"]
+        carried = start["inputs"].get("initial_iteration_value")
+        rounds, notes, made = settings["mode.num_iterations"][0], {}, {}
+        for number in range(rounds):
+            first = graph.node("BodyRound", f"round_{number}", number=number, last=rounds - 1, carried=carried)
+            copies = {i: graph.node(prompt.get_node(i)["class_type"], f"{number}_{i}") for i in start["_loop_body"]}
+            ends = {unique_id[0]: first, **copies}
+
+            def copied(value: Any, ends: dict[str, Any] = ends) -> Any:
+                return ends[value[0]].out(value[1]) if is_link(value) and value[0] in ends else value
+
+            for node_id, copy in copies.items():
+                original = prompt.get_node(node_id)
+                copy.set_override_display_id(node_id)
+                for name, value in original["inputs"].items():
+                    copy.set_input(name, copied(value))
+                if "_loop_end" in original:
+                    inner = [copies[i].id for i in original["_loop_body"]]
+                    notes[copy.id] = {"_loop_body": inner, "_loop_end": copies[original["_loop_end"]].id}
+            carried = copied(end.get("next_iteration_value"))
+            made |= {f"{name} {number}": copied(value) for name, value in end.items() if is_link(value)}
+        collect = graph.node("BodyCollect", "collect", end=start["_loop_end"], **made)
+        placed = graph.finalize()
+        for node_id, entry in notes.items():
+            placed[node_id].update(entry)
+        return {"result": (collect.out(0),) * 5, "expand": placed}
+
+
+@registered
+class Round:
+    """What Start Loop gives in one round."""
+
+    RETURN_TYPES = StartLoop.RETURN_TYPES
+
+    @classmethod
+    def INPUT_TYPES(cls) -> dict[str, Any]:
+        return {"required": {"number": ("INT",), "last": ("INT",)}, "optional": {"carried": (ANY,)}}
+
+    def go(self, number: int, last: int, carried: Any = None) -> tuple[Any, ...]:
+        return number, number == 0, number == last, None, carried
+
+
+collected: dict[str, list[Any]] = {}
+
+
+@registered
+class Collect:
+    """Keeps what the rounds made for End Loop, and blocks the nodes of the prompt."""
+
+    INPUT_IS_LIST = True
+    RETURN_TYPES = (ANY,)
+
+    @classmethod
+    def INPUT_TYPES(cls) -> dict[str, Any]:
+        return {"required": {"end": ("STRING",)}, "optional": AnyInputs()}
+
+    def go(self, end: list[str], **made: list[Any]) -> tuple[Any, ...]:
+        collected[end[0]] = [value for name, values in made.items() if name.startswith("output_") for value in values]
+        return (ExecutionBlocker(None),)
+
+
+class EndLoop:
+    """ComfyUI's own from 0.36 on: gives what the last round made, or all of them."""
+
+    CATEGORY, FUNCTION = "body tests", "go"
+    OUTPUT_IS_LIST = (True,)
+    RETURN_TYPES = (ANY,)
+
+    @classmethod
+    def INPUT_TYPES(cls) -> dict[str, Any]:
+        names = ("output_value", "next_iteration_value", "terminations.termination0")
+        optional = {name: (ANY, {"rawLink": True}) for name in names}
+        return {"required": {"accumulate": ("BOOLEAN", {"default": False})}, "optional": optional, "hidden": ID}
+
+    def go(self, accumulate: bool, unique_id: str, **_: Any) -> tuple[Any, ...]:
+        made = collected.pop(unique_id, [ExecutionBlocker(None)])
+        return (made if accumulate else made[-1:],)
+
+
+NODE_CLASS_MAPPINGS |= {"StartLoop": StartLoop, "EndLoop": EndLoop}

@@ -15,6 +15,7 @@ import nested_shapes
 import pytest
 import region_shapes
 import side_shapes
+import start_loop_shapes
 import wiring_shapes
 import wrong_value_shapes
 from comfy_test_graphs import node
@@ -30,6 +31,7 @@ FILES: list[ModuleType] = [
     region_shapes,
     wrong_value_shapes,
     nested_shapes,
+    start_loop_shapes,
     wiring_shapes,
     mixed_shapes,
 ]
