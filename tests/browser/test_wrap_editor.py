@@ -291,6 +291,62 @@ def test_a_file_that_declares_a_lower_last_link_than_it_uses(old_or_new_editor) 
     assert page.problems == []
 
 
+def dressed(page: Any) -> dict[str, Any]:
+    """Frames, notes and titles of the open graph."""
+    return dict(
+        page.evaluate(
+            "() => { const { groups, nodes } = window.app.canvas.graph; return { groups: groups.map(g => g.title),"
+            " notes: nodes.filter(n => n.type === 'MarkdownNote').length, titles: nodes.map(n => n.title).sort() } }"
+        )
+    )
+
+
+def test_the_planner_is_in_view_and_a_note_says_what_to_do(editor) -> None:
+    """Frames, note and the mark on the old prompt box go with undo and with unwrap; inside a subgraph as well."""
+    page, _ = editor
+    show_api(page, plain_graph(), "view")
+    page.evaluate("() => { const { ds } = window.app.canvas; ds.scale = 0.3; ds.offset = [4000, 4000] }")
+    page.evaluate(
+        "() => window.app.extensionManager.setting.set('InterleaveThinker.Agent', 'clip:qwen3vl_8b_fp8_scaled.safetensors')"
+    )
+    for inside in (False, True):
+        if inside:
+            holder = into_subgraph(page, [4, 5, 6, 7, 8])
+            page.evaluate("id => window.app.canvas.openSubgraph(window.app.graph.getNodeById(id).subgraph)", holder)
+            page.wait_for_timeout(500)
+        before, queued = dressed(page), prompt(page)
+        quiet(page)
+        wrap(page)
+        assert "Write in the Planner" in said(page)
+        page.wait_for_timeout(1000)
+        now = dressed(page)
+        assert now["groups"] == ["Interleave: plan", "Interleave: judge and document"] and now["notes"] == 1
+        assert any(title.startswith("Interleave Loop → CLIP Text Encode") for title in now["titles"])
+        place = page.evaluate(
+            "() => { const { graph, ds, canvas } = window.app.canvas;"
+            " const n = graph.nodes.find(n => n.type === 'InterleaveThinkerPlanner');"
+            " const [x, y] = [0, 1].map(at => (n.pos[at] + ds.offset[at]) * ds.scale);"
+            " return [x, y, x + n.size[0] * ds.scale, y + n.size[1] * ds.scale, ds.scale] }"
+        )
+        assert 0 < place[0] < place[2] < 1600 and 0 < place[1] < place[3] < 950 and place[4] > 0.5, place
+        models = page.evaluate(
+            "() => window.app.canvas.graph.nodes.filter(n => n.type === 'CLIPLoader').map(n => n.properties.models).filter(Boolean)"
+        )
+        assert [[m["name"], m["directory"]] for found in models for m in found] == [
+            ["qwen3vl_8b_fp8_scaled.safetensors", "text_encoders"]
+        ]
+        command(page, f"{OURS}.Unwrap")
+        wait_until(page, lambda queued=queued: prompt(page) == queued, 10)
+        assert dressed(page) == before
+        wrap(page)
+        command(page, "Comfy.Undo")
+        wait_until(page, lambda queued=queued: prompt(page) == queued, 10)
+        page.wait_for_timeout(500)
+        assert dressed(page) == before
+    page.evaluate("() => window.app.extensionManager.setting.set('InterleaveThinker.Agent', '')")
+    assert page.problems == []
+
+
 def test_what_wrapping_damages_is_taken_back(old_or_new_editor) -> None:
     """A node of another pack that changes a value of its own whenever the graph around it changes."""
     page, _ = old_or_new_editor

@@ -1,6 +1,7 @@
 import { test } from "node:test";
 import assert from "node:assert/strict";
 import { RECORD, WrapError, unwrap, wrap } from "../../js/wrap.mjs";
+import { PACKAGED_CLIP } from "../../js/contract.mjs";
 import { addNode, connect, createGroup, createNode, newGraph, promptOf, saved } from "./litegraph.mjs";
 import { PLACES, SHAPES, TEXT, inSubgraph, withSubgraph } from "./wrap_shapes.mjs";
 
@@ -108,6 +109,44 @@ test("new nodes stand left and right of the graph, none upon another", () => {
   const spots = added.map((node) => node.pos.join());
   assert.equal(new Set(spots).size, added.length);
   assert.ok(added.every(({ pos: [x] }) => x <= -200 || x >= 200), spots.join("  "));
+});
+
+test("frames and a note stand with the new nodes, and the old prompt box says that the loop feeds it", () => {
+  const { scope, open } = wrapped("around a subgraph node that hides text and seed");
+  assert.deepEqual(scope.groups.map(({ title }) => title), ["Interleave: plan", "Interleave: judge and document"]);
+  const holds = ({ pos, size }) => scope.nodes.filter((node) => [0, 1].every((at) => node.pos[at] > pos[at] && node.pos[at] + node.size[at] < pos[at] + size[at])).map((node) => node.type.replace("InterleaveThinker", ""));
+  assert.deepEqual(scope.groups.map(holds).map((types) => types.sort()), [["AgentFromCLIP", "CLIPLoader", "LoopOpen", "MarkdownNote", "Planner"], ["CriticRefine", "LoopClose", "SaveDocument"]]);
+  const note = scope.nodes.find((node) => node.type === "MarkdownNote");
+  for (const words of ["Write in the Planner", "**InterleaveThinkerCriticRefine**: ", "Unwrap"]) assert.ok(note.widgets[0].value.includes(words), note.widgets[0].value);
+  const titles = [scope.getNodeById(30), scope.getNodeById(30).subgraph.getNodeById(4), scope.getNodeById(30).subgraph.getNodeById(7)].map((node) => node.title);
+  assert.deepEqual(titles, ["Interleave Loop → Draw", "Interleave Loop → CLIPTextEncode", ""]);
+  assert.equal(open.properties[RECORD].layout.note.id, note.id);
+});
+
+test("a note, frame or title that a person changed since is theirs, and stays", () => {
+  const { scope } = wrapped("an image from a text");
+  scope.nodes.find((node) => node.type === "MarkdownNote").widgets[0].value = "my own words";
+  scope.groups[1].title = "My frame";
+  scope.getNodeById(4).title = "My prompt";
+  unwrap(scope);
+  assert.deepEqual(scope.nodes.map(({ type }) => type), ["CLIPTextEncode", "KSampler", "VAEDecode", "SaveImage", "MarkdownNote"]);
+  assert.deepEqual([scope.groups.map(({ title }) => title), scope.getNodeById(4).title], [["My frame"], "My prompt"]);
+});
+
+test("an editor without frames or notes is wrapped all the same", () => {
+  const { root, scope, places } = SHAPES["an image from a text"]();
+  wrap(root, scope, promptOf(root), places, AGENTS, (type) => (type === "MarkdownNote" ? null : createNode(type)));
+  assert.deepEqual(scope.groups, []);
+  unwrap(scope);
+  assert.deepEqual(saved(root), saved(SHAPES["an image from a text"]().root));
+});
+
+test("the packaged text encoder says where it can be downloaded; a file of the user's does not", () => {
+  const models = (name) => wrapped("an image from a text", { planner: { kind: "clip", name }, critic: null }).scope.nodes.find((node) => node.type === "CLIPLoader").properties.models;
+  const [{ name, url, directory }] = models(PACKAGED_CLIP);
+  assert.deepEqual([name, directory], [PACKAGED_CLIP, "text_encoders"]);
+  assert.ok(url.startsWith("https://huggingface.co/") && url.endsWith(`/${PACKAGED_CLIP}`), url);
+  assert.equal(models("mine.safetensors"), undefined);
 });
 
 test("the record in Loop Open's properties says what was added and what was there: saved workflows hold it", () => {
