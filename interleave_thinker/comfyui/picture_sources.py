@@ -2,12 +2,14 @@
 
 A picture's pixels flow through scaling, encoding, latents and the generator's own encoders. They end where another
 model looks at the picture (edges, pose, style, a face), where only its size is taken, and where a language model
-describes it. A node that gives a picture and takes none is a source, whatever pack it comes from.
+describes it. A node that gives a picture and takes none is a source, whatever pack it comes from. What is only put on
+a finished picture may be a part of it, or a watermark: a person has to say.
 """
 
 from __future__ import annotations
 
 import re
+from collections import deque
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from itertools import islice
@@ -44,13 +46,15 @@ _CLOSED = re.compile(
 """Inputs through which no picture comes that is edited: models, words, numbers, a face or a style."""
 
 
-_HANDS_ON = re.compile(r"^(input|any|value|source|on_true|on_false)(_?\d+)?$", re.I)
-"""Names of inputs of a node that hands on whatever comes in."""
+_HANDS_ON = re.compile(
+    r"^(input|any|anything|value|default_value|source|destination|target|background|on_true|on_false)(_?\d+)?$", re.I
+)
+"""Names of inputs of a node that hands on whatever comes in. A node with one input does so, whatever it is called."""
 
 
 _SAMPLES = ("positive", "conditioning", "cond1", "latent_image", "guider")
-_ENCODED = re.compile(r"latent|concat|samples", re.I)
-"""Names of inputs for a picture as the VAE encodes it. Only as such it comes in through a model."""
+_ENCODED = re.compile(r"latent|concat|samples|conditioning|positive|negative|guider", re.I)
+"""Names of inputs for a picture as the VAE encodes it, or in a conditioning. Only so it comes in through a model."""
 
 
 @dataclass(frozen=True)
@@ -94,22 +98,34 @@ def _guides(workflow: Mapping[str, Any], output: str) -> set[str]:
 def _reached(workflow: Mapping[str, Any], output: str, *, all_noise: bool) -> dict[PictureSource, tuple[int, int]]:
     """The sources and their ranks. all_noise: also through a latent of which the sampler keeps nothing but the size."""
     found: dict[PictureSource, tuple[int, int]] = {}
-    seen: set[tuple[str, bool]] = set()
-    waiting = [(output, 0, True)]
+    sampled = any(_samples(workflow, node_id) for node_id in upstream(workflow, output))
+    seen: set[tuple[str, bool, bool]] = set()
+    waiting = deque([(output, 0, True, not sampled)])
     while waiting:
-        current, number, gives_picture = waiting.pop(0)
-        if (current, gives_picture) in seen or current not in workflow:
+        current, number, gives_picture, edited = waiting.popleft()
+        if (current, gives_picture, edited) in seen or current not in workflow:
             continue
-        seen.add((current, gives_picture))
-        for name, value in _open_links(workflow, current, all_noise=all_noise):
+        seen.add((current, gives_picture, edited))
+        edited = edited or _samples(workflow, current)
+        links = _open_links(workflow, current, all_noise=all_noise)
+        for name, value in links:
             source = str(value[0])
             digits = re.search(r"(?:image|picture)s?[._]?(?:image_?)?(\d+)$", name)
             rank = max(number, int(digits.group(1)) if digits else 0)
-            is_picture = carries_picture(name) or (gives_picture and bool(_HANDS_ON.search(name)))
+            handed_on = gives_picture and not _ENCODED.search(name) and (len(links) == 1 or _HANDS_ON.search(name))
+            is_picture = carries_picture(name) or bool(handed_on)
             if is_picture and (picture := _source(workflow, source, value[1])):
-                found.setdefault(picture, (rank, -len(seen)))
-            waiting.append((source, rank, is_picture))
-    return found
+                found.setdefault(picture if edited else replace(picture, known=False), (rank, -len(seen)))
+            waiting.append((source, rank, is_picture, edited))
+    edited_too = {(picture.node, picture.slot) for picture in found if picture.known}
+    return {p: rank for p, rank in found.items() if p.known or (p.node, p.slot) not in edited_too}
+
+
+def _samples(workflow: Mapping[str, Any], node_id: str) -> bool:
+    """Whether a node makes or changes a picture by the model: a sampler, or one with a sampler in it."""
+    inputs = workflow[node_id]["inputs"]
+    has_model = any(is_link(inputs.get(name)) for name in ("model", "pipe", "guider"))
+    return is_link(inputs.get("latent_image")) or (has_model and any(is_link(inputs.get(n)) for n in _SAMPLES))
 
 
 def _open_links(workflow: Mapping[str, Any], node_id: str, *, all_noise: bool) -> list[tuple[str, list[Any]]]:

@@ -27,11 +27,11 @@ _FREE = re.compile(
 _NOT_FREE = re.compile(
     r"system|instruct|template|f_string|format|expression|comparison|pattern|regex|find|delimiter|separator|json"
     r"|prefix|suffix|append|prepend|select|option|choice|menu|preset|category|method|mode|type|style|language|font"
-    r"|file|folder|path|url|name|title|key|code|encod|token|base64|model|checkpoint|lora|enhancer|(^|_)log(_|$)",
+    r"|file|folder|path|url|name|title|key|code|encod|token|base64|model|checkpoint|lora|enhancer|weight|strength|(^|_)log(_|$)",
     re.IGNORECASE,
 )
 """Names of inputs for tasks, patterns, pieces that are put around a text, choices, files and settings."""
-_TASK = re.compile(r"system|instruct|task|question", re.IGNORECASE)
+_TASK = re.compile(r"system|instruct|task|question|role|persona|(^|_)sys_", re.IGNORECASE)
 """Names of inputs that tell a language model its task."""
 _SHOWS = re.compile(r"show|display|preview|debug", re.IGNORECASE)
 """Words in the class of a node that shows a text. What is typed in it is what it showed last."""

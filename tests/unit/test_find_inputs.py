@@ -87,6 +87,25 @@ def test_a_loader_that_has_the_prompt_is_found() -> None:
     assert texts(workflow) == [{"4.positive"}]
 
 
+def test_a_loader_before_a_pipe_has_the_prompt() -> None:
+    """Nothing goes into `positive` there; words about tokens and weights are no prompt."""
+    loader = {
+        "ckpt_name": "x.safetensors",
+        "positive_token_normalization": "mean",
+        "positive_weight_interpretation": "A1111",
+    }
+    workflow = {
+        "1": node("easy fullLoader", **loader, positive=WORDS, negative="watermark", resolution="1024 x 1024"),
+        "2": node("easy kSampler", pipe=["1", 0], image_output="Preview", seed=5),
+        "3": node("SaveImage", images=["2", 1]),
+    }
+    assert texts(workflow) == [{"1.positive"}]
+    assert candidates(workflow).seeds == (("2", "seed"),)
+    workflow["1"]["inputs"] |= {"positive": ["4", 0], "negative": ["5", 0]}
+    workflow |= {"4": node("ttN text", text=WORDS), "5": node("ttN text", text="blurry")}
+    assert texts(workflow) == [{"4.text"}]
+
+
 def test_what_says_nothing_is_not_taken_before_words() -> None:
     """Case w3: an empty text of a LoRA loader is joined to a wildcard's words, which stand in two inputs."""
     nodes = {
@@ -280,6 +299,30 @@ def test_through_nodes_that_hand_on_whatever_comes_in() -> None:
     )
     workflow["3"]["inputs"]["positive"] = ["34", 0]
     assert pictures(workflow) == [("30", True)]
+
+
+@pytest.mark.parametrize("name", ["default_value", "anything", "data", "src", "any_01"])
+def test_through_a_node_with_one_input_whatever_it_is_called(name: str) -> None:
+    """As deployment packs put one before each picture, so that a caller can give another."""
+    workflow = graph(
+        n30=node("LoadImage", image="me.png"),
+        n31=node("ComfyUIDeployExternalImage", input_id="photo", **{name: ["30", 0]}),
+        n32=node("VAEEncode", pixels=["31", 0], vae=["4", 2]),
+    )
+    workflow["3"]["inputs"] |= {"latent_image": ["32", 0], "denoise": 0.6}
+    assert pictures(workflow) == [("30", True)]
+
+
+def test_what_is_put_on_the_finished_picture_is_asked_about_and_a_face_is_not() -> None:
+    """A watermark is drawn on the result; nothing edits it. It may as well be the picture that the result lies on."""
+    workflow = graph(
+        n30=node("LoadImage", image="logo.png"),
+        n31=node("ImageCompositeMasked", destination=["8", 0], source=["30", 0], x=0, y=0),
+        n9=node("SaveImage", images=["31", 0], filename_prefix="x"),
+    )
+    assert pictures(workflow) == [("30", False)]
+    workflow["31"] = node("ReActorFaceSwap", input_image=["8", 0], source_image=["30", 0])
+    assert pictures(workflow) == []
 
 
 @pytest.mark.parametrize(
