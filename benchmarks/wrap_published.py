@@ -1,10 +1,11 @@
 """What the command line would choose in published workflows in API format, against a key that was written by reading.
 
-    python benchmarks/wrap_published.py FOLDER [--json F] [--markdown F]
+    python benchmarks/wrap_published.py FOLDER [--key published_later] [--json F] [--markdown F]
 
 FOLDER holds the files as NUMBER.json; those that are not there are fetched from the addresses of the key
-(benchmarks/wrap_keys/published.json). Of each: found without a question, found once a person has answered
-(what `--output`, `--prompt` and `--image` are for), refused, or wrong; and whether unwrapping gives the file back.
+(benchmarks/wrap_keys/published.json, or published_later.json: a second set, from other repositories).
+Of each: found without a question, found once a person has answered (what `--output`, `--prompt` and `--image` are
+for), refused, or wrong; and whether unwrapping gives the file back.
 """
 
 from __future__ import annotations
@@ -105,10 +106,11 @@ def markdown(key: dict[str, Any], results: dict[str, dict[str, Any]]) -> str:
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder", type=Path)
+    parser.add_argument("--key", default="published", choices=("published", "published_later"))
     parser.add_argument("--json", type=Path)
     parser.add_argument("--markdown", type=Path, help="the table of what is chosen")
     options = parser.parse_args()
-    (key,) = load_keys(KEYS / "published.json")
+    (key,) = load_keys(KEYS / f"{options.key}.json")
     fetch(options.folder, key)
     files = {name: file for name in key if (file := options.folder / f"{name}.json").exists()}
     results = {name: try_one(file, key[name]) for name, file in files.items()}

@@ -6,14 +6,16 @@ the server, so that there is one choice. Where several are possible, a person ch
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, TypeVar
 
 from .client import WorkflowError
 from .links import InputRef, body_of, carries_picture, image_link, is_link, shown_input, upstream
 from .picture_sources import PictureSource, picture_sources
-from .prompt_texts import POSITIVE, prompts, texts_beside, writes_text
+from .prompt_texts import POSITIVE, has_positive, prompts, texts_beside, writes_text
 
 SEED_INPUTS = ("noise_seed", "seed")
 MOST_OUTPUTS = 50
@@ -21,6 +23,8 @@ MOST_OUTPUTS = 50
 NO_PICTURE = "none"
 """Given as the reference picture: the workflow draws from text, whatever pictures are in it."""
 
+_TRACES = re.compile(r"depth|normal.?map|preprocessor|estimat|segment")
+"""Words in the class of a node that has a seed for what it sees in a picture."""
 _T = TypeVar("_T")
 _SHOWS = ("save", "preview", "send", "upload", "export", "output")
 """Words in the class of a node that shows a picture, those that keep it first."""
@@ -130,7 +134,7 @@ def _outputs(workflow: Mapping[str, Any], among: Collection[str] | None) -> list
         elif node_id not in read and "compar" not in kind:
             ends[node_id] = link
     kept = {i: v for i, v in shown.items() if "preview" not in str(workflow[i]["class_type"]).lower()}
-    shown = kept or shown or ends
+    shown = _generated(workflow, kept) or _generated(workflow, shown) or kept or shown or ends
     last = {i: v for n, (i, v) in enumerate(shown.items()) if v not in list(shown.values())[:n]}
     if len(last) > MOST_OUTPUTS:
         return list(last)
@@ -138,6 +142,11 @@ def _outputs(workflow: Mapping[str, Any], among: Collection[str] | None) -> list
     made_by = {i: _made_by(workflow, str(link[0])) for i, link in last.items()}
     on_the_way = {i for i in last for j in last if made_by[i] != made_by[j] and made_by[i] in bodies[j]}
     return [i for i in last if i not in on_the_way]
+
+
+def _generated(workflow: Mapping[str, Any], shown: Mapping[str, list[Any]]) -> dict[str, list[Any]]:
+    """Those whose picture a sampler made: a collage may be saved beside a generated picture that is only previewed."""
+    return {i: v for i, v in shown.items() if any(map(partial(has_positive, workflow), upstream(workflow, i)))}
 
 
 def _made_by(workflow: Mapping[str, Any], node_id: str) -> str:
@@ -161,7 +170,11 @@ def _seeds(workflow: Mapping[str, Any], among: list[str]) -> list[InputRef]:
             is_link(value) and (name in (*POSITIVE, "latent_image") or carries_picture(name))
             for name, value in inputs.items()
         )
-        if writes_text(workflow, node_id) or not (samples or "noise" in kind or "sampl" in kind):
+        if (
+            writes_text(workflow, node_id)
+            or _TRACES.search(kind)
+            or not (samples or "noise" in kind or "sampl" in kind)
+        ):
             continue  # a text that is written at random has a seed as well
         if inputs.get("add_noise") in (False, "disable"):
             continue

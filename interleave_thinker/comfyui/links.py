@@ -12,7 +12,7 @@ InputRef = tuple[str, str]
 
 IMAGE_INPUTS = ("images", "image")
 """How core's nodes call the input that they show or save. Other packs' names have "image" in them."""
-_PICTURE = re.compile(r"image|pixel|picture|photo|video|frame(?!s?_?(rate|count|num))", re.IGNORECASE)
+_PICTURE = re.compile(r"image|(^|_)img(_|\d|$)|pixel|picture|photo|video|frame(?!s?_?(rate|count|num))", re.IGNORECASE)
 _NO_PICTURE = re.compile(r"latent|size|clip_vision|model|prompt|text", re.IGNORECASE)
 _PICKED = re.compile(r"^(?:input|image|any|value|text|string|latent|conditioning)_?(\d+)$", re.IGNORECASE)
 _POSITIONS = ("switch", "boolean", "condition", "bool", "enabled")

@@ -157,7 +157,8 @@ def _source(workflow: Mapping[str, Any], node_id: str, slot: int) -> PictureSour
     inputs, kind = node["inputs"], str(node["class_type"])
     if any(not _CLOSED.search(n) for n, _ in live_links(workflow, node_id)):
         return None  # something comes in that may be a picture
-    if _DRAWS.search(kind) and not _LOADS.search(kind):
+    made = any("mask" in n.lower() or carries_picture(n) for n, _ in live_links(workflow, node_id))
+    if (made or _DRAWS.search(kind)) and not _LOADS.search(kind):
         return None
     typed = [n for n, v in inputs.items() if isinstance(v, str)]
     name = next((n for n in ("image", *typed) if n in typed), "")

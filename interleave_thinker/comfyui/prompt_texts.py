@@ -49,6 +49,10 @@ _NO_WORDS = re.compile(
 """Inputs through which no word of the prompt comes."""
 _ENCODES = ("clip", "clip_name", "wildcard_text")
 """Inputs of a node whose texts are all one prompt: an encoder, or a wildcard beside what was drawn from it."""
+_SILENCES = re.compile(r"zero_?out", re.IGNORECASE)
+"""Words in the class of a node that lets no word through."""
+_MASK = re.compile(r"mask|segs|bbox|alpha", re.IGNORECASE)
+"""Names of inputs for a part of a picture: words that come in there say where, not what."""
 _HOLDS_TEXT = re.compile(r"string|(?<!kon)text|prompt|primitive|multiline|value|constant", re.IGNORECASE)
 """Words in the class of a node whose one string is a text, whatever the input is called."""
 _WORD = re.compile(r"[^\W\d_]{2,}")
@@ -57,11 +61,13 @@ _LORA_TAG = re.compile(r"<lora:[^>]*>")
 
 @dataclass(frozen=True)
 class _Text:
-    """A typed text on the way to a sampler. also: places of the same prompt for other encoders."""
+    """A typed text on the way to a sampler. also: places of the same prompt for other encoders. is_box: the node is
+    there for this text alone."""
 
     ref: InputRef
     value: str
     also: tuple[InputRef, ...] = ()
+    is_box: bool = False
 
     @property
     def says_something(self) -> bool:
@@ -79,10 +85,11 @@ def prompts(
 
     body: what the result depends on as the switches stand, nearest first. everything: with their other sides too.
     """
-    samplers = [i for i in body if _is_sampler(workflow, i)] or [i for i in body if _positive_link(workflow, i)]
+    samplers = [i for i in body if _is_sampler(workflow, i)] or [i for i in body if has_positive(workflow, i)]
     stages = [(i, texts) for i in samplers if (texts := _positive(workflow, i))]
     if not samplers:  # a node that makes the picture from the text itself
-        stages = [("", _likely([t for i in body for t in _typed(workflow, i, negative=False)]))]
+        shown = _beside_masks(workflow, body)
+        stages = [("", _likely([t for i in shown for t in _typed(workflow, i, negative=False)]))]
     groups: list[list[_Text]] = []
     for sampler, texts in reversed(stages):  # the first stage is the farthest from the result
         alone = len(texts) == 1
@@ -99,6 +106,20 @@ def prompts(
     return [_places(group, said) for group in groups]
 
 
+def _beside_masks(workflow: Mapping[str, Any], body: Collection[str]) -> list[str]:
+    """The nodes that the result depends on otherwise than through a mask."""
+    order = list(body)
+    seen: dict[str, None] = {}
+    waiting = order[:1]
+    while waiting:
+        node_id = waiting.pop(0)
+        if node_id in seen or node_id not in workflow:
+            continue
+        seen[node_id] = None
+        waiting += [str(v[0]) for n, v in live_inputs(workflow, node_id).items() if is_link(v) and not _MASK.search(n)]
+    return list(seen)
+
+
 def texts_beside(workflow: Mapping[str, Any], ref: InputRef) -> tuple[InputRef, ...]:
     """The other texts of the node that are the same prompt: for the second encoder of FLUX.1 and SDXL."""
     found = [t for t in _typed(workflow, ref[0], negative=bool(NEGATIVE.search(ref[1]))) if ref in (t.ref, *t.also)]
@@ -107,7 +128,12 @@ def texts_beside(workflow: Mapping[str, Any], ref: InputRef) -> tuple[InputRef, 
 
 def _is_sampler(workflow: Mapping[str, Any], node_id: str) -> bool:
     """A sampler or guider: a model and a positive come in."""
-    return is_link(workflow[node_id]["inputs"].get("model")) and _positive_link(workflow, node_id) is not None
+    return is_link(workflow[node_id]["inputs"].get("model")) and has_positive(workflow, node_id)
+
+
+def has_positive(workflow: Mapping[str, Any], node_id: str) -> bool:
+    """Whether a node is told what the picture shall show."""
+    return _positive_link(workflow, node_id) is not None
 
 
 def _positive_link(workflow: Mapping[str, Any], node_id: str) -> list[Any] | None:
@@ -130,8 +156,12 @@ def _positive(workflow: Mapping[str, Any], sampler: str) -> list[_Text]:
 
 
 def _likely(texts: list[_Text]) -> list[_Text]:
-    """Without what says nothing and what tells a language model its task, where anything else is left."""
-    said = [t for t in texts if t.says_something] or texts
+    """Without what says nothing and what tells a language model its task, where anything else is left.
+
+    An empty box stays: it is where a person types, and what stands beside it may be dressing.
+    """
+    said = [t for t in texts if t.says_something or t.is_box]
+    said = said if any(t.says_something for t in said) else texts
     return [t for t in said if not t.is_task] or said
 
 
@@ -156,6 +186,8 @@ def _words(workflow: Mapping[str, Any], link: Any, *, negative: bool) -> list[_T
 
 def _text_sources(workflow: Mapping[str, Any], node_id: str, negative: bool) -> list[str]:
     """The nodes that words may come from."""
+    if _SILENCES.search(str(workflow[node_id]["class_type"])):
+        return []
     found: dict[str, None] = {}
     for name, value in _side(workflow, node_id, negative).items():
         if is_link(value) and not _NO_WORDS.match(name) and not carries_picture(name) and not _TASK.search(name):
@@ -208,7 +240,8 @@ def _typed(workflow: Mapping[str, Any], node_id: str, *, negative: bool, idle_to
     if texts and any(n in workflow[node_id]["inputs"] for n in _ENCODES):
         first, *others = names
         return [_Text((node_id, first), texts[first], tuple((node_id, n) for n in others))]
-    return [_Text((node_id, name), texts[name]) for name in names]
+    alone = len(names) == 1 and _HOLDS_TEXT.search(str(workflow[node_id]["class_type"])) is not None
+    return [_Text((node_id, name), texts[name], is_box=alone) for name in names]
 
 
 def _is_text(value: str) -> bool:
@@ -223,7 +256,7 @@ def _is_sentence(value: str) -> bool:
 def _same(workflow: Mapping[str, Any], first: _Text, second: _Text, sampler: str) -> bool:
     """Whether a text is the first one's prompt: said again, or a later stage's that adds no noise of its own."""
     one, other = first.value.strip(), second.value.strip()
-    if one == other and one:
+    if first.ref == second.ref or (one == other and one):
         return True
     if not sampler:
         return False

@@ -251,6 +251,35 @@ def test_any_graph_has_an_answer(shapes: dict[str, dict[str, Any]]) -> None:
     assert all(picture.node in workflow for picture in found.images)
 
 
+def test_an_empty_box_is_where_a_person_types() -> None:
+    """A heading is joined to it. Both are asked about; an empty text of another node, as a LoRA loader's, is not."""
+    nodes = {
+        "n20": node("PrimitiveStringMultiline", value=""),
+        "n21": node("PrimitiveString", value="## Edition description"),
+        "n22": node("StringConcatenate", string_a=["21", 0], string_b=["20", 0], delimiter=" "),
+    }
+    assert texts(with_text_from(["22", 0], **nodes)) == [{"21.value"}, {"20.value"}]
+
+
+def test_words_that_are_zeroed_out_are_no_prompt() -> None:
+    workflow = graph(n20=node("ConditioningZeroOut", conditioning=["6", 0]))
+    workflow["3"]["inputs"]["positive"] = ["20", 0]
+    assert texts(workflow) == []
+
+
+def test_words_that_find_a_region_are_no_prompt() -> None:
+    """They say what a mask covers. There is no sampler here; the picture is made from the other text."""
+    workflow = {
+        "1": node("LoadImage", image="me.png"),
+        "2": node("GroundingDinoSAMSegment", image=["1", 0], prompt="the dress, and the belt"),
+        "3": node("TryOnGenerator", human_img=["1", 0], mask=["2", 1], prompt=WORDS, seed=5),
+        "4": node("SaveImage", images=["3", 0]),
+    }
+    assert texts(workflow) == [{"3.prompt"}]
+    assert candidates(workflow).seeds == (("3", "seed"),)
+    assert pictures(workflow) == [("1", True)]
+
+
 # The picture
 
 
@@ -381,6 +410,17 @@ def test_a_picture_under_nothing_but_noise_is_asked_about() -> None:
     assert pictures(workflow) == [("30", True)]
 
 
+def test_a_picture_that_is_made_from_a_mask_is_no_source() -> None:
+    workflow = graph(
+        n30=node("LoadImage", image="me.png"),
+        n31=node("MaskToImage", mask=["30", 1]),
+        n32=node("ImageComposite", image1=["30", 0], image2=["31", 0]),
+        n33=node("VAEEncode", pixels=["32", 0], vae=["4", 2]),
+    )
+    workflow["3"]["inputs"] |= {"latent_image": ["33", 0], "denoise": 0.6}
+    assert pictures(workflow) == [("30", True)]
+
+
 @pytest.mark.parametrize("kind", ["EmptyImage", "SolidColor", "Image Blank", "PerlinNoise", "CreateGradient"])
 def test_a_picture_that_a_node_draws_is_no_reference(kind: str) -> None:
     workflow = graph(n30=node(kind, width=64), n31=node("VAEEncode", pixels=["30", 0], vae=["4", 2]))
@@ -439,6 +479,15 @@ def test_a_stage_that_is_saved_too_is_not_the_result() -> None:
         n13=node("SaveImage", images=["12", 0]),
     )
     assert candidates(workflow).outputs == ("13",)
+
+
+def test_a_saved_collage_does_not_hide_the_generated_preview() -> None:
+    workflow = graph(
+        n9=node("PreviewImage", images=["8", 0]),
+        n30=node("LoadImage", image="me.png"),
+        n31=node("SaveImage", images=["30", 0]),
+    )
+    assert candidates(workflow).outputs == ("9",)
 
 
 @pytest.mark.parametrize(("place", "words"), [("6.clip", "comes from node 4"), ("3.seed", "no text")])
