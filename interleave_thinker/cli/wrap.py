@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from ..comfyui.client import ComfyClient
+from ..comfyui.client import ComfyClient, WorkflowError
 from ..comfyui.find_inputs import find_inputs
 from ..comfyui.placeholders import wrap_warnings
 from ..comfyui.workflow import load_workflow
@@ -50,6 +50,11 @@ def _wrap(options: argparse.Namespace) -> int:
     found = find_inputs(workflow, **named)
     critic = AgentChoice.read(options.critic) if options.critic else None
     wrapped = wrap(workflow, found, planner=AgentChoice.read(options.agent), critic=critic, t_max=options.t_max)
+    if unwrap(wrapped) != workflow:
+        raise WorkflowError(
+            f"The loop around {options.workflow} could not be taken off again without a trace, so nothing was written. "
+            "Please report this workflow."
+        )
     print(f"Prompt {'.'.join(found.prompt)}, seed {'.'.join(found.seed) if found.seed else 'none'}, ", end="")
     print(f"reference {'.'.join(found.image)}" if found.image else "no reference: each step is drawn from text", end="")
     print(f", result of node {found.output}.")
