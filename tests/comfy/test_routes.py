@@ -58,9 +58,10 @@ def test_the_editor_is_told_what_the_command_line_would_choose(comfy: Any) -> No
     }
     status, found = post(comfy, "choose", json.dumps({"workflow": graph}).encode())
     assert status == 200
-    assert found == {"outputs": ["4"], "prompts": [[["1", "text"]]], "seeds": [["2", "seed"]], "images": []}
-    places = find_inputs(graph)
-    assert [list(places.prompt)] == found["prompts"][0] and [list(places.seed or ())] == found["seeds"]
+    places = {"prompts": [[["1", "text"]]], "seeds": [["2", "seed"]], "images": []}
+    assert found == {"outputs": ["4"], "shows": "images", **places}
+    chosen = find_inputs(graph)
+    assert [list(chosen.prompt)] == found["prompts"][0] and [list(chosen.seed or ())] == found["seeds"]
 
 
 @pytest.mark.parametrize(
