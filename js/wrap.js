@@ -35,9 +35,10 @@ function selection(above) {
   return chosen.length > 1 ? chosen.map((node) => [...above, node.id].join(":")) : null;
 }
 
-function label(prompt, id, detail) {
+/** A node for a person; with `input`, one of its boxes. */
+function label(prompt, id, detail, input = "") {
   const title = prompt[id]?._meta?.title ?? prompt[id]?.class_type ?? "node";
-  return { title: `${title} (node ${id})`, detail: String(detail ?? "") };
+  return { title: `${title}${input && `, ${input}`} (node ${id})`, detail: String(detail ?? "") };
 }
 
 /** The places, asked of the person where there are several; null where the person cancelled. */
@@ -53,7 +54,7 @@ async function choose(prompt, among) {
   if (!found.prompts.length) throw new WrapError("No text of this workflow reaches the picture. Connect a prompt first, or un-bypass its nodes.");
   const questions = [];
   if (found.prompts.length > 1) {
-    const options = found.prompts.map((places, at) => ({ value: String(at), ...label(prompt, places[0][0], prompt[places[0][0]].inputs[places[0][1]] || "(empty)") }));
+    const options = found.prompts.map(([[id, input]], at) => ({ value: String(at), ...label(prompt, id, prompt[id].inputs[input] || "(empty)", input) }));
     questions.push({ name: "prompt", legend: "Which prompt should the loop control?", options });
   }
   if (found.images.length > 1 || found.images.some((image) => !image.known)) {

@@ -112,7 +112,10 @@ def candidates(
         return Candidates(tuple(outputs))
     body = list(upstream(workflow, outputs[0]))
     texts = [g for g in prompts(workflow, body, body_of(workflow, outputs[0])) if _chosen(g[0][0], among)]
-    texts.sort(key=lambda group: -len(str(workflow[group[0][0]]["inputs"][group[0][1]])))
+    longest: dict[str, int] = {}
+    for (node_id, name), *_ in texts:
+        longest[node_id] = max(longest.get(node_id, 0), len(str(workflow[node_id]["inputs"][name])))
+    texts.sort(key=lambda group: -longest[group[0][0]])  # what one node joins stays in its order
     images = [source for source in picture_sources(workflow, outputs[0]) if _chosen(source.node, among)]
     seeds = tuple(_seeds(workflow, body)[::-1])
     shows = shown_input(workflow, outputs[0]) or ""

@@ -236,9 +236,9 @@ def _typed(workflow: Mapping[str, Any], node_id: str, *, negative: bool, idle_to
     if not texts and not any(is_link(v) and _FREE.search(n) for n, v in inputs.items()):
         only = len(strings) == 1 and _HOLDS_TEXT.search(str(workflow[node_id]["class_type"]))
         texts = strings if only else {n: v for n, v in strings.items() if _is_sentence(v)}
-    names = sorted(texts, key=lambda n: -len(texts[n]))
+    names = list(texts)
     if texts and any(n in workflow[node_id]["inputs"] for n in _ENCODES):
-        first, *others = names
+        first, *others = sorted(names, key=lambda n: -len(texts[n]))
         return [_Text((node_id, first), texts[first], tuple((node_id, n) for n in others))]
     alone = len(names) == 1 and _HOLDS_TEXT.search(str(workflow[node_id]["class_type"])) is not None
     return [_Text((node_id, name), texts[name], is_box=alone) for name in names]

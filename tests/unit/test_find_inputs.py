@@ -182,7 +182,9 @@ def test_a_switch_takes_the_side_that_it_is_set_to(switch: Any) -> None:
 def test_a_style_that_is_joined_to_the_prompt_is_asked_about() -> None:
     """Both are typed, and neither node nor name says which is the subject."""
     joined = node("StringConcatenate", string_a="cat", string_b="sour gummy candy style, glossy eyes", delimiter=", ")
-    assert texts(with_text_from(["20", 0], n20=joined)) == [{"20.string_b"}, {"20.string_a"}]
+    assert texts(with_text_from(["20", 0], n20=joined)) == [{"20.string_a"}, {"20.string_b"}], (
+        "in the order in which they are joined"
+    )
     nodes = {
         "n20": node("StringConcatenate", string_a=["21", 0], string_b="gummy candy style", delimiter=", "),
         "n21": node("PrimitiveString", value="cat"),
