@@ -404,7 +404,7 @@ def summary(results: list[dict[str, Any]], left_out: Counter[str], problems: lis
         "wrapped_and_accepted": sum(not r["errors"] for r in wrapped),
         "says_undefined": sum("undefined" in r["said"] for r in results),
         "left_out": dict(left_out),
-        "page_errors": problems,
+        "page_errors": dict(Counter(problems)),
         "results": results,
     }
 
