@@ -1,0 +1,344 @@
+"""What a workflow needs in the graphics card's memory at once, by arithmetic; `docs/memory.md` says how it is counted.
+
+Nothing is measured and no model is opened. All sizes are bytes; "GB" in texts is 10^9 bytes, but a card's own "8 GB"
+are 8 x 2^30.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Final, Literal
+
+from ..contract import MAX_MEGAPIXELS, MAX_TOKENS, NODE_IDS, PACKAGED_CLIP
+from .links import is_link, live_inputs, typed_value
+from .model_files import (
+    AGENTS,
+    Model,
+    SizeLookup,
+    agent_clips,
+    agents_read_by,
+    is_whole_qwen3_vl,
+    live_nodes,
+    models_of,
+)
+
+CARDS: Final = (8, 12, 16, 24)
+"""Sizes of cards, in their makers' GB of 2^30 bytes."""
+RESERVE: Final = 1_000_000_000
+"""Bytes of a card that no model gets: the desktop, the CUDA context, and the 0.4 to 0.7 GB that ComfyUI leaves free."""
+LEAST_WORKING: Final = 859_000_000
+"""Bytes that ComfyUI keeps free beside any model for its work (0.8 x 2^30)."""
+SAMPLING: Final = 1_700_000_000
+"""Bytes a megapixel while sampling: ComfyUI's estimate for FLUX.2 Klein 9B. Lighter models take less."""
+DECODING: Final = 4_356
+"""Bytes a pixel that ComfyUI asks for to decode with a VAE (2178 values of 16 bits)."""
+PIXELS: Final = 1024 * 1024
+"""Of a picture whose size the workflow does not say."""
+PROMPT_TOKENS: Final = 1_000
+"""Words of an agent's prompt, beside its pictures."""
+PIXELS_A_TOKEN: Final = 32 * 32
+"""Qwen3-VL: patches of 16 x 16, merged by twos."""
+ATTEMPTS: Final = 12
+"""Attempts that are gone through before one is counted: what is swapped repeats by then."""
+
+Word = Literal["encode", "sample", "decode", "judge", "plan"]
+
+
+@dataclass(frozen=True)
+class Shape:
+    """The numbers of a chat model that its memory depends on. vision: hidden and MLP size of its eyes."""
+
+    layers: int
+    kv_heads: int
+    head_dim: int
+    hidden: int
+    mlp: int
+    vision: tuple[int, int] = (1152, 4304)
+
+    @property
+    def cache_a_token(self) -> int:
+        """Bytes of the key-value cache for one token, in 16 bits."""
+        return 2 * self.layers * self.kv_heads * self.head_dim * 2
+
+
+SHAPES: Final = {
+    "2b": Shape(28, 8, 128, 2048, 6144, (1024, 4096)),
+    "4b": Shape(36, 8, 128, 2560, 9728, (1024, 4096)),
+    "8b": Shape(36, 8, 128, 4096, 12288),
+}
+"""Qwen3-VL, as its config.json has it. Other models are counted as the 8B unless their folder has a config.json."""
+
+
+@dataclass(frozen=True)
+class Use:
+    """An agent's settings. pictures: how many it is shown at most."""
+
+    max_tokens: int = MAX_TOKENS
+    megapixels: float = MAX_MEGAPIXELS
+    pictures: int = 2
+
+
+@dataclass(frozen=True)
+class Phase:
+    """A part of an attempt: the models that it needs at once and what it needs beside their weights."""
+
+    word: Word
+    models: tuple[Model, ...]
+    working: int
+
+    @property
+    def weights(self) -> int:
+        return sum(m.bytes for m in self.models)
+
+    @property
+    def together(self) -> int:
+        return self.weights + self.working
+
+
+@dataclass(frozen=True)
+class Fit:
+    """How a card copes.
+
+    verdict: "fits": everything stays. "swaps": each phase fits, the models change places at every attempt. "offloads":
+    a model does not fit beside its work; a part stays in RAM and is read again at each pass. "unknown": all that is
+    known fits, but a size is missing.
+    moved: bytes read into the card at every attempt, by model. again: bytes read at each further pass, by phase.
+    """
+
+    verdict: Literal["fits", "swaps", "offloads", "unknown"]
+    usable: int
+    moved: Mapping[str, int] = field(default_factory=dict)
+    again: Mapping[str, int] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Scenario:
+    """The workflow with one choice of agent. agents: their models; none for a server."""
+
+    agents: tuple[Model, ...]
+    phases: tuple[Phase, ...]
+
+    @property
+    def models(self) -> list[Model]:
+        return _distinct(m for p in self.phases for m in p.models)
+
+    @property
+    def unknown(self) -> list[str]:
+        return list(dict.fromkeys(n for m in self.models for n in m.unknown))
+
+    @property
+    def peak(self) -> int:
+        """Bytes of the phase that needs most."""
+        return max((p.together for p in self.phases), default=0)
+
+    @property
+    def all_at_once(self) -> int:
+        """Bytes with which nothing ever moves."""
+        return sum(m.bytes for m in self.models) + max((p.working for p in self.phases), default=0)
+
+
+@dataclass(frozen=True)
+class Needs:
+    """own: with the agents that the workflow has, or one beside it. shared: with the generator's text encoder as agent;
+    None where it has no whole Qwen3-VL. pixels: of a picture. has_agent: whether the workflow has one already.
+    """
+
+    models: tuple[Model, ...]
+    pixels: int
+    has_agent: bool
+    own: Scenario
+    shared: Scenario | None
+
+
+def needs_of(
+    workflow: Mapping[str, Any], sizes: SizeLookup, *, agent: Model | None = None, pixels: int | None = None
+) -> Needs:
+    """agent: instead of the workflow's own (default: that, or the one that wrap adds); without files it stands for a
+    server. pixels: of a picture, instead of what the workflow says.
+    """
+    live = live_nodes(workflow)
+    models = models_of(workflow, sizes)
+    size = pixels or picture_pixels(workflow, live)
+    edits = any(workflow[i]["class_type"] == "LoadImage" or "reference" in _kind(workflow, i) for i in live)
+    drawing = _drawing([m for m in models if m.role != "agent"], size, edits)
+    uses = {i: _use(workflow, live, i) for i in live if workflow[i]["class_type"] in AGENTS}
+    widest = _widest(list(uses.values()))
+    encoders = [m for m in models if is_whole_qwen3_vl(m) and m.role == "text encoder"]
+    asked = _agents(workflow, live, models)
+    packaged = agent or Model("agent", (sizes.file(PACKAGED_CLIP),))
+    if agent is None and asked and not any(m in encoders for _, m, _ in asked):
+        talking = [_talk(word, m, uses[i]) for word, m, i in asked]
+    elif agent is None and uses and not asked:  # servers
+        talking = []
+    else:
+        talking = [_talk(word, packaged, widest) for word in ("judge", "plan")] if packaged.files else []
+    shared = None
+    if encoders:
+        both = [_talk(word, encoders[0], widest) for word in ("judge", "plan")]
+        shared = Scenario((encoders[0],), (*drawing, *both))
+    agents = tuple(_distinct(m for p in talking for m in p.models))
+    return Needs(tuple(models), size, bool(uses), Scenario(agents, (*drawing, *talking)), shared)
+
+
+def fit(scenario: Scenario, card: int, reserve: int = RESERVE) -> Fit:
+    """How a card of `card` x 2^30 bytes, less `reserve`, copes with attempt after attempt.
+
+    Counted as ComfyUI frees memory: what is in the way leaves, first what has left in part, then the smaller model,
+    and only as much as is missing.
+    """
+    usable = max(0, card * 2**30 - reserve)
+    again: dict[str, int] = {}
+    for phase in scenario.phases:
+        if phase.together > usable and phase.weights:
+            again[phase.word] = max(again.get(phase.word, 0), min(phase.weights, phase.together - usable))
+    there: dict[Model, int] = {}
+    moved: dict[str, int] = {}
+    for phase in [p for p in scenario.phases if p.word == "plan"]:
+        _load(phase, there, usable)
+    for _ in range(ATTEMPTS):
+        moved = {}
+        for phase in [p for p in scenario.phases if p.word != "plan"]:
+            for name, size in _load(phase, there, usable).items():
+                moved[name] = moved.get(name, 0) + size
+    if again:
+        return Fit("offloads", usable, moved, again)
+    if moved:
+        return Fit("swaps", usable, moved)
+    return Fit("unknown" if scenario.unknown else "fits", usable)
+
+
+def _load(phase: Phase, there: dict[Model, int], usable: int) -> dict[str, int]:
+    """Make room for a phase and load what is missing of its models; returns the bytes loaded, by model's name."""
+    needed = set(phase.models)
+    room = max(0, usable - phase.working)
+    over = phase.weights + sum(size for m, size in there.items() if m not in needed) - room
+    for model in sorted((m for m in there if m not in needed), key=lambda m: (there[m] - m.bytes, m.bytes, m.name)):
+        leaves = min(there[model], max(0, over))
+        there[model] -= leaves
+        over -= leaves
+    loaded: dict[str, int] = {}
+    for model in phase.models:
+        here = there.get(model, 0)
+        keep = min(model.bytes, room)
+        room -= keep
+        there[model] = keep
+        # What has no room is read as well, once for the first pass.
+        if model.bytes > min(here, keep):
+            loaded[model.name] = loaded.get(model.name, 0) + model.bytes - min(here, keep)
+    return loaded
+
+
+def shape_of(model: Model) -> Shape:
+    """By the folder's config.json, else by the size in the name (qwen3vl_4b), else the 8B."""
+    config = dict(model.config)
+    wanted = ("num_hidden_layers", "num_key_value_heads", "hidden_size", "intermediate_size")
+    if all(config.get(k, 0) > 0 for k in wanted):
+        heads = max(1, config.get("num_attention_heads", 1))
+        dim = config.get("head_dim", 0)
+        return Shape(
+            config[wanted[0]],
+            config[wanted[1]],
+            dim if dim > 0 else config["hidden_size"] // heads,
+            config["hidden_size"],
+            config["intermediate_size"],
+        )
+    named = re.search(r"(?<![\d.])([248]b)(?![a-z0-9])", model.name.lower())
+    return SHAPES[named[1] if named else "8b"]
+
+
+def working_of(shape: Shape, use: Use) -> int:
+    """Bytes that a reply needs beside the weights: the key-value cache, and activations of its longest pass.
+
+    The pass over the prompt holds a layer's values (16 bits), that over the pictures those of the eyes (32 bits, as
+    ComfyUI feeds them), and never both at once.
+    """
+    seen = math.ceil(use.pictures * use.megapixels * 1_000_000 / PIXELS_A_TOKEN)
+    prompt = PROMPT_TOKENS + seen
+    cache = shape.cache_a_token * (prompt + use.max_tokens)
+    reading = prompt * (4 * shape.hidden + 3 * shape.mlp) * 2
+    looking = 4 * seen * (4 * shape.vision[0] + 2 * shape.vision[1]) * 4
+    return cache + max(reading, looking, LEAST_WORKING)
+
+
+def picture_pixels(workflow: Mapping[str, Any], live: set[str]) -> int:
+    """Pixels of the largest picture that the workflow says it makes."""
+    found = []
+    for node_id in live:
+        inputs = live_inputs(workflow, node_id)
+        width, height = (_number(typed_value(workflow, inputs.get(n))) for n in ("width", "height"))
+        if width and height and re.search(r"latent|empty|generate|size|resolution", _kind(workflow, node_id)):
+            found.append(round(width * height * max(1, _number(inputs.get("batch_size")))))
+        megapixels = _number(inputs.get("megapixels"))
+        if 0 < megapixels <= 64 and "resolution" in _kind(workflow, node_id):
+            found.append(round(megapixels * PIXELS))
+    return max((f for f in found if 16 * 16 <= f <= 16384 * 16384), default=PIXELS)
+
+
+def _drawing(models: Sequence[Model], pixels: int, edits: bool) -> list[Phase]:
+    """The phases of one picture: each text encoder for itself, all that samples together, each VAE for itself."""
+    whole = [m for m in models if m.role == "checkpoint"]
+    seeing = [m for m in models if m.role == "vision encoder"]
+    encoders = [m for m in models if m.role == "text encoder"] or ([whole[0]] if whole else [])
+    sampling = [m for m in models if m.role in ("checkpoint", "diffusion model", "control", "LoRA", "other")]
+    decoders = [m for m in models if m.role == "VAE"] or ([whole[0]] if whole else [])
+    at_work = max(LEAST_WORKING, round(SAMPLING * pixels / PIXELS) * (2 if edits else 1))
+    return [
+        *(Phase("encode", (m,), LEAST_WORKING) for m in (*encoders, *seeing)),
+        *([Phase("sample", tuple(sampling), at_work)] if sampling else []),
+        *(Phase("decode", (m,), max(LEAST_WORKING, DECODING * pixels)) for m in decoders),
+        *(Phase("decode", (m,), LEAST_WORKING) for m in models if m.role == "upscaler"),
+    ]
+
+
+def _talk(word: str, model: Model, use: Use) -> Phase:
+    return Phase("plan" if word == "plan" else "judge", (model,), working_of(shape_of(model), use))
+
+
+def _agents(workflow: Mapping[str, Any], live: set[str], models: Sequence[Model]) -> list[tuple[str, Model, str]]:
+    """Of each agent that runs here: "judge" or "plan", its model and its node's id."""
+    clips = agent_clips(workflow, live)
+    loaded = {node_id: m for m in models if m.role in ("agent", "text encoder", "checkpoint") for node_id in m.nodes}
+    judges = agents_read_by(workflow, live, NODE_IDS.critic_refine, NODE_IDS.loop_close)
+    planners = agents_read_by(workflow, live, NODE_IDS.planner)
+    found = []
+    for node_id in (i for i in workflow if i in live and workflow[i]["class_type"] in AGENTS):
+        model = loaded.get(clips.get(node_id, node_id))
+        words = [w for w, ids in (("judge", judges), ("plan", planners)) if node_id in ids] or ["judge"]
+        found += [(word, model, node_id) for word in words if model is not None]
+    return found
+
+
+def _use(workflow: Mapping[str, Any], live: set[str], agent: str) -> Use:
+    inputs = workflow[agent]["inputs"]
+    tokens = _number(typed_value(workflow, inputs.get("max_tokens")))
+    megapixels = _number(typed_value(workflow, inputs.get("max_megapixels")))
+    shown = [sum(name.startswith("images.") for name in workflow[i]["inputs"]) for i in live]
+    return Use(
+        int(tokens) if 0 < tokens <= 10**6 else MAX_TOKENS,
+        megapixels if 0 < megapixels <= 1000 else MAX_MEGAPIXELS,
+        max(2, *shown, 0),
+    )
+
+
+def _widest(uses: Sequence[Use]) -> Use:
+    if not uses:
+        return Use()
+    return Use(max(u.max_tokens for u in uses), max(u.megapixels for u in uses), max(u.pictures for u in uses))
+
+
+def _number(value: object) -> float:
+    """A typed number that is finite, else 0."""
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or is_link(value):
+        return 0
+    return value if abs(value) < 10**9 else 0
+
+
+def _kind(workflow: Mapping[str, Any], node_id: str) -> str:
+    return str(workflow[node_id]["class_type"]).lower()
+
+
+def _distinct(models: Any) -> list[Model]:
+    return list(dict.fromkeys(models))
