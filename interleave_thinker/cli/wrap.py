@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from ..comfyui.agent_clip import find_agent_clip
 from ..comfyui.client import ComfyClient, WorkflowError
 from ..comfyui.find_inputs import find_inputs
 from ..comfyui.placeholders import wrap_warnings
@@ -26,7 +27,8 @@ def add_commands(commands: Any) -> None:
     put.add_argument("--image", metavar="NODE.input", help="the picture that is edited, or none")
     put.add_argument("--seed", metavar="NODE.input", help="the seed")
     put.add_argument("--output", metavar="NODE", help="the node that shows the result")
-    put.add_argument("--agent", default=f"clip:{PACKAGED_CLIP}", help="clip:FILE, folder:NAME, server:NAME")
+    shown = f"clip:FILE, node:ID, folder:NAME, server:NAME; else the workflow's own CLIP, or clip:{PACKAGED_CLIP}"
+    put.add_argument("--agent", help=shown)
     put.add_argument("--critic", help="another agent for the critic")
     add_t_max(put, T_MAX)
     _add_server(put)
@@ -49,7 +51,8 @@ def _wrap(options: argparse.Namespace) -> int:
     named = {name: getattr(options, name) for name in ("prompt", "image", "seed", "output")}
     found = find_inputs(workflow, **named)
     critic = AgentChoice.read(options.critic) if options.critic else None
-    wrapped = wrap(workflow, found, planner=AgentChoice.read(options.agent), critic=critic, t_max=options.t_max)
+    planner, said = _agent(options.agent, workflow, found.output)
+    wrapped = wrap(workflow, found, planner=planner, critic=critic, t_max=options.t_max)
     if unwrap(wrapped) != workflow:
         raise WorkflowError(
             f"The loop around {options.workflow} could not be taken off again without a trace, so nothing was written. "
@@ -58,10 +61,22 @@ def _wrap(options: argparse.Namespace) -> int:
     print(f"Prompt {'.'.join(found.prompt)}, seed {'.'.join(found.seed) if found.seed else 'none'}, ", end="")
     print(f"reference {'.'.join(found.image)}" if found.image else "no reference: each step is drawn from text", end="")
     print(f", result of node {found.output}.")
+    print(said, end="")
     for warning in wrap_warnings(workflow, found):
         print_warning(warning)
     _write_workflow(options, wrapped)
     return 0
+
+
+def _agent(named: str | None, workflow: Mapping[str, Any], output: str) -> tuple[AgentChoice, str]:
+    """The agent, and what to say of it: which it is and why, where nobody named one."""
+    if named:
+        return AgentChoice.read(named), ""
+    clip = find_agent_clip(workflow, output)
+    if not clip.node:
+        return AgentChoice(), f"Agent: a second model, {PACKAGED_CLIP}, because {clip.why_not}.\n"
+    loras = f" {', '.join(clip.loras)} is on it for the generator; the agent works without." if clip.loras else ""
+    return AgentChoice("node", clip.node), f"Agent: the workflow's own CLIP, node {clip.node} ({clip.file}).{loras}\n"
 
 
 def _unwrap(options: argparse.Namespace) -> int:

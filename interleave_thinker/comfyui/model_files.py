@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from ..contract import NODE_IDS, PREFIX
+from .agent_clip import why_no_agent
 from .client import WorkflowError
 from .known_sizes import KNOWN_SIZES
 from .links import is_link, live_inputs, live_links, upstream
@@ -256,9 +257,7 @@ def is_whole_qwen3_vl(model: Model) -> bool:
     """Whether a text encoder, by its file's name and type, is a Qwen3-VL with eyes and language head."""
     if model.role not in ("text encoder", "agent") or len(model.files) != 1:
         return False
-    name = _base(model.files[0].name)
-    named = re.search(r"qwen3[-_.]?vl", name) and not re.search(r"32b|235b|\.gguf$", name)
-    return bool(named) and model.kind not in ("flux", "flux2")
+    return not why_no_agent(model.files[0].name, model.kind)
 
 
 def _read_by_others(workflow: Mapping[str, Any], live: set[str]) -> set[str]:

@@ -37,27 +37,31 @@ Workflow = dict[str, Any]
 
 @dataclass(frozen=True)
 class AgentChoice:
-    """How an agent is loaded. kind: "clip" (a file in text_encoders), "folder" (in models/VLM), "server" (endpoint)."""
+    """How an agent is loaded. kind: "clip" (a file in text_encoders), "node" (the id of a Load CLIP that the workflow
+    has), "folder" (in models/VLM), "server" (endpoint).
+    """
 
     kind: str = "clip"
     name: str = PACKAGED_CLIP
 
     @staticmethod
     def read(text: str) -> AgentChoice:
-        """`clip:FILE`, `folder:NAME` or `server:NAME`.
+        """`clip:FILE`, `node:ID`, `folder:NAME` or `server:NAME`.
 
         Raises:
             WorkflowError: it is none of these.
         """
         kind, _, name = text.partition(":")
-        if kind not in ("clip", "folder", "server") or not name:
-            raise WorkflowError(f"{text!r} names no agent; write clip:FILE, folder:NAME or server:NAME.")
+        if kind not in ("clip", "node", "folder", "server") or not name:
+            raise WorkflowError(f"{text!r} names no agent; write clip:FILE, node:ID, folder:NAME or server:NAME.")
         return AgentChoice(kind, name)
 
     def nodes(self, prefix: str) -> tuple[Workflow, list[Any]]:
         """The nodes that load it, and the link to the agent."""
         common = {"max_tokens": MAX_TOKENS, "temperature": TEMPERATURE, "max_megapixels": MAX_MEGAPIXELS, "prompts": ""}
         agent = f"{prefix}agent"
+        if self.kind == "node":
+            return {agent: _node(NODE_IDS.agent_from_clip, {"clip": [self.name, 0], **common})}, [agent, 0]
         if self.kind == "clip":
             loader = {"clip_name": self.name, "type": "qwen_image", "device": "default"}
             return {
@@ -83,9 +87,13 @@ def wrap(
     Words and seeds that the loop cannot give back by itself, such as a seed of -1, are kept beside their node's title.
 
     Raises:
-        WorkflowError: there is a loop in it already, the prompt is no text, or the output node shows no picture.
+        WorkflowError: there is a loop in it already, the prompt is no text, the output node shows no picture, or a node
+            that an agent names does not exist.
     """
     refuse_a_loop(workflow)
+    for agent in filter(None, (planner, critic)):
+        if agent.kind == "node" and agent.name not in workflow:
+            raise WorkflowError(f"The workflow has no node {agent.name} that could load the agent.")
     wrapped: Workflow = copy.deepcopy(dict(workflow))
     prefix = "interleave_"
     while any(i.startswith(prefix) for i in wrapped):

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import settings
 from PIL import Image
 
 from interleave_thinker.agents.base import Message
@@ -31,6 +32,9 @@ from interleave_thinker.storage.write_behind import WriteNow, Writer, wait_for_w
 sys.path.insert(0, str(Path(__file__).parent))
 
 from chat_server import Server, serving
+
+settings.register_profile("unit", deadline=None)  # a busy machine is no fault
+settings.load_profile("unit")
 
 
 @dataclass

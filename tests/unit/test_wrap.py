@@ -347,6 +347,53 @@ def test_a_second_encoders_own_words_come_back() -> None:
     assert unwrap(wrapped) == two_encoders_graph()
 
 
+def with_clip(file: str, kind: str = "qwen_image") -> dict[str, Any]:
+    """Text to image with a text encoder of its own file."""
+    graph = sampler_graph()
+    graph["20"] = node("CLIPLoader", clip_name=file, type=kind, device="default")
+    graph["6"]["inputs"]["clip"] = graph["7"]["inputs"]["clip"] = ["20", 0]
+    return graph
+
+
+@pytest.mark.parametrize(
+    ("file", "kind", "why_not"),
+    [
+        ("qwen3vl_8b_int8_convrot.safetensors", "qwen_image", ""),
+        ("qwen3vl_4b_bf16.safetensors", "flux3", ""),
+        ("sub\\Qwen3-VL-8B-fp8.safetensors", "boogu", ""),
+        ("qwen3vl_4b_bf16.safetensors", "flux2", "leaves its eyes out"),
+        ("qwen3vl_32b_minimax_h3_nvfp4_awq.safetensors", "minimax", "without its last layers"),
+        ("qwen_2.5_vl_7b_fp8_scaled.safetensors", "qwen_image", "no language head"),
+        ("qwen_3_8b.safetensors", "flux2", "does not see"),
+        ("t5xxl_fp16.safetensors", "sd3", "does not see"),
+    ],
+)
+def test_the_generators_own_clip_is_the_agent_where_it_can_be(
+    file: str, kind: str, why_not: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A second language model of 9 GB beside it would be for nothing. The command says which and why."""
+    plain, looped, back = (tmp_path / f"{name}.json" for name in ("plain", "looped", "back"))
+    plain.write_text(json.dumps(with_clip(file, kind)))
+    assert main(["wrap", str(plain), "-o", str(looped)]) == 0
+    said = capsys.readouterr().out
+    wrapped = json.loads(looped.read_text())
+    clip = wrapped["interleave_agent"]["inputs"]["clip"]
+    assert clip == (["interleave_clip", 0] if why_not else ["20", 0])
+    assert (why_not in said.splitlines()[1]) if why_not else ("own CLIP, node 20" in said)
+    assert main(["unwrap", str(looped), "-o", str(back)]) == 0
+    assert json.loads(back.read_text()) == with_clip(file, kind)
+
+
+def test_a_lora_on_the_agents_clip_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    graph = with_clip("qwen3vl_8b_fp8_scaled.safetensors")
+    graph["21"] = node("LoraLoader", model=["4", 0], clip=["20", 0], lora_name="style.safetensors", strength_clip=1.0)
+    graph["6"]["inputs"]["clip"] = ["21", 1]
+    (tmp_path / "plain.json").write_text(json.dumps(graph))
+    assert main(["wrap", str(tmp_path / "plain.json"), "-o", str(tmp_path / "looped.json")]) == 0
+    assert "style.safetensors is on it for the generator; the agent works without." in capsys.readouterr().out
+    assert json.loads((tmp_path / "looped.json").read_text())["interleave_agent"]["inputs"]["clip"] == ["20", 0]
+
+
 def test_wrapping_twice_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     wrapped = wrap(sampler_graph(), find_inputs(sampler_graph()))
     with pytest.raises(WorkflowError, match="a loop already"):
@@ -514,5 +561,5 @@ def test_the_command_says_what_it_left_out_and_what_is_to_do(
     assert main(["wrap", str(plain), "-o", str(looped)]) == 0
     said = capsys.readouterr().out.splitlines()
     assert said[0].startswith('Note: Took the workflow under "prompt"') and said[1].endswith("no node: _comment.")
-    assert said[3].startswith('Warning: 6.text holds the placeholder "%prompt%".') and len(said) == 5
+    assert said[4].startswith('Warning: 6.text holds the placeholder "%prompt%".') and len(said) == 6
     assert unwrap(json.loads(looped.read_text("utf-8"))) == graph
