@@ -21,6 +21,7 @@ from typing import Any
 from aiohttp import web
 from server import PromptServer
 
+from ..interleave_thinker.comfyui.agent_clip import AgentClip, find_agent_clip
 from ..interleave_thinker.comfyui.find_inputs import candidates
 from ..interleave_thinker.comfyui.links import is_link
 from ..interleave_thinker.comfyui.prompt_texts import POSITIVE
@@ -57,7 +58,7 @@ def add_routes() -> None:
     """GET /interleave_thinker/runs: [{name, title, status, origin}], the latest first. It takes no parameters.
 
     POST /interleave_thinker/choose: a workflow in API format, as {workflow, output?, among?} -> what the prompt,
-    seed, reference and result could be (`find_inputs.Candidates`).
+    seed, reference and result could be (`find_inputs.Candidates`), and whether its own CLIP can be the agent.
     POST /interleave_thinker/plan: {text, max_steps?} -> {plan, error}, for the plan editor. Both only compute.
     A refusal is {"error": reason}: 400 for what cannot be read, 401 for an unknown user, 413 for what is too large.
     """
@@ -147,7 +148,9 @@ def _candidates(asked: Any) -> dict[str, Any]:
         raise InterleaveError("Send an object with a workflow in it.")
     workflow = checked_workflow(asked.get("workflow"), "The workflow")
     _check_size(workflow)
-    return asdict(candidates(workflow, output=_text(asked.get("output")), among=_texts(asked.get("among"))))
+    found = candidates(workflow, output=_text(asked.get("output")), among=_texts(asked.get("among")))
+    clip = find_agent_clip(workflow, found.outputs[0]) if len(found.outputs) == 1 else AgentClip()
+    return {**asdict(found), "agent_clip": asdict(clip)}
 
 
 def _check_size(workflow: Mapping[str, Any]) -> None:

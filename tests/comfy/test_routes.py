@@ -59,7 +59,8 @@ def test_the_editor_is_told_what_the_command_line_would_choose(comfy: Any) -> No
     status, found = post(comfy, "choose", json.dumps({"workflow": graph}).encode())
     assert status == 200
     places = {"prompts": [[["1", "text"]]], "seeds": [["2", "seed"]], "images": []}
-    assert found == {"outputs": ["4"], "shows": "images", **places}
+    clip = {"node": "", "file": "", "why_not": "the workflow has no Load CLIP of its own", "loras": []}
+    assert found == {"outputs": ["4"], "shows": "images", **places, "agent_clip": clip}
     chosen = find_inputs(graph)
     assert [list(chosen.prompt)] == found["prompts"][0] and [list(chosen.seed or ())] == found["seeds"]
 
