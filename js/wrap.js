@@ -167,8 +167,9 @@ async function unwrapOpenGraph() {
     const scope = openGraph();
     const path = pathTo(rootOf(app), scope) ?? [];
     const { record, request } = recordIn(scope);
-    const { left, passed } = await compared(app, "Unwrapping", () => unwrap(scope), (before, after) => unwrapChanges(before, after, record, request, path));
+    const { left, passed, kept } = await compared(app, "Unwrapping", () => unwrap(scope), (before, after) => unwrapChanges(before, after, record, request, path));
     if (left.length) return toast("warn", `The loop is off, but ${left.join(", ")} had to stay: other nodes read it. Connect these to something else, then delete it.`);
+    if (!kept) return toast("warn", "The loop is off. The prompt comes from outside this graph and is as it was, without what you changed in the request. Undo brings that back.");
     const words = request === record.request ? "prompt, seed and pictures are as they were" : "your request is the prompt now, seed and pictures are as they were";
     toast("success", `The loop is off; ${passed ? "what you changed since stays, the rest is as it was" : words}.`);
   } catch (error) {

@@ -146,7 +146,8 @@ function whereElse(root) {
 
 /**
  * Take the loop off `scope`, as its record says. A request that was changed since is kept as the prompt.
- * @returns {left, passed}: the loop's nodes that stay because another node reads them; how many places a person changed
+ * @returns {left, passed, kept}: the loop's nodes that stay because another node reads them; how many places a person
+ *   changed; whether the prompt is the request as it is now
  */
 export function unwrap(scope) {
   const { record, request } = recordIn(scope);
@@ -191,7 +192,12 @@ function addedNodes(scope, record) {
 function restore(scope, record, request) {
   if (record.layout) clearLayout(scope, record.layout);
   const added = addedNodes(scope, record);
-  const text = (value) => (value === record.request ? request : value);
+  let kept = request === record.request;
+  const text = (value) => {
+    if (value !== record.request) return value;
+    kept = true;
+    return request;
+  };
   let passed = 0;
   for (const place of record.fed) {
     const node = scope.getNodeById(place.node);
@@ -206,7 +212,7 @@ function restore(scope, record, request) {
       if (origin?.isVirtualNode && "value" in place) setWidget(node, place.input, text(place.value)); // it takes its value from here
       link(scope, place.from, node, slot); // takes the place of the loop's link; a growing input would shrink in between
       const typed = origin?.widgets?.find((widget) => widget.value === record.request);
-      if (typed && request !== record.request) setWidget(origin, typed.name, request);
+      if (typed && request !== record.request) setWidget(origin, typed.name, text(typed.value));
       continue;
     }
     node.disconnectInput(slot);
@@ -222,12 +228,12 @@ function restore(scope, record, request) {
     if (!output) holder.subgraph.removeInput(slot);
     else if (!isRead(holder, name)) holder.subgraph.removeOutput(slot);
   }
-  return { left: addedNodes(scope, record).map(titleOf), passed };
+  return { left: addedNodes(scope, record).map(titleOf), passed, kept };
 }
 
 function isRead(node, name) {
   const slot = node.outputs.findIndex((output) => output.name === name);
-  return [...node.graph.links.values()].some((link) => fromNode(link, node.id, slot));
+  return [...node.graph.links.values()].some((one) => fromNode(one, node.id, slot));
 }
 
 /** {node, slot} in `scope` for an input that may lie deeper, through subgraphs' own inputs (made where missing). */
