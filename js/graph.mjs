@@ -2,13 +2,18 @@
 
 /** Ids of the subgraph nodes, from the root, that lead to `scope`; [] for the root itself, null where it is not in it. */
 export function pathTo(root, scope) {
-  if (root === scope) return [];
-  for (const node of root.nodes) {
-    if (!node.subgraph) continue;
-    const inner = pathTo(node.subgraph, scope);
-    if (inner) return [String(node.id), ...inner];
-  }
-  return null;
+  return pathsTo(root, scope)[0] ?? null;
+}
+
+/** All paths to `scope`: several nodes may use one subgraph. */
+export function pathsTo(root, scope) {
+  if (root === scope) return [[]];
+  return root.nodes.filter((node) => node.subgraph).flatMap((node) => pathsTo(node.subgraph, scope).map((path) => [String(node.id), ...path]));
+}
+
+/** The nodes of a graph and of the subgraphs in it. */
+export function allNodes(graph) {
+  return graph.nodes.flatMap((node) => [node, ...(node.subgraph ? allNodes(node.subgraph) : [])]);
 }
 
 /** The root and every subgraph of it, those without a node included. */

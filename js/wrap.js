@@ -50,6 +50,8 @@ async function choose(prompt, among) {
     if (!picked) return null;
     found = await candidates(prompt, picked.output, among);
   }
+  if (among && !found.outputs.length) throw new WrapError("None of the selected nodes saves or shows a picture. Select that node too, or select nothing.");
+  if (among && !found.prompts.length) throw new WrapError("No text in the selected nodes reaches the picture. Select the prompt's node too, or select nothing.");
   if (!found.outputs.length) throw new WrapError("No node of this workflow saves or shows a picture. Add Save Image or Preview Image.");
   if (!found.prompts.length) throw new WrapError("No text of this workflow reaches the picture. Connect a prompt first, or un-bypass its nodes.");
   const questions = [];
@@ -166,8 +168,11 @@ async function unwrapOpenGraph() {
     const scope = openGraph();
     const path = pathTo(rootOf(app), scope) ?? [];
     const { record, request } = recordIn(scope);
-    await compared(app, "Unwrapping", () => unwrap(scope), (before, after) => unwrapChanges(before, after, record, request, path));
-    toast("success", "The loop is off; prompt, seed and pictures are as they were.");
+    const { left, passed, kept } = await compared(app, "Unwrapping", () => unwrap(scope), (before, after) => unwrapChanges(before, after, record, request, path));
+    if (left.length) return toast("warn", `The loop is off, but ${left.join(", ")} had to stay: other nodes read it. Connect these to something else, then delete it.`);
+    if (!kept) return toast("warn", "The loop is off. The prompt comes from outside this graph and is as it was, without what you changed in the request. Undo brings that back.");
+    const words = request === record.request ? "prompt, seed and pictures are as they were" : "your request is the prompt now, seed and pictures are as they were";
+    toast("success", `The loop is off; ${passed ? "what you changed since stays, the rest is as it was" : words}.`);
   } catch (error) {
     sayFailure(error, "Unwrapping");
   } finally {

@@ -5,7 +5,7 @@
  */
 
 import { LOOP_OPEN_OUTPUTS, MAX_STEPS, NODE_IDS, PACKAGED_CLIP, PACKAGED_CLIP_URL, PREFIX } from "./contract.mjs";
-import { linkInto, pathTo, raiseIds, setWidget, slotOf, widgetOf } from "./graph.mjs";
+import { allNodes, linkInto, nodeById, pathsTo, raiseIds, setWidget, slotOf, widgetOf } from "./graph.mjs";
 import { clearLayout, layOut, markFed } from "./wrap_layout.mjs";
 
 const PACK = "interleave-thinker";
@@ -38,8 +38,9 @@ export function wrap(root, scope, prompt, places, agents, make, makeGroup) {
 }
 
 function build(root, scope, prompt, places, agents, make, makeGroup, record) {
-  const scopePath = pathTo(root, scope);
-  if (scopePath === null) throw new WrapError("The open graph is not part of this workflow.");
+  const [scopePath, ...others] = pathsTo(root, scope);
+  if (!scopePath) throw new WrapError("The open graph is not part of this workflow.");
+  if (others.length) throw new WrapError(`This subgraph is used ${others.length + 1} times, and each would get a loop. Go up one level and wrap there.`);
   if (Object.values(prompt).some((node) => node.class_type.startsWith(PREFIX)) || scope.nodes.some((node) => node.type?.startsWith(PREFIX))) {
     throw new WrapError("This workflow has a loop already. Unwrap it first, or change the loop that is there.");
   }
@@ -52,8 +53,9 @@ function build(root, scope, prompt, places, agents, make, makeGroup, record) {
 
   const promptSockets = [places.prompt, ...places.also].map((place) => socketInScope(scope, scopePath, place, "The prompt", record));
   const seedSockets = places.seeds.map((place) => socketInScope(scope, scopePath, place, "The seed", record));
+  for (const socket of [...promptSockets, ...seedSockets]) refuseTypedOutside(root, scopePath, socket);
   const readers = places.image ? readersOf(scope, scopePath, record.was) : [];
-  const result = resultOf(scope, scopePath, prompt, places);
+  const result = resultOf(scope, scopePath, prompt, places, record);
 
   const added = [];
   const add = (kind, values = {}) => {
@@ -124,7 +126,7 @@ function isPicture(value, places) {
 /** The record of the loop in `scope`, and the request as it is now: {record, request}. */
 export function recordIn(scope) {
   const opens = scope.nodes.filter((node) => node.type === NODE_IDS.loop_open);
-  if (!opens.length) throw new WrapError("There is no loop in this graph.");
+  if (!opens.length) throw new WrapError(`There is no loop in this graph.${whereElse(scope.rootGraph ?? scope)}`);
   const open = opens.find((node) => node.properties?.[RECORD]);
   if (!open) throw new WrapError("This loop was not made by Wrap; there is nothing written down to go back to.");
   const record = open.properties[RECORD];
@@ -135,11 +137,50 @@ export function recordIn(scope) {
   return { record, request: widgetOf(planner, "request")?.value ?? record.request };
 }
 
-/** Take the loop off `scope`, as its record says. A request that was changed since is kept as the prompt. */
+/** Where the loop is that is not in the open graph, as a sentence. */
+function whereElse(root) {
+  const open = allNodes(root).find((node) => node.type === NODE_IDS.loop_open);
+  if (!open) return "";
+  return open.graph === root ? " It is outside this subgraph: go up and unwrap there." : ` It is in the subgraph "${open.graph.name}": open that and unwrap there.`;
+}
+
+/**
+ * Take the loop off `scope`, as its record says. A request that was changed since is kept as the prompt.
+ * @returns {left, passed, kept}: the loop's nodes that stay because another node reads them; how many places a person
+ *   changed; whether the prompt is the request as it is now
+ */
 export function unwrap(scope) {
   const { record, request } = recordIn(scope);
+  refuseReplaced(scope, record);
   raiseIds(scope.rootGraph ?? scope);
-  restore(scope, record, request);
+  return restore(scope, record, request);
+}
+
+/** Refuse where a node that the loop feeds was put into a subgraph, or taken out of one: the record does not know the new one. */
+function refuseReplaced(scope, record) {
+  const known = new Set(record.fed.map(({ node }) => String(node)));
+  if (record.fed.every(({ node, type }) => scope.getNodeById(node)?.type === type)) return;
+  const added = addedNodes(scope, record);
+  const others = realReaders(scope, scope.getNodeById(record.open)).filter((reader) => reader && !added.includes(reader) && !known.has(String(reader.id)));
+  if (!others.length) return;
+  throw new WrapError(`Other nodes than those that Wrap connected read the loop now: ${[...new Set(others.map(titleOf))].join(", ")}. Undo what you changed, or connect them to something else, then unwrap again.`);
+}
+
+/** The nodes that read a node, through reroutes; null for the subgraph's own output. */
+function realReaders(scope, node) {
+  const targets = [...scope.links.values()].filter((from) => String(from.origin_id) === String(node.id)).map((from) => scope.getNodeById(from.target_id));
+  return targets.flatMap((target) => (isReroute(target) ? realReaders(scope, target) : [target]));
+}
+
+/** The link that comes into a node's input, on the far side of reroutes. */
+function linkThroughReroutes(scope, node, slot) {
+  const from = linkInto(node, slot);
+  const origin = from ? scope.getNodeById(from.origin_id) : null;
+  return isReroute(origin) ? linkThroughReroutes(scope, origin, 0) : from;
+}
+
+function isReroute(node) {
+  return Boolean(node?.isVirtualNode) && node.inputs?.length === 1 && !node.widgets?.length;
 }
 
 /** The nodes that a record added, as far as they are still there. */
@@ -147,36 +188,52 @@ function addedNodes(scope, record) {
   return record.added.map(({ id, type }) => [scope.getNodeById(id), type]).filter(([node, type]) => node?.type === type).map(([node]) => node);
 }
 
-/** Put back the links and values of a record. `request` takes the place of the record's prompt. */
+/** Put back the links and values of a record. `request` takes the place of the record's prompt. Returns what `unwrap` does. */
 function restore(scope, record, request) {
   if (record.layout) clearLayout(scope, record.layout);
   const added = addedNodes(scope, record);
-  const text = (value) => (value === record.request ? request : value);
+  let kept = request === record.request;
+  const text = (value) => {
+    if (value !== record.request) return value;
+    kept = true;
+    return request;
+  };
+  let passed = 0;
   for (const place of record.fed) {
     const node = scope.getNodeById(place.node);
     const slot = slotOf(node, place.input);
-    const from = slot < 0 ? null : linkInto(node, slot);
-    if (node?.type !== place.type || !from || !added.some((one) => String(one.id) === String(from.origin_id))) continue; // a person changed it
+    const from = slot < 0 ? null : linkThroughReroutes(scope, node, slot);
+    if (node?.type !== place.type || !from || !added.some((one) => String(one.id) === String(from.origin_id))) {
+      passed++; // a person changed it
+      continue;
+    }
     const origin = place.from && Number(place.from[0]) !== INPUT_NODE ? scope.getNodeById(asId(scope, place.from[0])) : null;
     if (place.from && (origin || Number(place.from[0]) === INPUT_NODE)) {
       if (origin?.isVirtualNode && "value" in place) setWidget(node, place.input, text(place.value)); // it takes its value from here
       link(scope, place.from, node, slot); // takes the place of the loop's link; a growing input would shrink in between
       const typed = origin?.widgets?.find((widget) => widget.value === record.request);
-      if (typed && request !== record.request) setWidget(origin, typed.name, request);
+      if (typed && request !== record.request) setWidget(origin, typed.name, text(typed.value));
       continue;
     }
     node.disconnectInput(slot);
     if ("value" in place) setWidget(node, place.input, text(place.value));
   }
   for (const node of added) {
-    const readers = [...scope.links.values()].filter((from) => String(from.origin_id) === String(node.id)).map((from) => scope.getNodeById(from.target_id));
-    if (readers.every((reader) => added.includes(reader))) scope.remove(node);
+    if (realReaders(scope, node).every((reader) => added.includes(reader))) scope.remove(node);
   }
-  for (const { path, name } of record.exposed) {
-    const holder = nodeAt(scope, path);
-    const slot = holder?.subgraph?.inputs.find((input) => input.name === name);
-    if (slot) holder.subgraph.removeInput(slot);
+  for (const { path, name, output } of [...record.exposed].reverse()) { // an outer output reads the inner one
+    const holder = nodeById(scope, path.join(":"));
+    const slot = (output ? holder?.subgraph?.outputs : holder?.subgraph?.inputs)?.find((socket) => socket.name === name);
+    if (!slot) continue;
+    if (!output) holder.subgraph.removeInput(slot);
+    else if (!isRead(holder, name)) holder.subgraph.removeOutput(slot);
   }
+  return { left: addedNodes(scope, record).map(titleOf), passed, kept };
+}
+
+function isRead(node, name) {
+  const slot = node.outputs.findIndex((output) => output.name === name);
+  return [...node.graph.links.values()].some((one) => fromNode(one, node.id, slot));
 }
 
 /** {node, slot} in `scope` for an input that may lie deeper, through subgraphs' own inputs (made where missing). */
@@ -190,7 +247,7 @@ function socketInScope(scope, scopePath, [id, input], what, record) {
     const inner = parent.subgraph;
     let index = ownInput(inner, holder, slot);
     if (index < 0) {
-      const name = freeName(inner, holder.inputs[slot].name);
+      const name = freeName(inner.inputs, holder.inputs[slot].name);
       inner.addInput(name, String(holder.inputs[slot].type)).connect(holder.inputs[slot], holder);
       index = inner.inputs.findIndex((i) => i.name === name);
       record.exposed.push({ path: path.slice(0, depth), name });
@@ -199,6 +256,20 @@ function socketInScope(scope, scopePath, [id, input], what, record) {
     slot = index;
   }
   return { node: holder, slot };
+}
+
+/**
+ * Refuse what is typed two or more levels further out: the editor shows the widget there until the workflow is loaded
+ * again, and then gives its value to the next widget of that node.
+ */
+function refuseTypedOutside(root, scopePath, { node, slot }) {
+  let from = linkInto(node, slot);
+  for (let depth = scopePath.length; from && Number(from.origin_id) === INPUT_NODE && depth > 0; depth--) {
+    const outer = nodeAt(root, scopePath.slice(0, depth));
+    const typed = outer.inputs[from.origin_slot];
+    from = linkInto(outer, from.origin_slot);
+    if (!from && typed?.widget && depth < scopePath.length) throw new WrapError(`${typed.label ?? typed.name} is typed further out, in ${titleOf(outer)}. Go up one level and wrap there.`);
+  }
 }
 
 /** Which of the subgraph's own inputs comes into a socket, directly or through bypassed nodes and reroutes; -1: none. */
@@ -223,7 +294,7 @@ function readersOf(scope, scopePath, was) {
     for (let depth = path.length - 1; depth > 0; depth--) {
       const parent = nodeAt(scope, path.slice(0, depth));
       slot = ownInput(parent.subgraph, holder, slot);
-      if (slot < 0) throw new WrapError(`The picture is loaded inside ${titleOf(parent)}. Open that subgraph and wrap there.`);
+      if (slot < 0) throw new WrapError(`The picture is loaded inside ${titleOf(parent)}. Open that subgraph and wrap there, or move the node that loads it out of it.`);
       holder = parent;
     }
     if (linkInto(holder, slot)) found.set(`${holder.id}.${slot}`, { node: holder, slot });
@@ -232,8 +303,8 @@ function readersOf(scope, scopePath, was) {
   return [...found.values()];
 }
 
-/** [origin id, slot] in `scope` of the picture that the output node shows. */
-function resultOf(scope, scopePath, prompt, { output, shows: name }) {
+/** [origin id, slot] in `scope` of the picture that the output node shows, through subgraphs' own outputs (made where missing). */
+function resultOf(scope, scopePath, prompt, { output, shows: name }, record) {
   const value = prompt[output].inputs[name];
   if (!isLink(value)) throw new WrapError(`Node ${output} shows no picture.`);
   const shown = output.split(":");
@@ -247,8 +318,14 @@ function resultOf(scope, scopePath, prompt, { output, shows: name }) {
   for (let depth = path.length - 1; depth > 0; depth--) {
     const parent = nodeAt(scope, path.slice(0, depth));
     const inner = parent.subgraph;
-    const at = inner.outputs.findIndex((out) => out.linkIds?.some((l) => fromNode(inner.getLink(l), id, slot)));
-    if (at < 0) throw new WrapError(`The result does not leave ${titleOf(parent)}. Open that subgraph and wrap there.`);
+    const leaves = () => inner.outputs.findIndex((out) => out.linkIds?.some((l) => fromNode(inner.getLink(l), id, slot)));
+    if (leaves() < 0) {
+      const from = nodeAt(scope, [...path.slice(0, depth), id]);
+      const made = freeName(inner.outputs, from.outputs[slot].name);
+      inner.addOutput(made, String(from.outputs[slot].type)).connect(from.outputs[slot], from);
+      record.exposed.push({ path: path.slice(0, depth), name: made, output: true });
+    }
+    const at = leaves();
     id = path[depth - 1];
     slot = at;
   }
@@ -327,9 +404,9 @@ function addAgent(add, { kind, name }) {
   return agent;
 }
 
-function freeName(subgraph, name) {
+function freeName(sockets, name) {
   let free = name;
-  for (let n = 2; subgraph.inputs.some((input) => input.name === free); n++) free = `${name}_${n}`;
+  for (let n = 2; sockets.some((socket) => socket.name === free); n++) free = `${name}_${n}`;
   return free;
 }
 

@@ -52,6 +52,8 @@ export function missingWords(root, ids) {
  */
 export async function compared(app, what, act, changesOf) {
   const root = rootOf(app);
+  const workflow = openWorkflow(app);
+  const isOpen = () => rootOf(app) === root && openWorkflow(app) === workflow;
   const saved = JSON.parse(JSON.stringify(root.serialize()));
   const take = async () => withoutMissing(await takePrompt(app));
   const before = await take();
@@ -68,12 +70,14 @@ export async function compared(app, what, act, changesOf) {
     return changes;
   };
   return asOneUndoStep(app, async () => {
+    if (!isOpen()) throw new WrapError("Another workflow was opened meanwhile; nothing was changed.");
     try {
       const made = act(before);
       const changes = await lasting((after) => changesOf(before, after, made));
       if (changes.length) throw new WrapError(`${what} would have changed ${changedWords(before, changes)}; nothing was changed. Please report this workflow.`);
       return made;
     } catch (error) {
+      if (!isOpen()) throw new WrapError(`Another workflow was opened before ${what.toLowerCase()} was checked. Go back to the first one, and undo there what is not right.`);
       const differs = await lasting((after) => differences(before, after)).then((changes) => changes.length > 0, () => true);
       if (differs) await loadAgain(app, saved);
       throw error;
@@ -81,9 +85,13 @@ export async function compared(app, what, act, changesOf) {
   });
 }
 
+function openWorkflow(app) {
+  return app.extensionManager?.workflow?.activeWorkflow ?? null;
+}
+
 /** As undo does it; but loading would make an unsaved workflow look saved. */
 async function loadAgain(app, saved) {
-  const workflow = app.extensionManager?.workflow?.activeWorkflow ?? null;
+  const workflow = openWorkflow(app);
   const unsaved = workflow?.isModified;
   await app.loadGraphData(saved, false, false, workflow);
   if (unsaved) workflow.isModified = true;

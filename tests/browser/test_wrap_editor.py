@@ -202,6 +202,33 @@ def test_a_subgraph_node_and_the_inside_of_a_subgraph(old_or_new_editor) -> None
     assert page.problems == []
 
 
+def test_a_picture_saved_in_a_subgraph_and_a_reroute_in_the_loops_link(old_or_new_editor) -> None:
+    """The prompt is typed outside, so only outside can be wrapped: the subgraph gets an output, and loses it again."""
+    page, _ = old_or_new_editor
+    show_api(page, plain_graph(), "saved inside")
+    holder = into_subgraph(page, [7, 8, 9])
+    page.wait_for_timeout(500)
+    before, saved = prompt(page), state(page)
+    wrap(page)
+    close = next(n for n in prompt(page).values() if n["class_type"] == f"{OURS}LoopClose")
+    assert close["inputs"]["image"] == [f"{holder}:8", 0]
+    command(page, "Comfy.Undo")
+    wait_until(page, lambda: prompt(page) == before, 10)
+    wrap(page)
+    page.evaluate(
+        "() => { const graph = window.app.graph, reroute = window.LiteGraph.createNode('Reroute'); graph.add(reroute);"
+        f" graph.nodes.find(n => n.type === '{OURS}LoopOpen').connect(1, reroute, 0);"
+        " const text = graph.getNodeById(4); reroute.connect(0, text, text.inputs.findIndex(i => i.name === 'text')) }"
+    )
+    quiet(page)
+    command(page, f"{OURS}.Unwrap")
+    assert "The loop is off" in said(page)
+    assert prompt(page) == before
+    outputs = [g["outputs"] for g in state(page)["definitions"]["subgraphs"]]
+    assert outputs == [g["outputs"] for g in saved["definitions"]["subgraphs"]]
+    assert page.problems == []
+
+
 def missing(node_id: int, kind: str, **parts: Any) -> dict[str, Any]:
     """A node of a type that nobody has, in the editor's format."""
     places = {"pos": [900, 400 + 10 * node_id], "size": [200, 100], "flags": {}, "order": 0, "mode": 0}

@@ -89,11 +89,26 @@ class Subgraph extends Graph {
     this.holder.dropInput(at);
   }
 
-  /** The subgraph's own output `name` shows an output of a node inside. */
-  addOutput(name, type, node, slot) {
-    const link = this.tie(type, [node.id, slot], [OUTPUT_NODE, this.outputs.length]);
-    this.outputs.push({ name, type, linkIds: [link.id] });
+  addOutput(name, type) {
+    const graph = this;
+    const output = {
+      name,
+      type,
+      linkIds: [],
+      connect(slot, node) {
+        output.linkIds = [graph.tie(type, [node.id, node.outputs.indexOf(slot)], [OUTPUT_NODE, graph.outputs.indexOf(output)]).id];
+      },
+    };
+    this.outputs.push(output);
     this.holder.outputs.push({ name, type });
+    return output;
+  }
+
+  removeOutput(output) {
+    const at = this.outputs.indexOf(output);
+    for (const id of output.linkIds) this.cut(this.getLink(id));
+    this.outputs.splice(at, 1);
+    this.holder.outputs.splice(at, 1);
   }
 }
 
@@ -246,6 +261,7 @@ export function saved(graph) {
   };
   return {
     inputs: graph.inputs.map(({ name, type }) => [name, type]),
+    outputs: graph.outputs.map(({ name, type }) => [name, type]),
     links: graph.links.size,
     groups: graph.groups.map(({ title, pos, size }) => [title, pos, size]),
     nodes: graph.nodes.map((node) => ({

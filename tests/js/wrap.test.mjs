@@ -2,8 +2,8 @@ import { test } from "node:test";
 import assert from "node:assert/strict";
 import { RECORD, WrapError, unwrap, wrap } from "../../js/wrap.mjs";
 import { PACKAGED_CLIP } from "../../js/contract.mjs";
-import { addNode, connect, createGroup, createNode, newGraph, promptOf, saved } from "./litegraph.mjs";
-import { PLACES, SHAPES, TEXT, inSubgraph, withSubgraph } from "./wrap_shapes.mjs";
+import { addNode, addReroute, addSubgraph, connect, createGroup, createNode, newGraph, promptOf, saved } from "./litegraph.mjs";
+import { PLACES, SHAPES, TEXT, exposed, inSubgraph, withSubgraph } from "./wrap_shapes.mjs";
 
 const AGENTS = { planner: { kind: "clip", name: "qwen.safetensors" }, critic: null };
 function wrapped(shape, agents = AGENTS, make = createNode) {
@@ -205,6 +205,37 @@ test("what a person connected since the wrap stays connected", () => {
   assert.equal(scope.getNodeById(open.id), null);
 });
 
+test("a reroute that a person put into the loop's link does not keep the loop", () => {
+  const { root, scope, open } = wrapped("an image from a text");
+  const reroute = addReroute(scope, 60, "STRING");
+  connect(open, "PROMPT", reroute, "");
+  connect(reroute, "", scope.getNodeById(4), "text");
+  assert.deepEqual(unwrap(scope), { left: [], passed: 0, kept: true });
+  scope.remove(reroute);
+  assert.deepEqual(saved(root), saved(SHAPES["an image from a text"]().root));
+});
+
+test("a node that was put into a subgraph since, and so reads the loop by another, is named; nothing changes", () => {
+  const { root, scope, open } = wrapped("an image from a text");
+  scope.remove(scope.getNodeById(4));
+  const holder = addSubgraph(scope, 70, "New Subgraph");
+  exposed(holder, addNode(holder.subgraph, 4, "CLIPTextEncode", { widgets: { text: TEXT } }), "text");
+  connect(open, "PROMPT", holder, "text");
+  const before = saved(root);
+  assert.throws(() => unwrap(scope), /New Subgraph \(node 70\)\. Undo what you changed/);
+  assert.deepEqual(saved(root), before);
+});
+
+test("unwrapping from another graph says where the loop is", () => {
+  const inside = wrapped("inside a subgraph whose own inputs bring text and seed");
+  inside.scope.name = "Draw";
+  assert.throws(() => unwrap(inside.root), /It is in the subgraph "Draw": open that/);
+  const { root } = wrapped("around a subgraph node that hides text and seed");
+  const { subgraph } = root.getNodeById(30);
+  subgraph.rootGraph = root;
+  assert.throws(() => unwrap(subgraph), /It is outside this subgraph: go up/);
+});
+
 test("a node that a person deleted or replaced since is passed over", () => {
   const { scope } = wrapped("an image from a text");
   scope.remove(scope.getNodeById(4));
@@ -250,6 +281,17 @@ test("what cannot be wrapped is refused with a reason, and changes nothing", () 
   const { root, holder } = withSubgraph();
   addNode(root, 4, "CLIPTextEncode", { widgets: { text: TEXT } });
   refused({ root, scope: holder.subgraph }, { ...inSubgraph, prompt: ["4", "text"] }, /lies outside this subgraph/);
+  const twice = withSubgraph();
+  addSubgraph(twice.root, 31).subgraph = twice.holder.subgraph;
+  refused({ root: twice.root, scope: twice.holder.subgraph }, inSubgraph, /used 2 times.*Go up one level/);
+  const deep = newGraph();
+  const outer = addSubgraph(deep, 40, "Outer");
+  const inner = addSubgraph(outer.subgraph, 30, "Inner");
+  const encoding = addNode(inner.subgraph, 4, "CLIPTextEncode", { widgets: { text: TEXT }, outputs: { IMAGE: "IMAGE" } });
+  connect(encoding, "IMAGE", addNode(inner.subgraph, 9, "SaveImage", { inputs: { images: "IMAGE" } }), "images");
+  exposed(inner, encoding, "text");
+  exposed(outer, inner, "text");
+  refused({ root: deep, scope: inner.subgraph }, { ...PLACES, prompt: ["40:30:4", "text"], seeds: [], output: "40:30:9" }, /text is typed further out, in Outer \(node 40\)\. Go up one level/);
   const socketless = plain();
   const encoder = socketless.root.getNodeById(4);
   encoder.inputs = encoder.inputs.filter((input) => input.name !== "text");

@@ -227,6 +227,22 @@ test("loading again does not make an unsaved workflow look saved", async () => {
   assert.equal(workflow.isModified, true);
 });
 
+test("a workflow that a person opens meanwhile is left alone, whatever the comparison finds", async () => {
+  for (const [at, words] of [[1, /meanwhile; nothing was changed/], [2, /Go back to the first one/]]) {
+    const parts = SHAPES[SHAPE]();
+    const before = saved(parts.root);
+    const app = editor(parts.root, (output, take) => {
+      if (take < at) return;
+      app.extensionManager.workflow.activeWorkflow = { other: true };
+      delete output[13];
+    });
+    app.extensionManager = { workflow: { activeWorkflow: {} } };
+    await assert.rejects(wrapIn(app, parts), (error) => error instanceof WrapError && words.test(error.message));
+    assert.deepEqual(app.loaded, []);
+    if (at === 1) assert.deepEqual(saved(parts.root), before);
+  }
+});
+
 test("a record of before this check is unwrapped as well; the rest is compared", async () => {
   const parts = SHAPES[SHAPE]();
   const before = promptOf(parts.root);

@@ -106,11 +106,24 @@ export const SHAPES = {
     const outer = addSubgraph(root, 40, "Outer");
     const inner = addSubgraph(outer.subgraph, 30, "Inner");
     const { decoder } = addBody(inner.subgraph);
-    inner.subgraph.addOutput("IMAGE", "IMAGE", decoder, 0);
-    outer.subgraph.addOutput("IMAGE", "IMAGE", inner, 0);
+    shown(inner, decoder);
+    shown(outer, inner);
     addSaver(root, outer);
     const places = { ...PLACES, prompt: ["40:30:4", "text"], seeds: [["40:30:7", "seed"]] };
     return { root, scope: root, places, from: { "40 text": 1, "40 seed": 5 } };
+  },
+  "a picture that is saved inside a subgraph in a subgraph, and leaves neither": () => {
+    const root = newGraph();
+    const outer = addSubgraph(root, 40, "Outer");
+    const inner = addSubgraph(outer.subgraph, 30, "Inner");
+    const { sampler, decoder } = addBody(inner.subgraph);
+    addSaver(inner.subgraph, decoder);
+    const encoder = addNode(root, 4, "CLIPTextEncode", { widgets: { text: TEXT }, outputs: { CONDITIONING: "CONDITIONING" } });
+    inner.subgraph.addInput("positive", "CONDITIONING").connect(sampler.inputs[0], sampler);
+    outer.subgraph.addInput("positive", "CONDITIONING").connect(inner.inputs[0], inner);
+    connect(encoder, "CONDITIONING", outer, "positive");
+    const places = { ...PLACES, prompt: ["4", "text"], seeds: [["40:30:7", "seed"]], output: "40:30:9" };
+    return { root, scope: root, places, from: { "4 text": 1, "40 seed": 5 } };
   },
   "inside a subgraph whose own inputs bring text and seed": () => {
     const { root, holder, encoder, sampler } = withSubgraph();
@@ -138,12 +151,17 @@ export function withSubgraph() {
   const root = newGraph();
   const holder = addSubgraph(root, 30, "Draw");
   const body = addBody(holder.subgraph);
-  holder.subgraph.addOutput("IMAGE", "IMAGE", body.decoder, 0);
+  shown(holder, body.decoder);
   addSaver(root, holder);
   return { root, holder, ...body };
 }
 
-function exposed(holder, node, name) {
+/** The subgraph's own output shows a node's picture. */
+function shown(holder, node) {
+  holder.subgraph.addOutput("IMAGE", "IMAGE").connect(node.outputs[0], node);
+}
+
+export function exposed(holder, node, name) {
   const slot = node.inputs.find((input) => input.name === name);
   holder.subgraph.addInput(name, slot.type).connect(slot, node);
 }
