@@ -235,6 +235,7 @@ def try_one(editor: Editor, name: str, graph: dict[str, Any], keys: list[dict[st
     editor.open(graph)
     editor.wrap(entry)
     wrapped = editor.prompt()
+    result["agent"] = agent_of(prompt, wrapped)
     result["errors"] = sorted(e for e in editor.errors(wrapped) - known if not is_missing_model(wrapped, e))
     editor.command(f"{OURS}.Unwrap")
     if not editor.becomes(prompt) or plain(editor.graph()) != plain(before):
@@ -262,6 +263,13 @@ def try_one(editor: Editor, name: str, graph: dict[str, Any], keys: list[dict[st
     result["also"] = [".".join(p) for p in chosen["also"]]
     result["output"] = f"{prompt[chosen['output']]['class_type']} {chosen['output']}"
     return result
+
+
+def agent_of(before: dict[str, Any], wrapped: dict[str, Any]) -> str:
+    """The workflow's own CLIP that the agent uses, as "NODE FILE"; "" where the agent is a model of its own."""
+    agents = [node for node in wrapped.values() if node["class_type"] == f"{OURS}AgentFromCLIP"]
+    loader = str(agents[0]["inputs"]["clip"][0]) if agents else ""
+    return f"{loader} {before[loader]['inputs'].get('clip_name', '')}" if loader in before else ""
 
 
 def outcome(entry: dict[str, Any] | None, result: dict[str, Any]) -> str:
@@ -401,6 +409,7 @@ def summary(results: list[dict[str, Any]], left_out: Counter[str], problems: lis
         "rightly_refused": sum(r["outcome"] == "right" and not r["chosen"] for r in results),
         "not_in_the_key": counts["not in the key"],
         "wrapped": len(wrapped),
+        "own_clip_is_agent": sum(bool(r["agent"]) for r in wrapped),
         "wrapped_and_accepted": sum(not r["errors"] for r in wrapped),
         "says_undefined": sum("undefined" in r["said"] for r in results),
         "left_out": dict(left_out),
@@ -410,16 +419,19 @@ def summary(results: list[dict[str, Any]], left_out: Counter[str], problems: lis
 
 
 def markdown(report: dict[str, Any]) -> str:
-    rows = ["| workflow | outcome | prompt | its text | seed | reference | result |", "|---|---|---|---|---|---|---|"]
+    heads = ("workflow", "outcome", "prompt", "its text", "seed", "reference", "result", "own CLIP as agent")
+    rows = ["| " + " | ".join(heads) + " |", "|---" * len(heads) + "|"]
     for r in report["results"]:
         if not r["chosen"]:
-            rows.append(f"| {r['name']} | {r['outcome']} | refused: {r['said']} | | | | |")
+            rows.append(f"| {r['name']} | {r['outcome']} | refused: {r['said']} | | | | | |")
             continue
         also = f" and {', '.join(r['also'])}" if r["also"] else ""
         text = r.get("prompt_value", "").replace("|", "\\|").replace("\n", " ").replace("<", "&lt;")[:60]
         more = "".join(f" and {s}" for s in r["seeds"])
         cells = [r["name"], r["outcome"], r["prompt"] + also, text, r.get("seed", "none") + more]
-        rows.append("| " + " | ".join([*cells, r.get("image", "none: drawn from text"), r["output"]]) + " |")
+        rows.append(
+            "| " + " | ".join([*cells, r.get("image", "none: drawn from text"), r["output"], r["agent"]]) + " |"
+        )
     return "\n".join(rows) + "\n"
 
 

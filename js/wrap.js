@@ -41,7 +41,7 @@ function label(prompt, id, detail, input = "") {
   return { title: `${title}${input && `, ${input}`} (node ${id})`, detail: String(detail ?? "") };
 }
 
-/** The places, asked of the person where there are several; null where the person cancelled. */
+/** The places, and the CLIP that can be the agent; asked of the person where there are several; null where the person cancelled. */
 async function choose(prompt, among) {
   let found = await candidates(prompt, null, among);
   if (found.outputs.length > 1) {
@@ -75,16 +75,30 @@ async function choose(prompt, among) {
     image: image ? [image.node, image.input, image.slot] : null,
     output: found.outputs[0],
     shows: found.shows,
+    agentClip: found.agent_clip,
   };
 }
 
-/** The agents that this ComfyUI has: a Qwen3-VL text encoder, else folders, else the name of the usual file. */
-async function agentsHere() {
+/**
+ * How the agents are loaded, and in words why: as the settings say, else by the workflow's own CLIP where it can plan
+ * and judge, else what this ComfyUI has: a Qwen3-VL text encoder, folders, or the name of the usual file.
+ */
+async function agentsFor(prompt, clip, path) {
   const wanted = app.extensionManager?.setting?.get?.(`${PREFIX}.Agent`);
   if (typeof wanted === "string" && /^(clip|folder|server):./.test(wanted)) {
     const [kind, ...rest] = wanted.split(":");
-    return { planner: { kind, name: rest.join(":") }, critic: null };
+    return { planner: { kind, name: rest.join(":") }, critic: null, why: "" };
   }
+  const outside = Boolean(clip.node) && !path.every((id, at) => clip.node.split(":")[at] === id);
+  if (clip.node && !outside) {
+    const loras = clip.loras.length ? ` ${clip.loras.join(", ")} is on it for your pictures; the agent works without.` : "";
+    return { planner: { kind: "node", name: clip.node }, critic: null, why: `The agent is your workflow's own CLIP, ${label(prompt, clip.node).title}.${loras}` };
+  }
+  const why = `The agent is a second model: ${outside ? "the workflow's own CLIP lies outside this subgraph" : clip.why_not}.`;
+  return { ...(await agentsHere()), why };
+}
+
+async function agentsHere() {
   const files = await comboOptions("CLIPLoader", "clip_name");
   const clip = files.find((file) => /qwen3_?vl/i.test(file));
   if (clip) return { planner: { kind: "clip", name: clip }, critic: null };
@@ -137,9 +151,10 @@ async function wrapOpenGraph() {
     if (Object.values(prompt).some((node) => node.class_type.startsWith(PREFIX))) {
       throw new WrapError("This workflow has a loop already. Unwrap it first, or change the loop that is there.");
     }
-    const places = await chooseInstalled(root, whole, selection(path));
-    if (!places) return;
-    const agents = await agentsHere();
+    const chosen = await chooseInstalled(root, whole, selection(path));
+    if (!chosen) return;
+    const { agentClip, ...places } = chosen;
+    const { why, ...agents } = await agentsFor(prompt, agentClip, path);
     if (openGraph() !== scope || rootOf(app) !== root || root.id !== id) throw new WrapError("Another graph was opened meanwhile; nothing was changed.");
     const make = (kind) => window.LiteGraph.createNode(kind);
     const makeGroup = (title) => (window.LiteGraph.LGraphGroup ? new window.LiteGraph.LGraphGroup(title) : null);
@@ -153,7 +168,7 @@ async function wrapOpenGraph() {
       : "No picture is edited here: each step is drawn from its text.";
     const also = places.also.filter((place) => place[0] !== places.prompt[0]).map((place) => label(prompt, place[0]).title);
     const words = [label(prompt, places.prompt[0]).title, ...also].join(" and ");
-    toast("success", `${NEXT} Prompt: ${words}. ${reference}${places.seeds.length ? "" : " No seed was found: a retry differs by its prompt alone."}`);
+    toast("success", `${NEXT} Prompt: ${words}. ${reference}${places.seeds.length ? "" : " No seed was found: a retry differs by its prompt alone."} ${why}`);
   } catch (error) {
     sayFailure(error, "Wrapping");
   } finally {

@@ -21,7 +21,8 @@ export class WrapError extends Error {}
  * Wrap `scope`, the graph that is open.
  * @param places {prompt: ["57:27", "text"], also: [[...]], seeds: [[...]], image: ["41", "image", 0] or null, output: "9", shows: "images"} by ids of the queued prompt
  * @param prompt the queued prompt (API format) that the places were chosen from
- * @param agents how agents are loaded: {planner: {kind, name}, critic: {kind, name} or null}
+ * @param agents how agents are loaded: {planner: {kind, name}, critic: {kind, name} or null}. Kind "node": by a Load
+ *   CLIP that is there, which `name` is the id of
  * @param make makes a node by its type
  * @param makeGroup makes a frame by its title
  * @returns the Loop Open node
@@ -68,8 +69,9 @@ function build(root, scope, prompt, places, agents, make, makeGroup, record) {
     added.push(node);
     return node;
   };
-  const plannerAgent = addAgent(add, agents.planner);
-  const criticAgent = agents.critic ? addAgent(add, agents.critic) : plannerAgent;
+  const ownClip = (id) => originInScope(scope, pathInScope(scopePath, id, "The text encoder"), 0, record);
+  const plannerAgent = addAgent(scope, add, agents.planner, ownClip);
+  const criticAgent = agents.critic ? addAgent(scope, add, agents.critic, ownClip) : plannerAgent;
   const planner = add(NODE_IDS.planner, { request, max_steps: MAX_STEPS, seed });
   const open = add(NODE_IDS.loop_open, { seed });
   const critic = add(NODE_IDS.critic_refine);
@@ -312,12 +314,15 @@ function resultOf(scope, scopePath, prompt, { output, shows: name }, record) {
     const saver = scope.getNodeById(asId(scope, shown.at(-1)));
     return originOf(scope, { node: saver, slot: slotOf(saver, name) });
   }
-  const path = pathInScope(scopePath, String(value[0]), "The result");
+  return originInScope(scope, pathInScope(scopePath, String(value[0]), "The result"), value[1], record);
+}
+
+/** [origin id, slot] in `scope` of an output that may lie deeper, through subgraphs' own outputs (made where missing). */
+function originInScope(scope, path, output, record) {
   let id = path.at(-1);
-  let slot = value[1];
+  let slot = output;
   for (let depth = path.length - 1; depth > 0; depth--) {
-    const parent = nodeAt(scope, path.slice(0, depth));
-    const inner = parent.subgraph;
+    const inner = nodeAt(scope, path.slice(0, depth)).subgraph;
     const leaves = () => inner.outputs.findIndex((out) => out.linkIds?.some((l) => fromNode(inner.getLink(l), id, slot)));
     if (leaves() < 0) {
       const from = nodeAt(scope, [...path.slice(0, depth), id]);
@@ -325,9 +330,8 @@ function resultOf(scope, scopePath, prompt, { output, shows: name }, record) {
       inner.addOutput(made, String(from.outputs[slot].type)).connect(from.outputs[slot], from);
       record.exposed.push({ path: path.slice(0, depth), name: made, output: true });
     }
-    const at = leaves();
+    slot = leaves();
     id = path[depth - 1];
-    slot = at;
   }
   return [asId(scope, id), slot];
 }
@@ -393,7 +397,13 @@ function feed(scope, record, open, output, { node, slot }) {
   if (String(newLink?.origin_id) !== String(open.id)) throw new WrapError(`${titleOf(node)} does not take what the loop gives for ${input.name}.`);
 }
 
-function addAgent(add, { kind, name }) {
+function addAgent(scope, add, { kind, name }, ownClip) {
+  if (kind === "node") {
+    const origin = ownClip(name); // before the agent is added: it may lie outside
+    const agent = add(NODE_IDS.agent_from_clip);
+    link(scope, origin, agent, slotOf(agent, "clip"));
+    return agent;
+  }
   if (kind === "folder") return add(NODE_IDS.load_agent, { model: name });
   if (kind === "server") return add(NODE_IDS.agent_from_server, { endpoint: name });
   const clip = add("CLIPLoader", { clip_name: name, type: "qwen_image" });

@@ -309,3 +309,27 @@ test("what cannot be wrapped is refused with a reason, and changes nothing", () 
   connect(reader, "CONDITIONING", inside.sampler, "positive");
   refused({ root: inside.root, scope: inside.root }, { ...inSubgraph, image: ["30:10", "image"] }, /The picture is loaded inside Draw/);
 });
+
+/** The shape with a Load CLIP beside its text encoder, which may lie in a subgraph; its id in the queued prompt. */
+function withOwnClip(shape) {
+  const parts = SHAPES[shape]();
+  const deep = parts.places.prompt[0].split(":").slice(0, -1);
+  const graph = deep.reduce((inner, id) => inner.getNodeById(id)?.subgraph ?? inner.getNodeById(Number(id)).subgraph, parts.root);
+  addNode(graph, 2, "CLIPLoader", { widgets: { clip_name: "qwen3vl_8b.safetensors" }, outputs: { CLIP: "CLIP" } });
+  return { ...parts, clip: [...deep, 2].join(":") };
+}
+
+for (const shape of ["an image from a text", "an edit of the user's image, which two nodes read", ...Object.keys(SHAPES).filter((name) => name.includes("subgraph"))]) {
+  test(`${shape}: the workflow's own CLIP is the agent, without a second loader`, () => {
+    const before = withOwnClip(shape);
+    const { root, scope, places, clip } = withOwnClip(shape);
+    const open = wrap(root, scope, promptOf(root), places, { planner: { kind: "node", name: clip }, critic: null }, createNode, createGroup);
+    const prompt = promptOf(root);
+    const agent = Object.values(prompt).find((node) => node.class_type === "InterleaveThinkerAgentFromCLIP");
+    assert.deepEqual(agent.inputs.clip, [clip, 0]);
+    assert.equal(Object.values(prompt).filter((node) => node.class_type === "CLIPLoader").length, 1);
+    open.properties = JSON.parse(JSON.stringify(open.properties));
+    unwrap(scope);
+    assert.deepEqual(saved(root), saved(before.root));
+  });
+}
