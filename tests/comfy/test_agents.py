@@ -35,9 +35,42 @@ def test_an_interrupt_takes_effect_at_the_next_token(native):
     assert native["interrupted after checks"] == 3
 
 
-def test_a_clip_without_eyes_says_which_type_to_choose(native):
-    assert "cannot see" in native["blind"]
-    assert "qwen_image" in native["blind"]
+@pytest.fixture(scope="module")
+def wrappers(tmp_path_factory):
+    return run_inside("clip_wrappers.py", str(tmp_path_factory.mktemp("checkpoints")))
+
+
+@pytest.fixture(scope="module")
+def wrapped(wrappers):
+    found = {name: told for name, told in wrappers.items() if isinstance(told, dict)}
+    assert len({told["class"] for told in found.values()}) == 6  # of 30; the plain one serves both sizes
+    return found
+
+
+def test_whatever_wraps_a_qwen3vl_its_greedy_text_equals_transformers(wrapped):
+    for told in wrapped.values():
+        for ours_wrote, reference in told["texts"].values():
+            assert ours_wrote == reference
+            assert len(reference) > 20
+
+
+def test_a_reply_leaves_no_trace_in_what_a_generators_clip_encodes(wrapped):
+    """Bit for bit, with and without a picture; nor in the wrapper's options."""
+    for told in wrapped.values():
+        assert told["same conditioning"] and told["options untouched"] and told["same reply"]
+
+
+def test_agents_of_before_keep_their_names(wrapped):
+    """Stored judgments are found by them."""
+    assert {told["name"] for told in wrapped.values()} == {"clip:qwen3vl_8b:64x2:", "clip:qwen3vl_4b:64x2:"}
+
+
+def test_a_clip_is_refused_by_what_it_lacks(wrappers):
+    for kind in ("FLUX qwen3vl_8b", "FLUX2 qwen3vl_8b", "FLUX qwen3vl_4b", "FLUX2 qwen3vl_4b"):
+        assert "cannot see" in wrappers[kind] and "qwen_image" in wrappers[kind]
+    for kind, lack in {"qwen2.5-vl-7b": "language head", "qwen3-vl-32b": "last layers"}.items():
+        assert lack in wrappers[kind] and "cannot see" not in wrappers[kind]
+        assert "Load CLIP of its own" in wrappers[kind]
 
 
 def test_a_model_leaves_vram_when_comfyui_asks(tmp_path):
