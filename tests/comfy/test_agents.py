@@ -73,6 +73,16 @@ def test_a_clip_is_refused_by_what_it_lacks(wrappers):
         assert "Load CLIP of its own" in wrappers[kind]
 
 
+def test_a_clip_of_an_unknown_chat_form_replies_by_comfyuis_own_generate():
+    """A Gemma 3 with eyes: no text before the end, pictures of two sizes in their order."""
+    found = run_inside("generate_only.py")
+    replies = {name: told[0] for name, told in found.items() if name in ("none", "first", "second", "both", "swapped")}
+    assert len(set(replies.values())) == 5 and all(replies.values())
+    assert found["both"][1:] == [12, 1] and found["again"] == replies["both"]
+    assert len(found["pictures"]) == 2 and found["pictures"][0] != found["pictures"][1]
+    assert "Be brief." in found["text"] and "[picture 1][picture 2]Judge it." in found["text"]
+
+
 def test_a_model_leaves_vram_when_comfyui_asks(tmp_path):
     found = run_inside("managed_memory.py", str(REPO / "interleave_thinker" / "tinyworld" / "weights" / "critic"))
     assert found["loaded after a reply"]
