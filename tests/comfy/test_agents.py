@@ -91,6 +91,40 @@ def test_a_model_leaves_vram_when_comfyui_asks(tmp_path):
     assert found["unmanaged"] == ["written", "10 bytes free", "meta", "reply", "cpu"]
 
 
+@pytest.fixture(scope="module")
+def manager(tmp_path_factory):
+    return run_inside("native_memory.py", str(tmp_path_factory.mktemp("checkpoint")))
+
+
+@pytest.mark.parametrize("case", ["short", "long", "seeing", "by generate"])
+def test_the_native_agent_asks_for_its_cache_and_activations_before_it_takes_them(manager, case):
+    """On ComfyUI's device, and what was captured for the reply is let go at its end."""
+    noted = manager[case]
+    room = next(told for told in noted if told[0] == "room")
+    taken = next(told for told in noted if told[:2] == ["cache", "cpu"])
+    assert noted.index(room) < noted.index(taken)
+    assert room[1] > taken[2] > 0
+    assert noted[0] == ["device", "cpu"] and noted[-1] == ["let go"]
+
+
+def test_a_longer_reply_asks_for_more(manager):
+    rooms = [next(told[1] for told in manager[case] if told[0] == "room") for case in ("short", "long")]
+    assert rooms[1] - rooms[0] >= (2000 - 12) * 2 * 2 * 128 * 4  # layers, keys and values, width, float32
+
+
+def test_the_native_agent_gives_back_its_cache(manager):
+    """Also while the exception of an interrupt is held."""
+    assert manager["left"] == 0
+    assert manager["left after an interrupt"] == [0, True]
+    assert manager["interrupted"][-1] == ["let go"]
+
+
+def test_a_model_in_fp8_int8_or_nvfp4_writes_what_comfyuis_generate_writes(manager):
+    for first, second, generated, weight in manager["formats"].values():
+        assert first == second == generated and len(first) > 10
+        assert weight == "QuantizedTensor"
+
+
 def asking(agent: dict) -> dict:
     return {
         "1": agent,
