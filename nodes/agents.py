@@ -96,17 +96,22 @@ def _prompts_state() -> str:
 
 
 class AgentFromClip(io.ComfyNode):
-    """Qwen3-VL through ComfyUI's own loader and memory manager; needs nothing installed."""
+    """A CLIP that sees and writes, an image generator's own too; needs nothing installed."""
 
     @classmethod
     def define_schema(cls) -> io.Schema:
         return schema(
             "AgentFromCLIP",
             display_name="Interleave Agent from CLIP",
-            description="Use a Qwen3-VL text encoder (stock Load CLIP, any type but flux/flux2) as planner or critic.",
+            description="Use a CLIP that sees and writes as planner or critic: a Qwen3-VL of any type but flux and "
+            "flux2, the image generator's own too.",
             search_aliases=["VLM", "Qwen3-VL", "LLM", "planner", "critic", "judge", "interleave agent"],
             inputs=[
-                io.Clip.Input("clip", tooltip="A Qwen3-VL (4B, 8B or 32B; fp8 too) from Load CLIP."),
+                io.Clip.Input(
+                    "clip",
+                    tooltip="From Load CLIP: a Qwen3-VL (4B or 8B; fp8 too), also as the text encoder of an image "
+                    "model.",
+                ),
                 *sampling_inputs(),
             ],
             outputs=[_agent_output()],

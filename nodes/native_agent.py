@@ -1,26 +1,108 @@
-"""An agent from ComfyUI's own Qwen3-VL: the model that stock Load CLIP gives.
+"""An agent from one of ComfyUI's own language models: whatever stock Load CLIP gives that can see and write.
 
 `clip.generate` has no streaming, no early end and no way to interrupt between tokens, so the loop over the tokens is
-here (`comfy_internals.models.TokenDecoder` has a step of it), under ComfyUI's memory manager.
+here (`comfy_internals.clips.TokenDecoder` has a step of it), under ComfyUI's memory manager. It goes around what wraps
+the model: an image generator's encoder is asked in the model's own chat form, and encodes the same before and after.
+A model whose chat form is not known here is asked as ComfyUI's Generate Text does it.
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
 
 from ..interleave_thinker.agents.base import Completion, Message, OnText, Sampling, TextStream, shrink
 from ..interleave_thinker.errors import AgentError
-from .comfy_internals.models import TokenDecoder, clip_files, clip_kind, clip_sees, clip_size, started_decoder
+from .comfy_internals.clips import (
+    Held,
+    TokenDecoder,
+    clip_files,
+    clip_kind,
+    clip_lack,
+    clip_size,
+    held_by,
+    load_with_room,
+    picture_slots,
+    reply_room,
+    replying,
+    started_decoder,
+)
 from .images import to_tensor
 
-_IMAGE = "<|vision_start|><|image_pad|><|vision_end|>"
-_CHAT_MARK = re.compile(r"<\|(?=[a-z_]+\|>)")
+_CHAT_MARK = re.compile(r"<(?=\|[a-z_]+\|?>|[a-z_]+\|>)")
 _EMBEDDING = re.compile(r"embedding:", re.I)
+
+_LACKS = {
+    "eyes": "cannot see pictures. Load a Qwen3-VL file with Load CLIP and choose the type 'qwen_image' (or "
+    "'stable_diffusion'): the types flux, flux2 and others load the same file without its vision part.",
+    "head": "sees pictures, but ComfyUI loads it without the language head that writes. Give the agent a Qwen3-VL, "
+    "Qwen3.5 or Gemma 4 with a Load CLIP of its own, or use Load Agent or Agent from Server.",
+    "layers": "is a shortened text encoder: its last layers are not in the file, so it cannot write. Give the agent a "
+    "whole Qwen3-VL (4B or 8B), Qwen3.5 or Gemma 4 with a Load CLIP of its own, or use Load Agent or Agent from "
+    "Server.",
+}
+
+
+@dataclass(frozen=True)
+class ChatForm:
+    """How a model is spoken to. `picture` contains `pad`, the one token that a picture stands for."""
+
+    turn: str
+    reply: str
+    picture: str
+    pad: str
+    assistant: str = "assistant"
+
+    def written(self, messages: Sequence[Message], sampling: Sampling) -> tuple[str, list[torch.Tensor]]:
+        turns, pictures = [], []
+        for message in messages:
+            content = ""
+            for part in message.parts:
+                if isinstance(part, str):
+                    content += _without_marks(part)
+                else:
+                    content += self.picture
+                    pictures.append(to_tensor(shrink(part, sampling.max_pixels)))
+            role = self.assistant if message.role == "assistant" else message.role
+            turns.append(self.turn.format(role=role, content=content))
+        return "".join(turns) + self.reply, pictures
+
+    def row(self, held: Held, messages: Sequence[Message], sampling: Sampling) -> list[Any]:
+        """The prompt's tokens, each picture in its place."""
+        text, pictures = self.written(messages, sampling)
+        row, pad, left = held.read(text), held.token(self.pad), iter(pictures)
+        return [(held.picture(self.pad, next(left)), *e[1:]) if e[0] == pad else e for e in row]
+
+
+_QWEN = ChatForm(
+    "<|im_start|>{role}\n{content}<|im_end|>\n",
+    "<|im_start|>assistant\n",
+    "<|vision_start|><|image_pad|><|vision_end|>",
+    "<|image_pad|>",
+)
+_QWEN35 = replace(_QWEN, reply=_QWEN.reply + "<think>\n\n</think>\n\n")
+_GEMMA4 = ChatForm(
+    "<|turn>{role}\n{content}<turn|>\n",
+    "<|turn>model\n<|channel>thought\n<channel|>",
+    "\n\n<|image><|image|><image|>\n\n",
+    "<|image|>",
+    "model",
+)
+"""The two that think before they write are asked not to, as Generate Text does."""
+
+
+def _form_of(held: Held | None) -> ChatForm | None:
+    """By the marks in its vocabulary; None for a model of another form."""
+    if held is None:
+        return None
+    if held.token("<|im_start|>") is not None and held.token(_QWEN.pad) is not None:
+        return _QWEN35 if held.kind.startswith("qwen35") else _QWEN
+    known = held.token("<|turn>") is not None and held.token(_GEMMA4.pad) is not None
+    return _GEMMA4 if known else None
 
 
 @dataclass
@@ -34,28 +116,33 @@ class NativeAgent:
 
     @classmethod
     def from_clip(cls, clip: Any, check: Callable[[], None]) -> NativeAgent:
-        """Take a CLIP if it is a Qwen3-VL with its vision part.
+        """Take a CLIP if the model in it sees and writes, whatever type it was loaded with.
 
         Raises:
-            AgentError: it is another model, or Load CLIP's type dropped the vision part.
+            AgentError: it does not; the message says what it lacks and what to load.
         """
-        kind = clip_kind(clip)
-        if not clip_sees(clip):
-            raise AgentError(
-                f"This CLIP ({kind}) cannot see pictures. Load a Qwen3-VL file with Load CLIP and choose the type "
-                "'qwen_image' (or 'stable_diffusion'): the types flux, flux2 and others load the same file "
-                "without its vision part."
-            )
+        kind, lack = clip_kind(clip), clip_lack(clip)
+        if lack is not None:
+            raise AgentError(f"This CLIP ({kind}) {_LACKS[lack]}")
         return cls(clip, f"clip:{kind}:{clip_size(clip)}:{clip_files(clip)}", check)
 
     def complete(self, messages: Sequence[Message], sampling: Sampling, on_text: OnText | None = None) -> Completion:
-        text, images = _prompt(messages, sampling)
-        tokens = self.clip.tokenize(text, images=images)
-        with torch.inference_mode():
-            decoder = started_decoder(self.clip, tokens, sampling.max_tokens)
+        held = held_by(self.clip)
+        form = _form_of(held)
+        with torch.inference_mode(), replying(self.clip):
+            if held is None or form is None:
+                return self._whole_reply(lambda: self._plain_tokens(messages, sampling), sampling, TextStream(on_text))
+
+            def prompt() -> list[Any]:
+                return form.row(held, messages, sampling)
+
+            decoder = started_decoder(self.clip, prompt, sampling.max_tokens)
             if decoder is None:
-                return self._whole_reply(tokens, sampling, TextStream(on_text))
-            return self._decode(decoder, sampling, TextStream(on_text))
+                return self._whole_reply(lambda: {held.name: [prompt()]}, sampling, TextStream(on_text))
+            try:
+                return self._decode(decoder, sampling, TextStream(on_text))
+            finally:
+                decoder.close()
 
     def _decode(self, decoder: TokenDecoder, sampling: Sampling, stream: TextStream) -> Completion:
         """Greedy or sampled, one token at a time."""
@@ -76,7 +163,7 @@ class NativeAgent:
             decoder.read(token)
         return stream.completion(cut_off=True)
 
-    def _whole_reply(self, tokens: Any, sampling: Sampling, stream: TextStream) -> Completion:
+    def _whole_reply(self, prompt: Callable[[], Any], sampling: Sampling, stream: TextStream) -> Completion:
         """By ComfyUI's own loop, as Generate Text does it.
 
         Raises:
@@ -88,6 +175,8 @@ class NativeAgent:
                 "from Server instead, or update InterleaveThinker."
             )
         self.check()
+        tokens = prompt()
+        load_with_room(self.clip, tokens, reply_room(self.clip, _row(tokens), sampling.max_tokens))
         ids = self.clip.generate(
             tokens,
             do_sample=sampling.temperature > 0,
@@ -100,9 +189,48 @@ class NativeAgent:
         stream.push(self.clip.decode(ids), tokens=len(ids))
         return stream.completion(cut_off=len(ids) >= sampling.max_tokens)
 
+    def _plain_tokens(self, messages: Sequence[Message], sampling: Sampling) -> Any:
+        """By the CLIP's own tokenizer and template, which knows one text and pictures beside it.
+
+        Raises:
+            AgentError: the tokenizer takes no picture.
+        """
+        text, pictures = _plain(messages, sampling)
+        if not pictures:
+            return self._tokenized(text, [])
+        entries = [_row(alone)[i] for p in pictures for alone in [self._tokenized(text, [p])] for i in _slots(alone)]
+        tokens = self._tokenized(text, [pictures[0]] * len(pictures))
+        row, slots = _row(tokens), _slots(tokens)
+        if not slots:
+            raise AgentError(
+                f"This CLIP ({clip_kind(self.clip)}) writes, but its tokenizer takes no picture in this ComfyUI. Give "
+                "the agent a Qwen3-VL, Qwen3.5 or Gemma 4 with a Load CLIP of its own, or update ComfyUI."
+            )
+        if len(slots) == len(entries):
+            for slot, entry in zip(slots, entries, strict=True):
+                row[slot] = entry
+        else:  # one place for all of them
+            for slot in slots[:0:-1]:
+                del row[slot]
+            row[slots[0] : slots[0] + 1] = entries
+        return tokens
+
+    def _tokenized(self, text: str, pictures: list[torch.Tensor]) -> Any:
+        seen: dict[str, Any] = {"image": torch.cat(pictures), "images": pictures} if pictures else {}
+        return self.clip.tokenize(text, skip_template=False, min_length=1, thinking=False, **seen)
+
     def _text(self, ids: list[int]) -> str:
         decoded: str = self.clip.decode(ids, skip_special_tokens=False)
         return decoded
+
+
+def _row(tokens: Any) -> list[Any]:
+    row: list[Any] = next(rows for rows in tokens.values() if isinstance(rows, list))[0]
+    return row
+
+
+def _slots(tokens: Any) -> list[int]:
+    return picture_slots(_row(tokens))
 
 
 def _pick(logits: torch.Tensor, sampling: Sampling, random: torch.Generator) -> int:
@@ -116,21 +244,21 @@ def _pick(logits: torch.Tensor, sampling: Sampling, random: torch.Generator) -> 
     return int(ids[drawn])
 
 
-def _prompt(messages: Sequence[Message], sampling: Sampling) -> tuple[str, list[torch.Tensor]]:
-    """Qwen's chat form, written out, so that ComfyUI's tokenizer adds no template of its own."""
-    turns, images = [], []
+def _plain(messages: Sequence[Message], sampling: Sampling) -> tuple[str, list[torch.Tensor]]:
+    """All turns as one text, in which pictures are numbered."""
+    turns, pictures = [], []
     for message in messages:
-        content = ""
+        content = "Your reply was: " if message.role == "assistant" else ""
         for part in message.parts:
             if isinstance(part, str):
                 content += _without_marks(part)
             else:
-                content += _IMAGE
-                images.append(to_tensor(shrink(part, sampling.max_pixels)))
-        turns.append(f"<|im_start|>{message.role}\n{content}<|im_end|>\n")
-    return "".join(turns) + "<|im_start|>assistant\n", images
+                pictures.append(to_tensor(shrink(part, sampling.max_pixels)))
+                content += f"[picture {len(pictures)}]"
+        turns.append(content)
+    return "\n\n".join(turns), pictures
 
 
 def _without_marks(text: str) -> str:
     """Text that stays text: no chat marks of its own, no "embedding:name" that ComfyUI would look up."""
-    return _EMBEDDING.sub(lambda m: m.group()[:-1] + " :", _CHAT_MARK.sub("< |", text))
+    return _EMBEDDING.sub(lambda m: m.group()[:-1] + " :", _CHAT_MARK.sub("< ", text))

@@ -19,6 +19,7 @@ pack goes on with less:
 | `PromptServer.send_progress_text` | an agent's text on its node while it writes | the text comes at the end |
 | `comfy.model_patcher.ModelPatcher` | Load Agent under ComfyUI's memory manager | the model is moved for each reply |
 | parts of CLIP, such as `process_tokens` | Agent from CLIP token by token | `clip.generate`: no text before the end |
+| `comfy.model_prefetch` | lets go of captured graphs between two replies of a node | that ComfyUI captures none |
 | `patcher.cached_patcher_init` | file names of a CLIP, for its name | recall takes two files of one kind for the same |
 | `comfyui_version` | refuse an old ComfyUI | any version is taken |
 

@@ -25,8 +25,8 @@ TEXT = {
 VISION = {"hidden_size": 64, "intermediate_size": 96, "depth": 3, "deepstack_visual_indexes": [0, 1]}
 
 
-def make_checkpoint(folder: Path, shard: str) -> Qwen3VLForConditionalGeneration:
-    """Random weights, written in shards."""
+def make_checkpoint(folder: Path, shard: str, tied: bool = False) -> Qwen3VLForConditionalGeneration:
+    """Random weights, written in shards. tied: the words are the language head, as in the 4B."""
     torch.manual_seed(3)
     config = Qwen3VLConfig(
         text_config={
@@ -50,12 +50,12 @@ def make_checkpoint(folder: Path, shard: str) -> Qwen3VLForConditionalGeneration
             "out_hidden_size": 64,
             "num_position_embeddings": 2304,
         },
-        tie_word_embeddings=False,
+        tie_word_embeddings=tied,
     )
     model = Qwen3VLForConditionalGeneration(config).eval()
     for name, parameter in model.named_parameters():
         if parameter.ndim > 1:
-            parameter.data.normal_(0, 0.08 if "embed" not in name else 0.5)
+            parameter.data.normal_(0, 0.5 if "embed" in name else 0.3 if tied else 0.08)
     model.save_pretrained(folder, max_shard_size=shard)
     return model
 

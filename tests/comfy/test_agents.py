@@ -35,9 +35,52 @@ def test_an_interrupt_takes_effect_at_the_next_token(native):
     assert native["interrupted after checks"] == 3
 
 
-def test_a_clip_without_eyes_says_which_type_to_choose(native):
-    assert "cannot see" in native["blind"]
-    assert "qwen_image" in native["blind"]
+@pytest.fixture(scope="module")
+def wrappers(tmp_path_factory):
+    return run_inside("clip_wrappers.py", str(tmp_path_factory.mktemp("checkpoints")))
+
+
+@pytest.fixture(scope="module")
+def wrapped(wrappers):
+    found = {name: told for name, told in wrappers.items() if isinstance(told, dict)}
+    assert len({told["class"] for told in found.values()}) == 6  # of 30; the plain one serves both sizes
+    return found
+
+
+def test_whatever_wraps_a_qwen3vl_its_greedy_text_equals_transformers(wrapped):
+    for told in wrapped.values():
+        for ours_wrote, reference in told["texts"].values():
+            assert ours_wrote == reference
+            assert len(reference) > 20
+
+
+def test_a_reply_leaves_no_trace_in_what_a_generators_clip_encodes(wrapped):
+    """Bit for bit, with and without a picture; nor in the wrapper's options."""
+    for told in wrapped.values():
+        assert told["same conditioning"] and told["options untouched"] and told["same reply"]
+
+
+def test_agents_of_before_keep_their_names(wrapped):
+    """Stored judgments are found by them."""
+    assert {told["name"] for told in wrapped.values()} == {"clip:qwen3vl_8b:64x2:", "clip:qwen3vl_4b:64x2:"}
+
+
+def test_a_clip_is_refused_by_what_it_lacks(wrappers):
+    for kind in ("FLUX qwen3vl_8b", "FLUX2 qwen3vl_8b", "FLUX qwen3vl_4b", "FLUX2 qwen3vl_4b"):
+        assert "cannot see" in wrappers[kind] and "qwen_image" in wrappers[kind]
+    for kind, lack in {"qwen2.5-vl-7b": "language head", "qwen3-vl-32b": "last layers"}.items():
+        assert lack in wrappers[kind] and "cannot see" not in wrappers[kind]
+        assert "Load CLIP of its own" in wrappers[kind]
+
+
+def test_a_clip_of_an_unknown_chat_form_replies_by_comfyuis_own_generate():
+    """A Gemma 3 with eyes: no text before the end, pictures of two sizes in their order."""
+    found = run_inside("generate_only.py")
+    replies = {name: told[0] for name, told in found.items() if name in ("none", "first", "second", "both", "swapped")}
+    assert len(set(replies.values())) == 5 and all(replies.values())
+    assert found["both"][1:] == [12, 1] and found["again"] == replies["both"]
+    assert len(found["pictures"]) == 2 and found["pictures"][0] != found["pictures"][1]
+    assert "Be brief." in found["text"] and "[picture 1][picture 2]Judge it." in found["text"]
 
 
 def test_a_model_leaves_vram_when_comfyui_asks(tmp_path):
@@ -46,6 +89,40 @@ def test_a_model_leaves_vram_when_comfyui_asks(tmp_path):
     assert not found["loaded after free_memory"]
     assert found["reply"] == found["reply after coming back"]
     assert found["unmanaged"] == ["written", "10 bytes free", "meta", "reply", "cpu"]
+
+
+@pytest.fixture(scope="module")
+def manager(tmp_path_factory):
+    return run_inside("native_memory.py", str(tmp_path_factory.mktemp("checkpoint")))
+
+
+@pytest.mark.parametrize("case", ["short", "long", "seeing", "by generate"])
+def test_the_native_agent_asks_for_its_cache_and_activations_before_it_takes_them(manager, case):
+    """On ComfyUI's device, and what was captured for the reply is let go at its end."""
+    noted = manager[case]
+    room = next(told for told in noted if told[0] == "room")
+    taken = next(told for told in noted if told[:2] == ["cache", "cpu"])
+    assert noted.index(room) < noted.index(taken)
+    assert room[1] > taken[2] > 0
+    assert noted[0] == ["device", "cpu"] and noted[-1] == ["let go"]
+
+
+def test_a_longer_reply_asks_for_more(manager):
+    rooms = [next(told[1] for told in manager[case] if told[0] == "room") for case in ("short", "long")]
+    assert rooms[1] - rooms[0] >= (2000 - 12) * 2 * 2 * 128 * 4  # layers, keys and values, width, float32
+
+
+def test_the_native_agent_gives_back_its_cache(manager):
+    """Also while the exception of an interrupt is held."""
+    assert manager["left"] == 0
+    assert manager["left after an interrupt"] == [0, True]
+    assert manager["interrupted"][-1] == ["let go"]
+
+
+def test_a_model_in_fp8_int8_or_nvfp4_writes_what_comfyuis_generate_writes(manager):
+    for first, second, generated, weight in manager["formats"].values():
+        assert first == second == generated and len(first) > 10
+        assert weight == "QuantizedTensor"
 
 
 def asking(agent: dict) -> dict:
