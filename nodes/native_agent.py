@@ -15,6 +15,7 @@ import torch
 
 from ..interleave_thinker.agents.base import Completion, Message, OnText, Sampling, TextStream, shrink
 from ..interleave_thinker.errors import AgentError
+from .comfy_internals.graphs import release_graphs
 from .comfy_internals.models import TokenDecoder, clip_files, clip_kind, clip_sees, clip_size, started_decoder
 from .images import to_tensor
 
@@ -88,15 +89,18 @@ class NativeAgent:
                 "from Server instead, or update InterleaveThinker."
             )
         self.check()
-        ids = self.clip.generate(
-            tokens,
-            do_sample=sampling.temperature > 0,
-            max_length=sampling.max_tokens,
-            temperature=sampling.temperature,
-            top_k=sampling.top_k,
-            top_p=sampling.top_p,
-            seed=sampling.seed % 2**63,
-        )
+        try:
+            ids = self.clip.generate(
+                tokens,
+                do_sample=sampling.temperature > 0,
+                max_length=sampling.max_tokens,
+                temperature=sampling.temperature,
+                top_k=sampling.top_k,
+                top_p=sampling.top_p,
+                seed=sampling.seed % 2**63,
+            )
+        finally:
+            release_graphs()
         stream.push(self.clip.decode(ids), tokens=len(ids))
         return stream.completion(cut_off=len(ids) >= sampling.max_tokens)
 
