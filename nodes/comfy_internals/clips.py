@@ -9,6 +9,7 @@ from typing import Any, Literal
 
 import torch
 
+from .graphs import release_graphs
 from .missing import say_missing
 
 Lack = Literal["eyes", "head", "layers"]
@@ -128,15 +129,7 @@ def replying(clip: Any) -> Iterator[None]:
         with context(device) if context is not None and device is not None else nullcontext():
             yield
     finally:
-        _let_go()
-
-
-def _let_go() -> None:
-    try:
-        from comfy.model_prefetch import cleanup_prefetch_queues
-    except ImportError:
-        return
-    cleanup_prefetch_queues()
+        release_graphs()
 
 
 def load_with_room(clip: Any, tokens: Any, room: int) -> None:

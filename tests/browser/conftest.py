@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import sys
 from collections.abc import Iterator
+from importlib.metadata import version
 from pathlib import Path
 
 import pytest
@@ -16,6 +18,10 @@ from editor_page import new_page, open_editor  # noqa: E402
 
 NEWER = REPO / ".dev" / "frontend" / "comfyui_frontend_package" / "static"
 """The second editor, which `dev.py test` fetches."""
+OWN = ".".join(version("comfyui-frontend-package").split(".")[:2])
+"""The editor that this ComfyUI brings."""
+SECOND = OWN if os.environ.get("INTERLEAVE_OWN_FRONTEND") else "1.58"
+"""`dev.py test --comfyui PATH` tries no other in another ComfyUI."""
 NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome")
 QUIET = [
     "--no-sandbox",
@@ -46,22 +52,24 @@ def newer_comfy(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Comfy]:
     server.stop()
 
 
-@pytest.fixture(params=["1.47 canvas", "1.47 nodes 2.0", "1.58 canvas", "1.58 nodes 2.0"])
+@pytest.fixture(
+    params=[f"{number} {way}" for number in dict.fromkeys((OWN, SECOND)) for way in ("canvas", "nodes 2.0")]
+)
 def editor(request: pytest.FixtureRequest, page):
     """(page, server) with the editor open: each editor that we support, each way of drawing nodes."""
     return opened(request, page)
 
 
-@pytest.fixture(params=["1.47 canvas", "1.58 nodes 2.0"])
+@pytest.fixture(params=[f"{OWN} canvas", f"{SECOND} nodes 2.0"])
 def old_or_new_editor(request: pytest.FixtureRequest, page):
     """(page, server), for what does not hang on how the nodes are drawn."""
     return opened(request, page)
 
 
 def opened(request: pytest.FixtureRequest, page):
-    server = request.getfixturevalue("comfy" if request.param.startswith("1.47") else "newer_comfy")
+    server = request.getfixturevalue("comfy" if request.param.startswith(f"{OWN} ") else "newer_comfy")
     open_editor(page, server, nodes2=request.param.endswith("2.0"))
-    assert page.evaluate("() => window.__COMFYUI_FRONTEND_VERSION__").startswith(request.param[:4])
+    assert page.evaluate("() => window.__COMFYUI_FRONTEND_VERSION__").startswith(request.param.split()[0])
     return page, server
 
 

@@ -7,10 +7,12 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from comfy_server import Comfy, Ran
-from comfy_test_graphs import tiny_story
+from comfy_server import REPO, Comfy, Ran
+from comfy_test_graphs import node, ours, plan_text, tiny_story
 from comfy_variants import Edit, copy_comfyui, newer_comfyui, renamed
 from inside import run_inside
+
+from interleave_thinker.comfyui.client import WorkflowError
 
 Start = Callable[..., Comfy]
 LINE = "InterleaveThinker: this ComfyUI has no "
@@ -23,6 +25,9 @@ def other_comfy(tmp_path: Path) -> Iterator[Start]:
 
     def start(*edits: Edit, arguments: tuple[str, ...] = ()) -> Comfy:
         tree = copy_comfyui(tmp_path / "ComfyUI", *edits)
+        nodes = tmp_path / "base" / "custom_nodes"
+        nodes.mkdir(parents=True)
+        (nodes / "body_nodes.py").symlink_to(Path(__file__).parent / "bodies" / "body_nodes.py")
         begun.append(Comfy(tmp_path / "base", ("--disable-api-nodes", *arguments), comfyui=tree).start())
         return begun[-1]
 
@@ -64,6 +69,31 @@ def test_without_any_of_them_the_demo_runs_and_the_log_names_each_once(other_com
     hidden = set(HIDDEN) - {"key sets in its caches as we know them"}
     found = missing(server)
     assert len(found) == len(set(found)) and hidden - {"comfy.model_patcher.ModelPatcher"} <= set(found) <= hidden
+    # Without the outputs the node that blocks is not known, but where.
+    with pytest.raises(
+        WorkflowError, match=r"(?s)step 1\b.*attempt 1\b.*node 13 \(BodyBlock\), or a node before it, blocks"
+    ):
+        server.run(BLOCKED)
+
+
+BLOCKED = {
+    "1": ours("PlanFromText", text=plan_text(1), max_steps=10, title=""),
+    "2": ours("LoopOpen", plan=["1", 0], seed=0),
+    "12": node("BodyDraw", seed=["2", 5], prompt=["2", 1]),
+    "13": node("BodyBlock", value=["12", 0], block=True),
+    "30": ours(
+        "LoopClose",
+        loop=["2", 0],
+        image=["13", 0],
+        t_max=1,
+        on_exhausted="last",
+        reference_policy="previous",
+        gate="off",
+        run_name="",
+        accept_attempts="",
+    ),
+    "31": ours("SaveDocument", document=["30", 0]),
+}
 
 
 @pytest.mark.slow
@@ -132,3 +162,18 @@ def test_nodes_asked_directly_say_of_their_files_what_they_say_to_comfyui() -> N
     assert found["without it"] == found["by ComfyUI"]
     assert found["by ComfyUI"]["Failing"] == "changed" and found["by ComfyUI"]["Silent"] is False
     assert len(found["by ComfyUI"]["LoadImage"][0]) == 64
+
+
+def test_between_two_replies_of_a_node_captured_graphs_are_let_go() -> None:
+    """Else ComfyUI's own `generate` crashes at the second one; where there is nothing to let go, nothing is said."""
+    found = run_inside("released_graphs.py")
+    assert found["with it"] == ["reply", "released", "reply", "released", "failing", "released"]
+    assert found["renamed"] == found["of another form"] == ["reply", "reply", "failing"]
+
+
+def test_each_name_that_has_no_fallback_is_official_and_there() -> None:
+    """docs/comfyui_versions.md has the modules. A ComfyUI without one of the names is named here before all else."""
+    found = run_inside("official_names.py")
+    assert found["missing"] == []
+    page = (REPO / "docs" / "comfyui_versions.md").read_text(encoding="utf-8")
+    assert not [module for module in found["asked"] if f"`{module}`" not in page]

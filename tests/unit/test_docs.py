@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import re
 from pathlib import Path
 
@@ -40,3 +41,38 @@ def test_the_paper_map_names_what_the_code_has() -> None:
 
 def test_there_is_something_to_check() -> None:
     assert len(named(ROOT / "docs" / "paper-map.md")) > 15
+
+
+VERSIONS = ROOT / "docs" / "comfyui_versions.md"
+
+
+def test_each_coupling_names_tests_that_are_there() -> None:
+    tests = [(path, name) for path, names in named(VERSIONS) for name in re.findall(r"\btest_\w+", names)]
+    assert len(tests) >= 8
+    for path, name in tests:
+        assert re.search(rf"(?m)^(?:async )?def {name}\b", (ROOT / path).read_text(encoding="utf-8")), f"{path}: {name}"
+
+
+def test_each_internal_has_a_row() -> None:
+    """What the log can say is missing, and each file of the internals."""
+    internals = ROOT / "nodes" / "comfy_internals"
+    text = VERSIONS.read_text(encoding="utf-8")
+    tree = ast.parse((internals / "missing.py").read_text(encoding="utf-8"))
+    [names] = [
+        ast.literal_eval(entry.value)
+        for entry in tree.body
+        if isinstance(entry, ast.Assign) and "_WITHOUT" in ast.unparse(entry.targets[0])
+    ]
+    assert len(names) > 10 and not [name for name in names if f"| `{name}` |" not in text]
+    assert not [file.name for file in internals.glob("[!_]*.py") if f"`nodes/comfy_internals/{file.name}`" not in text]
+
+
+def test_the_oldest_comfyui_is_the_one_that_dev_py_and_ci_run() -> None:
+    """And there is no newest one."""
+    project = (ROOT / "pyproject.toml").read_text(encoding="utf-8")
+    [asked] = re.findall(r'(?m)^requires-comfyui = "(.*)"$', project)
+    [run] = re.findall(r'(?m)^COMFYUI = "(.*)"$', (ROOT / "dev.py").read_text(encoding="utf-8"))
+    assert asked == f">={run}"
+    oldest = ".".join(run.split(".")[:2])
+    assert f"ComfyUI {oldest} or newer" in (ROOT / "README.md").read_text(encoding="utf-8")
+    assert f"| {run} |" in VERSIONS.read_text(encoding="utf-8")
