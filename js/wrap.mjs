@@ -227,8 +227,9 @@ function restore(scope, record, request) {
     const holder = nodeById(scope, path.join(":"));
     const slot = (output ? holder?.subgraph?.outputs : holder?.subgraph?.inputs)?.find((socket) => socket.name === name);
     if (!slot) continue;
-    if (!output) holder.subgraph.removeInput(slot);
-    else if (!isRead(holder, name)) holder.subgraph.removeOutput(slot);
+    // What a person connected to it since stays.
+    if (!output && !linkInto(holder, slotOf(holder, name))) holder.subgraph.removeInput(slot);
+    if (output && !isRead(holder, name)) holder.subgraph.removeOutput(slot);
   }
   return { left: addedNodes(scope, record).map(titleOf), passed, kept };
 }

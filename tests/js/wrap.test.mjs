@@ -226,6 +226,15 @@ test("a node that was put into a subgraph since, and so reads the loop by anothe
   assert.deepEqual(saved(root), before);
 });
 
+test("a socket that Wrap made in a subgraph stays where a person connected it to something else since", () => {
+  const { root, scope } = wrapped("around a subgraph node that hides text and seed");
+  const own = addNode(scope, 50, "Text", { widgets: { text: "mine" }, outputs: { STRING: "STRING" } });
+  connect(own, "STRING", scope.getNodeById(30), "text");
+  assert.equal(unwrap(scope).passed, 1);
+  assert.deepEqual(promptOf(root)["30:4"].inputs.text, ["50", 0]);
+  assert.deepEqual(scope.getNodeById(30).inputs.map(({ name }) => name), ["text"]);
+});
+
 test("unwrapping from another graph says where the loop is", () => {
   const inside = wrapped("inside a subgraph whose own inputs bring text and seed");
   inside.scope.name = "Draw";
