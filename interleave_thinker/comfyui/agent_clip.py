@@ -64,7 +64,7 @@ def why_no_agent(file: str, kind: str) -> str:
 
 def _loras(workflow: Mapping[str, Any], output: str, loader: str) -> tuple[str, ...]:
     """Files that nodes put on the CLIP between its loader and the result."""
-    found = {}
+    found: dict[str, None] = {}
     for node_id in sorted(body_of(workflow, output)):
         inputs = workflow[node_id]["inputs"]
         if is_link(inputs.get("clip")) and loader in upstream(workflow, str(inputs["clip"][0])):
