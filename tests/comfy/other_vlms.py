@@ -17,13 +17,15 @@ from native_parity import comfy, encoded, load_agents  # noqa: E402  (sets Comfy
 agents = load_agents(REPO)
 
 import torch  # noqa: E402
-from interleave_pack.interleave_thinker.agents.base import Message, Sampling  # noqa: E402
+from interleave_pack.interleave_thinker.agents.base import Completion, Message, Sampling  # noqa: E402
 from interleave_pack.interleave_thinker.agents.transformers_agent import TransformersAgent  # noqa: E402
 from PIL import Image  # noqa: E402
+from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers  # noqa: E402
 
 torch.manual_seed(0)
-first = Image.effect_noise((96, 64), 90).convert("RGB")
-second = Image.effect_noise((64, 160), 60).convert("RGB")
+SIZES = {"qwen35": ((96, 64), (64, 160)), "gemma4": ((960, 624), (768, 768))}
+"""That the model takes without scaling: the two libraries round differently there."""
+first, second = (Image.effect_noise(size, 90).convert("RGB") for size in SIZES[KIND])
 CASES = {
     "text": ("Plan a story about a paper boat.",),
     "one image": (first, "Describe it."),
@@ -90,17 +92,102 @@ def qwen35() -> tuple[comfy.sd.CLIP, TransformersAgent]:
     return clip, TransformersAgent(model, processor, "hf")
 
 
+def gemma4_tokenizer() -> Tokenizer:
+    """A token for each character, and the marks of Gemma 4 where its own tokenizer has them."""
+    marks = {0: "<pad>", 1: "<eos>", 2: "<bos>", 3: "<unk>", 100: "<|channel>", 101: "<channel|>", 105: "<|turn>"}
+    marks |= {106: "<turn|>", 255999: "<|image>", 258880: "<|image|>", 258882: "<image|>"}
+    pieces = [marks.get(i) or (chr(i - 300) if 300 <= i < 428 else f"w{i}.") for i in range(262144)]
+    tokenizer = Tokenizer(models.WordLevel({piece: i for i, piece in enumerate(pieces)}, unk_token="<unk>"))
+    tokenizer.pre_tokenizer = pre_tokenizers.Split(Regex(r"[\s\S]"), "isolated")
+    tokenizer.decoder = decoders.Fuse()
+    tokenizer.add_special_tokens(list(marks.values()))
+    return tokenizer
+
+
+class Gemma4Reference:
+    """Gemma 4 of transformers, asked in the form of its model card."""
+
+    def __init__(self, model: torch.nn.Module, tokenizer: Tokenizer):
+        from transformers import Gemma4ImageProcessor
+
+        self.model, self.tokenizer, self.pictures = model, tokenizer, Gemma4ImageProcessor()
+
+    def complete(self, messages: list[Message], sampling: Sampling) -> Completion:
+        text, seen = "<bos>", [i for m in messages for i in m.images]
+        inputs = dict(self.pictures(seen, return_tensors="pt")) if seen else {}
+        counts = iter(inputs.pop("num_soft_tokens_per_image", ()))
+        for message in messages:
+            parts = (
+                p if isinstance(p, str) else "\n\n<|image>" + "<|image|>" * int(next(counts)) + "<image|>\n\n"
+                for p in message.parts
+            )
+            text += f"<|turn>{message.role}\n{''.join(parts)}<turn|>\n"
+        text += "<|turn>model\n<|channel>thought\n<channel|>"
+        ids = torch.tensor([self.tokenizer.encode(text, add_special_tokens=False).ids])
+        with torch.inference_mode():
+            made = self.model.generate(
+                input_ids=ids,
+                mm_token_type_ids=(ids == 258880).long(),
+                **inputs,
+                do_sample=False,
+                eos_token_id=[1, 50, 106],
+                max_new_tokens=sampling.max_tokens,
+            )
+        return Completion(self.tokenizer.decode(made[0, ids.shape[1] :].tolist(), skip_special_tokens=False), "length")
+
+
+def gemma4() -> tuple[comfy.sd.CLIP, Gemma4Reference]:
+    import comfy.text_encoders.gemma4 as native
+    from transformers import Gemma4Config, Gemma4ForConditionalGeneration
+
+    text = {
+        "hidden_size": 64,
+        "intermediate_size": 96,
+        "num_hidden_layers": 12,
+        "num_attention_heads": 2,
+        "num_key_value_heads": 1,
+        "hidden_size_per_layer_input": 16,
+        "num_kv_shared_layers": 6,
+    }
+    vision = {
+        "hidden_size": 32,
+        "intermediate_size": 48,
+        "num_attention_heads": 2,
+        "num_hidden_layers": 2,
+        "head_dim": 16,
+    }
+    config = Gemma4Config(
+        text_config={**text, "head_dim": 256, "global_head_dim": 512, "final_logit_softcapping": 30.0},
+        vision_config={**vision, "num_key_value_heads": 2, "use_clipped_linears": True},
+        audio_config=None,
+    )
+    model = randomised(Gemma4ForConditionalGeneration(config), 0.05, 0.3)
+    names = {"model.language_model.": "model.", "model.vision_tower.": "vision_model."}
+    names["model.embed_vision."] = "multi_modal_projector."
+    state = {name: value.clone() for name, value in model.state_dict().items() if name != "lm_head.weight"}
+    state = comfy.utils.state_dict_prefix_replace(state, names)
+    tokenizer = gemma4_tokenizer()
+    state["tokenizer_json"] = torch.frombuffer(bytearray(tokenizer.to_str().encode()), dtype=torch.uint8)
+    native.Gemma4Config.vision_config = {**native.GEMMA4_VISION_CONFIG, **vision}
+    native.Gemma4Config.audio_config = None
+    native.Gemma4_E4B = native._make_variant(native.Gemma4Config)
+    comfy.sd.detect_te_model = lambda state: comfy.sd.TEModel.GEMMA_4_E4B  # it goes by the number of layers
+    clip = comfy.sd.load_text_encoder_state_dicts([state], model_options={"gemma4_model_config": text})
+    return clip, Gemma4Reference(model, tokenizer)
+
+
 def main() -> None:
-    clip, reference = {"qwen35": qwen35}[KIND]()
+    clip, reference = {"qwen35": qwen35, "gemma4": gemma4}[KIND]()
     agent = agents.NativeAgent.from_clip(clip, lambda: None)
-    fresh = encoded(clip)
+    encodes = KIND != "gemma4"  # which ComfyUI only lets write
+    fresh = encoded(clip) if encodes else []
     found: dict[str, object] = {}
     for name, parts in CASES.items():
         shown: list[str] = []
         asked = [Message("system", ("Be brief.",)), Message("user", parts)]
         done = agent.complete(asked, Sampling(max_tokens=24), lambda text: shown.append(text) is None)
         found[name] = [done.text, reference.complete(asked, Sampling(max_tokens=24)).text, len(shown)]
-    after = encoded(clip)
+    after = encoded(clip) if encodes else []
     found["same conditioning"] = len(fresh) == len(after) and all(map(torch.equal, fresh, after))
     print("RESULT " + json.dumps(found))
 

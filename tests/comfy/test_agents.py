@@ -73,7 +73,7 @@ def test_a_clip_is_refused_by_what_it_lacks(wrappers):
         assert "Load CLIP of its own" in wrappers[kind]
 
 
-@pytest.mark.parametrize("kind", ["qwen35"])
+@pytest.mark.parametrize("kind", ["qwen35", "gemma4"])
 def test_other_vlms_of_comfyui_write_what_transformers_writes(kind, tmp_path):
     """Greedy, with streaming, without a trace in what the CLIP encodes; text, one image, two of different sizes."""
     found = run_inside("other_vlms.py", str(tmp_path), kind)
