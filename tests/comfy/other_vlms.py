@@ -182,8 +182,9 @@ def main() -> None:
     encodes = KIND != "gemma4"  # which ComfyUI only lets write
     fresh = encoded(clip) if encodes else []
     found: dict[str, object] = {}
+    shown: list[str] = []
     for name, parts in CASES.items():
-        shown: list[str] = []
+        shown.clear()
         asked = [Message("system", ("Be brief.",)), Message("user", parts)]
         done = agent.complete(asked, Sampling(max_tokens=24), lambda text: shown.append(text) is None)
         found[name] = [done.text, reference.complete(asked, Sampling(max_tokens=24)).text, len(shown)]
