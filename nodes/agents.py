@@ -103,14 +103,14 @@ class AgentFromClip(io.ComfyNode):
         return schema(
             "AgentFromCLIP",
             display_name="Interleave Agent from CLIP",
-            description="Use a CLIP that sees and writes as planner or critic: a Qwen3-VL of any type but flux and "
-            "flux2, the image generator's own too.",
+            description="Use a CLIP that sees and writes as planner or critic, the image generator's own too: "
+            "Qwen3-VL, Qwen3.5, Gemma 4.",
             search_aliases=["VLM", "Qwen3-VL", "LLM", "planner", "critic", "judge", "interleave agent"],
             inputs=[
                 io.Clip.Input(
                     "clip",
-                    tooltip="From Load CLIP: a Qwen3-VL (4B or 8B; fp8 too), also as the text encoder of an image "
-                    "model.",
+                    tooltip="From Load CLIP: a Qwen3-VL (4B or 8B, any type but flux and flux2), Qwen3.5 or Gemma 4. "
+                    "Another one that sees and writes shows its text only when the reply is whole.",
                 ),
                 *sampling_inputs(),
             ],
@@ -139,7 +139,8 @@ class LoadAgent(io.ComfyNode):
         return schema(
             "LoadAgent",
             display_name="Interleave Load Agent",
-            description="Load a Qwen3-VL Hugging Face folder from models/VLM or models/LLM. Nothing is downloaded.",
+            description="Load a Hugging Face folder with a model that sees and writes, such as Qwen3-VL, from "
+            "models/VLM or models/LLM. Nothing is downloaded.",
             search_aliases=["VLM loader", "Qwen3-VL", "transformers", "LoRA", "InterleaveThinker", "interleave agent"],
             inputs=[
                 io.Combo.Input("model", options=agent_folders(), tooltip="Folder below models/VLM or models/LLM."),

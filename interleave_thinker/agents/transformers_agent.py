@@ -1,4 +1,4 @@
-"""An agent in this process: a Hugging Face folder with a Qwen3-VL, through transformers.
+"""An agent in this process: a Hugging Face folder with a model that sees and writes, through transformers.
 
 Any size, sharded or not, with an optional LoRA adapter folder (peft). transformers is imported when a
 model is loaded and not before. Nothing is ever downloaded.
@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import re
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     import torch
 
 MODEL_TYPES = ("qwen3_vl",)
+"""What can be trained. As an agent any model goes that transformers knows to see and write."""
 
 
 @dataclass
@@ -53,7 +54,7 @@ class TransformersAgent:
         stream = TextStream(on_text)
         if opened:
             stream.push(opened, tokens=0)
-        watcher = _Watcher(self.processor.tokenizer, stream, self.check)
+        watcher = _Watcher(self.processor.tokenizer, _stop_ids(self.model, self.processor), stream, self.check)
         options: dict[str, Any] = {"do_sample": False}
         if sampling.temperature > 0:
             torch.manual_seed(sampling.seed % 2**63)
@@ -91,7 +92,7 @@ class TransformersAgent:
             content, seen = chat_content(message.parts)
             images += [shrink(image.convert("RGB"), sampling.max_pixels) for image in seen]
             turns.append({"role": message.role, "content": content})
-        text = self.processor.apply_chat_template(turns, tokenize=False, add_generation_prompt=True)
+        text = _chat_text(self.processor, turns)
         opened = re.search(r"(?:<think(?:ing)?>|\[THINK\])\s*\Z", text, re.I)
         return self.processor(text=[text], images=images or None, return_tensors="pt"), opened.group() if opened else ""
 
@@ -180,8 +181,8 @@ class _Watcher:
     An exception of the caller leaves `generate` from inside `put`: an interrupt takes one token.
     """
 
-    def __init__(self, tokenizer: Any, stream: TextStream, check: Callable[[], None] | None):
-        self.tokenizer, self.stream, self.check = tokenizer, stream, check
+    def __init__(self, tokenizer: Any, stops: set[int], stream: TextStream, check: Callable[[], None] | None):
+        self.tokenizer, self.stops, self.stream, self.check = tokenizer, stops, stream, check
         self.ids: list[int] = []
         self.count = 0
         self.ended = False
@@ -197,7 +198,7 @@ class _Watcher:
             return
         for token in value.reshape(-1).tolist():
             self.count += 1
-            if token in _stop_ids(self.tokenizer):
+            if token in self.stops:
                 self.ended = True
                 continue
             self.ids.append(token)
@@ -217,12 +218,55 @@ class _Watcher:
         return torch.full((input_ids.shape[0],), self.enough, dtype=torch.bool, device=input_ids.device)
 
 
-def _stop_ids(tokenizer: Any) -> set[int]:
-    return {i for i in (tokenizer.eos_token_id, tokenizer.pad_token_id) if i is not None}
+def _stop_ids(model: Any, processor: Any) -> set[int]:
+    """Tokens that end a reply: the tokenizer's, and those that the model was published with (Gemma ends by another)."""
+    published = getattr(getattr(model, "generation_config", None), "eos_token_id", None)
+    published = published if isinstance(published, (list, tuple)) else [published]
+    tokenizer = processor.tokenizer
+    return {i for i in (tokenizer.eos_token_id, tokenizer.pad_token_id, *published) if i is not None}
 
 
-def check_folder(folder: Path) -> dict[str, Any]:
-    """The model's config, if `folder` holds a Qwen3-VL that can be loaded.
+def _chat_text(processor: Any, turns: list[dict[str, Any]]) -> str:
+    """The turns in the model's own chat form.
+
+    Raises:
+        AgentError: its chat template does not take them.
+    """
+    from jinja2 import TemplateError
+
+    try:
+        text: str = processor.apply_chat_template(turns, tokenize=False, add_generation_prompt=True)
+    except TemplateError as error:
+        raise AgentError(f"The chat template of this model refuses the conversation: {_short(error)}") from error
+    return text
+
+
+def _check_template(folder: Path, processor: Any) -> None:
+    """Raises:
+    AgentError: the folder brings no chat template, or one that leaves pictures out.
+    """
+    if not getattr(processor, "chat_template", None):
+        raise AgentError(f"{folder.name} brings no chat template (chat_template.jinja); download it completely.")
+    question: dict[str, Any] = {"type": "text", "text": "x"}
+    with_picture, without = (
+        _chat_text(processor, [{"role": "user", "content": content}])
+        for content in ([{"type": "image"}, question], [question])
+    )
+    if with_picture == without:
+        raise AgentError(f"The chat template of {folder.name} takes no pictures; an agent needs a model that sees.")
+
+
+def _seeing_kinds() -> Collection[str]:
+    """Kinds of models that transformers knows to see and write."""
+    try:
+        from transformers.models.auto.modeling_auto import MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES as known
+    except ImportError:
+        return MODEL_TYPES
+    return tuple(known)
+
+
+def check_folder(folder: Path, kinds: Callable[[], Collection[str]] = lambda: MODEL_TYPES) -> dict[str, Any]:
+    """The model's config, if `folder` holds a model of one of these kinds that can be loaded.
 
     Raises:
         AgentError: no such folder, no config.json, another kind of model, or no or incomplete weights.
@@ -236,8 +280,12 @@ def check_folder(folder: Path) -> dict[str, Any]:
     except ValueError as error:
         raise AgentError(f"config.json of {folder.name} is not valid JSON: {error}.") from None
     kind = config.get("model_type") if isinstance(config, dict) else None
-    if kind not in MODEL_TYPES:
-        raise AgentError(f"{folder.name} is a {kind!r} model; Load Agent takes Qwen3-VL ({', '.join(MODEL_TYPES)}).")
+    taken = kinds()
+    if kind not in taken:
+        wanted = (
+            "a model that sees and writes, such as Qwen3-VL" if len(taken) > 1 else f"Qwen3-VL ({', '.join(taken)})"
+        )
+        raise AgentError(f"{folder.name} is a {kind!r} model; what is needed here is {wanted}.")
     index = folder / "model.safetensors.index.json"
     if index.is_file():
         try:
@@ -264,15 +312,16 @@ def load_agent(
     dtype: "auto" (as stored; float32 on a CPU), "bfloat16", "float16", "float32".
 
     Raises:
-        AgentError: see `check_folder`; transformers or peft is missing or too old; the adapter does not fit.
+        AgentError: see `check_folder`; transformers or peft is missing or too old; the adapter does not fit; the
+            model's chat template takes no pictures.
     """
-    check_folder(folder)
+    check_folder(folder, _seeing_kinds)
     try:
         import torch
-        from transformers import AutoProcessor, Qwen3VLForConditionalGeneration
+        from transformers import AutoModelForImageTextToText, AutoProcessor
     except ImportError as error:
         raise AgentError(
-            f"Load Agent needs transformers >= 4.57 with Qwen3-VL ({error}). Update it with "
+            f"Load Agent needs transformers >= 4.57 ({error}). Update it with "
             "pip install -U 'transformers>=4.57', or use Agent from CLIP, which needs nothing."
         ) from error
     device = device or ("cuda" if torch.cuda.is_available() else "cpu")
@@ -282,10 +331,11 @@ def load_agent(
     if base is None:
         wanted: Any = getattr(torch, dtype) if dtype != "auto" else (torch.float32 if device == "cpu" else "auto")
         try:
-            model = Qwen3VLForConditionalGeneration.from_pretrained(folder, dtype=wanted, local_files_only=True)
+            model = AutoModelForImageTextToText.from_pretrained(folder, dtype=wanted, local_files_only=True)
             processor = AutoProcessor.from_pretrained(folder, local_files_only=True)
         except (OSError, ValueError, RuntimeError, KeyError) as error:
             raise AgentError(f"{folder.name} cannot be loaded: {_short(error)}") from error
+        _check_template(folder, processor)
         base = SharedBase(model.to(device).eval(), processor)
         _BASES[key] = base
     name, role = folder.name, None

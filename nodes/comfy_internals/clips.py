@@ -230,6 +230,7 @@ class TokenDecoder:
         self.device: torch.device = embeds.device
         self.dtype = _dtype(embeds.device)
         self.positions, self.extra = self._places(embeds)
+        self.turns = self._turns()
         self.ids = self._ids(entries, embeds) if _reads_ids(self.model) else None
         self.embeds = embeds.to(self.dtype)
         room = embeds.shape[1] + max_tokens
@@ -248,6 +249,14 @@ class TokenDecoder:
             return qwen2vl_mrope_position_ids(self.info, embeds.shape[1], embeds.device), {}
         return None, {}
 
+    def _turns(self) -> tuple[torch.Tensor, ...] | None:
+        """Rotary factors of a prompt with pictures, where ComfyUI's own do not weave rows and columns as trained."""
+        sections = getattr(self.model.config, "mrope_section", None)
+        if not sections or self.positions is None or hasattr(self.transformer, "build_image_inputs"):
+            return None
+        axes = [self.model.compute_freqs_cis(axis[None], self.device) for axis in self.positions]
+        return tuple(_woven(parts, sections) for parts in zip(*axes, strict=True))
+
     def _ids(self, entries: Sequence[Any], embeds: torch.Tensor) -> torch.Tensor:
         """Ids of the prompt's tokens, 0 for those of pictures."""
         sizes = {info["index"]: info["size"] for info in self.info}
@@ -261,16 +270,17 @@ class TokenDecoder:
 
     def logits(self) -> torch.Tensor:
         """Of the next token, for what was read so far."""
-        out, _, self.past = self.model.forward(
-            None,
-            embeds=self.embeds,
-            attention_mask=None,
-            past_key_values=self.past,
-            input_ids=self.ids,
-            position_ids=self.positions,
-            embeds_info=self.info,
-            **self.extra,
-        )
+        with _turning(self.model, self.turns):
+            out, _, self.past = self.model.forward(
+                None,
+                embeds=self.embeds,
+                attention_mask=None,
+                past_key_values=self.past,
+                input_ids=self.ids,
+                position_ids=self.positions,
+                embeds_info=self.info,
+                **self.extra,
+            )
         logits: torch.Tensor = self.transformer.logits(out)[:, -1]
         return logits
 
@@ -278,7 +288,7 @@ class TokenDecoder:
         """Take the token that was chosen."""
         chosen = torch.tensor([[token]], device=self.device)
         self.embeds = self.model.embed_tokens(chosen).to(self.dtype)
-        self.extra, self.info = {}, None
+        self.extra, self.info, self.turns = {}, None, None
         self.ids = chosen if self.ids is not None else None
         if self.position is not None:
             self.positions = torch.tensor([[self.position]], device=self.device)
@@ -286,8 +296,31 @@ class TokenDecoder:
 
     def close(self) -> None:
         """Give back the cache, also where an error keeps this object alive."""
-        self.past = self.embeds = self.info = self.positions = self.ids = None
+        self.past = self.embeds = self.info = self.positions = self.ids = self.turns = None
         self.extra.clear()
+
+
+def _woven(parts: Sequence[torch.Tensor], sections: Sequence[int]) -> torch.Tensor:
+    """One of three axes' factors for each frequency: time, row, column, time, row, ... to the end of their sections."""
+    woven, half = parts[0].clone(), sum(sections)
+    for axis in (1, 2):
+        for begin in range(0, woven.shape[-1], half):
+            columns = slice(begin + axis, begin + sections[axis] * 3, 3)
+            woven[..., columns] = parts[axis][..., columns]
+    return woven
+
+
+@contextmanager
+def _turning(model: Any, turns: Any) -> Iterator[None]:
+    """While this lasts the model turns by these factors; its own are back afterwards."""
+    if turns is None:
+        yield
+        return
+    model.compute_freqs_cis = lambda *_, **__: turns
+    try:
+        yield
+    finally:
+        del model.compute_freqs_cis
 
 
 def _reads_ids(model: Any) -> bool:

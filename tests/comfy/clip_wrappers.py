@@ -12,7 +12,7 @@ from pathlib import Path
 
 REPO, WORK = Path(sys.argv[1]), Path(sys.argv[2])
 sys.argv = sys.argv[:1]
-from native_parity import comfy, load_agents, native, native_clip  # noqa: E402  (sets ComfyUI's arguments)
+from native_parity import comfy, encoded, load_agents, native, native_clip  # noqa: E402  (sets ComfyUI's arguments)
 
 agents = load_agents(REPO)
 
@@ -39,16 +39,6 @@ CASES = {
     "one image": (first, "Describe it."),
     "two images": ("Before: ", first, " after: ", second, " Judge (a:1.3) the change."),
 }
-
-
-def encoded(clip: comfy.sd.CLIP) -> list[torch.Tensor]:
-    """What an image model is given, with and without a picture."""
-    picture = torch.rand(1, 64, 64, 3, generator=torch.Generator().manual_seed(1))
-    found = []
-    for pictures in ([], [picture]):
-        result = clip.encode_from_tokens_scheduled(clip.tokenize("a red ball " * 8, images=pictures))
-        found += [v for v in (result[0][0], *result[0][1].values()) if torch.is_tensor(v)]
-    return found
 
 
 def options(clip: comfy.sd.CLIP) -> dict[str, object]:

@@ -44,6 +44,16 @@ def native_clip(folder: Path, kind: comfy.sd.CLIPType) -> comfy.sd.CLIP:
     return comfy.sd.load_text_encoder_state_dicts([state], clip_type=kind, model_options=options)
 
 
+def encoded(clip: comfy.sd.CLIP) -> list[torch.Tensor]:
+    """What an image model is given, with and without a picture."""
+    picture = torch.rand(1, 64, 64, 3, generator=torch.Generator().manual_seed(1))
+    found = []
+    for pictures in ([], [picture]):
+        result = clip.encode_from_tokens_scheduled(clip.tokenize("a red ball " * 8, images=pictures))
+        found += [v for v in (result[0][0], *result[0][1].values()) if torch.is_tensor(v)]
+    return found
+
+
 def main(repository: Path, work: Path) -> None:
     agents = load_agents(repository)
     from interleave_pack.interleave_thinker.agents.base import Message, Sampling

@@ -73,6 +73,17 @@ def test_a_clip_is_refused_by_what_it_lacks(wrappers):
         assert "Load CLIP of its own" in wrappers[kind]
 
 
+@pytest.mark.parametrize("kind", ["qwen35", "gemma4"])
+def test_other_vlms_of_comfyui_write_what_transformers_writes(kind, tmp_path):
+    """Greedy, with streaming, without a trace in what the CLIP encodes; text, one image, two of different sizes."""
+    found = run_inside("other_vlms.py", str(tmp_path), kind)
+    assert found.pop("same conditioning")
+    for ours_wrote, reference, shown in found.values():
+        assert ours_wrote.strip() == reference.strip() and len(reference) > 20
+        assert shown > 10
+    assert len(found) == 3
+
+
 def test_a_clip_of_an_unknown_chat_form_replies_by_comfyuis_own_generate():
     """A Gemma 3 with eyes: no text before the end, pictures of two sizes in their order."""
     found = run_inside("generate_only.py")

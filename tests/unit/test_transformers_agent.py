@@ -138,6 +138,74 @@ def test_a_folder_that_cannot_be_loaded_says_why(tmp_path, files, message):
         check_folder(folder)
 
 
+@pytest.fixture
+def other_kind(tmp_path):
+    """A tiny random Qwen2.5-VL with the words of the tiny critic."""
+    from transformers import (
+        AutoProcessor,
+        Qwen2_5_VLConfig,
+        Qwen2_5_VLForConditionalGeneration,
+        Qwen2_5_VLProcessor,
+        Qwen2VLImageProcessor,
+        Qwen2VLVideoProcessor,
+    )
+
+    known = AutoProcessor.from_pretrained(WEIGHTS / "critic")
+    words = known.tokenizer
+    image, video, begin, end = (words.convert_tokens_to_ids(f"<|{n}|>") for n in PICTURE_MARKS)
+    config = Qwen2_5_VLConfig(
+        text_config={
+            "vocab_size": len(words),
+            "hidden_size": 64,
+            "intermediate_size": 96,
+            "num_hidden_layers": 2,
+            "num_attention_heads": 2,
+            "num_key_value_heads": 1,
+            "rope_parameters": {"rope_type": "default", "rope_theta": 1e6, "mrope_section": [4, 6, 6]},
+        },
+        vision_config={"depth": 1, "hidden_size": 32, "intermediate_size": 48, "num_heads": 2, "out_hidden_size": 64},
+        image_token_id=image,
+        video_token_id=video,
+        vision_start_token_id=begin,
+        vision_end_token_id=end,
+    )
+    folder = tmp_path / "qwen2.5"
+    Qwen2_5_VLForConditionalGeneration(config).save_pretrained(folder)
+    seen = Qwen2VLImageProcessor(size={"shortest_edge": 28 * 28, "longest_edge": 2**20})
+    parts = seen, words, Qwen2VLVideoProcessor()
+    Qwen2_5_VLProcessor(*parts, chat_template=known.chat_template).save_pretrained(folder)
+    return folder
+
+
+PICTURE_MARKS = ("image_pad", "video_pad", "vision_start", "vision_end")
+
+
+def test_any_model_that_sees_and_writes_is_taken(other_kind):
+    agent = load_agent(other_kind, device="cpu")
+    a, b = render(RED), render(RED.with_(color="blue")).resize((90, 60))
+    shown = []
+    done = agent.complete(
+        asked(a, "then", b, "x"), Sampling(12, temperature=0.0), lambda text: shown.append(text) is None
+    )
+    assert done.tokens > 0 and (done.finish == "stop" or len(shown) > 1)
+    inputs, _ = agent._inputs(asked(a, "then", b, "x"), Sampling())
+    assert len(inputs["image_grid_thw"]) == 2
+
+
+@pytest.mark.parametrize(
+    ("template", "message"),
+    [
+        ("", "brings no chat template"),
+        ("{% for m in messages %}{% for c in m.content %}{{ c.text }}{% endfor %}{% endfor %}", "takes no pictures"),
+        ("{{ raise_exception('Not this.') }}", "refuses the conversation: Not this."),
+    ],
+)
+def test_a_chat_template_that_takes_no_pictures_is_refused(other_kind, template, message):
+    (other_kind / "chat_template.jinja").write_text(template)
+    with pytest.raises(AgentError, match=message):
+        load_agent(other_kind, device="cpu")
+
+
 def test_an_adapter_that_is_none_is_refused(tmp_path):
     with pytest.raises(AgentError, match="not a LoRA adapter"):
         load_agent(WEIGHTS / "critic", adapter=tmp_path, device="cpu")
