@@ -41,7 +41,7 @@ KNOWN_SIZES: Final[dict[str, KnownSize]] = {
         ("qwen_3_8b_fp8mixed.safetensors", 8_660_000_000, "page", f"{_KLEIN_9B}/text_encoders"),
         ("flux2-vae.safetensors", 336_211_292, "page", f"{_KLEIN_4B}/vae"),
         ("qwen_image_2.1_bf16.safetensors", 14_230_280_616, "one list", f"{_QWEN_IMAGE_21}/diffusion_models"),
-        ("qwen_image_2.1_int8_convrot.safetensors", 7_256_783_064, "lists", f"{_QWEN_IMAGE_21}/diffusion_models"),
+        ("qwen_image_2.1_int8_convrot.safetensors", 7_256_783_064, "one list", f"{_QWEN_IMAGE_21}/diffusion_models"),
         ("qwen_image_2.1_vae_bf16.safetensors", 675_509_688, "lists", f"{_QWEN_IMAGE_21}/vae"),
         ("qwen3vl_8b_int8_convrot.safetensors", 9_350_798_360, "lists", f"{_QWEN_IMAGE_21}/text_encoders"),
         ("qwen3vl_8b_bf16.safetensors", 17_534_334_616, "one list", f"{_QWEN_IMAGE_21}/text_encoders"),
