@@ -10,6 +10,7 @@ A question is answered as the key says (benchmarks/wrap_keys: written by reading
 | asked | right after one question; asked_more: after more than one |
 | refused | refused, though the key knows the places |
 | wrong | a place is another; silently_wrong: and nobody was asked |
+| failed | the editor itself did not open or queue the workflow |
 | damaged | anything else of the queued prompt changed, or undo or unwrap did not give the graph back |
 
 Without --templates the workflows are those of the installed `comfyui-workflow-templates-json`; with it, those of
@@ -363,7 +364,7 @@ def main() -> int:
                     result = try_one(editor, name, graph, keys)
                 except PlaywrightError as error:  # one broken workflow does not end the measurement
                     reason = f"the editor failed: {str(error).splitlines()[0][:200]}"
-                    result = {"name": name, "questions": 0, "chosen": None, "said": reason, "outcome": "refused"}
+                    result = {"name": name, "questions": 0, "chosen": None, "said": reason, "outcome": "failed"}
                     result |= {"why": "", "damaged": []}
                 results.append(result)
                 print(line(result), flush=True)
@@ -403,7 +404,7 @@ def summary(results: list[dict[str, Any]], left_out: Counter[str], problems: lis
     wrapped = [r for r in results if r["chosen"]]
     return {
         "of": len(results) - counts["not in the key"],
-        **{what: counts[what] for what in ("right", "asked", "asked_more", "refused", "wrong")},
+        **{what: counts[what] for what in ("right", "asked", "asked_more", "refused", "wrong", "failed")},
         "silently_wrong": sum(r["outcome"] == "wrong" and not r["questions"] for r in results),
         "damaged": sum(bool(r["damaged"]) for r in results),
         "rightly_refused": sum(r["outcome"] == "right" and not r["chosen"] for r in results),

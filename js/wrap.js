@@ -100,7 +100,7 @@ async function agentsFor(prompt, clip, path) {
 
 async function agentsHere() {
   const files = await comboOptions("CLIPLoader", "clip_name");
-  const clip = files.find((file) => /qwen3_?vl/i.test(file));
+  const clip = files.find((file) => /qwen[-_.]?3[-_.]?vl/i.test(file) && !/32b|235b|\.gguf$/i.test(file));
   if (clip) return { planner: { kind: "clip", name: clip }, critic: null };
   const folders = await comboOptions(NODE_IDS.load_agent, "model");
   const named = (word) => folders.find((folder) => folder.toLowerCase().includes(word));

@@ -117,8 +117,9 @@ function changedPlaces(prompt, places) {
 }
 
 /** A seed that the loop's nodes take. What was there, such as -1, comes back with the record. */
-function seedOf(value) {
-  return Number.isInteger(value) && value >= 0 ? value : 0;
+function seedOf(typed) {
+  const value = typeof typed === "string" && typed.trim() ? Number(typed) : typed;
+  return Number.isInteger(value) && value >= 0 && value < 2 ** 64 ? value : 0;
 }
 
 function isPicture(value, places) {

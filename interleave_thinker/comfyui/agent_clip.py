@@ -33,7 +33,7 @@ class AgentClip:
 
 
 def find_agent_clip(workflow: Mapping[str, Any], output: str) -> AgentClip:
-    """The text encoder of the generator, if it can be the agent; of several, the nearest to the result."""
+    """The Load CLIP nearest to the result whose model can be the agent: the generator's, or a prompt enhancer's."""
     reasons = []
     for node_id in upstream(workflow, output):
         inputs = workflow[node_id]["inputs"]

@@ -23,10 +23,10 @@ MOST_OUTPUTS = 50
 NO_PICTURE = "none"
 """Given as the reference picture: the workflow draws from text, whatever pictures are in it."""
 
-_TRACES = re.compile(r"depth|normal.?map|preprocessor|estimat|segment")
+_ESTIMATES = re.compile(r"depth|normal.?map|preprocessor|estimat|segment")
 """Words in the class of a node that has a seed for what it sees in a picture."""
 _T = TypeVar("_T")
-_SHOWS = ("save", "preview", "send", "upload", "export", "output")
+_PICTURE_OUTPUTS = ("save", "preview", "send", "upload", "export", "output")
 """Words in the class of a node that shows a picture, those that keep it first."""
 
 
@@ -132,7 +132,7 @@ def _outputs(workflow: Mapping[str, Any], among: Collection[str] | None) -> list
         link = image_link(workflow, node_id)
         if link is None or not (_chosen(node_id, among) or _chosen(str(link[0]), among)):
             continue
-        if any(word in kind for word in _SHOWS):
+        if any(word in kind for word in _PICTURE_OUTPUTS):
             shown[node_id] = link
         elif node_id not in read and "compar" not in kind:
             ends[node_id] = link
@@ -175,7 +175,7 @@ def _seeds(workflow: Mapping[str, Any], among: list[str]) -> list[InputRef]:
         )
         if (
             writes_text(workflow, node_id)
-            or _TRACES.search(kind)
+            or _ESTIMATES.search(kind)
             or not (samples or "noise" in kind or "sampl" in kind)
         ):
             continue  # a text that is written at random has a seed as well
@@ -188,19 +188,27 @@ def _seeds(workflow: Mapping[str, Any], among: list[str]) -> list[InputRef]:
     return list(refs)
 
 
-def _number_at(workflow: Mapping[str, Any], ref: InputRef) -> InputRef | None:
-    """Where the number of an input is typed, or a placeholder for one: there, or in the node that it comes from."""
-    seen: set[InputRef] = set()
+def _number_at(workflow: Mapping[str, Any], start: InputRef) -> InputRef | None:
+    """Where a number, or a placeholder for one, is typed: there, or in the node that it comes from.
+
+    Where it is computed, the sampler's own input: what comes in there gives way to the loop's seed.
+    """
+    ref, seen = start, set()
     while ref not in seen:
         seen.add(ref)
-        value = workflow[ref[0]]["inputs"].get(ref[1])
+        inputs = workflow[ref[0]]["inputs"]
+        value = inputs.get(ref[1])
         if isinstance(value, (int, float, str)) and not isinstance(value, bool):
-            return ref
+            return start if ref != start and any(map(is_link, inputs.values())) else ref
         if not isinstance(value, list) or not is_link(value) or str(value[0]) not in workflow:
-            return None
+            return None if ref == start else start
         source = workflow[str(value[0])]["inputs"]
-        ref = (str(value[0]), next((n for n in ("value", *SEED_INPUTS, "int", "number") if n in source), ""))
-    return None
+        names = [n for n in ("value", *SEED_INPUTS, "int", "number") if n in source]
+        names = names or (list(source) if len(source) == 1 else [])
+        if not names:
+            return start
+        ref = (str(value[0]), names[0])
+    return None  # a circle
 
 
 def _chosen(node_id: str, among: Collection[str] | None) -> bool:

@@ -13,10 +13,14 @@ InputRef = tuple[str, str]
 IMAGE_INPUTS = ("images", "image")
 """How core's nodes call the input that they show or save. Other packs' names have "image" in them."""
 _PICTURE = re.compile(r"image|(^|_)img(_|\d|$)|pixel|picture|photo|video|frame(?!s?_?(rate|count|num))", re.IGNORECASE)
-_NO_PICTURE = re.compile(r"latent|size|clip_vision|model|prompt|text", re.IGNORECASE)
+_NO_PICTURE = re.compile(r"(?<!to_)latent|size|clip_vision|model|prompt|text", re.IGNORECASE)
 _PICKED = re.compile(r"^(?:input|image|any|value|text|string|latent|conditioning)_?(\d+)$", re.IGNORECASE)
 _POSITIONS = ("switch", "boolean", "condition", "bool", "enabled")
 _NUMBERS = ("select", "index", "input_index", "Input")
+_TURNS = re.compile(r"not(_?node)?$|^not|invert|negate|math|compare|logic", re.IGNORECASE)
+"""Words in the class of a node that gives another value than the one that comes in."""
+_CHOOSES = re.compile(r"switch|select|pick|choose|index|any", re.IGNORECASE)
+"""Words in the class of a node of whose numbered inputs one is taken."""
 MOST_HOPS = 50
 """Nodes that a typed value is followed through."""
 
@@ -38,8 +42,10 @@ def live_inputs(workflow: Mapping[str, Any], node_id: str) -> dict[str, Any]:
     inputs = dict(workflow[node_id]["inputs"])
     if {"on_true", "on_false"} & set(inputs):
         position = next((typed_value(workflow, inputs[n]) for n in _POSITIONS if n in inputs), None)
-        if isinstance(position, bool):
-            inputs.pop("on_false" if position else "on_true", None)
+        if isinstance(position, bool) and {"on_true", "on_false"} <= set(inputs):
+            inputs.pop("on_false" if position else "on_true")
+        return inputs
+    if not _CHOOSES.search(str(workflow[node_id]["class_type"])):
         return inputs
     number = next((typed_value(workflow, inputs[n]) for n in _NUMBERS if n in inputs), None)
     sides = {name: int(found[1]) for name in inputs if (found := _PICKED.match(name))}
@@ -57,7 +63,10 @@ def typed_value(workflow: Mapping[str, Any], value: object) -> object:
     for _ in range(MOST_HOPS):
         if not isinstance(value, list) or not is_link(value):
             return value
-        inputs = workflow.get(str(value[0]), {}).get("inputs", {})
+        node = workflow.get(str(value[0]), {})
+        if _TURNS.search(str(node.get("class_type", ""))):
+            return None
+        inputs = node.get("inputs", {})
         name = next((n for n in ("value", "boolean", "number", "int", "source") if n in inputs), None)
         if name is None:
             return None

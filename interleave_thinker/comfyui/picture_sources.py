@@ -53,7 +53,7 @@ _HANDS_ON = re.compile(
 
 
 _SAMPLES = ("positive", "conditioning", "cond1", "latent_image", "guider")
-_ENCODED = re.compile(r"latent|concat|samples|conditioning|positive|negative|guider", re.I)
+_ENCODED = re.compile(r"latent|concat|samples|conditioning|positive|negative|guider|pipe|ctx", re.I)
 """Names of inputs for a picture as the VAE encodes it, or in a conditioning. Only so it comes in through a model."""
 
 
@@ -132,21 +132,34 @@ def _open_links(workflow: Mapping[str, Any], node_id: str, *, all_noise: bool) -
     """The links that a picture's pixels may come through."""
     node = workflow[node_id]
     links = [(n, v) for n, v in live_links(workflow, node_id) if not _CLOSED.search(n)]
-    if is_link(node["inputs"].get("model")) and not any(n in node["inputs"] for n in _SAMPLES):
+    through_model = is_link(node["inputs"].get("model")) and not any(n in node["inputs"] for n in _SAMPLES)
+    if through_model and not (any(_LOOKS.search(n) for n, _ in links) and _paints_into(workflow, node_id)):
         return [(n, v) for n, v in live_links(workflow, node_id) if n == "model" or _ENCODED.search(n)]
     looks = _TRACED.search(str(node["class_type"])) or any(_LOOKS.search(n) for n, _ in links)
     if looks and not _paints_into(workflow, node_id):
         links = [(n, v) for n, v in links if not carries_picture(n) and not _LOOKS.search(n)]
-    if not all_noise and typed_value(workflow, node["inputs"].get("denoise")) in (1, 1.0):
+    if not all_noise and _starts_from_noise(workflow, node["inputs"]):
         links = [(n, v) for n, v in links if n != "latent_image" or _masked(workflow, str(v[0]))]
     return links + [(n, v) for n, v in live_links(workflow, node_id) if n == "model"]
+
+
+def _starts_from_noise(workflow: Mapping[str, Any], inputs: Mapping[str, Any]) -> bool:
+    """Whether a sampler keeps nothing of its latent but the size: by its own denoise, its scheduler's, or its steps."""
+    if inputs.get("add_noise") == "enable" and "start_at_step" in inputs:
+        return typed_value(workflow, inputs["start_at_step"]) == 0
+    denoise = inputs.get("denoise")
+    sigmas = inputs.get("sigmas")
+    if denoise is None and isinstance(sigmas, list) and is_link(sigmas):
+        denoise = workflow.get(str(sigmas[0]), {}).get("inputs", {}).get("denoise")
+    return typed_value(workflow, denoise) in (1, 1.0)
 
 
 def _paints_into(workflow: Mapping[str, Any], node_id: str) -> bool:
     """Whether a guide, such as a ControlNet for inpainting, is given the picture that is painted into."""
     guides = [str(v[0]) for n, v in live_links(workflow, node_id) if _LOOKS.search(n) or carries_picture(n)]
     near = [node_id, *islice(upstream(workflow, *guides), MOST_NEAR)]
-    texts = [v for i in near for v in (workflow[i]["class_type"], *workflow[i]["inputs"].values())]
+    texts = [t for i in near for t in (workflow[i]["class_type"], *workflow[i]["inputs"].values())]
+    texts += list(workflow[node_id]["inputs"])
     return any(isinstance(text, str) and "inpaint" in text.lower() for text in texts)
 
 

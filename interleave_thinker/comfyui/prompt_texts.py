@@ -27,13 +27,13 @@ _FREE = re.compile(
 _NOT_FREE = re.compile(
     r"system|instruct|template|f_string|format|expression|comparison|pattern|regex|find|delimiter|separator|json"
     r"|prefix|suffix|append|prepend|select|option|choice|menu|preset|category|method|mode|type|style|language|font"
-    r"|file|folder|path|url|name|title|key|code|encod|token|base64|model|checkpoint|lora|enhancer|weight|strength|(^|_)log(_|$)",
+    r"|file|folder|path|url|name|title|(^|_)key($|_)|code|encod|token|base64|model|checkpoint|lora|enhancer|weight|strength|(^|_)log(_|$)",
     re.IGNORECASE,
 )
 """Names of inputs for tasks, patterns, pieces that are put around a text, choices, files and settings."""
 _TASK = re.compile(r"system|instruct|task|question|role|persona|(^|_)sys_", re.IGNORECASE)
 """Names of inputs that tell a language model its task."""
-_SHOWS = re.compile(r"show|display|preview|debug", re.IGNORECASE)
+_SHOWS_TEXT = re.compile(r"show|display|preview|debug", re.IGNORECASE)
 """Words in the class of a node that shows a text. What is typed in it is what it showed last."""
 _TASK_TEXT = re.compile(
     r"\s*(you are|you're|your (task|job|role)|act as|as an? (expert|professional)|#+ *role|你是|<\|)", re.I
@@ -99,10 +99,14 @@ def prompts(
                 groups.append([text])
             elif text.ref not in [t.ref for t in same]:
                 same.append(text)
+    against = {place for i in samplers for place in _negative_places(workflow, i)} - {
+        place for group in groups for text in group for place in (text.ref, *text.also)
+    }
     said: dict[str, list[InputRef]] = {}
     for node_id in everything:
         for text in _typed(workflow, node_id, negative=False, idle_too=True):
-            said.setdefault(text.value, []).append(text.ref)
+            if text.ref not in against:
+                said.setdefault(text.value, []).append(text.ref)
     return [_places(group, said) for group in groups]
 
 
@@ -143,16 +147,16 @@ def _positive_link(workflow: Mapping[str, Any], node_id: str) -> list[Any] | Non
 
 def _positive(workflow: Mapping[str, Any], sampler: str) -> list[_Text]:
     """The texts of a sampler's positive side, without what its negative side says too."""
-    inputs = workflow[sampler]["inputs"]
-    unwanted = {
-        text.ref
-        for other, value in inputs.items()
-        if NEGATIVE.search(other) and is_link(value)
-        for text in _words(workflow, value, negative=True)
-    }
+    unwanted = _negative_places(workflow, sampler)
     found = _words(workflow, _positive_link(workflow, sampler), negative=False)
     # A negative that is made from the positive, as ConditioningZeroOut does, leaves nothing else.
     return _likely([t for t in found if t.ref not in unwanted] or found)
+
+
+def _negative_places(workflow: Mapping[str, Any], sampler: str) -> set[InputRef]:
+    """Where the texts of a sampler's negative side are typed."""
+    links = [v for n, v in workflow[sampler]["inputs"].items() if NEGATIVE.search(n) and is_link(v)]
+    return {text.ref for link in links for text in _words(workflow, link, negative=True)}
 
 
 def _likely(texts: list[_Text]) -> list[_Text]:
@@ -229,9 +233,9 @@ def _side(workflow: Mapping[str, Any], node_id: str, negative: bool, *, idle_too
 def _typed(workflow: Mapping[str, Any], node_id: str, *, negative: bool, idle_too: bool = False) -> list[_Text]:
     """The free texts of a node. In an encoder they are one prompt; elsewhere each is one, for the node joins them."""
     inputs = _side(workflow, node_id, negative, idle_too=idle_too)
-    if _SHOWS.search(str(workflow[node_id]["class_type"])):
+    if _SHOWS_TEXT.search(str(workflow[node_id]["class_type"])):
         return []
-    strings = {n: v for n, v in inputs.items() if isinstance(v, str) and not _NOT_FREE.search(n) and _is_text(v)}
+    strings = {n: v for n, v in inputs.items() if isinstance(v, str) and _may_be_free(n) and _is_text(v)}
     texts = {n: v for n, v in strings.items() if _FREE.search(n)}
     if not texts and not any(is_link(v) and _FREE.search(n) for n, v in inputs.items()):
         only = len(strings) == 1 and _HOLDS_TEXT.search(str(workflow[node_id]["class_type"]))
@@ -242,6 +246,10 @@ def _typed(workflow: Mapping[str, Any], node_id: str, *, negative: bool, idle_to
         return [_Text((node_id, first), texts[first], tuple((node_id, n) for n in others))]
     alone = len(names) == 1 and _HOLDS_TEXT.search(str(workflow[node_id]["class_type"])) is not None
     return [_Text((node_id, name), texts[name], is_box=alone) for name in names]
+
+
+def _may_be_free(name: str) -> bool:
+    return not _NOT_FREE.search(name) and not carries_picture(name)
 
 
 def _is_text(value: str) -> bool:
@@ -266,6 +274,6 @@ def _same(workflow: Mapping[str, Any], first: _Text, second: _Text, sampler: str
 
 
 def _places(group: list[_Text], said: Mapping[str, list[InputRef]]) -> tuple[InputRef, ...]:
-    """The places of one prompt: those found, and the same words on a side that a switch leaves aside."""
+    """The places of one prompt: those found, and others where the same words are typed, as behind a switch."""
     same = said.get(group[0].value, []) if group[0].says_something else []
     return tuple(dict.fromkeys([*(ref for text in group for ref in (text.ref, *text.also)), *same]))

@@ -1,9 +1,8 @@
 """Put a loop around a working workflow (API format), and take it off again.
 
-The user's nodes stay as they are but for the three inputs that the loop feeds: the prompt's text becomes
-the Planner's request, the seed becomes Loop Open's, and what read the reference picture reads the loop's
-reference. Everything else is added beside them. `unwrap(wrap(w))` equals `w`.
-Which node is what: `find_inputs.py`.
+The user's nodes stay as they are, except for the inputs that the loop feeds: every place of the prompt, every
+sampler's seed, and every input that read the reference picture. The prompt's text becomes the Planner's request.
+Everything else is added beside them. `unwrap(wrap(w))` equals `w`. Which node is what: `find_inputs.py`.
 """
 
 from __future__ import annotations

@@ -101,13 +101,14 @@ def test_a_loader_before_a_pipe_has_the_prompt() -> None:
     }
     assert texts(workflow) == [{"1.positive"}]
     assert candidates(workflow).seeds == (("2", "seed"),)
+    assert pictures(workflow) == [], "a loader of models is no picture"
     workflow["1"]["inputs"] |= {"positive": ["4", 0], "negative": ["5", 0]}
     workflow |= {"4": node("ttN text", text=WORDS), "5": node("ttN text", text="blurry")}
     assert texts(workflow) == [{"4.text"}]
 
 
 def test_what_says_nothing_is_not_taken_before_words() -> None:
-    """Case w3: an empty text of a LoRA loader is joined to a wildcard's words, which stand in two inputs."""
+    """an empty text of a LoRA loader is joined to a wildcard's words, which stand in two inputs."""
     nodes = {
         "n20": node("Lora Loader (any)", model=["4", 0], clip=["4", 1], text=""),
         "n21": node("ImpactWildcardProcessor", wildcard_text=WORDS, populated_text=WORDS, mode="populate", seed=1),
@@ -124,7 +125,7 @@ def test_what_says_nothing_is_not_taken_before_words() -> None:
 @pytest.mark.parametrize("socket", ["custom_system_prompt", "system_prompt", "system_message", "instruction"])
 @pytest.mark.parametrize("task", ["You are a professional prompt writer.", "Expand the user's words.", "# Rewrite"])
 def test_a_language_models_task_is_no_prompt(socket: str, task: str) -> None:
-    """Case w4: whatever it says, by the input that it goes into."""
+    """whatever it says, by the input that it goes into."""
     nodes = {
         "n20": node("easy positive", positive=WORDS),
         "n21": node("Text Multiline", text=task),
@@ -177,6 +178,25 @@ def test_a_switch_takes_the_side_that_it_is_set_to(switch: Any) -> None:
     workflow["20"]["inputs"]["switch"] = ["31", 0]  # nobody knows
     workflow["31"] = node("Somebody's condition", a=1)
     assert texts(workflow) == [{"22.value"}, {"21.value"}] or texts(workflow) == [{"21.value"}, {"22.value"}]
+
+
+def test_a_switch_behind_a_not_is_asked_about_and_a_soft_one_takes_what_there_is() -> None:
+    nodes = {
+        "n20": node("ComfySwitchNode", switch=["30", 0], on_false=["21", 0], on_true=["22", 0]),
+        "n21": node("PrimitiveString", value=WORDS),
+        "n22": node("PrimitiveString", value="a blue car"),
+        "n30": node("ComfyNotNode", value=["31", 0]),
+        "n31": node("PrimitiveBoolean", value=True),
+    }
+    assert len(texts(with_text_from(["20", 0], **nodes))) == 2
+    soft = node("ComfySoftSwitchNode", switch=False, on_true=["22", 0])
+    assert texts(with_text_from(["20", 0], **nodes | {"n20": soft})) == [{"22.value"}]
+
+
+def test_a_pictures_name_and_a_negative_of_the_same_words_are_no_prompt() -> None:
+    assert texts(with_text_from(["20", 0], n20=node("SDPromptReader", image="me.png"))) == []
+    workflow = graph(n7=node("CLIPTextEncode", clip=["4", 1], text=WORDS))
+    assert texts(workflow) == [{"6.text"}]
 
 
 def test_a_style_that_is_joined_to_the_prompt_is_asked_about() -> None:
@@ -297,7 +317,7 @@ def test_words_that_find_a_region_are_no_prompt() -> None:
     ],
 )
 def test_a_picture_from_any_source_is_found(kind: str, inputs: dict[str, Any], known: bool) -> None:
-    """Case w1. Where the class does not say that it loads a picture, a person has to."""
+    """Where the class does not say that it loads a picture, a person has to."""
     workflow = graph(n30=node(kind, **inputs), n31=node("VAEEncode", pixels=["30", 0], vae=["4", 2]))
     workflow["3"]["inputs"] |= {"latent_image": ["31", 0], "denoise": 0.6}
     assert pictures(workflow) == [("30", known)]
@@ -368,7 +388,7 @@ def test_what_is_put_on_the_finished_picture_is_asked_about_and_a_face_is_not() 
     ],
 )
 def test_a_picture_that_only_a_model_looks_at_is_not_edited(guide: dict[str, Any]) -> None:
-    """Case w5: a face, a pose or a style."""
+    """a face, a pose or a style."""
     workflow = graph(
         n30=node("LoadImage", image="me.png"),
         n31=guide,
@@ -403,11 +423,27 @@ def test_a_picture_that_is_inpainted_by_a_controlnet_is_the_reference() -> None:
     assert pictures(workflow) == [("30", True)]
 
 
+def test_a_picture_that_a_model_patch_inpaints_is_the_reference() -> None:
+    workflow = graph(
+        n30=node("LoadImage", image="me.png"),
+        n31=node("ModelPatchLoader", name="qwen_image_inpaint_diffsynth_controlnet.safetensors"),
+        n32=node("QwenImageDiffsynthControlnet", model=["4", 0], model_patch=["31", 0], image=["30", 0]),
+    )
+    workflow["3"]["inputs"]["model"] = ["32", 0]
+    assert pictures(workflow) == [("30", True)]
+    workflow["31"]["inputs"]["name"] = "qwen_image_depth_diffsynth_controlnet.safetensors"
+    assert pictures(workflow) == []
+
+
 def test_a_picture_under_nothing_but_noise_is_asked_about() -> None:
     """Somebody wired image to image and left denoise at 1. As a guide's size it is none."""
     workflow = graph(n30=node("LoadImage", image="me.png"), n31=node("VAEEncode", pixels=["30", 0], vae=["4", 2]))
     workflow["3"]["inputs"]["latent_image"] = ["31", 0]
     assert pictures(workflow) == [("30", False)]
+    workflow["3"]["inputs"] |= {"sigmas": ["32", 0]}
+    del workflow["3"]["inputs"]["denoise"]
+    workflow["32"] = node("BasicScheduler", scheduler="simple", steps=20, denoise=1.0)
+    assert pictures(workflow) == [("30", False)], "by the scheduler's denoise"
     workflow["3"]["inputs"]["denoise"] = 0.6
     assert pictures(workflow) == [("30", True)]
 
@@ -435,7 +471,7 @@ def test_a_picture_that_a_node_draws_is_no_reference(kind: str) -> None:
 
 @pytest.mark.parametrize("typed", [-1, "42", 42.0, "%seed%", 2**70])
 def test_a_seed_of_any_form_is_found_and_comes_back(typed: Any) -> None:
-    """Cases w6, w10: what the loop's nodes would refuse is replaced by a seed that they take."""
+    """what the loop's nodes would refuse is replaced by a seed that they take."""
     workflow = graph(n40=node("PrimitiveInt", value=typed))
     for place in (typed, ["40", 0]):
         workflow["3"]["inputs"]["seed"] = place
@@ -445,6 +481,19 @@ def test_a_seed_of_any_form_is_found_and_comes_back(typed: Any) -> None:
         assert 0 <= wrapped["interleave_open"]["inputs"]["seed"] < 2**64
         assert type(wrapped["interleave_planner"]["inputs"]["seed"]) is int
         assert json.dumps(unwrap(wrapped)) == json.dumps(workflow)
+
+
+@pytest.mark.parametrize(
+    "formula",
+    [node("SimpleMath+", value="a+1", a=["41", 0]), node("MathExpression|pysssss", expression="a+1", a=["41", 0])],
+)
+def test_a_seed_that_is_computed_gives_way_at_the_sampler(formula: dict[str, Any]) -> None:
+    """The formula stays as it is; the loop takes the place of what comes out of it."""
+    workflow = graph(n40=formula, n41=node("PrimitiveInt", value=5))
+    workflow["3"]["inputs"]["seed"] = ["40", 0]
+    found = find_inputs(workflow)
+    assert found.seed == ("3", "seed")
+    assert unwrap(wrap(workflow, found)) == workflow
 
 
 def test_a_language_models_seed_is_no_samplers() -> None:
