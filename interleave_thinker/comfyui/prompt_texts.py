@@ -44,7 +44,8 @@ _WRITES = re.compile(
 )
 _WRITES_WITH = ("max_tokens", "max_length", "max_new_tokens", "top_p")
 _NO_WORDS = re.compile(
-    r"^(model|clip|vae|latent|latent_image|samples|noise|sigmas|sampler|mask|control_net|lora_stack|width|height|seed)$"
+    r"^(model|clip|vae|latent|latent_image|samples|noise|sigmas|sampler|mask|control_net|lora_stack|width|height|seed|find|delimiter"
+    r"|separator|key|\w*pattern)$"
 )
 """Inputs through which no word of the prompt comes."""
 _ENCODES = ("clip", "clip_name", "wildcard_text")
