@@ -225,7 +225,8 @@ class NativeAgent:
 
 
 def _row(tokens: Any) -> list[Any]:
-    row: list[Any] = next(rows for rows in tokens.values() if isinstance(rows, list))[0]
+    rows = next((rows for rows in tokens.values() if isinstance(rows, list) and rows), [[]])
+    row: list[Any] = rows[0]
     return row
 
 

@@ -19,6 +19,10 @@ from ..errors import ConfigError
 from .options import add_t_max, print_note, print_warning
 
 
+class _Unnamed(str):
+    """The agent where nobody named one: the workflow's own CLIP goes before it."""
+
+
 def add_commands(commands: Any) -> None:
     put = commands.add_parser("wrap", help="put a loop around a workflow of yours")
     put.add_argument("workflow", type=Path, help="a file in API format, alone or in a request body")
@@ -28,7 +32,7 @@ def add_commands(commands: Any) -> None:
     put.add_argument("--seed", metavar="NODE.input", help="the seed")
     put.add_argument("--output", metavar="NODE", help="the node that shows the result")
     shown = f"clip:FILE, node:ID, folder:NAME, server:NAME; else the workflow's own CLIP, or clip:{PACKAGED_CLIP}"
-    put.add_argument("--agent", help=shown)
+    put.add_argument("--agent", default=_Unnamed(f"clip:{PACKAGED_CLIP}"), help=shown)
     put.add_argument("--critic", help="another agent for the critic")
     add_t_max(put, T_MAX)
     _add_server(put)
@@ -68,9 +72,9 @@ def _wrap(options: argparse.Namespace) -> int:
     return 0
 
 
-def _agent(named: str | None, workflow: Mapping[str, Any], output: str) -> tuple[AgentChoice, str]:
+def _agent(named: str, workflow: Mapping[str, Any], output: str) -> tuple[AgentChoice, str]:
     """The agent, and what to say of it: which it is and why, where nobody named one."""
-    if named:
+    if not isinstance(named, _Unnamed):
         return AgentChoice.read(named), ""
     clip = find_agent_clip(workflow, output)
     if not clip.node:

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from .links import body_of, is_link, upstream
+from .links import body_of, downstream, upstream
 
 EYELESS_TYPES = ("flux", "flux2")
 """Types of Load CLIP that load a Qwen3-VL without its eyes."""
@@ -64,9 +64,6 @@ def why_no_agent(file: str, kind: str) -> str:
 
 def _loras(workflow: Mapping[str, Any], output: str, loader: str) -> tuple[str, ...]:
     """Files that nodes put on the CLIP between its loader and the result."""
-    found: dict[str, None] = {}
-    for node_id in sorted(body_of(workflow, output)):
-        inputs = workflow[node_id]["inputs"]
-        if is_link(inputs.get("clip")) and loader in upstream(workflow, str(inputs["clip"][0])):
-            found |= {v: None for n, v in inputs.items() if "lora" in n and isinstance(v, str) and "." in v}
-    return tuple(found)
+    behind = downstream(workflow, [loader], through="clip") & body_of(workflow, output)
+    inputs = [item for node_id in sorted(behind) for item in workflow[node_id]["inputs"].items()]
+    return tuple(dict.fromkeys(v for n, v in inputs if "lora" in n and isinstance(v, str) and "." in v))

@@ -9,11 +9,10 @@ from __future__ import annotations
 import re
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
 from typing import Any, TypeVar
 
 from .client import WorkflowError
-from .links import InputRef, body_of, carries_picture, image_link, is_link, shown_input, upstream
+from .links import InputRef, body_of, carries_picture, downstream, image_link, is_link, shown_input, upstream
 from .picture_sources import PictureSource, picture_sources
 from .prompt_texts import POSITIVE, has_positive, prompts, texts_beside, writes_text
 
@@ -149,7 +148,8 @@ def _outputs(workflow: Mapping[str, Any], among: Collection[str] | None) -> list
 
 def _generated(workflow: Mapping[str, Any], shown: Mapping[str, list[Any]]) -> dict[str, list[Any]]:
     """Those whose picture a sampler made: a collage may be saved beside a generated picture that is only previewed."""
-    return {i: v for i, v in shown.items() if any(map(partial(has_positive, workflow), upstream(workflow, i)))}
+    made = downstream(workflow, [i for i in workflow if has_positive(workflow, i)])
+    return {i: v for i, v in shown.items() if i in made}
 
 
 def _made_by(workflow: Mapping[str, Any], node_id: str) -> str:

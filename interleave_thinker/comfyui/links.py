@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import deque
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 InputRef = tuple[str, str]
@@ -86,6 +86,23 @@ def upstream(workflow: Mapping[str, Any], *node_ids: str, both_sides: bool = Fal
         yield current
         inputs = workflow[current]["inputs"] if both_sides else live_inputs(workflow, current)
         waiting += [str(v[0]) for v in inputs.values() if is_link(v)]
+
+
+def downstream(workflow: Mapping[str, Any], node_ids: Iterable[str], *, through: str = "") -> set[str]:
+    """The nodes and everything that depends on them; through: by inputs of this name alone."""
+    readers: dict[str, list[str]] = {}
+    for node_id, node in workflow.items():
+        for name, value in node["inputs"].items():
+            if is_link(value) and (not through or name == through):
+                readers.setdefault(str(value[0]), []).append(node_id)
+    found: set[str] = set()
+    waiting = list(node_ids)
+    while waiting:
+        current = waiting.pop()
+        if current not in found:
+            found.add(current)
+            waiting += readers.get(current, [])
+    return found
 
 
 def body_of(workflow: Mapping[str, Any], output: str) -> set[str]:

@@ -136,6 +136,8 @@ def load_with_room(clip: Any, tokens: Any, room: int) -> None:
     """Move the model in, with `room` bytes free beside its weights."""
     import comfy.model_management as memory
 
+    if not hasattr(clip, "patcher"):  # nothing that the manager could move
+        return
     estimate = getattr(clip.cond_stage_model, "memory_estimation_function", None)
     known = estimate(tokens, device=clip.patcher.load_device) if estimate is not None else 0
     memory.load_models_gpu([clip.patcher], memory_required=max(room, known))
