@@ -115,7 +115,9 @@ def candidates(
     for (node_id, name), *_ in texts:
         longest[node_id] = max(longest.get(node_id, 0), len(str(workflow[node_id]["inputs"][name])))
     texts.sort(key=lambda group: -longest[group[0][0]])  # what one node joins stays in its order
-    images = [source for source in picture_sources(workflow, outputs[0]) if _chosen(source.node, among)]
+    told = {node_id for group in texts for node_id, _ in group}  # what makes a picture from the prompt is no source
+    sources = picture_sources(workflow, outputs[0])
+    images = [source for source in sources if _chosen(source.node, among) and source.node not in told]
     seeds = tuple(_seeds(workflow, body)[::-1])
     shows = shown_input(workflow, outputs[0]) or ""
     return Candidates(tuple(outputs), tuple(texts), seeds, tuple(images), shows)

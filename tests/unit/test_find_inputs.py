@@ -289,6 +289,15 @@ def test_words_that_are_zeroed_out_are_no_prompt() -> None:
     assert texts(workflow) == []
 
 
+def test_a_node_that_makes_the_picture_from_the_prompt_is_no_picture_source() -> None:
+    workflow = {
+        "1": node("FluxProUltraImageNode", prompt=WORDS, seed=5),
+        "2": node("SaveImage", images=["1", 0]),
+    }
+    assert texts(workflow) == [{"1.prompt"}]
+    assert pictures(workflow) == []
+
+
 def test_words_that_find_a_region_are_no_prompt() -> None:
     """They say what a mask covers. There is no sampler here; the picture is made from the other text."""
     workflow = {
