@@ -139,7 +139,8 @@ def _outputs(workflow: Mapping[str, Any], among: Collection[str] | None) -> list
             ends[node_id] = link
     kept = {i: v for i, v in shown.items() if "preview" not in str(workflow[i]["class_type"]).lower()}
     shown = _generated(workflow, kept) or _generated(workflow, shown) or kept or shown or ends
-    last = {i: v for n, (i, v) in enumerate(shown.items()) if v not in list(shown.values())[:n]}
+    first = {tuple(v): i for i, v in reversed(shown.items())}
+    last = {i: v for i, v in shown.items() if first[tuple(v)] == i}
     if len(last) > MOST_OUTPUTS:
         return list(last)
     bodies = {j: body_of(workflow, str(link[0])) for j, link in last.items()}
