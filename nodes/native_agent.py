@@ -225,7 +225,7 @@ class NativeAgent:
 
 
 def _row(tokens: Any) -> list[Any]:
-    rows = next((rows for rows in tokens.values() if isinstance(rows, list) and rows), [[]])
+    rows: list[Any] = next((rows for rows in tokens.values() if isinstance(rows, list) and rows), [[]])
     row: list[Any] = rows[0]
     return row
 
