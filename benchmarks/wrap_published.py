@@ -1,4 +1,4 @@
-"""What the command line would choose in published workflows in API format, against a key that was written by reading.
+"""Compare what the command line chooses in published workflows (API format) with a key that people wrote.
 
     python benchmarks/wrap_published.py FOLDER [--key published_later] [--json F] [--markdown F]
 
@@ -108,7 +108,7 @@ def main() -> int:
     parser.add_argument("folder", type=Path)
     parser.add_argument("--key", default="published", choices=("published", "published_later"))
     parser.add_argument("--json", type=Path)
-    parser.add_argument("--markdown", type=Path, help="the table of what is chosen")
+    parser.add_argument("--markdown", type=Path, help="write a table of the choices")
     options = parser.parse_args()
     (key,) = load_keys(KEYS / f"{options.key}.json")
     fetch(options.folder, key)

@@ -47,7 +47,7 @@ CHROMIUM = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stab
 OURS = "InterleaveThinker"
 MESSAGE = ".p-toast-message, ol.pointer-events-none > li"
 CLOSE = ".p-toast-close-button, ol.pointer-events-none > li button"
-"""What the editors call their messages: 1.47, and 1.58."""
+"""CSS selectors of a message and of its close button; first those of frontend 1.47, then those of 1.58."""
 NEWER = REPO / ".dev" / "frontend" / "comfyui_frontend_package" / "static"
 OPEN_OUTPUTS = {"prompt": 1, "reference": 2, "seed": 5}
 """Outputs of Loop Open that feed the user's nodes."""
@@ -284,7 +284,7 @@ def outcome(entry: dict[str, Any] | None, result: dict[str, Any]) -> str:
 
 
 def changes(before: dict[str, Any], after: dict[str, Any], chosen: dict[str, Any]) -> list[str]:
-    """What differs between two queued prompts besides what the loop takes over, whatever Wrap says of itself."""
+    """The differences between two queued prompts, without the inputs that the loop feeds."""
     opens = [i for i, n in after.items() if n["class_type"] == f"{OURS}LoopOpen"]
     feeds = {what: [[i, number] for i in opens] for what, number in OPEN_OUTPUTS.items()}
     request = before[chosen["prompt"][0]]["inputs"][chosen["prompt"][1]]
