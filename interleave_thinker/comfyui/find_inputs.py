@@ -247,7 +247,9 @@ def _named_picture(workflow: Mapping[str, Any], text: str, found: Collection[Pic
         return None
     node_id, name = (text, "") if text in workflow else _named_input(workflow, text)
     known = next((source for source in found if source.node == node_id), None)
-    return known or PictureSource(node_id, name, 0)
+    links = [i for node in workflow.values() for i in node["inputs"].items() if is_link(i[1])]
+    slots = [value[1] for field, value in links if str(value[0]) == node_id and carries_picture(field)]
+    return known or PictureSource(node_id, name, slots[0] if slots else 0)
 
 
 def _one_picture(found: Collection[PictureSource]) -> PictureSource | None:

@@ -349,6 +349,21 @@ def test_a_picture_at_another_output_keeps_its_output() -> None:
     assert unwrap(wrapped) == workflow
 
 
+def test_a_named_picture_is_taken_at_the_output_that_is_read() -> None:
+    """One that would not be found by itself: only a ControlNet looks at it."""
+    workflow = graph(
+        n30=node("Load Image Batch", path="x"),
+        n31=node("ControlNetApply", conditioning=["6", 0], control_net=["32", 0], image=["30", 2]),
+        n32=node("ControlNetLoader", control_net_name="depth.safetensors"),
+    )
+    workflow["3"]["inputs"]["positive"] = ["31", 0]
+    assert find_inputs(workflow).image is None
+    wrapped = wrap(workflow, find_inputs(workflow, image="30.path"))
+    assert wrapped["31"]["inputs"]["image"] == ["interleave_open", 2]
+    assert wrapped["interleave_open"]["inputs"]["images.image_0"] == ["30", 2]
+    assert unwrap(wrapped) == workflow
+
+
 def test_through_nodes_that_hand_on_whatever_comes_in() -> None:
     workflow = graph(
         n30=node("LoadImage", image="me.png"),
