@@ -98,6 +98,8 @@ def _free(endpoint: Endpoint, check: Callable[[], None] | None, *, wait: bool) -
     else:
         if wait:
             _WARNED.discard(endpoint.name)
+    finally:
+        server.close()
 
 
 class _Server:
@@ -107,7 +109,12 @@ class _Server:
         self._endpoint = endpoint
         self._check = check
         self._key: str | None = None
+        self._client: Any = None
         self._root = endpoint.base_url.rstrip("/").removesuffix("/v1")
+
+    def close(self) -> None:
+        if self._client is not None:
+            self._client.close()
 
     def free_ollama(self, wait: bool) -> None:
         model = self._endpoint.model
@@ -185,13 +192,12 @@ class _Server:
         end = time.monotonic() + _TIMEOUT
         headers = {"accept-encoding": "identity"}
         try:
-            openai, self._key = openai_package(), self._endpoint.key()
+            if self._client is None:
+                openai, self._key = openai_package(), self._endpoint.key()
+                self._client = http_client(openai, self._root, timeout=openai.Timeout(_TIMEOUT))
             if self._key:
                 headers["authorization"] = f"Bearer {self._key}"
-            with (
-                http_client(openai, self._root, timeout=openai.Timeout(_TIMEOUT)) as client,
-                client.stream(method, self._root + path, json=body, headers=headers) as response,
-            ):
+            with self._client.stream(method, self._root + path, json=body, headers=headers) as response:
                 received = b""
                 for chunk in response.iter_raw():
                     received += chunk
