@@ -190,7 +190,7 @@ class _Server:
     def _ask(self, method: str, path: str, body: object = None) -> tuple[int, bytes]:
         """Status and the body's first megabyte."""
         end = time.monotonic() + _TIMEOUT
-        headers = {"accept-encoding": "identity"}
+        headers = {"accept-encoding": "identity", "connection": "close"}
         try:
             if self._client is None:
                 openai, self._key = openai_package(), self._endpoint.key()
