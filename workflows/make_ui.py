@@ -4,6 +4,7 @@
 
 Needs a running ComfyUI with this pack, because only it knows the order of a node's sockets and widgets.
 What the API files do not hold (places, notes, addresses of models, nodes that only show something) is in pages.py.
+Nodes that this ComfyUI lacks are taken as newer/nodes.json describes them.
 """
 
 from __future__ import annotations
@@ -18,7 +19,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from newer_nodes import NODES, with_newer
 from pages import AGENTS, GRAPH, JUDGE, MODELS, PAGES, PLAN, RESULT, Group, Page
+
+from interleave_thinker.contract import PREFIX
 
 HERE = Path(__file__).resolve().parent
 COMFYUI, FRONTEND = "0.30.0", "1.47.12"
@@ -50,6 +54,7 @@ WIDTHS = {
     "PreviewAny": 460,
     "ConditioningZeroOut": 260,
     "GetImageSize": 260,
+    "TextEncodeQwenImage21": 420,
 }
 SHOWS = {
     "PreviewImage": 320,
@@ -118,8 +123,8 @@ def _grown(name: str, template: Json, optional: bool, given: Json) -> Iterator[S
     (spec,) = [s for kind in template["input"].values() for s in kind.values()]
     used = sum(g.startswith(name + ".") for g in given)
     least = template.get("min", 1)
-    for number in range(min(max(used, least) + 1, template.get("max", 100))):
-        label = f"{template['prefix']}{number}"
+    labels = template.get("names") or [f"{template['prefix']}{i}" for i in range(template.get("max", 100))]
+    for number, label in enumerate(labels[: max(used, least) + 1]):
         yield Slot(f"{name}.{label}", spec[0], optional or number >= least, False, label=label)
 
 
@@ -211,7 +216,7 @@ class Maker:
             "mode": 0,
             "inputs": inputs,
             "outputs": outputs,
-            "properties": self._properties(kind, described, values),
+            "properties": self._properties(kind, values),
             "widgets_values": values,
         }
         title = node.get("_meta", {}).get("title")
@@ -229,12 +234,12 @@ class Maker:
             made["widget"] = {"name": slot.name}
         return made
 
-    def _properties(self, kind: str, described: Json, values: list[Any]) -> Json:
+    def _properties(self, kind: str, values: list[Any]) -> Json:
         made: Json = {"Node name for S&R": kind}
-        if described["python_module"].startswith("custom_nodes."):
+        if kind.startswith(PREFIX):
             made["cnr_id"] = OURS
         else:
-            made |= {"cnr_id": "comfy-core", "ver": COMFYUI}
+            made |= {"cnr_id": "comfy-core"} | ({} if kind in NODES else {"ver": COMFYUI})
         files = [v for v in values if isinstance(v, str) and v in MODELS]
         if files:
             made["models"] = [{"name": f, "url": MODELS[f][1], "directory": MODELS[f][0]} for f in files]
@@ -343,7 +348,7 @@ def main() -> int:
     parser.add_argument("--check", action="store_true", help="write nothing; fail if a file is out of date")
     chosen = parser.parse_args()
     with urllib.request.urlopen(f"{chosen.url}/object_info", timeout=60) as reply:
-        info = json.load(reply)
+        info = with_newer(json.load(reply))
     stale = []
     for name, page in PAGES.items():
         api = json.loads((HERE / "api" / f"{name}.json").read_text(encoding="utf-8"))

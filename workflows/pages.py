@@ -48,12 +48,36 @@ MODELS = {
         _HF + "lightx2v/Qwen-Image-Edit-2511-Lightning/resolve/main/"
         "Qwen-Image-Edit-2511-Lightning-4steps-V1.0-bf16.safetensors",
     ),
+    "qwen_image_2.1_int8_convrot.safetensors": (
+        "diffusion_models",
+        _HF + "Comfy-Org/Qwen-Image-2.1/resolve/main/diffusion_models/qwen_image_2.1_int8_convrot.safetensors",
+    ),
+    "qwen3vl_8b_int8_convrot.safetensors": (
+        "text_encoders",
+        _HF + "Comfy-Org/Qwen-Image-2.1/resolve/main/text_encoders/qwen3vl_8b_int8_convrot.safetensors",
+    ),
+    "qwen_image_2.1_vae_bf16.safetensors": (
+        "vae",
+        _HF + "Comfy-Org/Qwen-Image-2.1/resolve/main/vae/qwen_image_2.1_vae_bf16.safetensors",
+    ),
+    "flux3-image-klein-int8-convrot.safetensors": (
+        "diffusion_models",
+        _HF + "black-forest-labs/flux-3-image-klein-comfy/resolve/main/diffusion_models/"
+        "flux3-image-klein-int8-convrot.safetensors",
+    ),
+    "qwen3vl_4b_int8_convrot.safetensors": (
+        "text_encoders",
+        _HF + "black-forest-labs/flux-3-image-klein-comfy/resolve/main/text_encoders/"
+        "qwen3vl_4b_int8_convrot.safetensors",
+    ),
     "sd_xl_base_1.0.safetensors": (
         "checkpoints",
         _HF + "stabilityai/stable-diffusion-xl-base-1.0/resolve/main/sd_xl_base_1.0.safetensors?download=true",
     ),
 }
-"""File -> (folder below models, address), as in the templates that ComfyUI ships (0.11.27)."""
+"""File -> (folder below models, address), as in the templates that ComfyUI ships (0.11.27), and for Qwen-Image-2.1 and
+FLUX.3 in those of later ones (comfyui-workflow-templates-json 0.1.123).
+"""
 
 
 @dataclass(frozen=True)
@@ -103,6 +127,8 @@ _KLEIN = Group(
         ["36", "37", "38"],
     ],
 )
+_ONE_CLIP = [Group("Models", [["1", "10", "12"]]), Group(AGENTS, [["2"]]), Group(PLAN, [["3", "4"]])]
+"""Where the generator's text encoder is the agent, too."""
 _ENDS = Group(RESULT, [["31"], ["32"]])
 _SMALLER = (
     "Short of memory? For the agents, "
@@ -150,6 +176,55 @@ up to `t_max` times a step.
         + " klein 9B fits in as well: `flux-2-klein-9b-fp8` with `qwen_3_8b_fp8mixed`.\n\n"
         + _RESUME,
         [[_NATIVE, Group(PLAN, [["3", "4"]])], [_KLEIN], [Group(JUDGE, [["30"]]), _ENDS]],
+        _each_attempt("38", "37"),
+    ),
+    "qwen_image_2_1_story": Page(
+        """# An illustrated story with Qwen-Image-2.1
+
+**One language model does all three**: the text encoder that Qwen-Image-2.1 brings, a whole Qwen3-VL 8B, is also the
+planner and the critic. Nothing is loaded twice.
+
+One graph draws and edits, without a switch: the encoder leaves out a reference that is not there. Step 1 is drawn from
+text, 1024 x 1024; every later step edits the last accepted picture, and the latent has its size.
+
+**Needs** a ComfyUI with the node Text Encode Qwen Image 2.1. **Press Run.** 25 steps are a start; the model is made
+for 40 to 50.
+
+"""
+        + _OWN_PICTURES
+        + """ With `resolution` 0 it keeps its size, up to 2048 x 2048; another number, such as 1024, is the size of the
+first picture and shrinks yours to as many pixels.
+
+"""
+        + _RESUME,
+        [
+            _ONE_CLIP,
+            [Group(GRAPH, [["20"], ["26", "37"], ["38"]])],
+            [Group(JUDGE, [["30"]]), _ENDS],
+        ],
+        _each_attempt("38", "37"),
+    ),
+    "flux3_klein_story": Page(
+        """# An illustrated story with FLUX.3 klein
+
+**One language model does all three**: the text encoder of FLUX.3 klein, a whole Qwen3-VL 4B, is also the planner and
+the critic. Nothing is loaded twice.
+
+Step 1 is drawn from text; every later step edits the last accepted picture, which the prompt calls `<ref_image_0>`.
+`has_reference` of Loop Open drives three switches: the prompt, the conditioning, and whose size the picture has.
+
+**Needs** a ComfyUI with the node Set Reference Multi Latent, and the files of a page that asks you to agree to its
+terms first. **Press Run.**
+
+"""
+        + _OWN_PICTURES
+        + " It is brought to 1 megapixel.\n\n"
+        + _RESUME,
+        [
+            _ONE_CLIP,
+            [Group(GRAPH, [["20"], ["21", "14"], ["22", "23"], ["24", "25", "27"], ["26", "37"], ["38"]])],
+            [Group(JUDGE, [["30"]]), _ENDS],
+        ],
         _each_attempt("38", "37"),
     ),
     "qwen_image_edit_2511_story": Page(

@@ -11,6 +11,7 @@ from __future__ import annotations
 import copy
 import importlib.util
 import json
+import shutil
 import subprocess
 import sys
 import urllib.error
@@ -20,6 +21,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from comfy_server import Comfy
+from PIL import Image
 
 from interleave_thinker.comfyui.client import ComfyClient
 
@@ -28,6 +31,8 @@ NAMES = sorted(p.stem for p in (FOLDER / "api").glob("*.json"))
 EXPECTED = {
     "tiny_story",
     "flux2_klein_story",
+    "flux3_klein_story",
+    "qwen_image_2_1_story",
     "qwen_image_edit_2511_story",
     "nano_banana_pro_story",
     "diffusers_klein_story",
@@ -47,6 +52,8 @@ FILES = {
     ("VAELoader", "vae_name"),
 }
 """Inputs that name a file, which this machine need not have."""
+NEWER = json.loads((FOLDER / "newer" / "nodes.json").read_text(encoding="utf-8"))
+"""What workflows take from a ComfyUI that is newer than 0.30: nodes, choices of older nodes, addresses of models."""
 EDITOR_ONLY = {"MarkdownNote"}
 SHOWS = {"PreviewImage", "PreviewAny", "InterleaveThinkerUnpackDocument"}
 """What an editor's file may have besides: previews, and what feeds them."""
@@ -80,6 +87,17 @@ def get(url: str) -> Any:
 
 
 @pytest.fixture(scope="module")
+def comfy(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Comfy]:
+    """A server that has the newer nodes: its own, else those of newer_pack."""
+    base = tmp_path_factory.mktemp("workflows")
+    pack = shutil.copytree(Path(__file__).parent / "newer_pack", base / "custom_nodes" / "newer_pack")
+    shutil.copy(FOLDER / "newer" / "nodes.json", pack)
+    server = Comfy(base).start()
+    yield server
+    server.stop()
+
+
+@pytest.fixture(scope="module")
 def known(comfy: Any) -> Json:
     """What the server says of its nodes."""
     return dict(get(f"{comfy.url}/object_info"))
@@ -90,6 +108,16 @@ def known(comfy: Any) -> Json:
 
 def test_all_are_there() -> None:
     assert set(NAMES) == EXPECTED == {p.stem for p in FOLDER.glob("*.json")}
+
+
+def test_newer_nodes_are_described_as_a_server_that_has_them_does(known: Json) -> None:
+    """The stand-ins are made from the description; a ComfyUI's own nodes say themselves what they take."""
+    for kind, described in NEWER["nodes"].items():
+        for category, inputs in described["input"].items():
+            assert list(inputs) == list(known[kind]["input"][category]), kind
+        assert [known[kind][field] for field in ("output", "output_name", "display_name")] == [
+            described[field] for field in ("output", "output_name", "display_name")
+        ]
 
 
 def test_editor_files_are_made_from_the_api_files(comfy: Any) -> None:
@@ -124,9 +152,11 @@ def test_server_accepts(name: str, comfy: Any, known: Json) -> None:
     }
     assert {(i, "value_smaller_than_min", n) for i, n in spoiled} <= found
     wrong = [f for f in found if (f[0], f[2]) not in spoiled]
-    for node_id, kind, field in wrong:
-        assert kind in ("value_not_in_list", "custom_validation_failed"), errors[node_id]
-        assert (prompt[node_id]["class_type"], field) in FILES, errors[node_id]
+    for node_id, why, field in wrong:
+        assert why in ("value_not_in_list", "custom_validation_failed"), errors[node_id]
+        kind = prompt[node_id]["class_type"]
+        newer = NEWER["choices"].get(kind, {}).get(field, [])
+        assert (kind, field) in FILES or prompt[node_id]["inputs"][field] in newer, errors[node_id]
 
 
 def spoil(prompt: Json, known: Json) -> set[tuple[str, str]]:
@@ -265,8 +295,9 @@ def all_inputs(
                     yield from ((f"{name}.{child}", child_spec) for child, child_spec in part.items())
             elif spec[0] == "COMFY_AUTOGROW_V3":
                 if given is not None:
-                    prefix = f"{name}.{options['template']['prefix']}"
-                    yield from ((g, ["IMAGE", {}]) for g in given if g.startswith(prefix))
+                    template = options["template"]
+                    names = template.get("names") or [f"{template['prefix']}{i}" for i in range(template["max"])]
+                    yield from ((f"{name}.{n}", ["IMAGE", {}]) for n in names if f"{name}.{n}" in given)
             else:
                 yield name, spec
                 if given is None and spec[0] == "INT":
@@ -356,7 +387,8 @@ def test_models_are_those_of_the_official_templates() -> None:
     if spec is None or not spec.submodule_search_locations:
         pytest.skip("ComfyUI's template packages are not in this environment")
     folder = Path(next(iter(spec.submodule_search_locations))) / "templates"
-    official = {entry for path in folder.glob("*.json") for entry in models_of(json.loads(path.read_bytes()))}
+    official = {tuple(entry) for entry in NEWER["models"]}  # of templates that this package may not have yet
+    official |= {entry for path in folder.glob("*.json") for entry in models_of(json.loads(path.read_bytes()))}
     ours = {entry for name in NAMES for entry in models_of(ui(name))}
     assert ours and ours <= official, ours - official
 
@@ -390,13 +422,17 @@ def planned(prompt: Json, text: str) -> Json:
     return prompt
 
 
-def with_tiny_models(prompt: Json, known: Json) -> Json:
-    """The FLUX.2 body around the tiny world's models, which have other latents and smaller pictures."""
+def load_tiny_models(prompt: Json, known: Json) -> None:
     if TINY["10"] not in known["UNETLoader"]["input"]["required"]["unet_name"][0]:
         pytest.skip("the tiny world is not installed: interleave-thinker tinyworld install")
-    for node_id, field in (("10", "unet_name"), ("11", "clip_name"), ("12", "vae_name")):
-        prompt[node_id]["inputs"][field] = TINY[node_id]
-    prompt["11"]["inputs"]["type"] = "stable_diffusion"
+    prompt["10"] = node("UNETLoader", unet_name=TINY["10"], weight_dtype="default")
+    prompt["11"] = node("CLIPLoader", clip_name=TINY["11"], type="stable_diffusion", device="default")
+    prompt["12"] = node("VAELoader", vae_name=TINY["12"])
+
+
+def with_tiny_models(prompt: Json, known: Json) -> Json:
+    """The FLUX.2 body around the tiny world's models, which have other latents and smaller pictures."""
+    load_tiny_models(prompt, known)
     prompt["14"]["inputs"] |= {"width": 80, "height": 48}
     prompt["21"]["inputs"]["megapixels"] = 0.01
     prompt["34"]["class_type"] = "EmptySD3LatentImage"
@@ -413,8 +449,6 @@ def result(comfy: Any, prompt: Json) -> Json:
 
 
 def sizes(entry: Json) -> list[tuple[int, int]]:
-    from PIL import Image
-
     folder = Path(entry["path"]).parent
     found = []
     for path in sorted(folder.glob("image_*.png")):
@@ -431,6 +465,95 @@ def test_klein_draws_first_and_edits_at_the_reference_size(comfy: Any, known: Js
     assert first == (80, 48)
     assert second[0] % 16 == second[1] % 16 == 0 and second[0] > second[1]
     assert third == second  # an edited picture keeps its size: nothing is resampled from step to step
+
+
+def tiny_newer(name: str, known: Json) -> Json:
+    """A workflow of one CLIP around the tiny world's models, whose latents have 16 channels at an eighth of the size.
+
+    A first attempt is rejected, a second accepted.
+    """
+    plan = "1. a big red circle at the center on a white background\n2. change the circle to green"
+    prompt = planned(api(name), plan)
+    del prompt["1"], prompt["2"]
+    load_tiny_models(prompt, known)
+    for entry in prompt.values():
+        if entry["class_type"] in NEWER["nodes"]:
+            entry["class_type"] = f"Tiny{entry['class_type']}"
+        entry["inputs"] |= {n: ["11", 0] for n, v in entry["inputs"].items() if v == ["1", 0]}
+    prompt["26"]["inputs"]["steps"] = 2
+    if "14" in prompt:
+        prompt["14"] = node("EmptySD3LatentImage", width=64, height=64, batch_size=1)
+    prompt["40"] = node("ComfyMathExpression", expression="a > 1", **{"values.a": ["4", 7]})
+    prompt["41"] = node("InterleaveThinkerJudgment", accepted=["40", 2], refined_prompt="", reasoning="by rule")
+    prompt["31"]["inputs"]["judgment"] = ["41", 0]
+    return prompt
+
+
+ONE_CLIP = ["qwen_image_2_1_story", "flux3_klein_story"]
+
+
+@pytest.mark.parametrize("name", ONE_CLIP)
+def test_one_clip_plans_judges_and_encodes(name: str) -> None:
+    """Loaded twice it would be in memory twice."""
+    nodes = api(name)
+    (loader,) = [i for i, n in nodes.items() if n["class_type"] == "CLIPLoader"]
+    readers = {n["class_type"] for n in nodes.values() if [loader, 0] in n["inputs"].values()}
+    (agent,) = [i for i, n in nodes.items() if n["class_type"] == "InterleaveThinkerAgentFromCLIP"]
+    asking = {n["class_type"] for n in nodes.values() if [agent, 0] in n["inputs"].values()}
+    assert "InterleaveThinkerAgentFromCLIP" in readers and len(readers) == 2
+    assert asking == {"InterleaveThinkerPlanner", "InterleaveThinkerCriticRefine"}
+
+
+@pytest.mark.parametrize("name", ONE_CLIP)
+def test_a_first_step_is_drawn_from_text_and_a_later_one_edits_what_was_accepted(
+    name: str, comfy: Any, known: Json
+) -> None:
+    """Each picture is what the same nodes make by hand, of the step's prompt and of the picture before."""
+    prompt = tiny_newer(name, known)
+    entry = result(comfy, prompt)
+    made = [a for a in entry["document"]["trajectory"]["attempts"] if a["attempt"] == 2]
+    before = None
+    for attempt in made:
+        with Image.open(Path(entry["path"]).parent / f"image_{attempt['step']:03d}.png") as picture:
+            after = picture.convert("RGB")
+        assert by_hand(comfy, prompt, attempt, before).tobytes() == after.tobytes()
+        assert len(after.getcolors(10**6) or []) > 1, "a picture, not a flat colour"
+        before = after
+    assert [a["step"] for a in made] == [1, 2]
+
+
+def by_hand(comfy: Any, prompt: Json, attempt: Json, before: Image.Image | None) -> Image.Image:
+    """The picture of a body without the loop around it."""
+    values: dict[int, Any] = {1: attempt["prompt"], 3: before is not None, 5: attempt["seed"]}
+    body: Json = {}
+    for node_id in set(upstream(prompt, "37")) - {"3", "4"}:
+        body[node_id] = copy.deepcopy(prompt[node_id])
+        for field, value in prompt[node_id]["inputs"].items():
+            if isinstance(value, list) and value[0] == "4":
+                body[node_id]["inputs"][field] = values.get(value[1], ["50", 0])
+    if before is None:  # what needs a picture is left out
+        body = {i: n for i, n in body.items() if n["class_type"] != "TinyReferenceMultiLatent"}
+        gone = set(prompt) - set(body) | {"50"}
+        for entry in body.values():
+            linked = {f: v[0] for f, v in entry["inputs"].items() if isinstance(v, list)}
+            for field in (f for f, source in linked.items() if source in gone):
+                del entry["inputs"][field]
+    else:
+        (comfy.base / "input").mkdir(exist_ok=True)
+        before.save(comfy.base / "input" / "before.png")
+        body["50"] = node("LoadImage", image="before.png")
+    body["51"] = node("SaveImage", images=["37", 0], filename_prefix="by_hand")
+    (saved,) = ComfyClient(comfy.url).run(body)["51"]["images"]
+    with Image.open(comfy.output / saved["subfolder"] / saved["filename"]) as picture:
+        return picture.convert("RGB")
+
+
+@pytest.mark.parametrize("name", ONE_CLIP)
+def test_pictures_have_the_size_of_the_users_own(name: str, comfy: Any, known: Json) -> None:
+    prompt = tiny_newer(name, known)
+    prompt["5"] = node("EmptyImage", width=80, height=48, batch_size=1, color=0x406080)
+    prompt["4"]["inputs"]["images.image_0"] = ["5", 0]
+    assert sizes(result(comfy, prompt)) == [(80, 48), (80, 48)]
 
 
 def test_other_judge_is_shown_one_picture_or_two(comfy: Any, known: Json) -> None:
