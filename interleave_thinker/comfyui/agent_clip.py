@@ -1,7 +1,7 @@
 """Whether a workflow's own text encoder can plan and judge, by the file that it is loaded from.
 
-Several image models carry a whole Qwen3-VL as their text encoder, with eyes and language head. As the agent it costs
-no second model. The file's name decides; nothing is opened.
+Several image models carry a whole chat model with eyes as their text encoder or prompt writer: a Qwen3-VL, a Qwen3.5
+or a Gemma 4. As the agent it costs no second model. The file's name decides; nothing is opened.
 """
 
 from __future__ import annotations
@@ -9,15 +9,33 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 from .links import body_of, downstream, upstream
 
+Family = Literal["Qwen3-VL", "Qwen3.5", "Gemma 4"]
+
+SIZES: Mapping[Family, tuple[str, ...]] = {
+    "Qwen3-VL": ("4b", "8b"),
+    "Qwen3.5": ("0.8b", "2b", "4b", "9b", "27b"),
+    "Gemma 4": ("e2b", "e4b", "12b", "31b"),
+}
+"""What ComfyUI 0.30 and 0.33 load whole, with eyes and language head, from one file."""
 EYELESS_TYPES = ("flux", "flux2")
-"""Types of Load CLIP that load a Qwen3-VL without its eyes."""
-_WHOLE = re.compile(r"qwen[-_.]?3[-_.]?vl", re.IGNORECASE)
-_CUT = re.compile(r"32b|235b", re.IGNORECASE)
+"""Types of Load CLIP that load a Qwen3-VL without its eyes. Those of a Qwen3.5 or a Gemma 4 change nothing."""
+LONGEST_SHOWN = 120
+"""Characters of a file's name that a reason shows."""
+_FAMILIES: tuple[tuple[Family, re.Pattern[str]], ...] = (
+    ("Qwen3-VL", re.compile(r"qwen[-_.]?3[-_.]?vl", re.IGNORECASE)),
+    ("Qwen3.5", re.compile(r"qwen[-_.]?3[-_.]?5(?![\db])", re.IGNORECASE)),
+    ("Gemma 4", re.compile(r"(?<![a-z\d])gemma[-_.]?4(?![\db])", re.IGNORECASE)),
+)
+_SIZE = re.compile(r"(?<![a-z\d.])(0[-_.]?8b|e?\d+(?:\.\d+)?b)(?![a-z\d])", re.IGNORECASE)
 _HEADLESS = re.compile(r"qwen[-_.]?2[-_.]?5[-_.]?vl", re.IGNORECASE)
+_REWRITER = re.compile(
+    r"prompt[-_.]?(upsampl|enhanc|rewrit|refin|expan)|(?<![a-z\d])pe(?![a-z\d])", re.IGNORECASE | re.ASCII
+)
+_FOR_VIDEO = re.compile(r"(?<![a-z\d])(proj|ltx)", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
@@ -46,20 +64,45 @@ def find_agent_clip(workflow: Mapping[str, Any], output: str) -> AgentClip:
     return AgentClip(why_not=next(filter(None, reasons), "the workflow has no Load CLIP of its own"))
 
 
+def chat_model(file: str) -> tuple[Family, str] | None:
+    """Family and size ("" where the name has none) of the model in a file, if its name is that of one that chats and
+    sees.
+    """
+    name = _base(file)
+    family = next((family for family, pattern in _FAMILIES if pattern.search(name)), None)
+    if family is None:
+        return None
+    sizes = ["0.8b" if size[0] == "0" else size.lower() for size in _SIZE.findall(name)]
+    unknown = [size for size in sizes if size not in SIZES[family]]
+    return family, (unknown or sizes or [""])[0]
+
+
 def why_no_agent(file: str, kind: str) -> str:
     """What the model of a file lacks, loaded by Load CLIP with a type; "" for one that sees and writes."""
-    name = file.replace("\\", "/").rpartition("/")[2]
-    if _HEADLESS.search(name):
+    full, found = _base(file), chat_model(file)
+    name = " ".join(full.split())[:LONGEST_SHOWN]
+    if _HEADLESS.search(full):
         return f"{name} is a Qwen2.5-VL, which has no language head in ComfyUI"
-    if not _WHOLE.search(name):
-        return f"{name} does not see pictures, or does not write"
-    if _CUT.search(name):
+    if found is None:
+        return f"{name} is not known to see pictures and to write"
+    family, size = found
+    if (family, size) == ("Qwen3-VL", "32b"):
         return f"{name} is an encoder without its last layers"
-    if name.endswith(".gguf"):
+    if size and size not in SIZES[family]:
+        return f"{name} is a {family} of {size.upper()[:20]}, which ComfyUI does not load"
+    if full.lower().endswith(".gguf"):
         return f"{name} is loaded by nodes that do not write text"
-    if kind in EYELESS_TYPES:
+    if _REWRITER.search(full):
+        return f"{name} is trained to rewrite prompts, not to plan and judge"
+    if family == "Gemma 4" and _FOR_VIDEO.search(full):
+        return f"{name} is made for LTX, which loads it without its eyes"
+    if family == "Qwen3-VL" and kind in EYELESS_TYPES:
         return f"{name} is loaded with type {kind}, which leaves its eyes out"
     return ""
+
+
+def _base(file: str) -> str:
+    return file.replace("\\", "/").rpartition("/")[2]
 
 
 def _loras(workflow: Mapping[str, Any], output: str, loader: str) -> tuple[str, ...]:

@@ -12,15 +12,16 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final, Literal
 
-from ..contract import MAX_MEGAPIXELS, MAX_TOKENS, NODE_IDS, PACKAGED_CLIP
-from .links import is_link, live_inputs, typed_value
+from ..contract import MAX_MEGAPIXELS, MAX_TOKENS, NODE_IDS, PACKAGED_CLIP, loop_open_output
+from .agent_clip import chat_model
+from .links import is_link, live_inputs, live_links, typed_value
 from .model_files import (
     AGENTS,
     Model,
     SizeLookup,
     agent_clips,
     agents_read_by,
-    is_whole_qwen3_vl,
+    can_be_agent,
     live_nodes,
     models_of,
 )
@@ -64,12 +65,23 @@ class Shape:
         return 2 * self.layers * self.kv_heads * self.head_dim * 2
 
 
-SHAPES: Final = {
-    "2b": Shape(28, 8, 128, 2048, 6144, (1024, 4096)),
-    "4b": Shape(36, 8, 128, 2560, 9728, (1024, 4096)),
-    "8b": Shape(36, 8, 128, 4096, 12288),
+SHAPES: Final[Mapping[tuple[str, str], Shape]] = {
+    ("Qwen3-VL", "2b"): Shape(28, 8, 128, 2048, 6144, (1024, 4096)),
+    ("Qwen3-VL", "4b"): Shape(36, 8, 128, 2560, 9728, (1024, 4096)),
+    ("Qwen3-VL", "8b"): Shape(36, 8, 128, 4096, 12288),
+    ("Qwen3.5", "0.8b"): Shape(6, 2, 256, 1024, 3584, (768, 3072)),
+    ("Qwen3.5", "2b"): Shape(6, 2, 256, 2048, 6144, (1024, 4096)),
+    ("Qwen3.5", "4b"): Shape(8, 4, 256, 2560, 9216, (1024, 4096)),
+    ("Qwen3.5", "9b"): Shape(8, 4, 256, 4096, 12288),
+    ("Qwen3.5", "27b"): Shape(16, 4, 256, 5120, 17408),
+    ("Gemma 4", "e2b"): Shape(35, 1, 512, 1536, 12288, (768, 3072)),
+    ("Gemma 4", "e4b"): Shape(42, 2, 512, 2560, 10240, (768, 3072)),
+    ("Gemma 4", "12b"): Shape(48, 8, 512, 3840, 15360, (3840, 3840)),
+    ("Gemma 4", "31b"): Shape(60, 16, 512, 5376, 21504),
 }
-"""Qwen3-VL, as its config.json has it. Other models are counted as the 8B unless their folder has a config.json."""
+"""As ComfyUI has them. Of a Qwen3.5 only each fourth layer keeps what it has read; of a Gemma 4 most keep less than is
+counted here. Other models are counted as the Qwen3-VL 8B unless their folder has a config.json.
+"""
 
 
 @dataclass(frozen=True)
@@ -162,11 +174,10 @@ def needs_of(
     live = live_nodes(workflow)
     models = models_of(workflow, sizes)
     size = pixels or picture_pixels(workflow, live)
-    edits = any(workflow[i]["class_type"] == "LoadImage" or "reference" in _kind(workflow, i) for i in live)
-    drawing = _drawing([m for m in models if m.role != "agent"], size, edits)
+    drawing = _drawing([m for m in models if m.role != "agent"], size, _edits(workflow, live))
     uses = {i: _use(workflow, live, i) for i in live if workflow[i]["class_type"] in AGENTS}
     widest = _widest(list(uses.values()))
-    encoders = [m for m in models if is_whole_qwen3_vl(m) and m.role == "text encoder"]
+    encoders = [m for m in models if can_be_agent(m) and m.role == "text encoder"]
     asked = _agents(workflow, live, models)
     packaged = agent or Model("agent", (sizes.file(PACKAGED_CLIP),))
     if agent is None and asked and not any(m in encoders for _, m, _ in asked):
@@ -232,7 +243,7 @@ def _load(phase: Phase, there: dict[Model, int], usable: int) -> dict[str, int]:
 
 
 def shape_of(model: Model) -> Shape:
-    """By the folder's config.json, else by the size in the name (qwen3vl_4b), else the 8B."""
+    """By the folder's config.json, else by family and size in the name (qwen3vl_4b), else the Qwen3-VL 8B."""
     config = dict(model.config)
     wanted = ("num_hidden_layers", "num_key_value_heads", "hidden_size", "intermediate_size")
     if all(config.get(k, 0) > 0 for k in wanted):
@@ -245,8 +256,8 @@ def shape_of(model: Model) -> Shape:
             config["hidden_size"],
             config["intermediate_size"],
         )
-    named = re.search(r"(?<![\d.])([248]b)(?![a-z0-9])", model.name.lower())
-    return SHAPES[named[1] if named else "8b"]
+    known = SHAPES.get(chat_model(model.files[0].name if model.files else "") or ("", ""))
+    return known or SHAPES["Qwen3-VL", "8b"]
 
 
 def working_of(shape: Shape, use: Use) -> int:
@@ -275,6 +286,16 @@ def picture_pixels(workflow: Mapping[str, Any], live: set[str]) -> int:
         if 0 < megapixels <= 64 and "resolution" in _kind(workflow, node_id):
             found.append(round(megapixels * PIXELS))
     return max((f for f in found if 16 * 16 <= f <= 16384 * 16384), default=PIXELS)
+
+
+def _edits(workflow: Mapping[str, Any], live: set[str]) -> bool:
+    """Whether a picture is drawn from another one: a loaded one, or a loop's reference."""
+    if any(workflow[i]["class_type"] == "LoadImage" or "reference" in _kind(workflow, i) for i in live):
+        return True
+    number = loop_open_output("reference")
+    opens = {i for i in live if workflow[i]["class_type"] == NODE_IDS.loop_open}
+    taking = (i for i in live if workflow[i]["class_type"] != NODE_IDS.critic_refine)
+    return any(str(link[0]) in opens and link[1] == number for i in taking for _, link in live_links(workflow, i))
 
 
 def _drawing(models: Sequence[Model], pixels: int, edits: bool) -> list[Phase]:

@@ -253,8 +253,8 @@ def agents_read_by(workflow: Mapping[str, Any], live: set[str], *kinds: str) -> 
     return found
 
 
-def is_whole_qwen3_vl(model: Model) -> bool:
-    """Whether a text encoder, by its file's name and type, is a Qwen3-VL with eyes and language head."""
+def can_be_agent(model: Model) -> bool:
+    """Whether a text encoder, by its file's name and type, has eyes and a language head."""
     if model.role not in ("text encoder", "agent") or len(model.files) != 1:
         return False
     return not why_no_agent(model.files[0].name, model.kind)

@@ -35,7 +35,7 @@ from interleave_thinker.comfyui.model_files import (
     Model,
     ModelFile,
     SizeLookup,
-    is_whole_qwen3_vl,
+    can_be_agent,
     live_nodes,
     loaded_bytes,
     models_of,
@@ -274,13 +274,16 @@ def test_a_folder_of_load_agent_counts_its_weights_once_and_says_its_shape(tmp_p
         ("qwen3vl_4b.safetensors", "flux", False),
         ("qwen3vl_32b_minimax.safetensors", "minimax", False),
         ("qwen3vl_8b.gguf", "qwen_image", False),
+        ("qwen3.5_9b_w4a8_gptq.safetensors", "moss_image", True),
+        ("gemma4_e4b_it_fp8_scaled.safetensors", "stable_diffusion", True),
+        ("qwen3.5_9b_flux3_prompt_upsampler_w4a8.safetensors", "flux3", False),
         ("qwen_2.5_vl_7b_fp8_scaled.safetensors", "qwen_image", False),
         ("qwen_3_8b.safetensors", "flux2", False),
     ],
 )
 def test_which_text_encoder_can_be_the_agent(name: str, kind: str, whole: bool) -> None:
     model = Model("text encoder", (ModelFile(name, 1, ""),), kind=kind)
-    assert is_whole_qwen3_vl(model) is whole
+    assert can_be_agent(model) is whole
     assert (needs_of(graph(clip=name, kind=kind), SizeLookup()).shared is not None) is whole
 
 
@@ -296,11 +299,24 @@ def test_an_agent_beside_the_generator_and_one_shared_with_it() -> None:
     assert [m.name for m in one.own.agents] == ["qwen3vl_8b_fp8_scaled.safetensors"]
 
 
+def test_a_loops_reference_makes_room_for_a_picture_that_is_edited() -> None:
+    """The critic looks at it too; that costs the generator nothing."""
+
+    def sampling(workflow: dict[str, Any]) -> int:
+        return next(p.working for p in needs_of(workflow, known(dm=GB, vae=GB)).own.phases if p.word == "sample")
+
+    drawn, edited = looped(), looped()
+    drawn["24"]["inputs"]["before"] = ["23", 2]
+    encoder = next(i for i, n in edited.items() if n["class_type"] == "CLIPTextEncode")
+    edited[encoder]["inputs"]["images.image_1"] = ["23", 2]
+    assert sampling(edited) == 2 * sampling(drawn)
+
+
 def test_an_agents_settings_count() -> None:
     needs = needs_of(looped(agent_clip="20"), known(qwen3vl_8b_x=GB))
     judge = next(p for p in needs.own.phases if p.word == "judge")
-    assert judge.working == working_of(SHAPES["8b"], Use(512, 0.5, 2))
-    assert working_of(SHAPES["8b"], Use(4096)) - working_of(SHAPES["8b"], Use(2048)) == 2048 * 147_456
+    assert judge.working == working_of(SHAPES["Qwen3-VL", "8b"], Use(512, 0.5, 2))
+    assert working_of(SHAPES["Qwen3-VL", "8b"], Use(4096)) - working_of(SHAPES["Qwen3-VL", "8b"], Use(2048)) == 2048 * 147_456
 
 
 def test_a_server_needs_no_memory_here() -> None:

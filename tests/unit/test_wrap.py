@@ -361,11 +361,13 @@ def with_clip(file: str, kind: str = "qwen_image") -> dict[str, Any]:
         ("qwen3vl_8b_int8_convrot.safetensors", "qwen_image", ""),
         ("qwen3vl_4b_bf16.safetensors", "flux3", ""),
         ("sub\\Qwen3-VL-8B-fp8.safetensors", "boogu", ""),
+        ("qwen3.5_9b_w4a8_gptq.safetensors", "moss_image", ""),
+        ("gemma4_e4b_it_fp8_scaled.safetensors", "stable_diffusion", ""),
         ("qwen3vl_4b_bf16.safetensors", "flux2", "leaves its eyes out"),
         ("qwen3vl_32b_minimax_h3_nvfp4_awq.safetensors", "minimax", "without its last layers"),
         ("qwen_2.5_vl_7b_fp8_scaled.safetensors", "qwen_image", "no language head"),
-        ("qwen_3_8b.safetensors", "flux2", "does not see"),
-        ("t5xxl_fp16.safetensors", "sd3", "does not see"),
+        ("qwen_3_8b.safetensors", "flux2", "not known to see"),
+        ("t5xxl_fp16.safetensors", "sd3", "not known to see"),
     ],
 )
 def test_the_generators_own_clip_is_the_agent_where_it_can_be(

@@ -1,0 +1,100 @@
+"""Which files of Load CLIP can be the agent: by family, size and what they are made for, however the file is called."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from interleave_thinker.comfyui.agent_clip import SIZES, chat_model, why_no_agent
+from interleave_thinker.comfyui.memory import SHAPES
+
+SPELLINGS = {
+    "Qwen3-VL": ("qwen3vl", "qwen3-vl", "qwen_3_vl", "qwen-3.vl"),
+    "Qwen3.5": ("qwen3.5", "qwen35", "qwen_3.5", "qwen3_5", "qwen-3-5"),
+    "Gemma 4": ("gemma4", "gemma-4", "gemma_4"),
+}
+FOLDERS = ("", "sub/", "a\\b\\", "gemma4/", "qwen3.5_9b_pe/")
+SUFFIXES = (
+    "", "_bf16", "_fp8_scaled", "-nvfp4", "_int8_convrot", "_w4a8_gptq", "_it", "-Instruct", "_abliterated",
+    "_joyimage_edit", "_mxfp8",
+)  # fmt: skip
+TYPES = ("stable_diffusion", "qwen_image", "flux3", "moss_image", "ltxv", "lumina2", "a type of next year")
+
+
+@st.composite
+def names(draw: st.DrawFn, families: tuple[str, ...] = tuple(SPELLINGS), sizes: tuple[str, ...] = ()) -> str:
+    family = draw(st.sampled_from(families))
+    parts = [draw(st.sampled_from(SPELLINGS[family])), draw(st.sampled_from(sizes or SIZES[family]))]
+    name = draw(st.sampled_from("-_")).join(parts) + draw(st.sampled_from(SUFFIXES)) + ".safetensors"
+    return draw(st.sampled_from(FOLDERS)) + draw(st.sampled_from((name, name.upper(), name.title())))
+
+
+@given(names(), st.sampled_from(TYPES))
+def test_a_whole_model_of_each_family_is_taken_whatever_its_folder_case_and_weights(name: str, kind: str) -> None:
+    assert why_no_agent(name, kind) == ""
+    assert chat_model(name) in SHAPES, "what its memory depends on is known"
+
+
+@given(names(), st.sampled_from(("flux", "flux2")))
+def test_flux_types_cut_the_eyes_of_a_qwen3_vl_only(name: str, kind: str) -> None:
+    family, _ = chat_model(name) or ("", "")
+    assert ("eyes out" in why_no_agent(name, kind)) == (family == "Qwen3-VL")
+
+
+@given(names(sizes=("1b", "3b", "26b-a4b", "30b_a3b", "35b-A3B", "122b", "235b", "397b-a17b")))
+def test_a_size_that_comfyui_does_not_load_is_refused(name: str) -> None:
+    assert "which ComfyUI does not load" in why_no_agent(name, "qwen_image")
+
+
+@given(
+    names(), st.sampled_from(("_prompt_upsampler", "-prompt-enhancer", "_PE_", "-pe-i2i", "_2.1_pe_t2i", "_promptrewriter"))
+)
+def test_a_model_that_was_trained_to_rewrite_prompts_is_no_agent(name: str, ending: str) -> None:
+    stem, dot, suffix = name.rpartition(".")
+    assert "trained to rewrite prompts" in why_no_agent(stem + ending + dot + suffix, "flux3")
+
+
+@given(names(), st.sampled_from((".gguf", ".GGUF")))
+def test_a_gguf_is_loaded_by_nodes_that_do_not_write(name: str, ending: str) -> None:
+    assert "do not write text" in why_no_agent(name.rpartition(".")[0] + ending, "qwen_image")
+
+
+@given(
+    st.sampled_from(FOLDERS),
+    st.sampled_from((
+        "gemma_2_2b_it_elm", "gemma-3-12b-it", "gemma_3_4b_it", "gemma-7b", "gemma_4b", "t5gemma_b_b_ul2", "t5gemma4_4b",
+        "qwen_3_4b", "qwen3_5b", "qwen3_8b", "qwen2.5_7b", "qwen3.8_27b_w4a8", "t5xxl", "clip_l", "umt5_xxl", "",
+    )),
+    st.sampled_from(SUFFIXES),
+    st.sampled_from((*TYPES, "flux", "flux2")),
+)  # fmt: skip
+def test_other_encoders_are_not_taken(folder: str, name: str, suffix: str, kind: str) -> None:
+    """Also those of a like name: Gemma 2 and 3, and a Qwen3 that only reads."""
+    assert "not known to see pictures" in why_no_agent(f"{folder}{name}{suffix}.safetensors", kind)
+
+
+@pytest.mark.parametrize(
+    ("name", "why"),
+    [
+        ("gemma4-12b-with-proj-ltx-2.5-comfy-int8-convrot.safetensors", "made for LTX"),
+        ("qwen3vl_32b_minimax_h3_nvfp4_awq.safetensors", "without its last layers"),
+        ("qwen_2.5_vl_7b_fp8_scaled.safetensors", "no language head"),
+        ("qwen3vl_2b_bf16.safetensors", "a Qwen3-VL of 2B, which ComfyUI does not load"),
+        ("qwen35_08b.safetensors", ""),
+        ("Qwen3.5-0.8B.safetensors", ""),
+        ("qwen3_5_0_8b.safetensors", ""),
+        ("qwen3.5.safetensors", ""),
+        ("gemma4_e4b_it_fp8_scaled.safetensors", ""),
+        ("qwen3.5_9b_w4a8_gptq.safetensors", ""),
+    ],
+)
+def test_names_of_official_files(name: str, why: str) -> None:
+    reason = why_no_agent(name, "stable_diffusion")
+    assert (why in reason) if why else not reason
+
+
+@given(st.text(max_size=300) | names().map(lambda name: name + "\n" * 9 + "9" * 500 + "b.safetensors"), st.text(max_size=9))
+def test_a_reason_is_one_short_line_whatever_the_name(name: str, kind: str) -> None:
+    reason = why_no_agent(name, kind)
+    assert "\n" not in reason and len(reason) < 250
