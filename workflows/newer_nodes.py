@@ -112,7 +112,9 @@ def _grown(first: str, kind: str, is_optional: bool, most: int) -> list[Any]:
     """A group of sockets that grows. first: the name of its first socket."""
     prefix, number = re.fullmatch(r"(.*?)(\d+)", first).groups()  # type: ignore[union-attr]
     begin = int(number)
-    names = {"names": [f"{prefix}{i}" for i in range(begin, begin + most)]} if begin else {"prefix": prefix, "max": most}
+    names = (
+        {"names": [f"{prefix}{i}" for i in range(begin, begin + most)]} if begin else {"prefix": prefix, "max": most}
+    )
     template = {"input": {"required": {"image": [kind, {}]}}, "min": 0 if is_optional else 1, **names}
     return ["COMFY_AUTOGROW_V3", {"template": template}]
 

@@ -61,7 +61,9 @@ def find_agent_clip(workflow: Mapping[str, Any], output: str) -> AgentClip:
         reasons += [why_no_agent(file, str(inputs.get("type", ""))) for file in files]
         if len(files) == 1 and not reasons[-1]:
             return AgentClip(node_id, files[0], loras=_loras(workflow, output, node_id))
-    return AgentClip(why_not=next(filter(None, reasons), "the workflow has no Load CLIP of its own"))
+    idle = any("cliploader" in str(node["class_type"]).lower() for node in workflow.values())
+    none = "no Load CLIP of the workflow is in use for this picture" if idle else "the workflow has no Load CLIP of its own"
+    return AgentClip(why_not=next(filter(None, reasons), none))
 
 
 def chat_model(file: str) -> tuple[Family, str] | None:

@@ -48,7 +48,8 @@ def test_a_size_that_comfyui_does_not_load_is_refused(name: str) -> None:
 
 
 @given(
-    names(), st.sampled_from(("_prompt_upsampler", "-prompt-enhancer", "_PE_", "-pe-i2i", "_2.1_pe_t2i", "_promptrewriter"))
+    names(),
+    st.sampled_from(("_prompt_upsampler", "-prompt-enhancer", "_PE_", "-pe-i2i", "_2.1_pe_t2i", "_promptrewriter")),
 )
 def test_a_model_that_was_trained_to_rewrite_prompts_is_no_agent(name: str, ending: str) -> None:
     stem, dot, suffix = name.rpartition(".")
@@ -94,7 +95,9 @@ def test_names_of_official_files(name: str, why: str) -> None:
     assert (why in reason) if why else not reason
 
 
-@given(st.text(max_size=300) | names().map(lambda name: name + "\n" * 9 + "9" * 500 + "b.safetensors"), st.text(max_size=9))
+@given(
+    st.text(max_size=300) | names().map(lambda name: name + "\n" * 9 + "9" * 500 + "b.safetensors"), st.text(max_size=9)
+)
 def test_a_reason_is_one_short_line_whatever_the_name(name: str, kind: str) -> None:
     reason = why_no_agent(name, kind)
     assert "\n" not in reason and len(reason) < 250

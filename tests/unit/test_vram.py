@@ -316,7 +316,10 @@ def test_an_agents_settings_count() -> None:
     needs = needs_of(looped(agent_clip="20"), known(qwen3vl_8b_x=GB))
     judge = next(p for p in needs.own.phases if p.word == "judge")
     assert judge.working == working_of(SHAPES["Qwen3-VL", "8b"], Use(512, 0.5, 2))
-    assert working_of(SHAPES["Qwen3-VL", "8b"], Use(4096)) - working_of(SHAPES["Qwen3-VL", "8b"], Use(2048)) == 2048 * 147_456
+    assert (
+        working_of(SHAPES["Qwen3-VL", "8b"], Use(4096)) - working_of(SHAPES["Qwen3-VL", "8b"], Use(2048))
+        == 2048 * 147_456
+    )
 
 
 def test_a_server_needs_no_memory_here() -> None:

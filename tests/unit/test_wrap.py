@@ -12,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from interleave_thinker.cli import main
+from interleave_thinker.comfyui.agent_clip import find_agent_clip
 from interleave_thinker.comfyui.client import WorkflowError
 from interleave_thinker.comfyui.find_inputs import Candidates, WorkflowInputs, candidates, find_inputs
 from interleave_thinker.comfyui.picture_sources import PictureSource
@@ -384,6 +385,19 @@ def test_the_generators_own_clip_is_the_agent_where_it_can_be(
     assert (why_not in said.splitlines()[1]) if why_not else ("own CLIP, node 20" in said)
     assert main(["unwrap", str(looped), "-o", str(back)]) == 0
     assert json.loads(back.read_text()) == with_clip(file, kind)
+
+
+@pytest.mark.parametrize("on", [True, False])
+def test_a_prompt_writer_is_the_agent_only_where_it_is_switched_on(on: bool) -> None:
+    """A model that the workflow does not load would be a second one all the same."""
+    graph = sampler_graph()
+    graph["20"] = node("CLIPLoader", clip_name="gemma4_e4b_it_fp8_scaled.safetensors", type="stable_diffusion")
+    graph["21"] = node("TextGenerate", clip=["20", 0], prompt="a fox")
+    graph["22"] = node("ComfySwitchNode", switch=on, on_false="a fox", on_true=["21", 0])
+    graph["6"]["inputs"]["text"] = ["22", 0]
+    found = find_agent_clip(graph, next(i for i, n in graph.items() if n["class_type"] == "SaveImage"))
+    assert found.node == ("20" if on else "")
+    assert on or "in use for this picture" in found.why_not
 
 
 def test_a_lora_on_the_agents_clip_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
