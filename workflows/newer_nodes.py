@@ -2,9 +2,10 @@
 
     python workflows/newer_nodes.py TEMPLATES
 
-TEMPLATES: the folder `templates` of comfyui-workflow-templates-json 0.1.123, unpacked. Sockets, outputs and addresses of
-models are read from it. Templates show a widget's value, but not always its name and never its range: those are stated
-here, as ComfyUI's help of its nodes has them (comfyui-embedded-docs 0.5.15). A ComfyUI that has a node is asked itself.
+TEMPLATES: the folder `templates` of comfyui-workflow-templates-json 0.1.123, unpacked. Sockets, outputs and addresses
+of models are read from it. Templates show a widget's value, but not always its name and never its range: those are
+stated here, as ComfyUI's help of its nodes has them (comfyui-embedded-docs 0.5.15). A ComfyUI that has a node is asked
+itself.
 """
 
 from __future__ import annotations

@@ -61,9 +61,11 @@ def find_agent_clip(workflow: Mapping[str, Any], output: str) -> AgentClip:
         reasons += [why_no_agent(file, str(inputs.get("type", ""))) for file in files]
         if len(files) == 1 and not reasons[-1]:
             return AgentClip(node_id, files[0], loras=_loras(workflow, output, node_id))
-    idle = any("cliploader" in str(node["class_type"]).lower() for node in workflow.values())
-    none = "no Load CLIP of the workflow is in use for this picture" if idle else "the workflow has no Load CLIP of its own"
-    return AgentClip(why_not=next(filter(None, reasons), none))
+    if reason := next(filter(None, reasons), ""):
+        return AgentClip(why_not=reason)
+    if any("cliploader" in str(node["class_type"]).lower() for node in workflow.values()):
+        return AgentClip(why_not="no Load CLIP of the workflow is in use for this picture")
+    return AgentClip(why_not="the workflow has no Load CLIP of its own")
 
 
 def chat_model(file: str) -> tuple[Family, str] | None:
