@@ -1,13 +1,15 @@
 """Run inside ComfyUI's folder by test_agents.py: Qwen3.5 and Gemma 4 of ComfyUI against transformers, token for token.
 
 Tiny random models with the real vocabularies. Arguments: repository, a folder, and which of the two. Prints the
-greedy texts of both for each case, and how often the text was shown while it was written.
+greedy texts of both for each case, how often the text was shown while it was written, and with which of some types of
+Load CLIP the model lacks something.
 """
 
 from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 REPO, WORK, KIND = Path(sys.argv[1]), Path(sys.argv[2]), sys.argv[3]
@@ -41,7 +43,21 @@ def randomised(model: torch.nn.Module, embeddings: float, others: float) -> torc
     return model.eval()
 
 
-def qwen35() -> tuple[comfy.sd.CLIP, TransformersAgent]:
+TYPES = ("FLUX2", "LTXV", "QWEN_IMAGE")
+"""Those that cut, or take for something else, a model of another family."""
+Load = Callable[[comfy.sd.CLIPType], comfy.sd.CLIP]
+
+
+def loading(state: dict[str, torch.Tensor], **options: object) -> Load:
+    """As Load CLIP does it, by the type that is chosen there."""
+
+    def load(kind: comfy.sd.CLIPType) -> comfy.sd.CLIP:
+        return comfy.sd.load_text_encoder_state_dicts([dict(state)], clip_type=kind, model_options=dict(options))
+
+    return load
+
+
+def qwen35() -> tuple[Load, TransformersAgent]:
     import comfy.text_encoders.qwen35 as native
     from transformers import (
         Qwen2Tokenizer,
@@ -83,13 +99,12 @@ def qwen35() -> tuple[comfy.sd.CLIP, TransformersAgent]:
     comfy.sd.detect_te_model = lambda state: comfy.sd.TEModel.QWEN35_9B  # it goes by the width
     small = {**text, "layer_types": native._qwen35_layer_types(4)}
     state = comfy.utils.load_torch_file(str(WORK / "model.safetensors"))
-    clip = comfy.sd.load_text_encoder_state_dicts([state], model_options={"qwen35_9b_model_config": small})
     tokenizer = Qwen2Tokenizer.from_pretrained(Path(native.__file__).parent / "qwen35_tokenizer")
     shape = {"patch_size": 16, "merge_size": 2, "temporal_patch_size": 2}
     area = {"size": {"shortest_edge": 32 * 32, "longest_edge": 4096 * 4096}}
     pictures, videos = Qwen2VLImageProcessor(**area, **shape), Qwen3VLVideoProcessor(**area, **shape)
     processor = Qwen3VLProcessor(pictures, tokenizer, videos, chat_template=tokenizer.chat_template)
-    return clip, TransformersAgent(model, processor, "hf")
+    return loading(state, qwen35_9b_model_config=small), TransformersAgent(model, processor, "hf")
 
 
 def gemma4_tokenizer() -> Tokenizer:
@@ -136,7 +151,7 @@ class Gemma4Reference:
         return Completion(self.tokenizer.decode(made[0, ids.shape[1] :].tolist(), skip_special_tokens=False), "length")
 
 
-def gemma4() -> tuple[comfy.sd.CLIP, Gemma4Reference]:
+def gemma4() -> tuple[Load, Gemma4Reference]:
     import comfy.text_encoders.gemma4 as native
     from transformers import Gemma4Config, Gemma4ForConditionalGeneration
 
@@ -172,12 +187,13 @@ def gemma4() -> tuple[comfy.sd.CLIP, Gemma4Reference]:
     native.Gemma4Config.audio_config = None
     native.Gemma4_E4B = native._make_variant(native.Gemma4Config)
     comfy.sd.detect_te_model = lambda state: comfy.sd.TEModel.GEMMA_4_E4B  # it goes by the number of layers
-    clip = comfy.sd.load_text_encoder_state_dicts([state], model_options={"gemma4_model_config": text})
-    return clip, Gemma4Reference(model, tokenizer)
+    return loading(state, gemma4_model_config=text), Gemma4Reference(model, tokenizer)
 
 
 def main() -> None:
-    clip, reference = {"qwen35": qwen35, "gemma4": gemma4}[KIND]()
+    load, reference = {"qwen35": qwen35, "gemma4": gemma4}[KIND]()
+    lacking = [name for name in TYPES if agents.clip_lack(load(comfy.sd.CLIPType[name])) is not None]
+    clip = load(comfy.sd.CLIPType.STABLE_DIFFUSION)
     agent = agents.NativeAgent.from_clip(clip, lambda: None)
     encodes = KIND != "gemma4"  # which ComfyUI only lets write
     fresh = encoded(clip) if encodes else []
@@ -189,6 +205,7 @@ def main() -> None:
         done = agent.complete(asked, Sampling(max_tokens=24), lambda text: shown.append(text) is None)
         found[name] = [done.text, reference.complete(asked, Sampling(max_tokens=24)).text, len(shown)]
     after = encoded(clip) if encodes else []
+    found["types with a lack"] = lacking
     found["same conditioning"] = len(fresh) == len(after) and all(map(torch.equal, fresh, after))
     print("RESULT " + json.dumps(found))
 
