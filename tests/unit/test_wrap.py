@@ -425,7 +425,15 @@ def test_a_node_id_that_is_taken_is_not_taken_again() -> None:
 
 
 @pytest.mark.parametrize(
-    "name", ["tiny_story", "flux2_klein_story", "qwen_image_edit_2511_story", "nano_banana_pro_story"]
+    "name",
+    [
+        "tiny_story",
+        "flux2_klein_story",
+        "flux3_klein_story",
+        "qwen_image_2_1_story",
+        "qwen_image_edit_2511_story",
+        "nano_banana_pro_story",
+    ],
 )
 def test_a_shipped_workflow_can_be_unwrapped_or_says_why_not(name: str) -> None:
     """Ours use more of the loop (has_reference drives a switch): taking it off would lose what that decides."""
