@@ -28,7 +28,7 @@ sys.path[:0] = [str(REPO / "tests" / "comfy"), str(REPO / "tests" / "comfy" / "s
 
 from comfy_server import COMFYUI  # noqa: E402
 from learned import make_small_clip  # noqa: E402
-from story import Agents, StoryRun, prepare, tell  # noqa: E402
+from story import Agents, StoryRun, prepare, story, tell  # noqa: E402
 
 CLIP = "Qwen3VLTEModel_"
 
@@ -40,7 +40,7 @@ def measure(work: Path) -> dict[str, Any]:
         base = work / agents
         base.mkdir()
         prepare(base, clip)
-        return tell(base, agents)
+        return tell(base, story(base, agents))
 
     shared, apart, alone = run("shared"), run("apart"), run("none")
     return {

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -75,7 +76,33 @@ def loop(
     return graph
 
 
+def shipped(name: str) -> Graph:
+    """A shipped workflow in API format."""
+    found: Graph = json.loads((REPO / "workflows" / "api" / f"{name}.json").read_text(encoding="utf-8"))
+    return found
+
+
 def tiny_story() -> Graph:
     """The shipped demo workflow."""
-    found: Graph = json.loads((REPO / "workflows" / "api" / "tiny_story.json").read_text())
-    return found
+    return shipped("tiny_story")
+
+
+ONE_CLIP = ("qwen_image_2_1_story", "flux3_klein_story")
+"""Shipped workflows whose generator's text encoder is the agent."""
+
+
+def install_newer_nodes(base: Path) -> None:
+    """Put stand-ins for the nodes that ComfyUI 0.30 lacks (newer_pack) into a server's folder."""
+    pack = shutil.copytree(Path(__file__).with_name("newer_pack"), base / "custom_nodes" / "newer_pack")
+    shutil.copy(REPO / "workflows" / "newer" / "nodes.json", pack)
+
+
+def with_tiny_nodes(graph: Graph) -> Graph:
+    """A workflow of ONE_CLIP with the stand-ins, and latents as the tiny world's: 16 channels, an eighth of the size."""
+    for entry in graph.values():
+        if entry["class_type"] in ("ReferenceMultiLatent", "TextEncodeQwenImage21"):
+            entry["class_type"] = f"Tiny{entry['class_type']}"
+    graph["26"]["inputs"]["steps"] = 2
+    if "14" in graph:
+        graph["14"] = node("EmptySD3LatentImage", width=64, height=64, batch_size=1)
+    return graph

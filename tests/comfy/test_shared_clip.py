@@ -14,17 +14,22 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).parent / "small_clip"))
 from comfy_server import COMFYUI
+from comfy_test_graphs import ONE_CLIP, install_newer_nodes
 from learned import FIRST, REFINED, SECOND, make_small_clip
-from story import Agents, StoryRun, prepare, tell
+from story import Agents, StoryRun, prepare, story, tell, workflow_of_one_clip
 
 CLIP, GENERATOR, VAE = "Qwen3VLTEModel_", "Flux", "TAESD"
 Tell = Callable[..., StoryRun]
 
 
 @pytest.fixture(scope="module")
-def told(tmp_path_factory: pytest.TempPathFactory) -> Tell:
+def clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_small_clip(tmp_path_factory.mktemp("checkpoint"), COMFYUI)
+
+
+@pytest.fixture(scope="module")
+def told(tmp_path_factory: pytest.TempPathFactory, clip: Path) -> Tell:
     """Runs of the story, each on a fresh server and once."""
-    clip = make_small_clip(tmp_path_factory.mktemp("checkpoint"), COMFYUI)
     known: dict[tuple[Agents, bool, bool], StoryRun] = {}
 
     def run(agents: Agents, form_known: bool = True, forget: bool = False) -> StoryRun:
@@ -32,7 +37,7 @@ def told(tmp_path_factory: pytest.TempPathFactory) -> Tell:
         if key not in known:
             base = tmp_path_factory.mktemp("comfy")
             prepare(base, clip)
-            known[key] = tell(base, *key)
+            known[key] = tell(base, story(base, *key))
         return known[key]
 
     return run
@@ -56,6 +61,16 @@ def test_it_is_loaded_once_and_lies_in_memory_once(told: Tell) -> None:
     assert (shared.loads.count(CLIP), apart.loads.count(CLIP)) == (1, 2)
     assert shared.bytes == alone.bytes, "agents cost no weights"
     assert apart.bytes > 1.5 * shared.bytes
+
+
+@pytest.mark.parametrize("name", ONE_CLIP)
+def test_a_shipped_workflow_of_one_clip_runs_whole(name: str, clip: Path, tmp_path: Path) -> None:
+    """Planner, critic and encoder are one model: the first attempt is rejected, the second drawn from what was asked."""
+    prepare(tmp_path, clip)
+    install_newer_nodes(tmp_path)
+    run = tell(tmp_path, workflow_of_one_clip(tmp_path, name))
+    assert attempts(run) == STORY
+    assert run.loads.count(CLIP) == 1
 
 
 def test_what_it_encodes_is_bit_equal_with_and_without_agents(told: Tell) -> None:

@@ -11,7 +11,6 @@ from __future__ import annotations
 import copy
 import importlib.util
 import json
-import shutil
 import subprocess
 import sys
 import urllib.error
@@ -23,6 +22,7 @@ from typing import Any
 import numpy as np
 import pytest
 from comfy_server import Comfy
+from comfy_test_graphs import ONE_CLIP, install_newer_nodes, with_tiny_nodes
 from PIL import Image
 
 from interleave_thinker.comfyui.client import ComfyClient
@@ -91,8 +91,7 @@ def get(url: str) -> Any:
 def comfy(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Comfy]:
     """A server that has the newer nodes: its own, else those of newer_pack."""
     base = tmp_path_factory.mktemp("workflows")
-    pack = shutil.copytree(Path(__file__).parent / "newer_pack", base / "custom_nodes" / "newer_pack")
-    shutil.copy(FOLDER / "newer" / "nodes.json", pack)
+    install_newer_nodes(base)
     server = Comfy(base).start()
     yield server
     server.stop()
@@ -472,28 +471,17 @@ def test_klein_draws_first_and_edits_at_the_reference_size(comfy: Any, known: Js
 
 
 def tiny_newer(name: str, known: Json) -> Json:
-    """A workflow of one CLIP around the tiny world's models, whose latents have 16 channels at an eighth of the size.
-
-    A first attempt is rejected, a second accepted.
-    """
+    """A workflow of one CLIP around the tiny world's models. A first attempt is rejected, a second accepted."""
     plan = "1. a big red circle at the center on a white background\n2. change the circle to green"
-    prompt = planned(api(name), plan)
+    prompt = with_tiny_nodes(planned(api(name), plan))
     del prompt["1"], prompt["2"]
     load_tiny_models(prompt, known)
     for entry in prompt.values():
-        if entry["class_type"] in NEWER["nodes"]:
-            entry["class_type"] = f"Tiny{entry['class_type']}"
         entry["inputs"] |= {n: ["11", 0] for n, v in entry["inputs"].items() if v == ["1", 0]}
-    prompt["26"]["inputs"]["steps"] = 2
-    if "14" in prompt:
-        prompt["14"] = node("EmptySD3LatentImage", width=64, height=64, batch_size=1)
     prompt["40"] = node("ComfyMathExpression", expression="a > 1", **{"values.a": ["4", 7]})
     prompt["41"] = node("InterleaveThinkerJudgment", accepted=["40", 2], refined_prompt="", reasoning="by rule")
     prompt["31"]["inputs"]["judgment"] = ["41", 0]
     return prompt
-
-
-ONE_CLIP = ["qwen_image_2_1_story", "flux3_klein_story"]
 
 
 @pytest.mark.parametrize("name", ONE_CLIP)

@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 import torch
 from comfy_server import Comfy, Ran
-from comfy_test_graphs import Graph, node, ours, tiny_story
+from comfy_test_graphs import Graph, node, ours, shipped, tiny_story, with_tiny_nodes
 from learned import FILE, FIRST, PROMPTS, REFINED, REQUEST, SECOND
 from qwen_checkpoint import TEXT
 from safetensors.torch import load_file, save_file
@@ -81,11 +81,22 @@ def story(base: Path, agents: Agents, known: bool = True, forget: bool = False) 
     return graph
 
 
-def tell(base: Path, agents: Agents, known: bool = True, forget: bool = False) -> StoryRun:
-    """Run the story on a fresh server in `base`, which `prepare` made."""
+def workflow_of_one_clip(base: Path, name: str) -> Graph:
+    """A shipped workflow whose own CLIP plans and judges, around the small models."""
+    graph = with_tiny_nodes(shipped(name))
+    graph["1"] = node("LoadSmallClip", file=str(base / "models" / "text_encoders" / FILE), known=True)
+    graph["2"]["inputs"] |= {"prompts": "small", "max_tokens": 256}
+    graph["3"]["inputs"]["request"] = REQUEST
+    graph["10"]["inputs"]["unet_name"] = GENERATOR
+    graph["12"]["inputs"]["vae_name"] = "tiny_taef1.safetensors"
+    return graph
+
+
+def tell(base: Path, graph: Graph) -> StoryRun:
+    """Run a graph on a fresh server in `base`, which `prepare` made."""
     server = Comfy(base, ("--disable-api-nodes",)).start()
     try:
-        ran = server.run(story(base, agents, known, forget))
+        ran = server.run(graph)
         facts = server.get("/small_clip")
         loads = [line.split()[-1] for line in server.log().splitlines() if "Requested to load" in line]
     finally:
