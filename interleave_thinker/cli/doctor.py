@@ -80,6 +80,11 @@ def _facts_of_server(options: argparse.Namespace) -> dict[str, Any]:
     if options.workflow is None:
         machine, none = machine_of(client.system_stats()), "Nothing was measured: name a workflow, as in "
         return facts_of((), machine=machine, notes=[none + "interleave-thinker doctor my_workflow_api.json."])
+    if busy := client.waiting():
+        raise ConfigError(
+            f"ComfyUI at {client.url} has {busy} prompts in its queue, and the figures would be wrong. Try again when it "
+            "is empty."
+        )
     choice = AgentChoice.read(options.agent) if options.agent else None
     workflow = load_workflow(options.workflow, client=client, note=print_note)
     kinds = client.node_kinds()
@@ -107,7 +112,6 @@ def _facts(results: Sequence[Result], plan: Stages, client: ComfyClient) -> dict
         notes=plan.notes,
         t_max=plan.t_max,
         has_agent=plan.has_agent,
-        has_picture=plan.has_picture,
     )
 
 
@@ -150,7 +154,7 @@ def _facts_here(options: argparse.Namespace) -> dict[str, Any]:
         results += [_ask_here(options, roles, share) for roles in pairs]
     if options.generator:
         results += _draw_here(options, ends_at)
-    return facts_of(results, machine=machine, has_agent=bool(options.agent), has_picture=bool(options.generator))
+    return facts_of(results, machine=machine, has_agent=bool(options.agent))
 
 
 def _ask_here(options: argparse.Namespace, roles: Sequence[Role], seconds: float) -> Result:

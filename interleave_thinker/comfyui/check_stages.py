@@ -47,14 +47,13 @@ class Stage:
 @dataclass(frozen=True)
 class Stages:
     """notes: what cannot be measured, and why; for people. t_max: the loop's. side: edge of the pictures that agents are
-    shown, in pixels. has_agent, has_picture: whether the workflow has an agent, and a generator, to measure."""
+    shown, in pixels. has_agent: whether the workflow has an agent to ask."""
 
     stages: tuple[Stage, ...] = ()
     notes: tuple[str, ...] = ()
     t_max: int = T_MAX
     side: int = 1024
     has_agent: bool = False
-    has_picture: bool = False
 
 
 @dataclass
@@ -93,7 +92,7 @@ def stages_of(
     else:
         _take_plain_picture(parts)
     _take_agents(parts, agent)
-    has_agent, has_picture = bool(parts.agents), parts.picture is not None
+    has_agent = bool(parts.agents)
     _leave_out(parts, is_there, is_paid)
     t_max = typed_value(workflow, workflow[loops[0]]["inputs"].get("t_max")) if loops else T_MAX
     return Stages(
@@ -102,7 +101,6 @@ def stages_of(
         t_max if isinstance(t_max, int) and not isinstance(t_max, bool) else T_MAX,
         side,
         has_agent,
-        has_picture,
     )
 
 

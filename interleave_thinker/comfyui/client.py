@@ -153,6 +153,15 @@ class ComfyClient:
         """
         return asyncio.run(self._asked("object_info", "its nodes"))
 
+    def waiting(self) -> int:
+        """How many prompts run or wait in the server's queue.
+
+        Raises:
+            WorkflowError: the server cannot be reached or does not say.
+        """
+        queue = asyncio.run(self._asked("queue", "its queue"))
+        return len(queue.get("queue_running", ())) + len(queue.get("queue_pending", ()))
+
     async def _asked(self, path: str, what: str) -> dict[str, Any]:
         import aiohttp
 
@@ -300,7 +309,7 @@ def describe_refusal(answer: Mapping[str, Any], prompt: Mapping[str, Any]) -> st
     lines = []
     for node_id, entry in (answer.get("node_errors") or {}).items():
         for error in entry.get("errors", []):
-            kind = prompt.get(node_id, {}).get("class_type", "?")
+            kind = prompt.get(node_id, entry).get("class_type", "?")
             said, about = f"{error.get('message')}: {error.get('details')}", error.get("extra_info") or {}
             if error.get("type") == "value_not_in_list":  # ComfyUI lists all that it has
                 name, value = about.get("input_name"), str(about.get("received_value"))[:200]

@@ -50,9 +50,8 @@ def facts_of(
     notes: Sequence[str] = (),
     t_max: int = T_MAX,
     has_agent: bool = True,
-    has_picture: bool = True,
 ) -> dict[str, Any]:
-    """machine: of `machine_of` or `this_machine`. has_agent, has_picture: whether there was one to measure."""
+    """machine: of `machine_of` or `this_machine`. has_agent: whether there was one to ask."""
     agents = [
         {"roles": list(r.roles), **r.found}
         for r in results
@@ -72,7 +71,6 @@ def facts_of(
         "loop": looped,
         "t_max": t_max,
         "has_agent": has_agent,
-        "has_picture": has_picture,
         "problems": [f"{label}: {' '.join(said.split())[:LONGEST]}" for label, said in failed if said],
         "not_done": [r.label for r in results if r.stopped],
         "notes": list(notes),

@@ -28,18 +28,20 @@ class Section:
 
 
 def report_of(facts: Mapping[str, Any]) -> list[Section]:
-    """facts: of `facts.facts_of`. A section without lines is left out."""
+    """facts: of `facts.facts_of`. A section without lines is left out; the last one says what to change."""
     told = [Section("This machine", tuple(_machine(facts)))] if facts["versions"] else []
     told += [_agent(agent) for agent in facts["agents"]]
     told.append(Section("Pictures", tuple(_pictures(facts))))
     told.append(Section("A run", tuple(_run(facts))))
     unmeasured = [*facts["problems"], *facts["notes"]]
     if facts["not_done"]:
-        unmeasured.append(f"Not done in the time given: {', '.join(facts['not_done'])}. Give more with --seconds.")
+        unmeasured.append(f"Not done in the time given: {', '.join(facts['not_done'])}. The command line takes "
+            "more: interleave-thinker doctor WORKFLOW --seconds 600.")
     told.append(Section("Not measured, or to be known", tuple(unmeasured)))
     advice = [a.text for a in advice_for(facts)]
-    if not advice and (facts["agents"] or facts["pictures"]):
-        advice = ["Nothing. What was measured works."]
+    if not advice:
+        measured = facts["agents"] or facts["pictures"]
+        advice = ["Nothing. What was measured works." if measured else "Nothing was measured yet."]
     told.append(Section("What to change", tuple(advice)))
     return [section for section in told if section.lines]
 
