@@ -21,11 +21,15 @@ export async function checkMachine(workflow, seed, tools) {
   const { stages, seconds, ...about } = await answered(tools, "/interleave_thinker/doctor", { workflow, seed });
   const endsAt = tools.now() + seconds * 1000;
   const results = [];
+  const failed = new Set();
   for (const [number, stage] of stages.entries()) {
-    const { kind, label, roles } = stage;
+    const { kind, label, roles, result } = stage;
+    if (failed.has(result)) continue; // it would fail again
     const enough = () => tools.stopped() || tools.now() >= endsAt;
     if (!enough()) tools.tell(`${label} (${number + 1} of ${stages.length})`);
-    results.push({ kind, label, roles, ...(enough() ? { stopped: true } : await runStage(stage, enough, tools)) });
+    const came = enough() ? { stopped: true } : await runStage(stage, enough, tools);
+    if (came.error || came.refusal) failed.add(result);
+    results.push({ kind, label, roles, ...came });
   }
   tools.tell("Writing the report");
   const stats = await tools.ask("/system_stats");
@@ -57,7 +61,8 @@ async function runStage({ prompt, result }, enough, tools) {
 
 function ended(entry, result) {
   const said = Object.fromEntries(entry.status?.messages ?? []);
-  if (said.execution_error) return { error: String(said.execution_error.exception_message ?? "It failed.") };
+  const failure = said.execution_error;
+  if (failure) return { error: `node ${failure.node_id} (${failure.node_type}): ${failure.exception_message}` };
   if (said.execution_interrupted) return { stopped: true };
   const [begun, over] = [said.execution_start?.timestamp, said.execution_success?.timestamp];
   const shown = entry.outputs?.[result] ?? {};
@@ -92,11 +97,6 @@ export function drawCheck(root, check, tools) {
   }
   root.hidden = !parts.length;
   replaceKeepingFocus(root, parts);
-}
-
-/** What to change stands at the end of the report, and a person looks for it first. */
-export function changesFirst(sections) {
-  return [...sections.slice(-1), ...sections.slice(0, -1)];
 }
 
 function drawSection(doc, { title, lines }) {

@@ -45,9 +45,10 @@ export const STYLE = `
 .itk-outline { margin: 4px 0 0; padding: 0; list-style: none; }
 .itk-outline li { padding: 1px 0; border-top: 1px solid var(--border-color, #444); }
 .itk-runs { display: flex; gap: 6px; margin-bottom: 6px; }
-.itk-check { height: auto; max-height: 70%; flex: none; border-bottom: 1px solid var(--border-color, #444); }
+.itk-check { height: auto; max-height: 80%; flex: none; border-bottom: 1px solid var(--border-color, #444); }
 .itk-check[hidden] { display: none; }
 .itk-check h3 { font-size: inherit; margin: 8px 0 0; }
 .itk-check p { margin: 4px 0; }
+.itk-runs button { font: 12px/1.4 system-ui, sans-serif; color: var(--fg-color, #ddd); white-space: nowrap; }
 .itk-runs select { flex: 1; min-width: 0; }
 `;

@@ -2,7 +2,7 @@
 import { app } from "../../scripts/app.js";
 import { api } from "../../scripts/api.js";
 import { EVENTS, EVENT_TYPE, NODE_IDS, PREFIX } from "./contract.mjs";
-import { changesFirst, checkMachine, drawCheck, emptyCheck } from "./doctor.mjs";
+import { checkMachine, drawCheck, emptyCheck } from "./doctor.mjs";
 import { asOneUndoStep, idOf, nodeById, pathTo, rootOf, setWidget, showToast, widgetOf } from "./graph.mjs";
 import { emptyRun, fromFiles, imageLocation, runOf } from "./run_state.mjs";
 import { openPlanEditor, planNodeOf, rewritePlan } from "./plan_nodes.mjs";
@@ -298,7 +298,8 @@ async function startCheck() {
   try {
     const workflow = (await app.graphToPrompt()).output;
     const seed = Math.floor(Math.random() * 2 ** 32);
-    showCheck({ sections: changesFirst(await checkMachine(workflow, seed, checkTools)) });
+    const sections = await checkMachine(workflow, seed, checkTools);
+    showCheck({ sections: sections.reverse() }); // what to change is last on a terminal; here it is read first
   } catch (error) {
     showCheck({ error: error.message });
   }

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import math
-from typing import Any
+from typing import Any, get_args
 
 import comfy.model_management
 import torch
 from comfy_api.latest import io
 
 from ..interleave_thinker.contract import CHECK_RESULT, MEASURE_PICTURE, PICTURE_RESULT, PREFIX
-from ..interleave_thinker.doctor.check_agent import PICTURE_SIDE, SECONDS, check_agent
+from ..interleave_thinker.doctor.check_agent import PICTURE_SIDE, SECONDS, Role, check_agent
 from ..interleave_thinker.doctor.facts import Result, facts_of
 from ..interleave_thinker.doctor.peak_memory import read_peak, reset_peak
 from ..interleave_thinker.doctor.report import as_text, report_of
@@ -29,8 +29,8 @@ class CheckAgent(io.ComfyNode):
         return schema(
             "CheckAgent",
             display_name="Interleave Check Agent",
-            description="Shows an agent a few built-in pictures with known answers: can its replies be read, does it see, "
-            "how fast is it, how much memory does it take, and what to change.",
+            description="Shows an agent a few built-in pictures with known answers: can its replies be read, does it "
+            "see, how fast is it, how much memory does it take, and what to change.",
             search_aliases=["doctor", "test agent", "benchmark", "tokens per second", "VLM check", "InterleaveThinker"],
             is_output_node=True,
             hidden=[io.Hidden.unique_id, io.Hidden.extra_pnginfo],
@@ -83,7 +83,7 @@ class CheckAgent(io.ComfyNode):
     ) -> io.NodeOutput:
         chosen = expect(agent, AgentValue, "Check Agent's 'agent'")
         node_id, device = cls.hidden.unique_id, comfy.model_management.get_torch_device()
-        roles = tuple(r for r in ("planner", "critic") if r in role)
+        roles = tuple(r for r in get_args(Role) if r in role)
         reset_peak(device)
         found = check_agent(
             chosen.agent,

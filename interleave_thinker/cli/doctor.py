@@ -24,7 +24,7 @@ from ..doctor.peak_memory import graphics_card, read_peak, reset_peak
 from ..doctor.report import as_text, report_of
 from ..errors import ConfigError, GeneratorError
 from ..generators.base import GenerationRequest, Generator
-from ..resolve import AGENT_HELP, GENERATOR_HELP, TINY, GeneratorChoice, agent_from
+from ..resolve import AGENT_HELP, GENERATOR_HELP, ORACLE, TINY, GeneratorChoice, agent_from
 from .options import TINY_SIZE, add_device, add_endpoints, add_json, add_server, print_note
 
 ROLES: tuple[Role, ...] = ("planner", "critic")
@@ -82,8 +82,8 @@ def _facts_of_server(options: argparse.Namespace) -> dict[str, Any]:
         return facts_of((), machine=machine, notes=[none + "interleave-thinker doctor my_workflow_api.json."])
     if busy := client.waiting():
         raise ConfigError(
-            f"ComfyUI at {client.url} has {busy} prompts in its queue, and the figures would be wrong. Try again when it "
-            "is empty."
+            f"ComfyUI at {client.url} has {busy} prompts in its queue, and the figures would be wrong. Try again "
+            "when it is empty."
         )
     choice = AgentChoice.read(options.agent) if options.agent else None
     workflow = load_workflow(options.workflow, client=client, note=print_note)
@@ -101,7 +101,12 @@ def _facts_of_server(options: argparse.Namespace) -> dict[str, Any]:
         is_there=kinds.__contains__,
         is_paid=lambda kind: bool(kinds.get(kind, {}).get("api_node")),
     )
-    results = [_run_stage(client, stage, ends_at) for stage in plan.stages]
+    results: list[Result] = []
+    failed: set[str] = set()
+    for stage in plan.stages:
+        if stage.result not in failed:  # it would fail again
+            results.append(_run_stage(client, stage, ends_at))
+            failed |= {stage.result} if results[-1].error else set()
     return _facts(results, plan, client)
 
 
@@ -128,7 +133,7 @@ def _run_stage(client: ComfyClient, stage: Stage, ends_at: float) -> Result:
     except WorkflowError as error:
         return _told(replace(begun, error=str(error)))
     shown = ended.outputs.get(stage.result, {})
-    found = next(iter(shown.get(CHECK_RESULT) or shown.get(PICTURE_RESULT) or ()), {})
+    found: dict[str, Any] = next(iter(shown.get(CHECK_RESULT) or shown.get(PICTURE_RESULT) or ()), {})
     return _told(replace(begun, seconds=ended.seconds, found=found))
 
 
@@ -149,7 +154,11 @@ def _facts_here(options: argparse.Namespace) -> dict[str, Any]:
     ends_at = time.monotonic() + options.seconds
     machine, results = this_machine(), []
     if options.agent:
-        pairs = [(role,) for role in ROLES] if options.agent == TINY else [ROLES]
+        pairs: list[tuple[Role, ...]] = [ROLES]
+        if options.agent == TINY:  # two agents
+            pairs = [("planner",), ("critic",)]
+        elif options.agent == ORACLE:
+            pairs = [("critic",)]
         share = options.seconds / (2 if options.generator else 1) / len(pairs)
         results += [_ask_here(options, roles, share) for roles in pairs]
     if options.generator:

@@ -46,8 +46,8 @@ class Stage:
 
 @dataclass(frozen=True)
 class Stages:
-    """notes: what cannot be measured, and why; for people. t_max: the loop's. side: edge of the pictures that agents are
-    shown, in pixels. has_agent: whether the workflow has an agent to ask."""
+    """notes: what cannot be measured, and why; for people. t_max: the loop's. side: edge in pixels of the pictures that
+    agents are shown. has_agent: whether the workflow has an agent to ask."""
 
     stages: tuple[Stage, ...] = ()
     notes: tuple[str, ...] = ()

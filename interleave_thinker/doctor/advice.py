@@ -27,6 +27,10 @@ _MEMORY = re.compile(r"out of memory|OutOfMemory|not enough memory|alloc", re.IG
 OTHER_MODEL: Final = f"a whole Qwen3-VL instruct model, such as {PACKAGED_CLIP} in Load CLIP with type qwen_image"
 
 
+ON_SERVER: Final = "server:"
+"""How the names of agents begin that a server runs, on a machine of its own."""
+
+
 @dataclass(frozen=True)
 class Advice:
     """rule: its name, which stays. text: for people."""
@@ -70,6 +74,14 @@ def run_time(facts: Mapping[str, Any]) -> RunTime | None:
     return RunTime(loop["picture"], loop["critic"], plan, facts["t_max"])
 
 
+def shown_name(name: str) -> str:
+    """An agent's name for people: of a CLIP its file, or what kind it is; of a server its name and the model."""
+    kind, *parts = name.split(":")
+    if kind == "clip" and len(parts) == 3:
+        return parts[2] or parts[0]
+    return " ".join(parts) if kind == "server" and parts else name
+
+
 def warm_picture(facts: Mapping[str, Any]) -> float | None:
     """Seconds of the last picture of the generator alone; None without one."""
     return facts["pictures"][-1]["seconds"] if facts["pictures"] else None
@@ -91,8 +103,8 @@ def _setup(facts: Mapping[str, Any]) -> Iterator[Advice]:
     if lacking:
         yield Advice(
             "lacking",
-            "Something that the workflow needs is missing; see what was not measured. Install the node pack, or put the "
-            "model file into its folder below ComfyUI/models, or choose another file in the node.",
+            "Something that the workflow needs is missing; see what was not measured. Install the node pack, or put "
+            "the model file into its folder below ComfyUI/models, or choose another file in the node.",
         )
     if any(_MEMORY.search(problem) for problem in facts["problems"]):
         yield Advice(
@@ -109,7 +121,7 @@ def _setup(facts: Mapping[str, Any]) -> Iterator[Advice]:
 
 
 def _replies(agent: Mapping[str, Any], named: bool) -> Iterator[Advice]:
-    who = f"the {' and '.join(agent['roles'])} ({agent['name']})" if named else "the agent"
+    who = f"the {' and '.join(agent['roles'])} ({shown_name(agent['name'])})" if named else "the agent"
     who = who[0].upper() + who[1:]
     answers = [a for a in agent["answers"] if not a["unfinished"]]
     unread = [a for a in answers if not a["readable"]]
@@ -145,8 +157,8 @@ def _replies(agent: Mapping[str, Any], named: bool) -> Iterator[Advice]:
     elif agent["verdict"] == "guesses":
         yield Advice(
             "guesses",
-            f"{who} judged {len(wrong)} of {_pictures(critic)} wrongly, which are easy ones. Take a larger model: an 8B "
-            "instead of a 4B or 2B. Real pictures are harder.",
+            f"{who} judged {len(wrong)} of {_pictures(critic)} wrongly, which are easy ones. Take a larger model: an "
+            "8B instead of a 4B or 2B. Real pictures are harder.",
         )
     plans = [a for a in answers if a["role"] == "planner" and a["readable"] and not a["right"]]
     if plans:
@@ -160,8 +172,8 @@ def _replies(agent: Mapping[str, Any], named: bool) -> Iterator[Advice]:
 def _speed(facts: Mapping[str, Any]) -> Iterator[Advice]:
     card = facts["device"]["type"] not in ("cpu", "unknown")
     for agent in facts["agents"]:
-        speed, server = agent["tokens_a_second"], str(agent["name"]).startswith("endpoint")
-        if speed is None or speed >= SLOW_AGENT or server:
+        speed = agent["tokens_a_second"]
+        if speed is None or speed >= SLOW_AGENT or agent["name"].startswith(ON_SERVER):
             continue
         if card:
             yield Advice(
@@ -182,17 +194,17 @@ def _speed(facts: Mapping[str, Any]) -> Iterator[Advice]:
     if time and facts["loop"] and time.attempt > CHANGES_PLACES * alone and time.attempt - alone > 2:
         yield Advice(
             "changes_places",
-            f"Picture and judgment take {alone:.0f} s alone and {time.attempt:.0f} s in turns: the models change places "
-            "on the card at each attempt. Let one model do both (the image model's own text encoder as agent, where it "
-            "is a Qwen3-VL), take smaller files, or put the agent on a server.",
+            f"Picture and judgment take {alone:.0f} s alone and {time.attempt:.0f} s in turns: the models change "
+            "places on the card at each attempt. Let one model do both (the image model's own text encoder as agent, "
+            "where it is a Qwen3-VL), take smaller files, or put the agent on a server.",
         )
     total = facts["device"]["total"]
     peaks = [p["bytes"] for p in _peaks(facts) if p["of"] == "card"]
     if total and peaks and max(peaks) > FULL_CARD * total:
         yield Advice(
             "full_card",
-            f"The card was full ({max(peaks) / 1e9:.1f} of {total / 1e9:.1f} GB). It works, but larger pictures or longer "
-            "replies may be slow or fail.",
+            f"The card was full ({max(peaks) / 1e9:.1f} of {total / 1e9:.1f} GB). It works, but larger pictures or "
+            "longer replies may be slow or fail.",
         )
     picture = warm_picture(facts)
     if picture is not None and picture > SLOW_PICTURE:

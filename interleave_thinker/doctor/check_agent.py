@@ -33,7 +33,8 @@ class Answer:
     readable: whether it was read, right: whether it is the wanted one; both False where it was not. tries: replies
     that were written; 2 where the first could not be read. cut_off: the last reply ended at max_tokens. unfinished:
     it was stopped because the time was over. tokens: of all replies. seconds: from the question to the answer's end.
-    wait: seconds to the first text of the first reply, None where none came. excerpt: of a reply that was not read.
+    wait: seconds to the first text of the first reply, None where none came. reply: the beginning of the last
+    one, where none was read.
     """
 
     role: Role
@@ -48,7 +49,7 @@ class Answer:
     tokens: int = 0
     seconds: float = 0.0
     wait: float | None = None
-    excerpt: str = ""
+    reply: str = ""
 
 
 @dataclass(frozen=True)
@@ -133,6 +134,7 @@ class _Meter:
     agent: Agent
     ends_at: float
     watch: OnText | None
+    clock: Callable[[], float]
     tries: int = 0
     tokens: int = 0
     wait: float | None = None
@@ -148,15 +150,15 @@ class _Meter:
         return self.agent.prompts
 
     def complete(self, messages: Sequence[Message], sampling: Sampling, on_text: OnText | None = None) -> Completion:
-        begun, pieces = time.monotonic(), 0
+        begun, pieces = self.clock(), 0
         first: float | None = None
 
         def listen(text: str) -> bool:
             nonlocal pieces, first
             pieces += 1
-            first = first or time.monotonic()
+            first = self.clock() if first is None else first
             more = self.watch is None or self.watch(text)
-            if time.monotonic() > self.ends_at:
+            if self.clock() > self.ends_at:
                 raise _OutOfTime
             return (on_text is None or on_text(text)) and more
 
@@ -173,7 +175,7 @@ class _Meter:
                 self.wait = first - begun if self.wait is None else self.wait
                 # A reply that came in one piece was written while it was waited for.
                 since, count = (begun, tokens) if pieces == 1 else (first, tokens - 1)
-                self.writing.append((count, time.monotonic() - since))
+                self.writing.append((count, self.clock() - since))
 
 
 def check_agent(
@@ -187,6 +189,7 @@ def check_agent(
     most: int | None = None,
     on_question: Callable[[int, int], None] | None = None,
     on_text: OnText | None = None,
+    clock: Callable[[], float] = time.monotonic,
 ) -> AgentCheck:
     """Put the built-in questions to an agent as the planner and the critic do, greedily.
 
@@ -200,17 +203,17 @@ def check_agent(
     if "planner" in roles:
         questions.insert(len(questions) if most else 0, None)
     questions = questions[:most]
-    ends_at = time.monotonic() + seconds
+    ends_at = clock() + seconds
     answers: list[Answer] = []
     written: list[tuple[int, float]] = []
     error = ""
     for number, question in enumerate(questions, 1):
-        if time.monotonic() > ends_at:
+        if clock() > ends_at:
             break
         if on_question is not None:
             on_question(number, len(questions))
-        meter = _Meter(agent, ends_at, on_text)
-        begun = time.monotonic()
+        meter = _Meter(agent, ends_at, on_text, clock)
+        begun = clock()
         try:
             answer = (
                 _plan_answer(meter, asked, prompt_folders)
@@ -232,9 +235,9 @@ def check_agent(
                 tries=meter.tries,
                 cut_off=cut,
                 tokens=meter.tokens,
-                seconds=round(time.monotonic() - begun, 3),
+                seconds=round(clock() - begun, 3),
                 wait=None if meter.wait is None else round(meter.wait, 3),
-                excerpt=text[:SHOWN],
+                reply=text[:SHOWN],
             )
         )
     skipped = () if error else tuple(_unanswered(q).question for q in questions[len(answers) :])

@@ -62,7 +62,9 @@ def facts_of(
     answers = [a for a in critic.get("answers", ()) if not a["unfinished"]]
     picture = next((r.seconds for r in results if r.kind == "loop picture" and r.found), None)
     looped = {"critic": answers[0]["seconds"], "picture": picture} if answers and picture is not None else None
-    failed = [(r.label, r.error or str(r.found.get("error") or "")) for r in results]
+    failed: dict[str, str] = {}
+    for r in results:  # a later stage fails for the same reason
+        failed.setdefault(r.error or str(r.found.get("error") or ""), r.label)
     return {
         "interleave_thinker": VERSION,
         **machine,
@@ -71,7 +73,7 @@ def facts_of(
         "loop": looped,
         "t_max": t_max,
         "has_agent": has_agent,
-        "problems": [f"{label}: {' '.join(said.split())[:LONGEST]}" for label, said in failed if said],
+        "problems": [f"{label}: {' '.join(said.split())[:LONGEST]}" for said, label in failed.items() if said],
         "not_done": [r.label for r in results if r.stopped],
         "notes": list(notes),
     }
@@ -85,7 +87,7 @@ def machine_of(stats: Mapping[str, Any]) -> dict[str, Any]:
         "Python": str(system.get("python_version") or "").split(" ")[0],
         "PyTorch": system.get("pytorch_version"),
     }
-    device = next(iter(stats.get("devices") or ()), {})
+    device: Mapping[str, Any] = next(iter(stats.get("devices") or ()), {})
     card = device.get("type") != "cpu"
     total, free = (
         (device.get("vram_total"), device.get("vram_free"))

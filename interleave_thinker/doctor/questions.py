@@ -1,7 +1,7 @@
 """What an agent is asked to see whether it can be used: drawn pictures whose right answer is known.
 
-Coloured shapes on plain canvases, in words that the tiny world's agents know and that any model understands. Each wanted
-answer is one that the tiny world's ground truth gives too.
+Coloured shapes on plain canvases, in words that the tiny world's agents know and that any model understands. Each
+wanted answer is one that the tiny world's ground truth gives too.
 """
 
 from __future__ import annotations

@@ -6,14 +6,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from .advice import STORY_STEPS, advice_for, run_time
+from .advice import STORY_STEPS, advice_for, run_time, shown_name
 
 _EYES = {
-    "sees": "sees the pictures",
-    "errs": "sees the pictures, with one mistake",
-    "guesses": "often judges wrongly",
-    "always accepts": "accepts everything",
-    "always rejects": "rejects everything",
+    "sees": "it sees the pictures",
+    "errs": "it sees the pictures, with one mistake",
+    "guesses": "it often judges wrongly",
+    "always accepts": "it accepts everything",
+    "always rejects": "it rejects everything",
     "unreadable": "cannot be read",
     "unknown": "",
 }
@@ -32,12 +32,14 @@ def report_of(facts: Mapping[str, Any]) -> list[Section]:
     told = [Section("This machine", tuple(_machine(facts)))] if facts["versions"] else []
     told += [_agent(agent) for agent in facts["agents"]]
     told.append(Section("Pictures", tuple(_pictures(facts))))
-    told.append(Section("A run", tuple(_run(facts))))
     unmeasured = [*facts["problems"], *facts["notes"]]
     if facts["not_done"]:
-        unmeasured.append(f"Not done in the time given: {', '.join(facts['not_done'])}. The command line takes "
-            "more: interleave-thinker doctor WORKFLOW --seconds 600.")
+        unmeasured.append(
+            f"Not done in the time given: {', '.join(facts['not_done'])}. The command line takes "
+            "more: interleave-thinker doctor WORKFLOW --seconds 600."
+        )
     told.append(Section("Not measured, or to be known", tuple(unmeasured)))
+    told.append(Section("A run", tuple(_run(facts))))
     advice = [a.text for a in advice_for(facts)]
     if not advice:
         measured = facts["agents"] or facts["pictures"]
@@ -66,7 +68,7 @@ def _agent(agent: Mapping[str, Any]) -> Section:
     lines = []
     speed, waits = agent["tokens_a_second"], [a["wait"] for a in answers[1:] or answers if a["wait"] is not None]
     if speed is not None:
-        wait = f", begins after {_seconds(sorted(waits)[len(waits) // 2])}" if waits else ""
+        wait = f", the first after {_seconds(sorted(waits)[len(waits) // 2])}" if waits else ""
         lines.append(f"Speed: {speed:.1f} tokens a second{wait}")
     durations = [("a judgment", agent["judgment_seconds"]), ("a plan of 3 pictures", agent["plan_seconds"])]
     lines += [f"Time: {name} takes {_seconds(s)}" for name, s in durations if s is not None]
@@ -89,7 +91,7 @@ def _agent(agent: Mapping[str, Any]) -> Section:
                 else f"  asked for {a['wanted']}: it planned {a['said']}"
             )
         elif not a["readable"]:
-            lines.append(f"  shown {a['question']}, it wrote: {' '.join(a['excerpt'].split())[:120] or 'nothing'!r}")
+            lines.append(f"  shown {a['question']}, it wrote: {' '.join(a['reply'].split())[:120] or 'nothing'!r}")
     lines += [
         f"Stopped in the middle of a reply, after {_seconds(a['seconds'])} and {a['tokens']} tokens: {a['question']}"
         for a in agent["answers"]
@@ -99,7 +101,7 @@ def _agent(agent: Mapping[str, Any]) -> Section:
         lines.append(f"Not asked, because the time was over: {len(agent['skipped'])} questions")
     lines += _peak(agent)
     roles = " and ".join(agent["roles"])
-    return Section(f"{roles[0].upper()}{roles[1:]}: {agent['name']}", tuple(lines))
+    return Section(f"{roles[0].upper()}{roles[1:]}: {shown_name(agent['name'])}", tuple(lines))
 
 
 def _pictures(facts: Mapping[str, Any]) -> list[str]:
@@ -108,7 +110,7 @@ def _pictures(facts: Mapping[str, Any]) -> list[str]:
         return []
     last = made[-1]
     size = f"{last['width']} x {last['height']}" + (f", {last['count']} at a time" if last["count"] > 1 else "")
-    lines = [f"Size: {size}", f"The first: {_seconds(made[0]['seconds'])}, with loading what was not loaded"]
+    lines = [f"Size: {size}", f"The first: {_seconds(made[0]['seconds'])}, with loading the models"]
     if len(made) > 1:
         lines.append(f"The next: {_seconds(last['seconds'])}")
     return lines + _peak(last)
@@ -131,7 +133,7 @@ def _peak(found: Mapping[str, Any]) -> list[str]:
     peak = found.get("peak")
     if not peak:
         return []
-    where = "on the card" if peak["of"] == "card" else "of RAM, by the whole process since it began"
+    where = "on the card" if peak["of"] == "card" else "of RAM (the whole process, since its start)"
     return [f"Memory at most: {_gb(peak['bytes'])} {where}"]
 
 
