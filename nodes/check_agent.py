@@ -60,6 +60,7 @@ class CheckAgent(io.ComfyNode):
                     default=0,
                     min=0,
                     max=100,
+                    optional=True,
                     advanced=True,
                     tooltip="How many questions to put at most, the critic's first. 0: all.",
                 ),

@@ -35,10 +35,6 @@ class WorkflowError(InterleaveError):
     """The server refused the workflow, or a node failed; the message names node, step and attempt."""
 
 
-class RefusedWorkflow(WorkflowError):
-    """The server did not accept the workflow."""
-
-
 class OutOfTime(WorkflowError):
     """The workflow did not end in the time it was given, and was interrupted."""
 
@@ -102,7 +98,6 @@ class ComfyClient:
         than `seconds`, the wait in the queue included, is taken out of the queue or interrupted.
 
         Raises:
-            RefusedWorkflow: not accepted.
             OutOfTime: `seconds` are over.
             WorkflowError: as `run`.
         """
@@ -266,7 +261,7 @@ class ComfyClient:
             answer = await reply.json(content_type=None)
         errors = answer.get("node_errors") or {}
         if errors or "prompt_id" not in answer:
-            raise RefusedWorkflow(describe_refusal(answer, prompt))
+            raise WorkflowError(describe_refusal(answer, prompt))
         return str(answer["prompt_id"])
 
     async def _follow(self, socket: Any, prompt: Mapping[str, Any], prompt_id: str, on_event: OnEvent) -> None:
