@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from typing import Any, get_args
 
 import comfy.model_management
@@ -70,8 +69,8 @@ class CheckAgent(io.ComfyNode):
 
     @classmethod
     def fingerprint_inputs(cls, **_: Any) -> float:
-        """Asked anew each time: it measures."""
-        return math.nan
+        """Asked anew each time: it measures. (ComfyUI takes one NaN object for equal to itself.)"""
+        return float("nan")
 
     @classmethod
     def execute(
@@ -127,7 +126,7 @@ class MeasurePicture(io.ComfyNode):
 
     @classmethod
     def fingerprint_inputs(cls, **_: Any) -> float:
-        return math.nan
+        return float("nan")
 
     @classmethod
     def execute(cls, image: torch.Tensor) -> io.NodeOutput:
