@@ -23,8 +23,8 @@ export async function checkMachine(workflow, seed, tools) {
   const results = [];
   const failed = new Set();
   for (const [number, stage] of stages.entries()) {
-    const { kind, label, roles, result } = stage;
-    if (failed.has(result)) continue; // it would fail again
+    const { kind, label, roles, result, after } = stage;
+    if ([result, ...(after ?? [])].some((node) => failed.has(node))) continue;
     const enough = () => tools.stopped() || tools.now() >= endsAt;
     if (!enough()) tools.tell(`${label} (${number + 1} of ${stages.length})`);
     const came = enough() ? { stopped: true } : await runStage(stage, enough, tools);
@@ -44,6 +44,7 @@ async function answered(tools, path, body) {
 
 /** One prompt from the queue to its end, by the server's history. */
 async function runStage({ prompt, result }, enough, tools) {
+  const begun = tools.now();
   const queued = await tools.ask("/prompt", { prompt, partial_execution_targets: [result] });
   const id = queued.prompt_id;
   if (!id || Object.keys(queued.node_errors ?? {}).length) return { refusal: queued };
@@ -53,7 +54,7 @@ async function runStage({ prompt, result }, enough, tools) {
     if (enough()) {
       await tools.ask("/queue", { delete: [id] });
       await tools.ask("/interrupt", { prompt_id: id });
-      return { stopped: true };
+      return { stopped: true, seconds: (tools.now() - begun) / 1000 };
     }
     await tools.pause(PAUSE);
   }

@@ -104,7 +104,7 @@ def _facts_of_server(options: argparse.Namespace) -> dict[str, Any]:
     results: list[Result] = []
     failed: set[str] = set()
     for stage in plan.stages:
-        if stage.result not in failed:  # it would fail again
+        if not failed & {stage.result, *stage.after}:
             results.append(_run_stage(client, stage, ends_at))
             failed |= {stage.result} if results[-1].error else set()
     return _facts(results, plan, client)
@@ -129,7 +129,7 @@ def _run_stage(client: ComfyClient, stage: Stage, ends_at: float) -> Result:
     try:
         ended = client.run_part(stage.prompt, [stage.result], seconds=left)
     except OutOfTime:
-        return _told(replace(begun, stopped=True))
+        return _told(replace(begun, stopped=True, seconds=left))
     except WorkflowError as error:
         return _told(replace(begun, error=str(error)))
     shown = ended.outputs.get(stage.result, {})
@@ -139,7 +139,7 @@ def _run_stage(client: ComfyClient, stage: Stage, ends_at: float) -> Result:
 
 def _told(result: Result) -> Result:
     if result.stopped:
-        print("no time left")
+        print("no time left" if result.seconds is None else f"stopped after {result.seconds:.0f} s")
     elif result.error:
         print("failed")
     else:

@@ -35,13 +35,15 @@ _COLORS = ("blue", "green", "yellow", "purple")
 @dataclass(frozen=True)
 class Stage:
     """One prompt to queue. label: for people. result: the node whose `ui` has the figures; it is the target too.
-    roles: of the agent that is asked."""
+    roles: of the agent that is asked. after: results of other stages without which this one says nothing: where one
+    failed, it is left out, as where its own did."""
 
     kind: StageKind
     label: str
     prompt: Workflow
     result: str
     roles: tuple[str, ...] = ()
+    after: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -249,8 +251,10 @@ def _stages(parts: _Parts, seconds: float, seed: int, side: int) -> list[Stage]:
     if critic is not None and varies:
         asked = copy.deepcopy(made[-1])
         asked[critic]["inputs"] |= {"questions": 1, "role": "critic"}
-        stages.append(Stage("loop critic", "Asking the critic between two pictures", asked, critic, ("critic",)))
-        stages.append(Stage("loop picture", "Making a picture after the critic", asked, result))
+        stages.append(
+            Stage("loop critic", "Asking the critic between two pictures", asked, critic, ("critic",), (result,))
+        )
+        stages.append(Stage("loop picture", "Making a picture after the critic", asked, result, (), (critic,)))
     return stages
 
 

@@ -112,6 +112,14 @@ def _setup(facts: Mapping[str, Any]) -> Iterator[Advice]:
             "The memory was not enough. Take a smaller file of the model (fp8 or int8, or a 4B for the agent), draw "
             "smaller pictures, and close what else uses the card. `interleave-thinker vram WORKFLOW` says what fits.",
         )
+    if facts["not_done"]:
+        pictures = [s["seconds"] for s in facts["not_done"] if s["kind"] == "picture" and s["seconds"]]
+        slow = f"A picture was not ready after {pictures[0]:.0f} s. " if pictures else ""
+        yield Advice(
+            "out_of_time",
+            f"{slow}The time was over before all was measured. Give more: interleave-thinker doctor WORKFLOW "
+            "--seconds 900.",
+        )
     if not facts["has_agent"]:
         yield Advice(
             "no_agent",
@@ -138,7 +146,7 @@ def _replies(agent: Mapping[str, Any], named: bool) -> Iterator[Advice]:
         yield Advice(
             "unreadable",
             f"{_of(unread, answers)} of {who[0].lower() + who[1:]} could not be read: it does not answer in the form "
-            f"that is asked for. Take {OTHER_MODEL}, or a checkpoint that was trained for this.",
+            f"that is asked for. Take {_better(agent)}.",
         )
     critic = [a for a in answers if a["role"] == "critic" and a["readable"]]
     wrong = [a for a in critic if not a["right"]]
@@ -146,19 +154,19 @@ def _replies(agent: Mapping[str, Any], named: bool) -> Iterator[Advice]:
         yield Advice(
             "always_accepts",
             f"{who} accepted all of {_pictures(critic)}, {len(wrong)} of them plainly wrong: it does not see them, or "
-            f"lets everything pass. No picture would be made again. Take {OTHER_MODEL}, or a larger one.",
+            f"lets everything pass. No picture would be made again. Take {_better(agent)}.",
         )
     elif agent["verdict"] == "always rejects":
         yield Advice(
             "always_rejects",
             f"{who} rejected all of {_pictures(critic)}, {len(wrong)} of them plainly right: each step would use up "
-            f"T_max. Take {OTHER_MODEL}, or a larger one; a smaller T_max bounds the loss.",
+            f"T_max. Take {_better(agent)}; a smaller T_max bounds the loss.",
         )
     elif agent["verdict"] == "guesses":
         yield Advice(
             "guesses",
-            f"{who} judged {len(wrong)} of {_pictures(critic)} wrongly, which are easy ones. Take a larger model: an "
-            "8B instead of a 4B or 2B. Real pictures are harder.",
+            f"{who} judged {len(wrong)} of {_pictures(critic)} wrongly, which are easy ones; real pictures are harder. "
+            f"Take {_better(agent)}.",
         )
     plans = [a for a in answers if a["role"] == "planner" and a["readable"] and not a["right"]]
     if plans:
@@ -199,7 +207,7 @@ def _speed(facts: Mapping[str, Any]) -> Iterator[Advice]:
             "where it is a Qwen3-VL), take smaller files, or put the agent on a server.",
         )
     total = facts["device"]["total"]
-    peaks = [p["bytes"] for p in _peaks(facts) if p["of"] == "card"]
+    peaks = [p["bytes"] for p in peaks_of(facts) if p["of"] == "card"]
     if total and peaks and max(peaks) > FULL_CARD * total:
         yield Advice(
             "full_card",
@@ -226,8 +234,15 @@ def _judgment(facts: Mapping[str, Any]) -> float | None:
     return next((s for s in found if s is not None), None)
 
 
-def _peaks(facts: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+def peaks_of(facts: Mapping[str, Any]) -> list[Mapping[str, Any]]:
     return [found["peak"] for found in (*facts["agents"], *facts["pictures"]) if found.get("peak")]
+
+
+def _better(agent: Mapping[str, Any]) -> str:
+    """What to take in its place."""
+    if "8b" in agent["name"].lower():
+        return "a checkpoint that was trained for this (the paper's planner or critic), or a larger one on a server"
+    return OTHER_MODEL
 
 
 def _of(some: Sequence[object], every: Sequence[object]) -> str:

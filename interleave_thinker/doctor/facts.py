@@ -16,8 +16,8 @@ LONGEST = 600
 class Result:
     """What came of one stage (`comfyui/check_stages.py: Stage`).
 
-    seconds: of the whole prompt on the server; None where it did not end. found: what its node said. error: why it
-    failed. stopped: the time was over before it ended; not begun where `seconds` is None as well.
+    seconds: of the whole prompt on the server. found: what its node said. error: why it failed. stopped: the time was
+    over before it ended; `seconds` is how long it ran then, None where it was not begun.
     """
 
     kind: str
@@ -74,7 +74,7 @@ def facts_of(
         "t_max": t_max,
         "has_agent": has_agent,
         "problems": [f"{label}: {' '.join(said.split())[:LONGEST]}" for said, label in failed.items() if said],
-        "not_done": [r.label for r in results if r.stopped],
+        "not_done": [{"kind": r.kind, "label": r.label, "seconds": r.seconds} for r in results if r.stopped],
         "notes": list(notes),
     }
 

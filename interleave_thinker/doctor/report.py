@@ -6,8 +6,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from .advice import STORY_STEPS, advice_for, run_time, shown_name
+from .advice import STORY_STEPS, advice_for, peaks_of, run_time, shown_name
 
+SHOWN = 3
+"""Answers of an agent that are told one by one."""
 _EYES = {
     "sees": "it sees the pictures",
     "errs": "it sees the pictures, with one mistake",
@@ -29,15 +31,11 @@ class Section:
 
 def report_of(facts: Mapping[str, Any]) -> list[Section]:
     """facts: of `facts.facts_of`. A section without lines is left out; the last one says what to change."""
-    told = [Section("This machine", tuple(_machine(facts)))] if facts["versions"] else []
+    told = [Section("This machine", tuple(_machine(facts)))]
     told += [_agent(agent) for agent in facts["agents"]]
     told.append(Section("Pictures", tuple(_pictures(facts))))
     unmeasured = [*facts["problems"], *facts["notes"]]
-    if facts["not_done"]:
-        unmeasured.append(
-            f"Not done in the time given: {', '.join(facts['not_done'])}. The command line takes "
-            "more: interleave-thinker doctor WORKFLOW --seconds 600."
-        )
+    unmeasured += [_not_done(stage) for stage in facts["not_done"]]
     told.append(Section("Not measured, or to be known", tuple(unmeasured)))
     told.append(Section("A run", tuple(_run(facts))))
     advice = [a.text for a in advice_for(facts)]
@@ -54,13 +52,16 @@ def as_text(sections: list[Section]) -> str:
 
 def _machine(facts: Mapping[str, Any]) -> list[str]:
     versions = {"InterleaveThinker": facts["interleave_thinker"], **facts["versions"]}
+    told = ", ".join(f"{name} {version}" for name, version in versions.items())
     device = facts["device"]
     memory = ""
     if device["total"]:
         what = "memory" if device["type"] == "cpu" else "card memory"
         memory = f", {_gb(device['total'])} of {what}" + (f", {_gb(device['free'])} free" if device["free"] else "")
+    taken = [p["bytes"] for p in peaks_of(facts) if p["of"] == "process"]
+    most = [f"Memory at most: {_gb(max(taken))} of RAM, by the whole process since its start"] if taken else []
     kind = "Runs on the CPU" if device["type"] == "cpu" else device["name"]
-    return [", ".join(f"{name} {version}" for name, version in versions.items()), f"{kind}{memory}"]
+    return [told, f"{kind}{memory}", *most]
 
 
 def _agent(agent: Mapping[str, Any]) -> Section:
@@ -68,7 +69,7 @@ def _agent(agent: Mapping[str, Any]) -> Section:
     lines = []
     speed, waits = agent["tokens_a_second"], [a["wait"] for a in answers[1:] or answers if a["wait"] is not None]
     if speed is not None:
-        wait = f", the first after {_seconds(sorted(waits)[len(waits) // 2])}" if waits else ""
+        wait = f", the first one after {_seconds(sorted(waits)[len(waits) // 2])}" if waits else ""
         lines.append(f"Speed: {speed:.1f} tokens a second{wait}")
     durations = [("a judgment", agent["judgment_seconds"]), ("a plan of 3 pictures", agent["plan_seconds"])]
     lines += [f"Time: {name} takes {_seconds(s)}" for name, s in durations if s is not None]
@@ -83,15 +84,10 @@ def _agent(agent: Mapping[str, Any]) -> Section:
         if of_role:
             eyes = f": {_EYES[agent['verdict']]}" if role == "critic" and _EYES[agent["verdict"]] else ""
             lines.append(f"{what}: {sum(a['right'] for a in of_role)} of {len(of_role)} right{eyes}")
-    for a in answers:
-        if a["readable"] and not a["right"]:
-            lines.append(
-                f"  shown {a['question']}: it should {a['wanted']}, it said {a['said']}"
-                if a["role"] == "critic"
-                else f"  asked for {a['wanted']}: it planned {a['said']}"
-            )
-        elif not a["readable"]:
-            lines.append(f"  shown {a['question']}, it wrote: {' '.join(a['reply'].split())[:120] or 'nothing'!r}")
+    unlike = [_unlike(a) for a in answers if not a["right"]]
+    lines += unlike[:SHOWN]
+    if len(unlike) > SHOWN:
+        lines.append(f"  and {len(unlike) - SHOWN} more")
     lines += [
         f"Stopped in the middle of a reply, after {_seconds(a['seconds'])} and {a['tokens']} tokens: {a['question']}"
         for a in agent["answers"]
@@ -102,6 +98,15 @@ def _agent(agent: Mapping[str, Any]) -> Section:
     lines += _peak(agent)
     roles = " and ".join(agent["roles"])
     return Section(f"{roles[0].upper()}{roles[1:]}: {shown_name(agent['name'])}", tuple(lines))
+
+
+def _unlike(answer: Mapping[str, Any]) -> str:
+    """An answer that was not right, or not read."""
+    if not answer["readable"]:
+        return f"  shown {answer['question']}, it wrote: {' '.join(answer['reply'].split())[:120] or 'nothing'!r}"
+    if answer["role"] == "critic":
+        return f"  shown {answer['question']}: it should {answer['wanted']}, it said {answer['said']}"
+    return f"  asked for {answer['wanted']}: it planned {answer['said']}"
 
 
 def _pictures(facts: Mapping[str, Any]) -> list[str]:
@@ -131,10 +136,12 @@ def _run(facts: Mapping[str, Any]) -> list[str]:
 
 def _peak(found: Mapping[str, Any]) -> list[str]:
     peak = found.get("peak")
-    if not peak:
-        return []
-    where = "on the card" if peak["of"] == "card" else "of RAM (the whole process, since its start)"
-    return [f"Memory at most: {_gb(peak['bytes'])} {where}"]
+    return [f"Memory at most: {_gb(peak['bytes'])} on the card"] if peak and peak["of"] == "card" else []
+
+
+def _not_done(stage: Mapping[str, Any]) -> str:
+    ran = "no time was left" if stage["seconds"] is None else f"stopped after {_seconds(stage['seconds'])}"
+    return f"{stage['label']}: {ran}"
 
 
 def _seconds(seconds: float) -> str:

@@ -112,7 +112,8 @@ def test_what_takes_too_long_is_stopped_and_named(comfy: Any, tmp_path: Path) ->
     graph = tiny_story()
     graph["26"]["inputs"]["steps"] = 5000
     _, told = doctor(comfy, graph, tmp_path, "--seconds", "12")
-    assert "Making picture 1" in told["not_done"] and not told["pictures"] and len(told["agents"]) == 2
+    assert [s["label"] for s in told["not_done"] if s["seconds"]] == ["Making picture 1"] and len(told["not_done"]) == 4
+    assert not told["pictures"] and len(told["agents"]) == 2 and told["advice"][0]["rule"] == "out_of_time"
     comfy.run(loop("1. one", seed=7302))  # the server is free again
 
 

@@ -249,6 +249,7 @@ def measured(picture: float, judgment: float, loop: tuple[float, float] | None, 
         ({**measured(1, 1, None), "versions": {"ComfyUI": "0.29.9"}}, "old_comfyui"),
         ({**measured(1, 1, None), "versions": {"ComfyUI": "0.100.0"}}, None),
         ({**measured(1, 1, None), "has_agent": False}, "no_agent"),
+        ({**measured(1, 1, None), "not_done": [{"kind": "picture", "label": "P", "seconds": 70.0}]}, "out_of_time"),
         ({**measured(1, 1, None), "problems": ["CUDA out of memory. Tried to allocate"]}, "out_of_memory"),
         ({**measured(1, 1, None), "notes": ["No picture was made: this ComfyUI lacks Foo."]}, "lacking"),
     ],
@@ -274,6 +275,25 @@ def test_a_report_tells_all_that_was_not_measured_and_ends_with_what_to_change(
     told = "\n".join(line for section in sections for line in section.lines)
     assert all(note in told for note in notes) and all(label in told for label in labels)
     assert " ".join(error.split())[:100] in told
+
+
+def test_a_picture_that_was_not_ready_in_time_says_how_long_it_was_waited_for() -> None:
+    """For who has a slow card it is the only figure."""
+    results = [Result("picture", "P", seconds=70.0, stopped=True), Result("picture", "Q", stopped=True)]
+    found = facts_of(results, machine=CARD)
+    assert "not ready after 70 s" in advice_for(found)[0].text
+    assert "P: stopped after 70 s" in as_text(report_of(found)) and "Q: no time was left" in as_text(report_of(found))
+
+
+def test_nobody_is_sent_to_a_model_like_the_one_that_failed() -> None:
+    for name, word in (("clip:qwen3vl_4b:1x2:small.safetensors", "instruct"), ("clip:Qwen3VL_8B:1x2:", "trained")):
+        agent = {**asked(ACCEPT).to_dict(), "roles": ["critic"], "name": name}
+        assert word in advice_for({**facts(), "agents": [agent]})[0].text
+
+
+def test_only_some_of_many_bad_answers_are_told_one_by_one() -> None:
+    told = as_text(report_of(facts(asked("Lovely!"))))
+    assert told.count("it wrote") == 3 and "and 3 more" in told
 
 
 def test_an_error_that_two_stages_share_is_told_once() -> None:
