@@ -24,6 +24,7 @@ PLAN_TOKENS_A_STEP: Final = 150
 """What a planner writes for a step."""
 
 _MEMORY = re.compile(r"out of memory|OutOfMemory|not enough memory|alloc", re.IGNORECASE)
+_LACKS = re.compile(r"node [^.]*: \w+ is '.*', which this ComfyUI does not have|this ComfyUI lacks [^.]*")
 OTHER_MODEL: Final = f"a whole Qwen3-VL instruct model, such as {PACKAGED_CLIP} in Load CLIP with type qwen_image"
 
 
@@ -99,12 +100,12 @@ def _setup(facts: Mapping[str, Any]) -> Iterator[Advice]:
     version = facts["versions"].get("ComfyUI")
     if version and _numbers(version) < _numbers(OLDEST_COMFYUI):
         yield Advice("old_comfyui", f"This ComfyUI is {version}; the pack needs {OLDEST_COMFYUI} or newer. Update it.")
-    lacking = [t for t in (*facts["problems"], *facts["notes"]) if "lacks" in t or "does not have" in t]
+    lacking = [m[0] for text in (*facts["problems"], *facts["notes"]) if (m := _LACKS.search(text))]
     if lacking:
         yield Advice(
             "lacking",
-            "Something that the workflow needs is missing; see what was not measured. Install the node pack, or put "
-            "the model file into its folder below ComfyUI/models, or choose another file in the node.",
+            f"Missing: {'; '.join(dict.fromkeys(lacking))}. Put the model file into its folder below ComfyUI/models, "
+            "or choose another in the node; install the node pack that is missing.",
         )
     if any(_MEMORY.search(problem) for problem in facts["problems"]):
         yield Advice(

@@ -83,7 +83,7 @@ def test_a_missing_model_is_named_and_markup_in_it_stays_text(page, comfy) -> No
     begin(page)
     told = report(page)
     assert "<img src=x onerror=alert(1)>.safetensors', which this ComfyUI does not have" in told
-    assert page.locator(".itk-check img").count() == 0 and "Something that the workflow needs is missing" in told
+    assert page.locator(".itk-check img").count() == 0 and "Missing: node 10" in told
 
 
 def test_a_person_can_stop_and_is_told_what_was_left_out(page, comfy) -> None:

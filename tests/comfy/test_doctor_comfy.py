@@ -81,7 +81,7 @@ def test_a_missing_model_is_named_and_the_agent_is_asked_all_the_same(comfy: Any
     code, told = doctor(comfy, graph, tmp_path)
     assert code == 1 and len(told["agents"]) == 2 and not told["pictures"]
     assert [p for p in told["problems"] if "unet_name is 'not_here.safetensors', which this ComfyUI does not have" in p]
-    assert "lacking" in [a["rule"] for a in told["advice"]]
+    assert "unet_name is 'not_here.safetensors'" in {a["rule"]: a["text"] for a in told["advice"]}["lacking"]
 
 
 def test_a_missing_node_is_named_and_the_agent_is_asked_all_the_same(comfy: Any, tmp_path: Path) -> None:
