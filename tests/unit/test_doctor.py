@@ -211,6 +211,7 @@ def test_when_the_time_is_over_nothing_is_dropped_in_silence(seconds: float, wai
 def test_one_that_was_stopped_is_no_wrong_answer() -> None:
     found = slow(20.0, a_token=2.0)
     assert found.answers[0].unfinished and found.verdict == "unknown"
+    assert found.seconds_as("critic") is None, "how long a whole judgment takes is not known"
     assert rules(facts(found)) == {"slow_agent"}, "slow is all that is known"
 
 
