@@ -104,10 +104,10 @@ class CheckAgent(io.ComfyNode):
 
 
 def _report(told: dict[str, Any], roles: tuple[str, ...], device: Any) -> str:
-    """Of the agent alone: versions and pictures are the doctor's."""
+    """Of the agent alone; what to change comes first, for a node shows few lines."""
     total = comfy.model_management.get_total_memory(device)
     machine = {"versions": {}, "device": {"name": str(device), "type": device.type, "total": int(total), "free": None}}
-    return as_text(report_of(facts_of([Result("agent", "The agent", roles, found=told)], machine=machine)))
+    return as_text(report_of(facts_of([Result("agent", "The agent", roles, found=told)], machine=machine))[::-1])
 
 
 class MeasurePicture(io.ComfyNode):

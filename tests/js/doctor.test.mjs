@@ -79,6 +79,7 @@ test("a person who stops gets the report of what was done", async () => {
   const tools = server([ENDED, null]);
   tools.stopped = () => tools.told.some((text) => text.startsWith("Doing picture"));
   assert.deepEqual(await checkMachine({}, 7, tools), SECTIONS);
+  assert.ok(tools.now() < 5000, "at once, not when the time is over");
   assert.deepEqual(reported(tools).results.map((r) => r.stopped ?? false), [false, true, true]);
 });
 
