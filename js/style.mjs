@@ -1,6 +1,6 @@
 /** How the live view, the document and the plan on a node look; colours are the editor's own. */
 export const STYLE = `
-.itk { font: 12px/1.4 system-ui, sans-serif; color: var(--fg-color, #ddd); background: var(--comfy-input-bg, #222);
+.itk, .itk-check { font: 12px/1.4 system-ui, sans-serif; color: var(--fg-color, #ddd); background: var(--comfy-input-bg, #222);
   height: 100%; min-height: 0; overflow: auto; padding: 6px 8px; box-sizing: border-box; overflow-wrap: anywhere; unicode-bidi: plaintext; }
 .itk-in-node { max-height: 28rem; } /* a node that grows with its content would never stop */
 .itk-head { display: flex; gap: 8px; justify-content: space-between; margin-bottom: 4px; }

@@ -322,7 +322,7 @@ function drawSidebar(element) {
   begin.title = "Takes up to three minutes: asks the agent of this workflow, makes three pictures, and says what to change. Nothing is saved.";
   bar.append(list, begin);
   check.root = document.createElement("section");
-  check.root.className = "itk itk-check";
+  check.root.className = "itk-check";
   check.root.setAttribute("aria-label", "Check of this machine");
   drawCheck(check.root, check, checkTools);
   runs.pick(null); // as the new list says
