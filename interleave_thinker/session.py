@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -199,8 +199,8 @@ class Session:
                 self.writer.put(partial(self.give_back, partial(self.store.put_comparison, key, found)))
         return found
 
-    def image_made(self, image: Image.Image, seconds: float) -> str:
-        """Report the picture of the attempt that is due; returns its key.
+    def image_made(self, image: Image.Image, seconds: float, loads: tuple[str, ...] | None = None) -> str:
+        """Report the picture of the attempt that is due; returns its key. loads: the models loaded for it.
 
         Raises:
             RunError: this or an earlier one could not be written.
@@ -208,10 +208,12 @@ class Session:
         self.writer.check()
         key = self.store.expect(image)
         self._at_hand[key] = self.store.at_hand(key) or image
-        self._attempted(key, seconds, recalled=False)
+        self._attempted(key, seconds, loads, recalled=False)
         return key
 
-    def _attempted(self, image_key: str, seconds: float, *, recalled: bool) -> None:
+    def _attempted(
+        self, image_key: str, seconds: float, loads: tuple[str, ...] | None = None, *, recalled: bool
+    ) -> None:
         state = self.state
         key = self.made_by.of(self.values)
         attempt = Attempt(
@@ -223,6 +225,7 @@ class Session:
             image_key,
             seconds=seconds,
             recalled=recalled,
+            loads=loads,
             key=key,
             file=image_name(state.step, state.attempt, image_key),
         )
@@ -283,8 +286,10 @@ class Session:
         """The file of a picture in the run folder or in one that it branched from."""
         return next(filter(None, (f.find(image_key) for f in self.folder.line)), None)
 
-    def judgment_made(self, judgment: Judgment, seconds: float, *, recalled: bool = False) -> None:
-        """Report the critic's judgment of the pending attempt."""
+    def judgment_made(
+        self, judgment: Judgment, seconds: float, loads: tuple[str, ...] | None = None, *, recalled: bool = False
+    ) -> None:
+        """Report the critic's judgment of the pending attempt. loads: the models loaded for it."""
         assert self.pending is not None, "no attempt waits for a judgment"
         self.writer.check()
         judgment = judgment.bounded
@@ -292,7 +297,15 @@ class Session:
         if not recalled:
             self._coming.add(key)
             self.writer.put(lambda: self.store.put_judgment(key, judgment, seconds))
-        self.pending = replace(self.pending, judgment=judgment, judge_seconds=seconds, judgment_key=key)
+        if loads is not None:
+            loads = (self.pending.loads or ()) + loads
+        self.pending = replace(
+            self.pending,
+            judgment=judgment,
+            judge_seconds=seconds,
+            judgment_key=key,
+            loads=self.pending.loads if loads is None else loads,
+        )
         self.send_event("judgment", judgment=judgment.to_dict(), **self._facts(self.pending))
         self._finish_attempt()
 
@@ -404,7 +417,8 @@ class Session:
             self.writer.settle()
             self.write()
             self._to_disk.settle()
-            self.send_event("done", status=self.state.status, reason=self.state.reason)
+            loads = self.trajectory().loads
+            self.send_event("done", status=self.state.status, reason=self.state.reason, loads=loads and asdict(loads))
             self.writer.settle()
             self.folder.release()
 
@@ -434,6 +448,7 @@ class Session:
             "file": f"{self.folder.name}/{attempt.file}",
             "seconds": round(attempt.seconds, 3),
             "recalled": attempt.recalled,
+            "loads": None if attempt.loads is None else list(attempt.loads),
             "reference": attempt.reference_key or "",
             "overridden": self.state.picked == attempt.attempt,
         }

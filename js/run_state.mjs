@@ -33,11 +33,12 @@ export function reduce(run, message) {
         seed: message.seed,
         seconds: message.seconds,
         recalled: Boolean(message.recalled),
+        loads: namesOf(message.loads),
         reference: String(message.reference ?? ""),
         overridden: Boolean(message.overridden),
       });
     case EVENTS.judgment:
-      return { ...withAttempt(next, message, { judgment: message.judgment ?? null, overridden: Boolean(message.overridden) }), agentText: "" };
+      return { ...withAttempt(next, message, { judgment: message.judgment ?? null, overridden: Boolean(message.overridden), loads: namesOf(message.loads) }), agentText: "" };
     case EVENTS.chosen:
       return { ...next, steps: next.steps.map((s) => (s.step === message.step ? { ...s, chosen: message.chosen, accepted: message.accepted } : s)) };
     case EVENTS.done:
@@ -79,6 +80,7 @@ export function fromFiles(name, state, lines) {
       seed: record.seed,
       seconds: record.seconds,
       recalled: false,
+      loads: namesOf(record.loads),
       reference: String(record.reference_key ?? ""),
       judgment: record.judgment ?? null,
       overridden: Boolean(record.overridden),
@@ -179,6 +181,26 @@ export function verdictOf(attempt) {
   if (!attempt?.judgment) return "";
   if (!attempt.judgment.parsed) return "unread";
   return attempt.judgment.accepted ? "accepted" : "rejected";
+}
+
+/**
+ * How often ComfyUI loaded a model for the attempts of a run, and how many of these loads were of a model that an
+ * earlier attempt had loaded (as `Trajectory.loads` in Python). null where no attempt says it.
+ */
+export function loadsOf(run) {
+  const counted = run.steps.flatMap((step) => step.attempts.map((attempt) => attempt.loads ?? null)).filter((names) => names);
+  const known = new Set();
+  let again = 0;
+  for (const names of counted) {
+    again += names.filter((name) => known.has(name)).length;
+    names.forEach((name) => known.add(name));
+  }
+  return counted.length ? { count: counted.flat().length, again } : null;
+}
+
+/** Names of loaded models; null where they were not counted. */
+function namesOf(loads) {
+  return Array.isArray(loads) ? loads.map((name) => String(name).slice(0, 100)) : null;
 }
 
 /** Folder and name, below the output folder, of a picture that an event names. */

@@ -3,7 +3,7 @@
  * Texts of models are set as text, never as markup. Knows nothing of ComfyUI but how a picture is addressed.
  */
 import { drawDocument } from "./document.mjs";
-import { changedWords, earlierAttempts, verdictOf } from "./run_state.mjs";
+import { changedWords, earlierAttempts, loadsOf, verdictOf } from "./run_state.mjs";
 import { LONGEST, button, cut, element, imageElement, replaceKeepingFocus } from "./elements.mjs";
 
 const VERDICT_TEXT = {
@@ -34,7 +34,18 @@ export function drawRun(root, run, view, tools) {
   if (view.page) parts.push(...drawDocument(doc, run, view, tools));
   else for (const step of run.steps) parts.push(drawStep(doc, run, step, view, tools, again));
   if (run.reason) parts.push(element(doc, "p", "itk-reason", run.reason));
+  const loads = loadsOf(run);
+  if (!view.page && loads?.count) parts.push(loadsLine(doc, loads));
   replaceKeepingFocus(root, parts);
+}
+
+/** How often models were loaded: loads of the same model again mean that not all fit into memory at once. */
+function loadsLine(doc, { count, again }) {
+  const line = element(doc, "p", "itk-facts", `Models loaded: ${count}×${again ? `, ${again} of these again` : ""}`);
+  line.title = again
+    ? "A model that is loaded again had to leave for another one. `interleave-thinker vram` says what fits into memory at once."
+    : "Each model was loaded once.";
+  return line;
 }
 
 function tabs(doc, view, again) {
@@ -172,6 +183,7 @@ function details(doc, run, step, attempt, view, tools, again) {
   const verdict = verdictOf(attempt);
   const before = step.attempts.find((a) => a.attempt === attempt.attempt - 1)?.prompt ?? step.prompt ?? attempt.prompt;
   const facts = [`seed ${attempt.seed ?? "?"}`, attempt.recalled ? "recalled" : `${Number(attempt.seconds ?? 0).toFixed(2)} s`];
+  if (attempt.loads?.length) facts.push(`loaded: ${attempt.loads.join(", ")}`);
   box.append(marked(doc, before, attempt.prompt), element(doc, "p", "itk-facts", `${VERDICT_TEXT[verdict]} · ${facts.join(" · ")}`));
   if (attempt.judgment?.reasoning) box.append(element(doc, "p", "itk-why", cut(attempt.judgment.reasoning, LONGEST)));
   if (attempt.judgment?.note) box.append(element(doc, "p", "itk-facts", `The critic's reply: ${cut(attempt.judgment.note, LONGEST)}`));

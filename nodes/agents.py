@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import comfy.model_management as memory
 from comfy_api.latest import io
 
 from ..interleave_thinker.agents.base import Agent, Sampling
@@ -192,6 +193,12 @@ def _endpoint_names() -> list[str]:
         return []
 
 
+def _clear_card() -> None:
+    """ComfyUI's models wait in RAM while a server uses the card."""
+    memory.unload_all_models()
+    memory.soft_empty_cache()
+
+
 class AgentFromServer(io.ComfyNode):
     """An OpenAI-compatible endpoint, picked by name: no address or key is in the workflow."""
 
@@ -228,5 +235,5 @@ class AgentFromServer(io.ComfyNode):
                 f"There is no endpoint {endpoint!r} in {_endpoints_file()}; it names {sorted(endpoints) or 'none'}."
             )
         check: Callable[[], None] = check_interrupt
-        agent = agent_for(endpoints[endpoint], check)
+        agent = agent_for(endpoints[endpoint], check, _clear_card)
         return io.NodeOutput(with_sampling(agent, max_tokens, temperature, max_megapixels, prompts))

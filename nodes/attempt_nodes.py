@@ -76,7 +76,7 @@ class KeepPicture(io.ComfyNode):
         except ValueError:
             running.session.writer.settle()  # what is finished is told before the error
             raise
-        return io.NodeOutput(running.session.image_made(made, seconds))
+        return io.NodeOutput(running.session.image_made(made, seconds, running.loads.taken()))
 
 
 class RecallPicture(io.ComfyNode):
@@ -208,7 +208,7 @@ class NextAttempt(io.ComfyNode):
             if running.judgment is None:
                 raise _blocked(running, "judgment", judged)
             judgment, running.judgment = running.judgment, None
-            running.session.judgment_made(judgment, stopwatch(running))
+            running.session.judgment_made(judgment, stopwatch(running), running.loads.taken())
         return place_next_attempt(running)
 
 

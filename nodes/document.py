@@ -21,7 +21,7 @@ from .folders import attempt_store, runs_root, saved_file
 from .images import to_tensor
 from .types import DOCUMENT, expect, schema
 
-_CIRCUMSTANCES = {"seconds", "judge_seconds", "recalled", "file"}
+_CIRCUMSTANCES = {"seconds", "judge_seconds", "recalled", "file", "loads"}
 """What differs between a run and the same run resumed: not part of a saved image."""
 
 

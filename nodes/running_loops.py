@@ -14,6 +14,7 @@ from ..interleave_thinker.files import hash_of
 from ..interleave_thinker.loop.trajectory import Judgment
 from ..interleave_thinker.session import Recalled, Session, Signature
 from .body import Body
+from .comfy_internals.loads import LoadWatch
 from .comfy_internals.server import executing_prompt_id
 
 
@@ -44,6 +45,7 @@ class RunningLoop:
     judgment: Judgment | None = None
     token: str = field(default_factory=lambda: uuid.uuid4().hex)
     stopwatch_start: float = 0.0
+    loads: LoadWatch = field(default_factory=LoadWatch)
     placed_ids: list[str] = field(default_factory=list)
     placed_by: list[str] = field(default_factory=list)
     placed_outputs: dict[str, PlacedOutput] = field(default_factory=dict)

@@ -16,11 +16,13 @@ from ..interleave_thinker.session import Signature
 from .body import Body
 from .comfy_internals.file_states import FileStates
 from .folders import model_state
-from .prompt_graph import Link
+from .prompt_graph import Link, input_of
 from .running_loops import running_loop
 from .users import current_user
 
 _SIGNED_AS = {"has_reference": "reference"}
+_SIGNED_AT_DEFAULT = ("accept_attempts", "edited_plan", "prompts", "title")
+"""The optional inputs of 0.1.0 that hold a value: what it stored was signed with them."""
 
 
 class BodySignatures:
@@ -98,6 +100,8 @@ def signature_of(
                 key = _judged_image(node["inputs"]["token"]) if is_link(value) else value
                 inputs.append((name, "value", key))
             elif not is_link(value):
+                if _is_as_if_absent(kind, name, value):
+                    continue
                 inputs.append((name, "value", _plain(value), model_state(value)))
             elif given is not None and list(value) == given:
                 uses.add("image")
@@ -119,6 +123,14 @@ def signature_of(
 
     top = visit(link[0])
     return Signature(hash_of(lines, top, link[1]), frozenset(uses - {"loop"})), changing
+
+
+def _is_as_if_absent(kind: str, name: str, value: Any) -> bool:
+    """A later optional input of ours at its default. Prompts of before do not have it; the editor adds it to them."""
+    if not kind.startswith(PREFIX) or name in _SIGNED_AT_DEFAULT:
+        return False
+    (_, *facts), required = input_of(kind, name)
+    return bool(not required and facts and "default" in facts[0] and facts[0]["default"] == value)
 
 
 def _value_of_feed(node: Mapping[str, Any], output: int) -> tuple[str, Any] | None:

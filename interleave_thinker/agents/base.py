@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol, TypeVar
 
@@ -86,6 +87,16 @@ class Agent(Protocol):
             AgentError: the model cannot be reached or used; the message says what to do.
         """
         ...
+
+
+def kept_loaded(agent: Agent) -> AbstractContextManager[object]:
+    """Replies with nothing between them are asked for within this.
+
+    An agent whose model leaves the memory after each reply (`ServerAgent` with `free_memory`) has `kept_loaded`,
+    and unloads the model where this ends.
+    """
+    hold = getattr(agent, "kept_loaded", None)
+    return nullcontext() if hold is None else hold()
 
 
 def chat_content(parts: Sequence[T | str]) -> tuple[list[dict[str, Any]], list[T]]:

@@ -62,6 +62,32 @@ class _TooMuch(TooLong):
     """A reply has more bytes than its tokens can need."""
 
 
+def openai_package() -> Any:
+    try:
+        import openai
+    except ImportError:
+        raise AgentError(
+            "The package for chat servers is missing. Run: pip install 'interleave-thinker[server]'"
+        ) from None
+    return openai
+
+
+def http_client(openai: Any, url: str, **more: Any) -> Any:
+    """The HTTP client for a server.
+
+    A server on this machine is never asked through a proxy. A redirect is not followed: the key must not
+    reach another host.
+    """
+    here = is_this_machine(url)
+    return openai.DefaultHttpxClient(
+        follow_redirects=False,
+        mounts=_DIRECT if here else None,
+        # Without the environment a proxy in it that cannot be used does no harm; https needs its certificates.
+        trust_env=not here or url.lower().startswith("https"),
+        **more,
+    )
+
+
 class Reader:
     """Reads one reply in a daemon thread: `items` gets deltas, then None (the end) or an exception.
 
@@ -186,23 +212,17 @@ class Reader:
     def _client(self) -> Any:
         """A client for one reply: then the connection to shut is known.
 
-        A server on this machine is never asked through a proxy. Without a key the package would send
-        the one it finds in the environment, to whatever server this is; likewise the organization.
-        A redirect is not followed: the key must not reach another host.
+        Without a key the package would send the one it finds in the environment, to whatever server this
+        is; likewise the organization.
         """
         url = self._endpoint.base_url
-        here = is_this_machine(url)
         client = self._openai.OpenAI(
             api_key=self._key or "none",
             base_url=url,
             max_retries=0,
             timeout=self._openai.Timeout(self._endpoint.timeout + CONNECT_TIMEOUT, connect=CONNECT_TIMEOUT),
-            http_client=self._openai.DefaultHttpxClient(
-                event_hooks={"request": [self._ask], "response": [self._answered]},
-                follow_redirects=False,
-                mounts=_DIRECT if here else None,
-                # Without the environment a proxy in it that cannot be used does no harm; https needs its certificates.
-                trust_env=not here or url.lower().startswith("https"),
+            http_client=http_client(
+                self._openai, url, event_hooks={"request": [self._ask], "response": [self._answered]}
             ),
         )
         client.organization = client.project = None

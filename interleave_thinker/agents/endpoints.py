@@ -27,6 +27,9 @@ timeout = 120
 FIELDS = ("temperature", "top_p", "seed", "max_tokens")
 """Fields of a request that the agent sets itself, and that `leave_out` can name."""
 
+FREES = ("ollama", "llama.cpp")
+"""Servers that can be asked to free their memory (`free_memory`)."""
+
 _URL = re.compile(r"https?://[^\s/?#@]+(/[^\s?#]*)?", re.I)
 _OURS = ("messages", "model", "n", "stream")
 """What `extra_body` must not replace: the reply could not be read any more."""
@@ -42,7 +45,8 @@ class Endpoint:
     pieces, over 0 to 86400. prompts: folder with prompt texts that this model was trained on.
     extra_body: further fields of the request, as the server documents them (`top_k`, ...); they win
     over the agent's own temperature, top_p and seed. leave_out: fields of the agent's own that are not
-    sent (FIELDS), for a server that refuses them.
+    sent (FIELDS), for a server that refuses them. free_memory: what kind of server it is (FREES), if it
+    is to unload the model when nobody waits for a reply (`server_memory`).
 
     Raises:
         ConfigError: a value that cannot be used; the message never shows the key.
@@ -57,6 +61,7 @@ class Endpoint:
     prompts: str | None = None
     extra_body: Mapping[str, Any] = field(default_factory=dict, repr=False, hash=False)
     leave_out: Sequence[str] = ()
+    free_memory: str | None = None
 
     def __post_init__(self) -> None:
         for key in ("name", "base_url", "model"):
@@ -97,6 +102,10 @@ class Endpoint:
                 f"leave_out cannot contain {_shown(name)}. Allowed names: {', '.join(FIELDS)}.",
             )
         object.__setattr__(self, "leave_out", tuple(self.leave_out))
+        self._need(
+            self.free_memory is None or self.free_memory in FREES,
+            f"free_memory must be {' or '.join(map(repr, FREES))}, not {_shown(self.free_memory)}.",
+        )
 
     def _need(self, holds: bool, message: str) -> None:
         if not holds:

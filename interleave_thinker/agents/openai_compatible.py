@@ -15,6 +15,7 @@ import queue
 import re
 import time
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -22,9 +23,10 @@ from PIL import Image
 
 from ..errors import AgentError
 from .base import Completion, Message, OnText, Sampling, TextStream, chat_content, shrink
-from .chat_connection import AGAIN, CONNECT_TIMEOUT, DELAYS, SAID, Failure, Reader
+from .chat_connection import AGAIN, CONNECT_TIMEOUT, DELAYS, SAID, Failure, Reader, openai_package
 from .chat_stream import Delta, Wording, is_whole, tags
 from .endpoints import Endpoint
+from .server_memory import in_use
 
 __all__ = ["AGAIN", "CONNECT_TIMEOUT", "DELAYS", "LINGER", "POLL", "SAID", "ServerAgent"]
 
@@ -45,11 +47,13 @@ class ServerAgent:
     """Asks `endpoint` for replies; see `base.Agent`.
 
     check: called about ten times a second while waiting, raises to interrupt; what it raises leaves
-    `complete` as it is. sleep: waits some seconds (at most POLL at once) between tries.
+    `complete` as it is. make_room: takes other models from the card before the server loads its own; called
+    for an endpoint with `free_memory`. sleep: waits some seconds (at most POLL at once) between tries.
     """
 
     endpoint: Endpoint
     check: Callable[[], None] | None = None
+    make_room: Callable[[], None] | None = None
     sleep: Callable[[float], None] = time.sleep
     _limit: str = field(default="max_tokens", init=False, repr=False)
     _refused: frozenset[str] = field(default=frozenset(), init=False, repr=False)
@@ -85,8 +89,16 @@ class ServerAgent:
             AgentError: the server cannot be reached or used, or the reply is empty or breaks off.
             ConfigError: the endpoint's key file cannot be used.
         """
+        with self.kept_loaded():
+            return self._complete(messages, sampling, on_text)
+
+    def kept_loaded(self) -> AbstractContextManager[None]:
+        """Where the last of these ends, a server with `free_memory` unloads the model."""
+        return in_use(self.endpoint, self.check, self.make_room)
+
+    def _complete(self, messages: Sequence[Message], sampling: Sampling, on_text: OnText | None) -> Completion:
         key = self.endpoint.key()
-        openai = _openai()
+        openai = openai_package()
         request = {
             "model": self.endpoint.model,
             "messages": [_message(m, sampling.max_pixels) for m in messages],
@@ -238,16 +250,6 @@ def _verdict(reader: Reader, text: str, finish: str, failure: Failure | None, th
     return failure or reader.broken_off()
 
 
-def _openai() -> Any:
-    try:
-        import openai
-    except ImportError:
-        raise AgentError(
-            "The package for chat servers is missing. Run: pip install 'interleave-thinker[server]'"
-        ) from None
-    return openai
-
-
 def _message(message: Message, max_pixels: int) -> dict[str, Any]:
     """Text alone stays a string: not every server takes a list for every role."""
     if not message.images:
@@ -264,13 +266,13 @@ def _data_url(image: Image.Image, max_pixels: int) -> str:
     return "data:image/png;base64," + base64.b64encode(out.getvalue()).decode("ascii")
 
 
-def agent_for(endpoint: Endpoint, check: Callable[[], None] | None = None) -> ServerAgent:
-    """The agent of an endpoint; nothing is sent yet.
-
-    `check` is called about ten times a second while the agent waits, and raises to interrupt it.
+def agent_for(
+    endpoint: Endpoint, check: Callable[[], None] | None = None, make_room: Callable[[], None] | None = None
+) -> ServerAgent:
+    """The agent of an endpoint; nothing is sent yet. `check` and `make_room`: see `ServerAgent`.
 
     Raises:
         ConfigError: the endpoint's key file cannot be used.
     """
     endpoint.key()
-    return ServerAgent(endpoint, check)
+    return ServerAgent(endpoint, check, make_room)

@@ -71,6 +71,9 @@ def _print_event(event: str, facts: Mapping[str, Any]) -> None:
             print(f"    {' '.join(judgment['reasoning'].split())[:300]}")
     elif event == "chosen" and not facts["accepted"]:
         print(f"  no attempt was accepted; attempt {facts['chosen']} goes on")
-    elif event == "done" and facts["status"] != "done":
-        print(facts["reason"])
+    elif event == "done":
+        if facts["reason"]:
+            print(facts["reason"])
+        if facts.get("loads"):
+            print(f"Models loaded: {facts['loads']['count']} times; {facts['loads']['again']} of these again.")
     sys.stdout.flush()

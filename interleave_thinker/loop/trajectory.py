@@ -58,7 +58,8 @@ class Attempt:
 
     `key` names the request (body, prompt, seed, reference), `image_key` the pixels that came of it,
     `judgment_key` everything that made the judgment (judge, picture, prompts); a judgment is recalled by it.
-    `overridden`: a person accepted it against, or instead of, the critic.
+    `overridden`: a person accepted it against, or instead of, the critic. `loads`: class names of the models that
+    ComfyUI loaded for the picture and its judgment, in order; None where they are not counted.
     """
 
     step: int
@@ -75,6 +76,7 @@ class Attempt:
     key: str = ""
     file: str = ""
     judgment_key: str = ""
+    loads: tuple[str, ...] | None = None
 
     @property
     def identity(self) -> str:
@@ -86,13 +88,19 @@ class Attempt:
         return self.overridden or (self.judgment is not None and self.judgment.accepted)
 
     def to_dict(self) -> dict[str, Any]:
-        return asdict(self)
+        """Without `loads` where they are not counted: as versions before wrote it."""
+        values = asdict(self)
+        if self.loads is None:
+            del values["loads"]
+        return values
 
     @staticmethod
     def from_dict(data: Mapping[str, Any]) -> Attempt:
         values = dict(data)
         if values.get("judgment") is not None:
             values["judgment"] = Judgment.from_dict(values["judgment"])
+        if values.get("loads") is not None:
+            values["loads"] = tuple(values["loads"])
         return strict(Attempt, values)
 
 
@@ -115,6 +123,16 @@ class StepResult:
 
 
 @dataclass(frozen=True)
+class Loads:
+    """How often a run loaded a model. again: how many of these an earlier attempt had loaded, so that it had been
+    moved out in between (swaps).
+    """
+
+    count: int
+    again: int
+
+
+@dataclass(frozen=True)
 class Trajectory:
     """A plan and everything that was done for it, in order."""
 
@@ -122,6 +140,16 @@ class Trajectory:
     attempts: tuple[Attempt, ...] = ()
     results: tuple[StepResult, ...] = ()
     status: str = "done"
+
+    @property
+    def loads(self) -> Loads | None:
+        """Over all attempts; None where none was counted."""
+        counted = [a.loads for a in self.attempts if a.loads is not None]
+        again, known = 0, set[str]()
+        for names in counted:
+            again += sum(name in known for name in names)
+            known.update(names)
+        return Loads(sum(map(len, counted)), again) if counted else None
 
     def attempts_of(self, step: int) -> tuple[Attempt, ...]:
         return tuple(a for a in self.attempts if a.step == step)

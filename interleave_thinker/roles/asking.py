@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Generic, TypeVar
 
-from ..agents.base import Agent, Completion, Message, OnText, Part, Sampling
+from ..agents.base import Agent, Completion, Message, OnText, Part, Sampling, kept_loaded
 from ..reading.replies import Reply, ReplyReader, has_any
 from .prompt_files import fill, load_prompt
 
@@ -64,15 +64,16 @@ def ask_twice(
         AgentError: the agent cannot be used.
     """
     messages = [Message("user", tuple(parts))]
-    for last in (False, True):
-        watch = Watch(reader, on_text)
-        completion = agent.complete(messages, sampling, watch)
-        problem = take(completion, watch.read(completion.text))
-        if problem is None or last:
-            return
-        reask = fill(load_prompt("reask", prompt_folders), problem=problem)
-        messages += [Message("assistant", (completion.text,)), Message("user", (reask,))]
-        sampling = replace(sampling, seed=sampling.seed + 1)
+    with kept_loaded(agent):
+        for last in (False, True):
+            watch = Watch(reader, on_text)
+            completion = agent.complete(messages, sampling, watch)
+            problem = take(completion, watch.read(completion.text))
+            if problem is None or last:
+                return
+            reask = fill(load_prompt("reask", prompt_folders), problem=problem)
+            messages += [Message("assistant", (completion.text,)), Message("user", (reask,))]
+            sampling = replace(sampling, seed=sampling.seed + 1)
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ from typing import Literal, TypeVar
 
 from PIL import Image
 
-from ..agents.base import Agent, Completion, Message, OnText, Part, Sampling
+from ..agents.base import Agent, Completion, Message, OnText, Part, Sampling, kept_loaded
 from ..loop.plan import text_or_none
 from ..loop.trajectory import Judgment
 from ..reading.judgments import PROMPT_KEPT, judgment_reader, judgment_reading
@@ -138,8 +138,10 @@ def compare(
         return order[place - 1] if 1 <= place <= len(order) else None
 
     last = len(attempts) - 1
-    found = named(range(len(attempts)))
-    if found is None or found == last:
-        return last + 1
-    pairs = [(found, last), (last, found)] if last > 1 else [(last, found)]  # of two, one order was the first question
-    return (found if all(named(pair) == found for pair in pairs) else last) + 1
+    with kept_loaded(agent):
+        found = named(range(len(attempts)))
+        if found is None or found == last:
+            return last + 1
+        # Of two attempts, one order was the first question.
+        pairs = [(found, last), (last, found)] if last > 1 else [(last, found)]
+        return (found if all(named(pair) == found for pair in pairs) else last) + 1

@@ -14,7 +14,7 @@ from typing import Protocol
 
 from PIL import Image
 
-from ..agents.base import Agent, Completion, Message, Part, Sampling
+from ..agents.base import Agent, Completion, Message, Part, Sampling, kept_loaded
 from ..errors import AgentError
 from ..reading.replies import read_or_repair
 from .asking import ask_anew, describe_unreadable, until_answered
@@ -84,8 +84,9 @@ class AgentScorer:
         folders = [*self.prompt_folders, self.agent.prompts]
         before = white_canvas(after.size) if before is None else before
         asked = fill(load_prompt("score_sc", folders), original_instruction=instruction)
-        semantics = self._least((before, after, asked.rstrip()))
-        quality = self._least((after, load_prompt("score_pq", folders).rstrip()))
+        with kept_loaded(self.agent):
+            semantics = self._least((before, after, asked.rstrip()))
+            quality = self._least((after, load_prompt("score_pq", folders).rstrip()))
         return Score(semantics, quality)
 
     def _least(self, parts: tuple[Part, ...]) -> float:

@@ -21,6 +21,7 @@ pack goes on with less:
 | parts of CLIP, such as `process_tokens` | Agent from CLIP token by token | `clip.generate`: no text before the end |
 | `comfy.model_prefetch.cleanup_prefetch_queues` | let go of GPU graphs between two such replies | there are none |
 | `patcher.cached_patcher_init` | file names of a CLIP, for its name | recall takes two files of one kind for the same |
+| the log's "Requested to load" | count the models that an attempt loads | they are not counted |
 | `comfyui_version` | refuse an old ComfyUI | any version is taken |
 
 From ComfyUI 0.36 on a node may ask for the hidden `execution_list`. It leads to the outputs and is preferred.

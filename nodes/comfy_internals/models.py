@@ -9,8 +9,8 @@ import torch
 from .missing import say_missing
 
 
-class _ModelHolder(torch.nn.Module):
-    """ModelPatcher sets `device` on what it holds; a transformers model does not allow that."""
+class InterleaveAgent(torch.nn.Module):
+    """Named so for ComfyUI's log. ModelPatcher sets `device` on what it holds; a transformers model does not allow that."""
 
     def __init__(self, model: torch.nn.Module, device: torch.device):
         super().__init__()
@@ -31,7 +31,7 @@ def managed_model(
     try:
         from comfy.model_patcher import ModelPatcher
 
-        return ModelPatcher(_ModelHolder(model, offload), target, offload, size=size)
+        return ModelPatcher(InterleaveAgent(model, offload), target, offload, size=size)
     except (ImportError, AttributeError, TypeError):
         say_missing("comfy.model_patcher.ModelPatcher")
         return None

@@ -17,7 +17,10 @@ GOOD_PLAN = json.dumps({"execution_plan": [{"prompt": "one"}, {"prompt": "two"}]
 
 
 class Chat(ThreadingHTTPServer):
-    """An OpenAI-compatible server whose replies a test decides; `asked` are the bodies it got."""
+    """An OpenAI-compatible server whose replies a test decides; `asked` are the bodies it got.
+
+    paths: what was asked for. frees: whether it unloads its model as Ollama does.
+    """
 
     def __init__(self):
         super().__init__(("127.0.0.1", 0), _Handler)
@@ -27,6 +30,8 @@ class Chat(ThreadingHTTPServer):
         self.delay = 0.0
         self.cut = False
         self.asked: list[dict] = []
+        self.paths: list[str] = []
+        self.frees = True
         threading.Thread(target=self.serve_forever, daemon=True).start()
 
 
@@ -36,9 +41,23 @@ class _Handler(BaseHTTPRequestHandler):
     def log_message(self, *_):
         pass
 
+    def do_GET(self):
+        self.server.paths.append(self.path)
+        self.say_whole(200, {"models": []})
+
+    def say_whole(self, status, body):
+        self.send_response(status)
+        self.end_headers()
+        self.wfile.write(json.dumps(body).encode())
+
     def do_POST(self):
         server = self.server
-        server.asked.append(json.loads(self.rfile.read(int(self.headers["Content-Length"]))))
+        server.paths.append(self.path)
+        body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+        if self.path == "/api/generate":
+            self.say_whole(200 if server.frees else 404, {"done_reason": "unload"})
+            return
+        server.asked.append(body)
         time.sleep(server.delay)
         self.send_response(server.status)
         self.send_header("Content-Type", "text/event-stream")
@@ -137,6 +156,21 @@ def test_a_judge_that_cannot_be_read_rejects_and_keeps_the_prompt(comfy, chat):
     assert attempts[0]["judgment"]["raw"] == "???"
     assert attempts[0]["prompt"] == attempts[1]["prompt"]
     assert attempts[0]["seed"] != attempts[1]["seed"]
+
+
+@pytest.mark.parametrize("frees", [True, False])
+def test_a_server_on_the_same_card_frees_its_memory_before_the_next_picture(comfy, chat, frees):
+    """Once for both questions of a judgment, of which a last attempt needs none. If the server cannot, the log says so
+    once and nothing is lost."""
+    file = comfy.base / "user" / "interleave_thinker" / "endpoints.toml"
+    file.write_text(file.read_text() + 'free_memory = "ollama"\n')
+    logged = len(comfy.log())
+    chat.reply, chat.frees = "???", frees
+    ran = comfy.run(judged(20 + frees))
+    assert ran.made == [(1, 1), (1, 2), (2, 1), (2, 2)] and ran.document["status"] == "done"
+    freed = ["/api/generate", "/api/ps"] if frees else ["/api/generate"]
+    assert chat.paths == ["/v1/chat/completions", "/v1/chat/completions", *freed] * 2
+    assert comfy.log()[logged:].count("did not free its memory") == (0 if frees else 1)
 
 
 def test_a_refined_prompt_goes_back_into_the_graph(comfy, chat):

@@ -30,19 +30,36 @@ OTHER_DEFAULTS = {("InterleaveThinkerPlanner", "max_steps"), ("InterleaveThinker
 def test_every_node_of_before_has_its_sockets_in_their_order(comfy: Comfy, name: str) -> None:
     """Saved workflows name nodes and inputs, count outputs, and keep values in the order of the inputs.
 
-    Further inputs may come behind those of before.
+    Further inputs come behind those of before and may be left out; further outputs come behind as well.
     """
     old, new = NODES[name], comfy.get("/object_info")[name]
-    for key in ("output", "output_name", "output_is_list", "output_node", "category", "display_name", "dev_only"):
+    for key in ("output", "output_name", "output_is_list"):
+        assert new[key][: len(old[key])] == old[key], key
+    for key in ("output_node", "category", "display_name", "dev_only"):
         assert new.get(key) == old.get(key), key
-    assert new["input_order"].keys() >= old["input_order"].keys()
+    order = new["input_order"]
+    assert order["required"] == old["input_order"]["required"], "a required input is missing in every saved prompt"
+    assert order.get("optional", [])[: len(old["input_order"].get("optional", []))] == old["input_order"].get(
+        "optional", []
+    ), "a value stands at the place of another one in every saved workflow"
+    assert all("default" in of[1] or is_socket(of) for of in later_inputs(new, old).values())
     for group, names in old["input_order"].items():
-        assert new["input_order"][group][: len(names)] == names
         for socket in names:
             were, are = (told(of["input"][group][socket], socket) for of in (old, new))
             if (name, socket) in OTHER_DEFAULTS:
                 assert type(were[1].pop("default")) is type(are[1].pop("default"))
             assert are == were, socket
+
+
+def later_inputs(new: dict[str, Any], old: dict[str, Any]) -> dict[str, Any]:
+    """What is said of the optional inputs that 0.1.0 did not have, by name."""
+    known = old["input_order"].get("optional", [])
+    return {name: of for name, of in new["input"].get("optional", {}).items() if name not in known}
+
+
+def is_socket(of: Any) -> bool:
+    """An input without a value of its own."""
+    return of[0] not in ("INT", "FLOAT", "STRING", "BOOLEAN", "COMBO") or bool(of[1].get("forceInput"))
 
 
 def told(value: Any, socket: str) -> Any:
@@ -85,3 +102,75 @@ def plain(document: dict[str, Any]) -> dict[str, Any]:
     """Without what says whether an attempt was made this time."""
     found: dict[str, Any] = json.loads(json.dumps(document).replace('"recalled": true', '"recalled": false'))
     return found
+
+
+LATER = """
+
+def _with_a_later_input(kind):
+    defined, run, judged = kind.define_schema.__func__, kind.execute.__func__, kind.__dict__.get("validate_inputs")
+
+    def define_schema(cls):
+        schema = defined(cls)
+        schema.inputs.append(io.String.Input("later", default="as before", optional=True))
+        return schema
+
+    def execute(cls, *values, later="as before", **named):
+        return run(cls, *values, **named)
+
+    kind.define_schema, kind.execute = classmethod(define_schema), classmethod(execute)
+
+
+for _module, _names in {
+    agents: ("AgentFromClip", "LoadAgent", "AgentFromServer"),
+    planner: ("Planner", "PlanFromText"),
+    loop_open: ("LoopOpen",),
+    critic: ("CriticRefine", "JudgmentNode"),
+    loop_close: ("LoopClose",),
+    document: ("UnpackDocument", "SaveDocument"),
+    diffusers: ("GenerateOrEdit",),
+}.items():
+    for _name in _names:
+        _with_a_later_input(getattr(_module, _name))
+"""
+"""One more input for each node, as a later version may have it."""
+
+
+def test_a_later_input_at_its_default_is_as_if_it_were_not_there(tmp_path: Path) -> None:
+    """The editor writes every input of a node into the prompt. What was stored without one is found all the same.
+
+    The pack of this server has one input more on each node, besides those that were added since 0.1.0.
+    """
+    pack = tmp_path / "comfy" / "custom_nodes" / "interleave-thinker"
+    pack.mkdir(parents=True)
+    for name in ("__init__.py", "interleave_thinker", "js", "locales", "subgraphs", "workflows"):
+        (pack / name).symlink_to(REPO / name)
+    shutil.copytree(REPO / "nodes", pack / "nodes")
+    with (pack / "nodes" / "__init__.py").open("a") as file:
+        file.write(LATER)
+    server = Comfy(tmp_path / "comfy")
+    shutil.copytree(FILES / "comfy" / "output" / "interleave", server.output / "interleave")
+    shutil.copytree(FILES / "comfy" / "user" / "interleave_thinker", server.base / "user" / "interleave_thinker")
+    try:
+        server.start()
+        said = server.get("/object_info")
+        for name, before in GRAPHS.items():
+            graph = with_later_inputs(before["graph"], said)
+            assert all("later" in n["inputs"] for n in graph.values() if n["class_type"] in NODES)
+            ran = server.run(graph)
+            assert ran.made == [] and ran.folder.name == name
+        changed = with_later_inputs(GRAPHS["told"]["graph"], said)
+        changed["21"]["inputs"]["later"] = "otherwise"
+        ran = server.run(changed)
+        assert ran.of("judgment") and ran.folder.name not in GRAPHS, "at another value it counts"
+    finally:
+        server.stop()
+
+
+def with_later_inputs(graph: dict[str, Any], said: dict[str, Any]) -> dict[str, Any]:
+    """The prompt with each input that its nodes of ours have by now, at its default."""
+    full = json.loads(json.dumps(graph))
+    for node in full.values():
+        if node["class_type"] in NODES:
+            later = later_inputs(said[node["class_type"]], NODES[node["class_type"]])
+            node["inputs"] |= {name: of[1]["default"] for name, of in later.items() if "default" in of[1]}
+    return full

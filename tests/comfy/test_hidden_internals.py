@@ -58,6 +58,7 @@ HIDDEN = {
     "prompt_queue.get_current_queue_volatile": [renamed("get_current_queue_volatile", "running_and_queued")],
     "PromptServer.sockets_metadata": [renamed("sockets_metadata", "sockets_about")],
     "PromptServer.send_progress_text": [renamed("send_progress_text", "send_text")],
+    "line in its log for a loaded model": [renamed("Requested to load", "Asked to load")],
     "comfy.model_patcher.ModelPatcher": [renamed("ModelPatcher", "PatchedModel")],
 }
 

@@ -12,6 +12,7 @@ bench/work, trained weights.
     requests/, words/, made/, data/, attempts/, lessons/    the stages of `data` and of `tinyworld`
     bench/      `bench tiny`: generate, judge, aggregate; ablate/: a row that needs no training
     comfy/      run folders and store of a ComfyUI server, and the graphs that made them
+    editor/     workflows that the editor saves, and what it then queues: four of that commit's own (`workflows/`)
     options/    files for --config; wrapped.json: what `wrap` makes of plain.json
     command_line.json, object_info.json    every command with its options, every node with its sockets
 """

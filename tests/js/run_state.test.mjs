@@ -1,6 +1,6 @@
 import { test } from "node:test";
 import assert from "node:assert/strict";
-import { changedWords, earlierAttempts, emptyRun, fromFiles, imageLocation, reduce, verdictOf, withAccepted } from "../../js/run_state.mjs";
+import { changedWords, earlierAttempts, emptyRun, fromFiles, imageLocation, loadsOf, reduce, verdictOf, withAccepted } from "../../js/run_state.mjs";
 
 const PLAN = { execution_plan: [{ step_number: 1, prompt: "a red circle", auxiliary_text: "First." }, { step_number: 2, prompt: null, instruction: "Rest." }] };
 
@@ -29,6 +29,15 @@ test("attempts and judgments join their step in order", () => {
 test("an event that comes twice changes nothing more", () => {
   const once = told(plan, attempt(1), judgment(1, true));
   assert.deepEqual(reduce(reduce(once, attempt(1)), judgment(1, true)).steps, once.steps);
+});
+
+test("a model counts as loaded again where an earlier attempt had loaded it, live and from the saved files", () => {
+  const loads = [["Clip", "Flux", "Flux"], null, [], ["Clip", "Vlm"], ["Vlm", "Flux"]];
+  const live = told(plan, ...loads.map((names, i) => attempt(i + 1, { loads: names })));
+  const lines = loads.map((names, i) => JSON.stringify({ step: 1, attempt: i + 1, loads: names }));
+  for (const run of [live, fromFiles("tale", {}, lines)]) assert.deepEqual(loadsOf(run), { count: 7, again: 3 });
+  assert.equal(loadsOf(told(plan, attempt(1))), null, "nothing was counted");
+  assert.deepEqual(loadsOf(told(plan, attempt(1, { loads: ["Flux"] }), { ...judgment(1, true), loads: ["Flux", "Vlm"] })), { count: 2, again: 0 });
 });
 
 test("a tab that comes late still shows what it hears", () => {

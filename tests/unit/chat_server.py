@@ -101,6 +101,8 @@ class Server:
     headers: list[dict[str, str]] = field(default_factory=list)
     over: threading.Event = field(default_factory=threading.Event)
     gone: threading.Event = field(default_factory=threading.Event)
+    beside: Callable[[str, dict[str, Any], Reply], None] | None = None
+    """Answers what is no chat completion: "GET /models", the request's body."""
     port: int = 0
 
     def endpoint(self, **more: Any) -> Endpoint:
@@ -124,12 +126,25 @@ def serving() -> Iterator[Server]:
         def do_POST(self) -> None:
             self.close_connection = True
             body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-            assert self.path == "/v1/chat/completions"
+            if self.path != "/v1/chat/completions":
+                self._beside(body)
+                return
             script = state.scripts[min(len(state.bodies), len(state.scripts) - 1)]
             state.bodies.append(body)
             state.headers.append({name.lower(): value for name, value in self.headers.items()})
             try:
                 script(Reply(self, state))
+            except (BrokenPipeError, ConnectionResetError):
+                state.gone.set()
+
+        def do_GET(self) -> None:
+            self.close_connection = True
+            self._beside({})
+
+        def _beside(self, body: dict[str, Any]) -> None:
+            assert state.beside is not None, self.path
+            try:
+                state.beside(f"{self.command} {self.path}", body, Reply(self, state))
             except (BrokenPipeError, ConnectionResetError):
                 state.gone.set()
 

@@ -162,6 +162,18 @@ def test_a_wrong_or_missing_value_is_named_and_a_key_never_shown(tmp_path: Path,
     assert named in refused(tmp_path, f"[x]\n{line}\n")
 
 
+@pytest.mark.parametrize("value", ['"vllm"', "true", '""', '["ollama"]', "{}"])
+def test_a_server_that_cannot_free_its_memory_is_named_with_those_that_can(tmp_path: Path, value: str) -> None:
+    message = refused(tmp_path, EXAMPLE + f"free_memory = {value}\n")
+    assert "free_memory" in message and "'ollama' or 'llama.cpp'" in message
+
+
+def test_to_free_memory_is_no_part_of_what_identifies_an_agent() -> None:
+    """What was judged before the key was written stays known."""
+    names = {agent_for(Endpoint("n", "http://h/v1", "m", free_memory=kind)).name for kind in (None, "ollama")}
+    assert len(names) == 1
+
+
 @pytest.mark.parametrize("value", ['"top_p"', "3", '["top_k"]', '["top_p", "messages"]', "[3]", "{}", '[["seed"]]'])
 def test_a_wrong_name_in_leave_out_is_named_with_the_allowed_ones(tmp_path: Path, value: str) -> None:
     message = refused(tmp_path, EXAMPLE + f"leave_out = {value}\n")

@@ -12,10 +12,10 @@ from interleave_thinker.errors import InterleaveError, RunError
 from interleave_thinker.loop.document import Document, DocumentItem, compose
 from interleave_thinker.loop.plan import Plan, PlanStep
 from interleave_thinker.loop.state import LoopSettings, LoopState, begin
-from interleave_thinker.loop.trajectory import RAW_LIMIT, Attempt, Judgment, StepResult, Trajectory
+from interleave_thinker.loop.trajectory import RAW_LIMIT, Attempt, Judgment, Loads, StepResult, Trajectory
 
 JUDGMENT = Judgment(False, "a red disc", "too blue", True, "<think>…</think>\u2028\x85")
-ATTEMPT = Attempt(1, 2, "a disc", 1001, "ab", "cd", JUDGMENT, 1.5, 0.5, True, False, "ef", "attempts/x.png", "0a")
+ATTEMPT = Attempt(1, 2, "a disc", 1001, "ab", "cd", JUDGMENT, 1.5, 0.5, True, False, "ef", "attempts/x.png", "0a", ("Flux",))
 PLAN = Plan((PlanStep(1, "n", "i", "p", "a"), PlanStep(2, auxiliary_text="t")), "r", "q")
 RESULT = StepResult(1, 2, "cd", False, True)
 TRAJECTORY = Trajectory(
@@ -74,6 +74,14 @@ def test_records_are_frozen() -> None:
     for record in (*RECORDS, DocumentItem("text", 1)):
         with pytest.raises(dataclasses.FrozenInstanceError):
             setattr(record, dataclasses.fields(record)[0].name, None)
+
+
+def test_a_load_counts_as_again_if_an_earlier_attempt_loaded_that_model() -> None:
+    """Two models of one class in one attempt are no swap; an attempt that was recalled says nothing."""
+    loads = [("Clip", "Flux", "Flux"), None, (), ("Clip", "Vlm"), ("Vlm", "Flux")]
+    attempts = [dataclasses.replace(ATTEMPT, attempt=n, loads=names) for n, names in enumerate(loads, 1)]
+    assert dataclasses.replace(TRAJECTORY, attempts=tuple(attempts)).loads == Loads(7, 3)
+    assert dataclasses.replace(TRAJECTORY, attempts=(attempts[1],)).loads is None
 
 
 def test_accepted_is_the_critics_word_unless_a_person_overrides_it() -> None:

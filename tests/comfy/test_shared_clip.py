@@ -1,0 +1,80 @@
+"""One CLIP plans, judges and encodes the generator's prompts: a whole loop on a real server.
+
+The CLIP is a small Qwen3-VL in ComfyUI's own class that has learned its replies (small_clip/learned.py), the generator the
+tiny world's.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+sys.path.insert(0, str(Path(__file__).parent / "small_clip"))
+from comfy_server import COMFYUI
+from learned import FIRST, REFINED, SECOND, make_small_clip
+from story import Agents, StoryRun, prepare, tell
+
+CLIP, GENERATOR, VAE = "Qwen3VLTEModel_", "Flux", "TAESD"
+Tell = Callable[..., StoryRun]
+
+
+@pytest.fixture(scope="module")
+def told(tmp_path_factory: pytest.TempPathFactory) -> Tell:
+    """Runs of the story, each on a fresh server and once."""
+    clip = make_small_clip(tmp_path_factory.mktemp("checkpoint"), COMFYUI)
+    known: dict[tuple[Agents, bool, bool], StoryRun] = {}
+
+    def run(agents: Agents, form_known: bool = True, forget: bool = False) -> StoryRun:
+        key = agents, form_known, forget
+        if key not in known:
+            base = tmp_path_factory.mktemp("comfy")
+            prepare(base, clip)
+            known[key] = tell(base, *key)
+        return known[key]
+
+    return run
+
+
+def attempts(run: StoryRun) -> list[tuple[int, str, bool, bool]]:
+    """step, prompt, accepted, whether the reply could be read"""
+    found = run.ran.document["trajectory"]["attempts"]
+    return [(a["step"], a["prompt"], a["judgment"]["accepted"], a["judgment"]["parsed"]) for a in found]
+
+
+STORY = [(1, FIRST, False, True), (1, REFINED, True, True), (2, SECOND, True, True)]
+
+
+def test_the_generators_own_clip_plans_judges_and_refines(told: Tell) -> None:
+    assert attempts(told("shared")) == STORY
+
+
+def test_it_is_loaded_once_and_lies_in_memory_once(told: Tell) -> None:
+    shared, apart, alone = told("shared"), told("apart"), told("none")
+    assert (shared.loads.count(CLIP), apart.loads.count(CLIP)) == (1, 2)
+    assert shared.bytes == alone.bytes, "agents cost no weights"
+    assert apart.bytes > 1.5 * shared.bytes
+
+
+def test_what_it_encodes_is_bit_equal_with_and_without_agents(told: Tell) -> None:
+    shared, alone = told("shared"), told("none")
+    assert shared.encoded == alone.encoded and set(shared.encoded) == {FIRST, REFINED, SECOND}
+    assert all(len(hashes) == 1 for hashes in shared.encoded.values())
+    first = [run.ran.document["trajectory"]["attempts"][0]["image_key"] for run in (shared, alone)]
+    assert first[0] == first[1], "the same picture"
+
+
+def test_a_clip_whose_chat_form_is_unknown_drives_the_loop_by_comfyuis_generate(told: Tell) -> None:
+    assert attempts(told("shared", False)) == STORY
+
+
+def test_each_attempt_says_which_models_were_loaded_for_it(told: Tell) -> None:
+    """On a card that holds one model at a time each attempt loads all of them."""
+    document = told("shared", True, True).ran.document
+    assert [a["loads"] for a in document["trajectory"]["attempts"]] == [[GENERATOR, VAE, CLIP]] * 3
+    (done,) = told("shared", True, True).ran.of("done")
+    assert done["loads"] == {"count": 9, "again": 6}
+    (calm,) = told("shared").ran.of("done")
+    assert calm["loads"] == {"count": 2, "again": 0}, "the planner had loaded the CLIP"
