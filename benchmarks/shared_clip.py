@@ -61,7 +61,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as work:
         found = measure(Path(work))
     for name, value in found.items():
-        print(f"{name:30} {value:,}" if isinstance(value, int) and not isinstance(value, bool) else f"{name:30} {value}")
+        print(f"{name:30} {value}")
     print(f"{'shared / apart':30} {found['weights_bytes_shared'] / found['weights_bytes_apart']:.3f}")
     if options.json:
         options.json.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")

@@ -10,7 +10,7 @@ from .missing import say_missing
 
 
 class InterleaveAgent(torch.nn.Module):
-    """Named so for ComfyUI's log. ModelPatcher sets `device` on what it holds; a transformers model does not allow that."""
+    """Holds a transformers model, which does not let ModelPatcher set its `device`. ComfyUI's log has this name."""
 
     def __init__(self, model: torch.nn.Module, device: torch.device):
         super().__init__()

@@ -15,7 +15,9 @@ from interleave_thinker.loop.state import LoopSettings, LoopState, begin
 from interleave_thinker.loop.trajectory import RAW_LIMIT, Attempt, Judgment, Loads, StepResult, Trajectory
 
 JUDGMENT = Judgment(False, "a red disc", "too blue", True, "<think>…</think>\u2028\x85")
-ATTEMPT = Attempt(1, 2, "a disc", 1001, "ab", "cd", JUDGMENT, 1.5, 0.5, True, False, "ef", "attempts/x.png", "0a", ("Flux",))
+ATTEMPT = Attempt(
+    1, 2, "a disc", 1001, "ab", "cd", JUDGMENT, 1.5, 0.5, True, False, "ef", "attempts/x.png", "0a", ("Flux",)
+)
 PLAN = Plan((PlanStep(1, "n", "i", "p", "a"), PlanStep(2, auxiliary_text="t")), "r", "q")
 RESULT = StepResult(1, 2, "cd", False, True)
 TRAJECTORY = Trajectory(

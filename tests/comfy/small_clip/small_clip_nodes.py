@@ -16,7 +16,7 @@ from aiohttp import web
 from server import PromptServer
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-from qwen_checkpoint import TEXT, VISION  # noqa: E402
+from qwen_checkpoint import TEXT, VISION
 
 qwen3vl.QWEN3VL_VISION["qwen3vl_8b"] = VISION
 qwen3vl.QWEN3VL_VISION_COMMON = {**qwen3vl.QWEN3VL_VISION_COMMON, "num_heads": 4}
@@ -60,7 +60,13 @@ class NoteConditioning:
 
     @classmethod
     def INPUT_TYPES(cls) -> dict[str, Any]:
-        return {"required": {"conditioning": ("CONDITIONING",), "prompt": ("STRING", {"forceInput": True}), "forget": ("BOOLEAN",)}}
+        return {
+            "required": {
+                "conditioning": ("CONDITIONING",),
+                "prompt": ("STRING", {"forceInput": True}),
+                "forget": ("BOOLEAN",),
+            }
+        }
 
     RETURN_TYPES = ("CONDITIONING",)
     FUNCTION = "note"

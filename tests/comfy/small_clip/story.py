@@ -64,7 +64,7 @@ def story(base: Path, agents: Agents, known: bool = True, forget: bool = False) 
     graph["22"]["inputs"]["conditioning"] = graph["23"]["inputs"]["on_false"] = ["19", 0]
     graph["10"]["inputs"]["unet_name"] = GENERATOR
     graph["26"]["inputs"]["steps"] = 2
-    graph["31"]["inputs"] ["t_max"] = 3
+    graph["31"]["inputs"]["t_max"] = 3
     del graph["1"], graph["2"]
     if agents == "none":
         plan = "\n".join(f"{n}. {prompt}" for n, prompt in enumerate((FIRST, REFINED, SECOND), 1))
@@ -75,9 +75,7 @@ def story(base: Path, agents: Agents, known: bool = True, forget: bool = False) 
     if agents == "apart":
         file = base / "models" / "text_encoders" / ("copy_of_" + FILE)
         graph["13"], clip = node("LoadSmallClip", file=str(file), known=known), ["13", 0]
-    graph["1"] = ours(
-        "AgentFromCLIP", clip=clip, max_tokens=256, temperature=0.0, max_megapixels=1.0, prompts="small"
-    )
+    graph["1"] = ours("AgentFromCLIP", clip=clip, max_tokens=256, temperature=0.0, max_megapixels=1.0, prompts="small")
     graph["3"]["inputs"]["request"] = REQUEST
     graph["30"]["inputs"]["agent"] = ["1", 0]
     return graph
