@@ -30,9 +30,20 @@ class NodeIds(NamedTuple):
     judgment: str = f"{PREFIX}Judgment"
     loop_close: str = f"{PREFIX}LoopClose"
     save_document: str = f"{PREFIX}SaveDocument"
+    check_agent: str = f"{PREFIX}CheckAgent"
 
 
 NODE_IDS: Final = NodeIds()
+
+MEASURE_PICTURE: Final = f"{PREFIX}MeasurePicture"
+"""Placed by the doctor behind a workflow's picture; no saved workflow holds it."""
+
+# Results of nodes, in the `ui` of the history
+
+CHECK_RESULT: Final = "interleave_check"
+"""Of Check Agent: a list of one `AgentCheck.to_dict()` with "peak" beside it (`peak_memory.read_peak`)."""
+PICTURE_RESULT: Final = "interleave_picture"
+"""Of Measure Picture: a list of one {"width", "height", "count", "peak"}."""
 
 # Sockets
 
@@ -102,6 +113,10 @@ MAX_MEGAPIXELS: Final = 1.0
 """Of each image that an agent is shown."""
 MAX_SEED: Final = 2**64 - 1
 """The largest seed that a node takes; the least is 0."""
+VERSION: Final = "0.1.0"
+"""Of this pack, as in pyproject.toml."""
+OLDEST_COMFYUI: Final = "0.30.0"
+"""The ComfyUI that pyproject.toml asks for (requires-comfyui)."""
 COMFYUI_ADDRESS: Final = "http://127.0.0.1:8188"
 PACKAGED_CLIP: Final = "qwen3vl_8b_fp8_scaled.safetensors"
 """The text encoder that a wrapped workflow loads as its agent unless it is told otherwise."""
@@ -122,6 +137,8 @@ def javascript() -> str:
         "T_MAX_LIMIT": T_MAX_LIMIT,
         "MAX_STEPS": MAX_STEPS,
         "MAX_MEGAPIXELS": MAX_MEGAPIXELS,
+        "CHECK_RESULT": CHECK_RESULT,
+        "PICTURE_RESULT": PICTURE_RESULT,
         "PACKAGED_CLIP": PACKAGED_CLIP,
         "PACKAGED_CLIP_URL": PACKAGED_CLIP_URL,
     }

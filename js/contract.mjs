@@ -10,7 +10,8 @@ export const NODE_IDS = {
   "critic_refine": "InterleaveThinkerCriticRefine",
   "judgment": "InterleaveThinkerJudgment",
   "loop_close": "InterleaveThinkerLoopClose",
-  "save_document": "InterleaveThinkerSaveDocument"
+  "save_document": "InterleaveThinkerSaveDocument",
+  "check_agent": "InterleaveThinkerCheckAgent"
 };
 export const LOOP_OPEN_OUTPUTS = [
   "loop",
@@ -43,5 +44,7 @@ export const T_MAX = 3;
 export const T_MAX_LIMIT = 50;
 export const MAX_STEPS = 20;
 export const MAX_MEGAPIXELS = 1.0;
+export const CHECK_RESULT = "interleave_check";
+export const PICTURE_RESULT = "interleave_picture";
 export const PACKAGED_CLIP = "qwen3vl_8b_fp8_scaled.safetensors";
 export const PACKAGED_CLIP_URL = "https://huggingface.co/Comfy-Org/Qwen3-VL/resolve/main/text_encoders/qwen3vl_8b_fp8_scaled.safetensors";

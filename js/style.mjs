@@ -1,6 +1,6 @@
 /** How the live view, the document and the plan on a node look; colours are the editor's own. */
 export const STYLE = `
-.itk { font: 12px/1.4 system-ui, sans-serif; color: var(--fg-color, #ddd); background: var(--comfy-input-bg, #222);
+.itk, .itk-check { font: 12px/1.4 system-ui, sans-serif; color: var(--fg-color, #ddd); background: var(--comfy-input-bg, #222);
   height: 100%; min-height: 0; overflow: auto; padding: 6px 8px; box-sizing: border-box; overflow-wrap: anywhere; unicode-bidi: plaintext; }
 .itk-in-node { max-height: 28rem; } /* a node that grows with its content would never stop */
 .itk-head { display: flex; gap: 8px; justify-content: space-between; margin-bottom: 4px; }
@@ -45,5 +45,10 @@ export const STYLE = `
 .itk-outline { margin: 4px 0 0; padding: 0; list-style: none; }
 .itk-outline li { padding: 1px 0; border-top: 1px solid var(--border-color, #444); }
 .itk-runs { display: flex; gap: 6px; margin-bottom: 6px; }
+.itk-check { height: auto; max-height: 80%; flex: none; border-bottom: 1px solid var(--border-color, #444); }
+.itk-check[hidden] { display: none; }
+.itk-check h3 { font-size: inherit; margin: 8px 0 0; }
+.itk-check p { margin: 4px 0; }
+.itk-runs button { font: 12px/1.4 system-ui, sans-serif; color: var(--fg-color, #ddd); white-space: nowrap; }
 .itk-runs select { flex: 1; min-width: 0; }
 `;

@@ -2,10 +2,12 @@
 import { app } from "../../scripts/app.js";
 import { api } from "../../scripts/api.js";
 import { EVENTS, EVENT_TYPE, NODE_IDS, PREFIX } from "./contract.mjs";
+import { checkMachine, drawCheck, emptyCheck } from "./doctor.mjs";
 import { asOneUndoStep, idOf, nodeById, pathTo, rootOf, setWidget, showToast, widgetOf } from "./graph.mjs";
 import { emptyRun, fromFiles, imageLocation, runOf } from "./run_state.mjs";
 import { openPlanEditor, planNodeOf, rewritePlan } from "./plan_nodes.mjs";
 import { changed } from "./plan.mjs";
+import { button } from "./elements.mjs";
 import { createRuns } from "./runs.mjs";
 import { drawRun } from "./strip.mjs";
 import { STYLE } from "./style.mjs";
@@ -256,6 +258,53 @@ function handleAgentText(detail) {
   redraw();
 }
 
+/** The check that is under way or was last made; it outlives the sidebar's being closed. */
+const check = { ...emptyCheck(), stopped: false, root: null };
+
+function showCheck(change) {
+  Object.assign(check, emptyCheck(), change);
+  if (check.root) drawCheck(check.root, check, checkTools);
+}
+
+async function askServer(path, body) {
+  const sent = body && { method: "POST", headers: { "Content-Type": "application/json" }, body: JSON.stringify(body) };
+  const reply = await api.fetchApi(path, sent || { cache: "no-store" });
+  const text = await reply.text();
+  try {
+    return text ? JSON.parse(text) : {};
+  } catch {
+    throw new Error(`ComfyUI answers ${path} with ${reply.status}.`);
+  }
+}
+
+const checkTools = {
+  ask: askServer,
+  tell: (text) => showCheck({ text }),
+  stopped: () => check.stopped,
+  pause: (ms) => new Promise((go) => setTimeout(go, ms)),
+  now: () => Date.now(),
+  stop: () => {
+    check.stopped = true;
+    showCheck({ text: "Stopping" });
+  },
+  close: () => showCheck({}),
+  copy: (text) => copy(text),
+};
+
+async function startCheck() {
+  if (check.text) return;
+  check.stopped = false;
+  showCheck({ text: "Looking at the workflow" });
+  try {
+    const workflow = (await app.graphToPrompt()).output;
+    const seed = Math.floor(Math.random() * 2 ** 32);
+    const sections = await checkMachine(workflow, seed, checkTools);
+    showCheck({ sections: sections.reverse() }); // what to change is last on a terminal; here it is read first
+  } catch (error) {
+    showCheck({ error: error.message });
+  }
+}
+
 function drawSidebar(element) {
   const panel = addPanel(null);
   const bar = document.createElement("div");
@@ -269,10 +318,16 @@ function drawSidebar(element) {
     redraw();
   });
   list.addEventListener("focus", () => fillRuns(list));
-  bar.append(list);
+  const begin = button(document, "Check this machine", startCheck);
+  begin.title = "Takes up to three minutes: asks the agent of this workflow, makes three pictures, and says what to change. Nothing is saved.";
+  bar.append(list, begin);
+  check.root = document.createElement("section");
+  check.root.className = "itk-check";
+  check.root.setAttribute("aria-label", "Check of this machine");
+  drawCheck(check.root, check, checkTools);
   runs.pick(null); // as the new list says
   element.classList.add("itk-side");
-  element.replaceChildren(bar, panel.root);
+  element.replaceChildren(bar, check.root, panel.root);
   Object.assign(element.style, { display: "flex", flexDirection: "column", height: "100%" });
   panel.mounted = true;
   fillRuns(list);

@@ -11,7 +11,7 @@ require_comfyui(comfyui_version())
 
 from comfy_api.latest import ComfyExtension, io
 
-from . import agents, attempt_nodes, critic, diffusers, document, loop_close, loop_open, planner
+from . import agents, attempt_nodes, check_agent, critic, diffusers, document, loop_close, loop_open, planner
 from .folders import add_model_folders
 from .routes import add_routes
 
@@ -36,6 +36,8 @@ class InterleaveThinker(ComfyExtension):
             document.UnpackDocument,
             document.SaveDocument,
             diffusers.GenerateOrEdit,
+            check_agent.CheckAgent,
+            check_agent.MeasurePicture,
             attempt_nodes.StepFeed,
             attempt_nodes.KeepPicture,
             attempt_nodes.RecallPicture,

@@ -29,6 +29,7 @@ from ..interleave_thinker.comfyui.workflow import checked_workflow
 from ..interleave_thinker.contract import MAX_STEPS_LIMIT
 from ..interleave_thinker.errors import InterleaveError
 from ..interleave_thinker.reading.plan_text import plan_as_typed
+from .doctor_answers import report_for, stages_for
 from .folders import USERS, run_path, runs_root
 from .users import follow_requests, request_user
 
@@ -59,7 +60,9 @@ def add_routes() -> None:
 
     POST /interleave_thinker/choose: a workflow in API format, as {workflow, output?, among?} -> what the prompt,
     seed, reference and result could be (`find_inputs.Candidates`), and whether its own CLIP can be the agent.
-    POST /interleave_thinker/plan: {text, max_steps?} -> {plan, error}, for the plan editor. Both only compute.
+    POST /interleave_thinker/plan: {text, max_steps?} -> {plan, error}, for the plan editor.
+    POST /interleave_thinker/doctor: {workflow, seed} -> what to queue to measure it; POST
+    /interleave_thinker/doctor_report: what came of it -> the report (`doctor_answers.py`). These only compute.
     A refusal is {"error": reason}: 400 for what cannot be read, 401 for an unknown user, 413 for what is too large.
     """
     server = getattr(PromptServer, "instance", None)  # there is none where only the nodes are imported
@@ -68,6 +71,8 @@ def add_routes() -> None:
         server.routes.get("/interleave_thinker/runs")(_runs)
         server.routes.post("/interleave_thinker/choose")(_choose)
         server.routes.post("/interleave_thinker/plan")(_plan)
+        server.routes.post("/interleave_thinker/doctor")(_doctor)
+        server.routes.post("/interleave_thinker/doctor_report")(_doctor_report)
 
 
 class _TooLarge(Exception):
@@ -89,6 +94,14 @@ async def _choose(request: web.Request) -> web.Response:
 
 async def _plan(request: web.Request) -> web.Response:
     return await _computed(request, MAX_PLAN, _read_plan, {"plan": None})
+
+
+async def _doctor(request: web.Request) -> web.Response:
+    return await _computed(request, MAX_CHOOSE, _stages, {})
+
+
+async def _doctor_report(request: web.Request) -> web.Response:
+    return await _computed(request, MAX_PLAN, report_for, {})
 
 
 async def _computed(
@@ -151,6 +164,12 @@ def _candidates(asked: Any) -> dict[str, Any]:
     found = candidates(workflow, output=_text(asked.get("output")), among=_texts(asked.get("among")))
     clip = find_agent_clip(workflow, found.outputs[0]) if len(found.outputs) == 1 else AgentClip()
     return {**asdict(found), "agent_clip": asdict(clip)}
+
+
+def _stages(asked: Any) -> dict[str, Any]:
+    if isinstance(asked, dict):
+        _check_size(checked_workflow(asked.get("workflow"), "The workflow"))
+    return stages_for(asked)
 
 
 def _check_size(workflow: Mapping[str, Any]) -> None:

@@ -4,6 +4,7 @@ interleave-thinker run --workflow workflows/api/tiny_story.json --request "..."
 interleave-thinker wrap IN.json -o OUT.json
 interleave-thinker unwrap IN.json -o OUT.json
 interleave-thinker vram WORKFLOW [--models DIR] [--json F]
+interleave-thinker doctor [WORKFLOW] [--seconds S] [--json F]
 interleave-thinker parse plan|judgment FILE
 interleave-thinker prompts import CLONE --to FOLDER
 interleave-thinker tinyworld install | train | attempts | average | eval
@@ -22,7 +23,7 @@ import sys
 from collections.abc import Sequence
 
 from ..errors import InterleaveError
-from . import parse, prompts, run, tinyworld, vram, wrap
+from . import doctor, parse, prompts, run, tinyworld, vram, wrap
 from .config_file import with_config
 
 
@@ -30,7 +31,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command. Returns the exit code; errors meant for the user are one line on stderr."""
     parser = argparse.ArgumentParser(prog="interleave-thinker", description=(__doc__ or "").splitlines()[0])
     commands = parser.add_subparsers(dest="command", required=True)
-    for group in (run, wrap, vram, parse, prompts):
+    for group in (run, wrap, vram, doctor, parse, prompts):
         group.add_commands(commands)
     tiny = tinyworld.add_commands(commands)
     try:

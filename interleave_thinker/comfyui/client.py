@@ -11,7 +11,7 @@ import hashlib
 import json
 import re
 import uuid
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -33,6 +33,19 @@ node that starts."""
 
 class WorkflowError(InterleaveError):
     """The server refused the workflow, or a node failed; the message names node, step and attempt."""
+
+
+class OutOfTime(WorkflowError):
+    """The workflow did not end in the time it was given, and was interrupted."""
+
+
+@dataclass(frozen=True)
+class Ended:
+    """outputs: by node id. seconds: from start to end on the server, without the wait in its queue; None where its
+    history does not tell."""
+
+    outputs: dict[str, Any]
+    seconds: float | None
 
 
 @dataclass
@@ -78,7 +91,25 @@ class ComfyClient:
         Raises:
             WorkflowError: not accepted, a node failed, interrupted, or the server cannot be reached.
         """
-        return asyncio.run(self._run(prompt, on_event or (lambda event, facts: None)))
+        return asyncio.run(self._run(prompt, on_event or (lambda event, facts: None))).outputs
+
+    def run_part(self, prompt: Mapping[str, Any], targets: Sequence[str], *, seconds: float) -> Ended:
+        """Queue a prompt of which only the output nodes `targets`, and what they need, are to run. What takes longer
+        than `seconds`, the wait in the queue included, is taken out of the queue or interrupted.
+
+        Raises:
+            OutOfTime: `seconds` are over.
+            WorkflowError: as `run`.
+        """
+        return asyncio.run(self._run(prompt, lambda event, facts: None, targets, seconds))
+
+    def system_stats(self) -> dict[str, Any]:
+        """Versions and devices (GET /system_stats).
+
+        Raises:
+            WorkflowError: the server cannot be reached or does not say.
+        """
+        return asyncio.run(self._asked("system_stats", "its versions"))
 
     @property
     def _headers(self) -> dict[str, str]:
@@ -115,20 +146,29 @@ class ComfyClient:
         Raises:
             WorkflowError: the server cannot be reached or does not say.
         """
-        return asyncio.run(self._node_kinds())
+        return asyncio.run(self._asked("object_info", "its nodes"))
 
-    async def _node_kinds(self) -> dict[str, Any]:
+    def waiting(self) -> int:
+        """How many prompts run or wait in the server's queue.
+
+        Raises:
+            WorkflowError: the server cannot be reached or does not say.
+        """
+        queue = asyncio.run(self._asked("queue", "its queue"))
+        return len(queue.get("queue_running", ())) + len(queue.get("queue_pending", ()))
+
+    async def _asked(self, path: str, what: str) -> dict[str, Any]:
         import aiohttp
 
         try:
             async with (
                 aiohttp.ClientSession(headers=self._headers) as session,
-                session.get(f"{self.url}/object_info") as reply,
+                session.get(f"{self.url}/{path}") as reply,
             ):
                 reply.raise_for_status()
                 return dict(await reply.json())
         except (aiohttp.ClientError, OSError, ValueError, TypeError) as error:
-            raise WorkflowError(f"Cannot ask ComfyUI at {self.url} for its nodes: {error}") from error
+            raise WorkflowError(f"Cannot ask ComfyUI at {self.url} for {what}: {error}") from error
 
     def fetch(self, file: Mapping[str, Any]) -> bytes:
         """A file that a node reported (filename, subfolder, type).
@@ -174,31 +214,49 @@ class ComfyClient:
             raise WorkflowError(f"Cannot upload {path.name} to {self.url}: {error}") from error
         raise AssertionError("the last name returns or raises")
 
-    async def _run(self, prompt: Mapping[str, Any], on_event: OnEvent) -> dict[str, Any]:
+    async def _run(
+        self,
+        prompt: Mapping[str, Any],
+        on_event: OnEvent,
+        targets: Sequence[str] | None = None,
+        seconds: float | None = None,
+    ) -> Ended:
         import aiohttp
 
         address = self.url.rstrip("/").replace("http", "ws", 1) + f"/ws?clientId={self.client_id}"
         try:
             async with aiohttp.ClientSession(headers=self._headers) as session:
                 async with session.ws_connect(address, max_msg_size=0) as socket:
-                    prompt_id = await self._queue(session, prompt)
-                    await self._follow(socket, prompt, prompt_id, on_event)
-                return await self._outputs(session, prompt_id)
+                    prompt_id = await self._queue(session, prompt, targets)
+                    try:
+                        await asyncio.wait_for(self._follow(socket, prompt, prompt_id, on_event), seconds)
+                    except (TimeoutError, asyncio.TimeoutError):
+                        await self._cancel(session, prompt_id)
+                        raise OutOfTime(f"It took more than {seconds:.0f} s and was stopped.") from None
+                return await self._ended(session, prompt_id)
         except (aiohttp.ClientError, OSError) as error:
             raise WorkflowError(f"Cannot talk to ComfyUI at {self.url}: {error}") from error
 
-    async def _outputs(self, session: Any, prompt_id: str) -> dict[str, Any]:
+    async def _cancel(self, session: Any, prompt_id: str) -> None:
+        """Take a prompt out of the queue, or interrupt it where it runs."""
+        for path, body in (("queue", {"delete": [prompt_id]}), ("interrupt", {"prompt_id": prompt_id})):
+            async with session.post(f"{self.url}/{path}", json=body):
+                pass
+
+    async def _ended(self, session: Any, prompt_id: str) -> Ended:
         """What history says came out. It is written shortly after the message that the run succeeded."""
         for _ in range(HISTORY_TRIES):
             async with session.get(f"{self.url}/history/{prompt_id}") as reply:
                 history = await reply.json()
             if prompt_id in history:
-                return dict(history[prompt_id]["outputs"])
+                return Ended(dict(history[prompt_id]["outputs"]), seconds_of(history[prompt_id]))
             await asyncio.sleep(0.05)
         raise WorkflowError(f"ComfyUI at {self.url} ended the run but keeps no history of it.")
 
-    async def _queue(self, session: Any, prompt: Mapping[str, Any]) -> str:
-        body = {"prompt": prompt, "client_id": self.client_id}
+    async def _queue(self, session: Any, prompt: Mapping[str, Any], targets: Sequence[str] | None = None) -> str:
+        body: dict[str, Any] = {"prompt": prompt, "client_id": self.client_id}
+        if targets is not None:
+            body["partial_execution_targets"] = list(targets)
         async with session.post(f"{self.url}/prompt", json=body) as reply:
             answer = await reply.json(content_type=None)
         errors = answer.get("node_errors") or {}
@@ -233,13 +291,25 @@ class ComfyClient:
         raise WorkflowError(f"ComfyUI at {self.url} closed the connection before the run ended.")
 
 
+def seconds_of(entry: Mapping[str, Any]) -> float | None:
+    """How long a prompt ran, by the server's clock, from its entry in the history; None where that does not tell."""
+    messages = (entry.get("status") or {}).get("messages") or ()
+    at = {kind: facts.get("timestamp") for kind, facts in messages}
+    begun, ended = at.get("execution_start"), at.get("execution_success")
+    return (ended - begun) / 1000 if begun and ended else None
+
+
 def describe_refusal(answer: Mapping[str, Any], prompt: Mapping[str, Any]) -> str:
     """The server's refusal in one line a node."""
     lines = []
     for node_id, entry in (answer.get("node_errors") or {}).items():
         for error in entry.get("errors", []):
-            kind = prompt.get(node_id, {}).get("class_type", "?")
-            lines.append(f"node {node_id} ({kind}): {error.get('message')}: {error.get('details')}")
+            kind = prompt.get(node_id, entry).get("class_type", "?")
+            said, about = f"{error.get('message')}: {error.get('details')}", error.get("extra_info") or {}
+            if error.get("type") == "value_not_in_list":  # ComfyUI lists all that it has
+                name, value = about.get("input_name"), str(about.get("received_value"))[:200]
+                said = f"{name} is {value!r}, which this ComfyUI does not have"
+            lines.append(f"node {node_id} ({kind}): {said}")
     if not lines:
         error = answer.get("error")
         lines.append(str(error.get("message", error)) if isinstance(error, Mapping) else str(answer))

@@ -25,6 +25,7 @@ USER_NODES = {
     "UnpackDocument",
     "SaveDocument",
     "GenerateOrEdit",
+    "CheckAgent",
 }
 
 
@@ -92,6 +93,7 @@ def test_internal_nodes_are_hidden_from_menus(comfy):
         "NoteOutput",
         "NextAttempt",
         "CompareAttempts",
+        "MeasurePicture",
     }
 
 

@@ -67,7 +67,7 @@ class _Client(ComfyClient):
         super().__init__(url)
         self.more, self.found, self.watch = more, found, watch
 
-    async def _queue(self, session: Any, prompt: Mapping[str, Any]) -> str:
+    async def _queue(self, session: Any, prompt: Mapping[str, Any], targets: Any = None) -> str:
         body = {"prompt": prompt, "client_id": self.client_id, **self.more}
         async with session.post(f"{self.url}/prompt", json=body) as reply:
             answer = await reply.json(content_type=None)
@@ -112,7 +112,7 @@ class _Client(ComfyClient):
                 ended = True  # what the pack wrote before the error is told a moment later
 
     async def follow(self, prompt: Mapping[str, Any], deadline: float) -> dict[str, Any]:
-        return await asyncio.wait_for(self._run(prompt, lambda event, facts: None), deadline)
+        return (await asyncio.wait_for(self._run(prompt, lambda event, facts: None), deadline)).outputs
 
 
 @dataclass

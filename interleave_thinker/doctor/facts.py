@@ -1,0 +1,129 @@
+"""What was measured, as plain values: from the results of the stages to what `--json` writes (`docs/doctor.md`)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from ..contract import T_MAX, VERSION
+
+LONGEST = 600
+"""Characters of an error that are kept."""
+
+
+@dataclass(frozen=True)
+class Result:
+    """What came of one stage (`comfyui/check_stages.py: Stage`).
+
+    seconds: of the whole prompt on the server. found: what its node said. error: why it failed. stopped: the time was
+    over before it ended; `seconds` is how long it ran then, None where it was not begun.
+    """
+
+    kind: str
+    label: str
+    roles: tuple[str, ...] = ()
+    seconds: float | None = None
+    found: Mapping[str, Any] = field(default_factory=dict)
+    error: str = ""
+    stopped: bool = False
+
+    @staticmethod
+    def read(data: Mapping[str, Any]) -> Result:
+        """From plain values, such as the browser sends."""
+        found, seconds, roles = data.get("found"), data.get("seconds"), data.get("roles")
+        return Result(
+            str(data.get("kind", "")),
+            str(data.get("label", ""))[:LONGEST],
+            tuple(map(str, roles)) if isinstance(roles, (list, tuple)) else (),
+            float(seconds) if isinstance(seconds, (int, float)) else None,
+            found if isinstance(found, Mapping) else {},
+            str(data.get("error") or ""),
+            bool(data.get("stopped")),
+        )
+
+
+def facts_of(
+    results: Sequence[Result],
+    *,
+    machine: Mapping[str, Any],
+    notes: Sequence[str] = (),
+    t_max: int = T_MAX,
+    has_agent: bool = True,
+) -> dict[str, Any]:
+    """machine: of `machine_of` or `this_machine`. has_agent: whether there was one to ask."""
+    agents = [
+        {"roles": list(r.roles), **r.found}
+        for r in results
+        if r.kind == "agent" and r.found and not r.found.get("error")
+    ]
+    pictures = [{"seconds": r.seconds, **r.found} for r in results if r.kind == "picture" and r.found]
+    critic = next((r.found for r in results if r.kind == "loop critic" and r.found), {})
+    answers = [a for a in critic.get("answers", ()) if not a["unfinished"]]
+    picture = next((r.seconds for r in results if r.kind == "loop picture" and r.found), None)
+    looped = {"critic": answers[0]["seconds"], "picture": picture} if answers and picture is not None else None
+    failed: dict[str, str] = {}
+    for r in results:  # a later stage fails for the same reason
+        failed.setdefault(r.error or str(r.found.get("error") or ""), r.label)
+    return {
+        "interleave_thinker": VERSION,
+        **machine,
+        "agents": agents,
+        "pictures": pictures,
+        "loop": looped,
+        "t_max": t_max,
+        "has_agent": has_agent,
+        "problems": [f"{label}: {' '.join(said.split())[:LONGEST]}" for said, label in failed.items() if said],
+        "not_done": [{"kind": r.kind, "label": r.label, "seconds": r.seconds} for r in results if r.stopped],
+        "notes": list(notes),
+    }
+
+
+def machine_of(stats: Mapping[str, Any]) -> dict[str, Any]:
+    """Versions and device from ComfyUI's GET /system_stats. Sizes are bytes; what it does not tell is left out."""
+    system = stats.get("system") or {}
+    versions = {
+        "ComfyUI": system.get("comfyui_version"),
+        "Python": str(system.get("python_version") or "").split(" ")[0],
+        "PyTorch": system.get("pytorch_version"),
+    }
+    device: Mapping[str, Any] = next(iter(stats.get("devices") or ()), {})
+    card = device.get("type") != "cpu"
+    total, free = (
+        (device.get("vram_total"), device.get("vram_free"))
+        if card
+        else (system.get("ram_total"), system.get("ram_free"))
+    )
+    return {
+        "versions": {name: str(version)[:100] for name, version in versions.items() if version},
+        "device": {
+            "name": _plain_name(str(device.get("name") or "unknown")),
+            "type": str(device.get("type") or "unknown"),
+            "total": total if isinstance(total, int) else None,
+            "free": free if isinstance(free, int) else None,
+        },
+    }
+
+
+def this_machine() -> dict[str, Any]:
+    """The same of this process, where no ComfyUI is asked."""
+    import platform
+
+    versions = {"Python": platform.python_version()}
+    device: dict[str, Any] = {"name": "CPU", "type": "cpu", "total": None, "free": None}
+    try:
+        import torch
+    except ImportError:
+        return {"versions": versions, "device": device}
+    versions["PyTorch"] = torch.__version__
+    if torch.cuda.is_available():
+        free, total = torch.cuda.mem_get_info()
+        device = {"name": torch.cuda.get_device_name(), "type": "cuda", "total": total, "free": free}
+    return {"versions": versions, "device": device}
+
+
+def _plain_name(name: str) -> str:
+    """ComfyUI writes "cuda:0 NVIDIA GeForce RTX 3060 : cudaMallocAsync"."""
+    name = name.split(" : ")[0]
+    first, _, rest = name.partition(" ")
+    return (rest if ":" in first and rest else name)[:200]

@@ -1,0 +1,500 @@
+"""`doctor`: agents of every kind are told apart, each figure has its rule, and a workflow becomes prompts to measure."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from interleave_thinker.agents.base import Completion, Message, OnText, Sampling
+from interleave_thinker.agents.scripted import ScriptedAgent
+from interleave_thinker.cli import main
+from interleave_thinker.comfyui.check_stages import Stages, stages_of
+from interleave_thinker.comfyui.client import WorkflowError, describe_refusal, seconds_of
+from interleave_thinker.comfyui.links import is_link
+from interleave_thinker.comfyui.workflow import load_workflow
+from interleave_thinker.comfyui.wrap import AgentChoice
+from interleave_thinker.contract import MEASURE_PICTURE, NODE_IDS, OLDEST_COMFYUI, VERSION
+from interleave_thinker.doctor.advice import SLOW_AGENT, advice_for, run_time
+from interleave_thinker.doctor.check_agent import AgentCheck, check_agent
+from interleave_thinker.doctor.facts import Result, facts_of, machine_of
+from interleave_thinker.doctor.questions import CRITIC_QUESTIONS, PLANNED_PICTURES
+from interleave_thinker.doctor.report import as_text, report_of
+from interleave_thinker.errors import AgentError
+from interleave_thinker.resolve import agent_from
+
+ROOT = Path(__file__).parents[2]
+WORKFLOWS = sorted((ROOT / "workflows" / "api").glob("*.json"))
+
+ACCEPT = '<think>x</think><answer>{"previous_step_success": true, "refine_prompt": ""}</answer>'
+REJECT = '<think>x</think><answer>{"previous_step_success": false, "refine_prompt": "a better one"}</answer>'
+STEPS = [{"step_number": n, "prompt": f"p{n}", "auxiliary_text": "t"} for n in range(1, PLANNED_PICTURES + 1)]
+PLAN = f"<answer>{json.dumps({'execution_plan': STEPS})}</answer>"
+CARD = {"versions": {"ComfyUI": "0.30.0"}, "device": {"name": "card", "type": "cuda", "total": 8 * 2**30, "free": 0}}
+
+
+def facts(*checks: AgentCheck, **more: Any) -> dict[str, Any]:
+    """As of these agents, each a critic, on a card."""
+    results = [Result("agent", "Asking", ("critic",), 1.0, check.to_dict()) for check in checks]
+    return {**facts_of(results, machine=CARD), **more}
+
+
+def rules(found: dict[str, Any]) -> set[str]:
+    return {advice.rule for advice in advice_for(found)}
+
+
+def asked(*replies: str | Callable[[Sequence[Message]], str], **options: Any) -> AgentCheck:
+    """What is found of an agent that replies so, as critic."""
+    return check_agent(ScriptedAgent(replies), options.pop("sampling", None), roles=["critic"], side=64, **options)
+
+
+# The questions
+
+
+def test_each_right_answer_is_the_ground_truths() -> None:
+    found = check_agent(agent_from("tiny:oracle"), roles=["critic"], side=64)
+    assert [(a.question, a.right) for a in found.answers] == [(q.name, True) for q in CRITIC_QUESTIONS]
+    assert found.verdict == "sees" and rules(facts(found)) == set()
+
+
+def test_right_verdicts_take_turns_and_are_half_and_half() -> None:
+    """So that two answers already tell one that always accepts, and chance makes half of them."""
+    assert [q.accept for q in CRITIC_QUESTIONS] == [True, False] * (len(CRITIC_QUESTIONS) // 2)
+
+
+def test_the_questions_are_those_of_the_real_roles_and_greedy() -> None:
+    """What a loop never asks would say nothing about a loop."""
+    heard: list[Sampling] = []
+
+    class Listening(ScriptedAgent):
+        def complete(self, messages: Any, sampling: Sampling, on_text: OnText | None = None) -> Completion:
+            heard.append(sampling)
+            return super().complete(messages, sampling, on_text)
+
+    agent = Listening([PLAN, *(ACCEPT if q.accept else REJECT for q in CRITIC_QUESTIONS)])
+    found = check_agent(agent, Sampling(max_tokens=400, temperature=1.5, seed=9))
+    assert [a.role for a in found.answers] == ["planner"] + ["critic"] * len(CRITIC_QUESTIONS)
+    assert all(a.right for a in found.answers) and found.verdict == "sees"
+    assert {(s.temperature, s.max_tokens) for s in heard} == {(0.0, 400)}
+    assert "previous_step_success" in "".join(agent.calls[1][0].texts)
+    assert {image.size for call in agent.calls for image in call[0].images} == {(1024, 1024)}
+
+
+# Agents of every kind
+
+
+@pytest.mark.parametrize(
+    ("reply", "verdict", "rule"),
+    [
+        (ACCEPT, "always accepts", "always_accepts"),
+        (REJECT, "always rejects", "always_rejects"),
+        ("What lovely pictures!", "unreadable", "unreadable"),
+    ],
+)
+def test_an_agent_that_always_says_the_same_is_named_for_it(reply: str, verdict: str, rule: str) -> None:
+    """Half of its answers are right all the same."""
+    found = asked(reply)
+    assert found.verdict == verdict and rules(facts(found)) == {rule}
+
+
+def test_one_that_is_often_wrong_guesses_and_one_mistake_is_forgiven() -> None:
+    right = [ACCEPT if q.accept else REJECT for q in CRITIC_QUESTIONS]
+    assert asked(*right[:-1], ACCEPT).verdict == "errs"
+    guesses = asked(right[0], ACCEPT, *right[2:4], REJECT, right[5])
+    assert guesses.verdict == "guesses" and rules(facts(guesses)) == {"guesses"}
+
+
+def test_a_reply_that_is_cut_off_asks_for_more_tokens() -> None:
+    found = asked("so I look at the picture and see " * 50, sampling=Sampling(max_tokens=20))
+    told = advice_for(facts(found))
+    assert [a.rule for a in told] == ["cut_off"] and "max_tokens 20" in told[0].text and "2048" in told[0].text
+    assert all(a.tries == 2 and a.tokens == 40 for a in found.answers)
+
+
+def test_what_is_read_only_when_asked_again_counts_and_is_told() -> None:
+    found = asked("Well.", ACCEPT, REJECT)
+    assert found.answers[0].readable and found.answers[0].tries == 2
+    assert "1 of them only when asked again" in as_text(report_of(facts(found)))
+
+
+def test_a_plan_of_another_length_is_readable_and_wrong() -> None:
+    plan = json.dumps({"execution_plan": STEPS[:1]})
+    found = check_agent(ScriptedAgent([plan]), roles=["planner"])
+    assert (found.answers[0].readable, found.answers[0].right) == (True, False)
+    assert rules(facts(found)) == {"wrong_plan"} and found.verdict == "unknown"
+
+
+def test_an_agent_that_cannot_be_used_is_a_result_with_its_reason() -> None:
+    class Broken(ScriptedAgent):
+        def complete(self, *_: Any, **__: Any) -> Completion:
+            raise AgentError("Nobody answers at http://there.")
+
+    found = facts_of([Result("agent", "Asking", ("critic",), 1.0, check_agent(Broken([])).to_dict())], machine=CARD)
+    assert found["problems"] == ["Asking: Nobody answers at http://there."] and found["agents"] == []
+
+
+def test_what_the_watcher_raises_leaves_the_check() -> None:
+    """An interrupt in ComfyUI."""
+
+    class Interrupted(Exception):
+        pass
+
+    def interrupt(text: str) -> bool:
+        raise Interrupted
+
+    with pytest.raises(Interrupted):
+        asked(ACCEPT, on_text=interrupt)
+
+
+# Time
+
+
+class Clock:
+    """Runs only while an agent writes."""
+
+    def __init__(self) -> None:
+        self.now = 100.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+class SlowAgent(ScriptedAgent):
+    """Waits, then writes a token in so many seconds."""
+
+    clock: Clock
+    waits: float
+    a_token: float
+
+    def complete(self, messages: Any, sampling: Sampling, on_text: OnText | None = None) -> Completion:
+        self.clock.now += self.waits - self.a_token
+
+        def told(text: str) -> bool:
+            self.clock.now += self.a_token
+            return on_text is None or on_text(text)
+
+        return super().complete(messages, sampling, told)
+
+
+def slow(seconds: float, *, waits: float = 3.0, a_token: float = 0.5) -> AgentCheck:
+    agent = SlowAgent([REJECT])
+    agent.clock, agent.waits, agent.a_token = Clock(), waits, a_token
+    return check_agent(agent, roles=["critic"], side=64, seconds=seconds, clock=agent.clock)
+
+
+def test_speed_is_counted_from_the_first_text_on() -> None:
+    """Reading pictures, and loading, would make a quick writer slow."""
+    found = slow(1e6)
+    assert found.tokens_a_second == pytest.approx(2.0)
+    assert {a.wait for a in found.answers} == {3.0}
+    tokens = found.answers[0].tokens
+    assert found.seconds_as("critic") == pytest.approx(3 + (tokens - 1) / 2)
+
+
+@given(st.floats(0.1, 400), st.floats(0.5, 60), st.floats(0.01, 5))
+def test_when_the_time_is_over_nothing_is_dropped_in_silence(seconds: float, waits: float, a_token: float) -> None:
+    found = slow(seconds, waits=waits, a_token=a_token)
+    assert len(found.answers) + len(found.skipped) == len(CRITIC_QUESTIONS)
+    assert [a.unfinished for a in found.answers[:-1]] == [False] * (len(found.answers) - 1)
+    told = as_text(report_of(facts(found)))
+    assert ("Stopped in the middle" in told) == any(a.unfinished for a in found.answers)
+    assert ("Not asked" in told) == bool(found.skipped)
+    assert found.answers, "the first question is put in any case"
+
+
+def test_one_that_was_stopped_is_no_wrong_answer() -> None:
+    found = slow(20.0, a_token=2.0)
+    assert found.answers[0].unfinished and found.verdict == "unknown"
+    assert found.seconds_as("critic") is None, "how long a whole judgment takes is not known"
+    assert rules(facts(found)) == {"slow_agent"}, "slow is all that is known"
+
+
+# Rules
+
+
+@given(st.floats(0.01, 100), st.sampled_from(["cuda", "cpu", "mps"]), st.sampled_from(["tiny", "server:me:model"]))
+def test_a_slow_agent_is_told_by_where_it_runs(speed: float, device: str, name: str) -> None:
+    agent = {**asked(ACCEPT, REJECT).to_dict(), "tokens_a_second": speed, "roles": ["critic"], "name": name}
+    found = {**facts(), "agents": [agent], "device": {**CARD["device"], "type": device}}
+    expected = set() if speed >= SLOW_AGENT or name != "tiny" else {"agent_on_cpu" if device == "cpu" else "slow_agent"}
+    assert rules(found) & {"slow_agent", "agent_on_cpu"} == expected
+
+
+def measured(picture: float, judgment: float, loop: tuple[float, float] | None, peak: float = 0.5) -> dict[str, Any]:
+    right = asked(*(ACCEPT if q.accept else REJECT for q in CRITIC_QUESTIONS)).to_dict()
+    agent = {**right, "roles": ["planner", "critic"], "judgment_seconds": judgment, "tokens_a_second": 50.0}
+    size = {"width": 1024, "height": 1024, "count": 1, "peak": {"bytes": int(peak * 8 * 2**30), "of": "card"}}
+    pictures = [{"seconds": picture * 3, **size}, {"seconds": picture, **size}]
+    return {
+        **facts(),
+        "agents": [agent],
+        "pictures": pictures,
+        "loop": loop and {"picture": loop[0], "critic": loop[1]},
+    }
+
+
+@pytest.mark.parametrize(
+    ("found", "rule"),
+    [
+        (measured(10, 5, (11, 5.5)), None),
+        (measured(10, 5, (25, 20)), "changes_places"),
+        (measured(61, 5, None), "slow_picture"),
+        (measured(10, 5, None, peak=0.99), "full_card"),
+        (measured(59, 200, None), "long_run"),
+        ({**measured(1, 1, None), "versions": {"ComfyUI": "0.29.9"}}, "old_comfyui"),
+        ({**measured(1, 1, None), "versions": {"ComfyUI": "0.100.0"}}, None),
+        ({**measured(1, 1, None), "has_agent": False}, "no_agent"),
+        ({**measured(1, 1, None), "not_done": [{"kind": "picture", "label": "P", "seconds": 70.0}]}, "out_of_time"),
+        ({**measured(1, 1, None), "problems": ["CUDA out of memory. Tried to allocate"]}, "out_of_memory"),
+        ({**measured(1, 1, None), "notes": ["No picture was made: this ComfyUI lacks Foo."]}, "lacking"),
+    ],
+)
+def test_each_figure_has_its_rule_and_a_good_one_has_none(found: dict[str, Any], rule: str | None) -> None:
+    assert rules(found) == ({rule} if rule else set())
+
+
+def test_an_attempt_in_the_loop_counts_where_it_was_measured() -> None:
+    alone, looped = run_time(measured(10, 5, None)), run_time(measured(10, 5, (25, 20)))
+    assert alone and looped and (alone.attempt, looped.attempt) == (15, 45)
+    assert looped.longest - looped.plan == 3 * (looped.shortest - looped.plan)
+    assert run_time(facts()) is None
+
+
+@given(st.lists(st.text(max_size=50), max_size=3), st.lists(st.text(max_size=50), max_size=3), st.text(max_size=900))
+def test_a_report_tells_all_that_was_not_measured_and_ends_with_what_to_change(
+    notes: list[str], labels: list[str], error: str
+) -> None:
+    results = [*(Result("picture", label, stopped=True) for label in labels), Result("agent", "A", error=error)]
+    sections = report_of(facts_of(results, machine={"versions": {}, "device": CARD["device"]}, notes=notes))
+    assert sections[-1].title == "What to change" and sections[-1].lines
+    told = "\n".join(line for section in sections for line in section.lines)
+    assert all(note in told for note in notes) and all(label in told for label in labels)
+    assert " ".join(error.split())[:100] in told
+
+
+def test_a_picture_that_was_not_ready_in_time_says_how_long_it_was_waited_for() -> None:
+    """For who has a slow card it is the only figure."""
+    results = [Result("picture", "P", seconds=70.0, stopped=True), Result("picture", "Q", stopped=True)]
+    found = facts_of(results, machine=CARD)
+    assert "not ready after 70 s" in advice_for(found)[0].text
+    assert "P: stopped after 70 s" in as_text(report_of(found)) and "Q: no time was left" in as_text(report_of(found))
+
+
+def test_nobody_is_sent_to_a_model_like_the_one_that_failed() -> None:
+    for name, word in (("clip:qwen3vl_4b:1x2:small.safetensors", "instruct"), ("clip:Qwen3VL_8B:1x2:", "trained")):
+        agent = {**asked(ACCEPT).to_dict(), "roles": ["critic"], "name": name}
+        assert word in advice_for({**facts(), "agents": [agent]})[0].text
+
+
+def test_only_some_of_many_bad_answers_are_told_one_by_one() -> None:
+    told = as_text(report_of(facts(asked("Lovely!"))))
+    assert told.count("it wrote") == 3 and "and 3 more" in told
+
+
+def test_an_error_that_two_stages_share_is_told_once() -> None:
+    results = [Result("agent", "Asking", error="gone"), Result("loop critic", "Asking again", error="gone")]
+    assert facts_of(results, machine=CARD)["problems"] == ["Asking: gone"]
+
+
+def test_the_machine_is_told_by_what_the_server_says() -> None:
+    stats = {
+        "system": {
+            "comfyui_version": "0.30.0",
+            "python_version": "3.12.3 (main, ...)",
+            "ram_total": 64,
+            "ram_free": 32,
+        },
+        "devices": [{"name": "cuda:0 NVIDIA X : cudaMallocAsync", "type": "cuda", "vram_total": 8, "vram_free": 7}],
+    }
+    told = machine_of(stats)
+    assert told["versions"] == {"ComfyUI": "0.30.0", "Python": "3.12.3"}
+    assert told["device"] == {"name": "NVIDIA X", "type": "cuda", "total": 8, "free": 7}
+    assert machine_of({**stats, "devices": [{"name": "cpu", "type": "cpu", "vram_total": 1}]})["device"]["total"] == 64
+    assert as_text(report_of(facts_of([], machine=machine_of({}))))
+
+
+def test_the_versions_are_those_of_the_project() -> None:
+    project = (ROOT / "pyproject.toml").read_text(encoding="utf-8")
+    assert f'\nversion = "{VERSION}"\n' in project and f'\nrequires-comfyui = ">={OLDEST_COMFYUI}"\n' in project
+
+
+# Stages
+
+
+def stages(workflow: dict[str, Any], **options: Any) -> Stages:
+    return stages_of(workflow, **{"seconds": 180, "seed": 7, **options})
+
+
+def kinds(found: Stages) -> list[str]:
+    return [stage.kind for stage in found.stages]
+
+
+TINY_STORY = load_workflow(ROOT / "workflows" / "api" / "tiny_story.json")
+PLAIN: dict[str, Any] = {
+    "10": {"class_type": "UNETLoader", "inputs": {"unet_name": "x.safetensors"}},
+    "11": {"class_type": "CLIPLoader", "inputs": {"clip_name": "clip_l.safetensors", "type": "stable_diffusion"}},
+    "20": {"class_type": "CLIPTextEncode", "inputs": {"clip": ["11", 0], "text": "a lighthouse"}},
+    "25": {"class_type": "EmptySD3LatentImage", "inputs": {"width": 512, "height": 512, "batch_size": 1}},
+    "26": {"class_type": "KSampler", "inputs": {"model": ["10", 0], "seed": 1, "positive": ["20", 0]}},
+    "27": {"class_type": "VAEDecode", "inputs": {"samples": ["26", 0]}},
+    "40": {"class_type": "SaveImage", "inputs": {"images": ["27", 0]}},
+}
+PLAIN["26"]["inputs"]["latent_image"] = ["25", 0]
+
+
+@pytest.mark.parametrize("path", WORKFLOWS, ids=lambda p: p.stem)
+def test_every_prompt_is_whole_and_runs_no_loop(path: Path) -> None:
+    workflow = load_workflow(path)
+    before = json.dumps(workflow)
+    found = stages(workflow)
+    assert json.dumps(workflow) == before and (found.stages or found.notes)
+    for stage in found.stages:
+        used = {node["class_type"] for node in stage.prompt.values()}
+        loop = {NODE_IDS.loop_open, NODE_IDS.loop_close, NODE_IDS.planner, NODE_IDS.critic_refine, "SaveImage"}
+        assert not used & {*loop, NODE_IDS.save_document}, "nothing of the user's is run or saved"
+        links = [v for node in stage.prompt.values() for v in node["inputs"].values() if is_link(v)]
+        assert {str(link[0]) for link in links} <= set(stage.prompt)
+        assert stage.prompt[stage.result]["class_type"] in (NODE_IDS.check_agent, MEASURE_PICTURE)
+
+
+def test_all_stages_hold_the_same_nodes_and_each_picture_is_a_new_one() -> None:
+    """ComfyUI forgets the models of nodes that a prompt lacks, and recalls a picture that it has."""
+    found = stages(TINY_STORY)
+    assert kinds(found) == ["agent", "agent", "picture", "picture", "loop critic", "loop picture"]
+    assert len({frozenset(stage.prompt) for stage in found.stages}) == 1
+    drawn = [stage.prompt for stage in found.stages if stage.kind in ("picture", "loop picture")]
+    assert len({prompt["26"]["inputs"]["seed"] for prompt in drawn}) == 3
+    assert len({prompt["20"]["inputs"]["text"] for prompt in drawn}) == 3
+    assert [stage.roles for stage in found.stages[:2]] == [("planner",), ("critic",)]
+    assert (found.t_max, found.side, found.has_agent) == (5, 64, True)
+
+
+def test_a_picture_is_edited_as_in_the_later_steps_of_a_story() -> None:
+    found = stages(TINY_STORY).stages[2].prompt
+    assert found["23"]["inputs"]["switch"] is True
+    source = found[found["21"]["inputs"]["pixels"][0]]
+    assert source["class_type"] == "EmptyImage" and source["inputs"]["width"] == 64
+
+
+def test_of_the_users_own_picture_is_edited_where_there_is_one() -> None:
+    mine = {**TINY_STORY, "50": {"class_type": "LoadImage", "inputs": {"image": "me.png"}}}
+    mine["4"] = {**mine["4"], "inputs": {**mine["4"]["inputs"], "images.image_0": ["50", 0]}}
+    assert stages(mine).stages[2].prompt["21"]["inputs"]["pixels"] == ["50", 0]
+
+
+def test_without_a_loop_the_workflows_own_seed_is_changed_and_an_agent_can_be_named() -> None:
+    assert kinds(stages(PLAIN)) == ["picture", "picture"] and not stages(PLAIN).has_agent
+    found = stages(PLAIN, agent=AgentChoice("folder", "mine"))
+    assert kinds(found) == ["agent", "picture", "picture", "loop critic", "loop picture"]
+    assert [stage.prompt["26"]["inputs"]["seed"] for stage in found.stages[1:3]] == [7, 8]
+    loaded = [n for n in found.stages[0].prompt.values() if n["class_type"] == NODE_IDS.load_agent]
+    assert [node["inputs"]["model"] for node in loaded] == ["mine"]
+
+
+def test_the_workflows_own_clip_is_asked_where_it_can_be_the_agent() -> None:
+    own = {**PLAIN, "11": {"class_type": "CLIPLoader", "inputs": {"clip_name": "qwen3vl_4b_fp8.safetensors"}}}
+    found = stages(own)
+    assert found.has_agent and found.stages[0].kind == "agent" and "its own CLIP" in found.notes[0]
+
+
+def test_a_picture_that_a_seed_cannot_change_is_made_once() -> None:
+    fixed = {"1": {"class_type": "EmptyImage", "inputs": {"width": 64}}}
+    fixed["2"] = {"class_type": "SaveImage", "inputs": {"images": ["1", 0]}}
+    assert kinds(stages(fixed)) == ["picture"]
+
+
+def test_what_is_missing_or_paid_is_left_out_and_the_rest_is_measured() -> None:
+    found = stages(TINY_STORY, is_there=lambda kind: kind != "KSampler")
+    assert kinds(found) == ["agent", "agent"] and "lacks KSampler" in found.notes[0]
+    assert all("26" not in stage.prompt for stage in found.stages), "one unknown node would have all refused"
+    found = stages(TINY_STORY, is_paid=lambda kind: kind == "KSampler")
+    assert kinds(found) == ["agent", "agent"] and "paid service" in found.notes[0]
+    found = stages(TINY_STORY, is_there=lambda kind: kind != NODE_IDS.load_agent)
+    assert set(kinds(found)) == {"picture"} and found.has_agent
+
+
+@pytest.mark.parametrize("workflow", [{}, {"1": {"class_type": "Note", "inputs": {}}}], ids=["empty", "no picture"])
+def test_a_workflow_with_nothing_to_measure_says_so(workflow: dict[str, Any]) -> None:
+    found = stages(workflow)
+    assert not found.stages and found.notes == ("The workflow shows no picture, so none was measured.",)
+    assert rules(facts_of([], machine=CARD, notes=found.notes, has_agent=found.has_agent)) == {"no_agent"}
+
+
+def test_a_loop_within_a_loop_is_not_drawn() -> None:
+    inner = {**TINY_STORY, "60": {"class_type": NODE_IDS.loop_close, "inputs": {"image": ["31", 0], "loop": ["4", 0]}}}
+    found = stages({"60": inner.pop("60"), **inner})
+    assert set(kinds(found)) == {"agent"} and any("loop within the loop" in note for note in found.notes)
+
+
+def test_an_agent_that_no_node_of_the_workflow_loads_is_refused() -> None:
+    with pytest.raises(WorkflowError, match="no node 99"):
+        stages(PLAIN, agent=AgentChoice("node", "99"))
+
+
+# What the server says
+
+
+def test_seconds_are_the_servers_own_without_the_wait_in_its_queue() -> None:
+    messages = [["execution_start", {"timestamp": 5000}], ["execution_success", {"timestamp": 7500}]]
+    assert seconds_of({"status": {"messages": messages}}) == 2.5
+    assert seconds_of({"status": {"messages": messages[:1]}}) is None and seconds_of({}) is None
+
+
+def test_a_missing_model_file_is_named_without_the_list_of_all_others() -> None:
+    about = {"input_name": "unet_name", "received_value": "mine.safetensors", "input_config": None}
+    error = {"type": "value_not_in_list", "message": "Value not in list", "details": "x", "extra_info": about}
+    told = describe_refusal({"node_errors": {"10": {"errors": [error], "class_type": "UNETLoader"}}}, {})
+    assert told.endswith("node 10 (UNETLoader): unet_name is 'mine.safetensors', which this ComfyUI does not have")
+
+
+# The command
+
+
+def scripted() -> ScriptedAgent:
+    """For --agent of a test."""
+    return ScriptedAgent([PLAN, *(ACCEPT if q.accept else REJECT for q in CRITIC_QUESTIONS)])
+
+
+def test_an_agent_of_ones_own_is_checked_without_a_server(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.syspath_prepend(str(tmp_path))
+    body = "from interleave_thinker.agents.scripted import ScriptedAgent as A\ndef make(): return A(REPLIES)\n"
+    (tmp_path / "my_doctor_agent.py").write_text(f"REPLIES = {scripted().replies!r}\n{body}")
+    figures = tmp_path / "figures.json"
+    assert main(["doctor", "--agent", "my_doctor_agent:make", "--json", str(figures)]) == 0
+    assert "6 of 6 right: it sees the pictures" in capsys.readouterr().out
+    told = json.loads(figures.read_text())
+    assert told["agents"][0]["verdict"] == "sees" and told["advice"] == [] and told["server"] is None
+
+
+def test_every_key_of_the_figures_is_documented(tmp_path: Path) -> None:
+    figures = tmp_path / "figures.json"
+    assert main(["doctor", "--agent", "tiny:oracle", "--json", str(figures)]) == 0
+    told = json.loads(figures.read_text())
+    page = (ROOT / "docs" / "doctor.md").read_text(encoding="utf-8")
+    words = set(re.findall(r"`(\w+)`", page))
+    assert {*told, *told["agents"][0], *told["agents"][0]["answers"][0]} <= words
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["--seconds", "1"], "--seconds is 1; give a number from 10 to 7200"),
+        (["--seconds", "nan"], "--seconds is nan"),
+        (["x.json", "--generator", "tiny"], "leave out --generator"),
+        (["x.json", "--server", "http://127.0.0.1:9"], "No ComfyUI answers at http://127.0.0.1:9"),
+        (["--server", "http://127.0.0.1:9"], "--agent NAME"),
+        (["--agent", "no such"], "is no model folder"),
+    ],
+)
+def test_what_cannot_be_checked_is_one_line(words: list[str], said: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["doctor", *words]) == 1
+    error = capsys.readouterr().err
+    assert said in error and error.count("\n") == 1
