@@ -76,14 +76,15 @@ async function choose(prompt, among) {
     output: found.outputs[0],
     shows: found.shows,
     agentClip: found.agent_clip,
+    installedAgent: found.installed_agent,
   };
 }
 
 /**
  * How the agents are loaded, and in words why: as the settings say, else by the workflow's own CLIP where it can plan
- * and judge, else what this ComfyUI has: a Qwen3-VL text encoder, folders, or the name of the usual file.
+ * and judge, else what this ComfyUI has: a text encoder that can (`installed`), folders, or the name of the usual file.
  */
-async function agentsFor(prompt, clip, path) {
+async function agentsFor(prompt, clip, installed, path) {
   const wanted = app.extensionManager?.setting?.get?.(`${PREFIX}.Agent`);
   if (typeof wanted === "string" && /^(clip|folder|server):./.test(wanted)) {
     const [kind, ...rest] = wanted.split(":");
@@ -95,13 +96,11 @@ async function agentsFor(prompt, clip, path) {
     return { planner: { kind: "node", name: clip.node }, critic: null, why: `The agent is your workflow's own CLIP, ${label(prompt, clip.node).title}.${loras}` };
   }
   const why = `The agent is a second model: ${outside ? "the workflow's own CLIP lies outside this subgraph" : clip.why_not}.`;
-  return { ...(await agentsHere()), why };
+  return { ...(await agentsHere(installed)), why };
 }
 
-async function agentsHere() {
-  const files = await comboOptions("CLIPLoader", "clip_name");
-  const clip = files.find((file) => /qwen[-_.]?3[-_.]?vl/i.test(file) && !/32b|235b|\.gguf$/i.test(file));
-  if (clip) return { planner: { kind: "clip", name: clip }, critic: null };
+async function agentsHere(installed) {
+  if (installed) return { planner: { kind: "clip", name: installed }, critic: null };
   const folders = await comboOptions(NODE_IDS.load_agent, "model");
   const named = (word) => folders.find((folder) => folder.toLowerCase().includes(word));
   const planner = named("planner") ?? folders[0];
@@ -153,8 +152,8 @@ async function wrapOpenGraph() {
     }
     const chosen = await chooseInstalled(root, whole, selection(path));
     if (!chosen) return;
-    const { agentClip, ...places } = chosen;
-    const { why, ...agents } = await agentsFor(prompt, agentClip, path);
+    const { agentClip, installedAgent, ...places } = chosen;
+    const { why, ...agents } = await agentsFor(prompt, agentClip, installedAgent, path);
     if (openGraph() !== scope || rootOf(app) !== root || root.id !== id) throw new WrapError("Another graph was opened meanwhile; nothing was changed.");
     const make = (kind) => window.LiteGraph.createNode(kind);
     const makeGroup = (title) => (window.LiteGraph.LGraphGroup ? new window.LiteGraph.LGraphGroup(title) : null);

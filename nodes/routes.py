@@ -18,10 +18,11 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+import folder_paths
 from aiohttp import web
 from server import PromptServer
 
-from ..interleave_thinker.comfyui.agent_clip import AgentClip, find_agent_clip
+from ..interleave_thinker.comfyui.agent_clip import AgentClip, find_agent_clip, installed_agent
 from ..interleave_thinker.comfyui.find_inputs import candidates
 from ..interleave_thinker.comfyui.links import is_link
 from ..interleave_thinker.comfyui.prompt_texts import POSITIVE
@@ -163,7 +164,8 @@ def _candidates(asked: Any) -> dict[str, Any]:
     _check_size(workflow)
     found = candidates(workflow, output=_text(asked.get("output")), among=_texts(asked.get("among")))
     clip = find_agent_clip(workflow, found.outputs[0]) if len(found.outputs) == 1 else AgentClip()
-    return {**asdict(found), "agent_clip": asdict(clip)}
+    files = folder_paths.get_filename_list("text_encoders")
+    return {**asdict(found), "agent_clip": asdict(clip), "installed_agent": installed_agent(files)}
 
 
 def _stages(asked: Any) -> dict[str, Any]:

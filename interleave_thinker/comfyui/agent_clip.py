@@ -7,7 +7,7 @@ or a Gemma 4. As the agent it costs no second model. The file's name decides; no
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -23,6 +23,8 @@ SIZES: Mapping[Family, tuple[str, ...]] = {
 """What ComfyUI 0.30 and 0.33 load whole, with eyes and language head, from one file."""
 EYELESS_TYPES = ("flux", "flux2")
 """Types of Load CLIP that load a Qwen3-VL without its eyes. Those of a Qwen3.5 or a Gemma 4 change nothing."""
+ADDED_TYPE = "qwen_image"
+"""Type of the Load CLIP that wrap adds for a second model."""
 LONGEST_SHOWN = 120
 """Characters of a file's name that a reason shows."""
 _FAMILIES: tuple[tuple[Family, re.Pattern[str]], ...] = (
@@ -103,6 +105,18 @@ def why_no_agent(file: str, kind: str) -> str:
     if family == "Qwen3-VL" and kind in EYELESS_TYPES:
         return f"{name} is loaded with type {kind}, which leaves its eyes out"
     return ""
+
+
+def installed_agent(files: Sequence[str]) -> str:
+    """The first of these files that can be an agent in Load CLIP, a Qwen3-VL before others; "" where none can."""
+    able = [file for file in files if not why_no_agent(file, ADDED_TYPE)]
+    return min(able, key=lambda file: list(SIZES).index(_family(file)), default="")
+
+
+def _family(file: str) -> Family:
+    found = chat_model(file)
+    assert found is not None
+    return found[0]
 
 
 def _base(file: str) -> str:

@@ -25,6 +25,7 @@ from ..contract import (
     TEMPERATURE,
     loop_open_output,
 )
+from .agent_clip import ADDED_TYPE
 from .client import WorkflowError
 from .find_inputs import WorkflowInputs
 from .links import body_of, image_link, is_link
@@ -62,7 +63,7 @@ class AgentChoice:
         if self.kind == "node":
             return {agent: _node(NODE_IDS.agent_from_clip, {"clip": [self.name, 0], **common})}, [agent, 0]
         if self.kind == "clip":
-            loader = {"clip_name": self.name, "type": "qwen_image", "device": "default"}
+            loader = {"clip_name": self.name, "type": ADDED_TYPE, "device": "default"}
             return {
                 f"{prefix}clip": _node("CLIPLoader", loader),
                 agent: _node(NODE_IDS.agent_from_clip, {"clip": [f"{prefix}clip", 0], **common}),

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from interleave_thinker.comfyui.agent_clip import SIZES, chat_model, why_no_agent
+from interleave_thinker.comfyui.agent_clip import SIZES, chat_model, installed_agent, why_no_agent
 from interleave_thinker.comfyui.memory import SHAPES
 
 SPELLINGS = {
@@ -93,6 +93,14 @@ def test_other_encoders_are_not_taken(folder: str, name: str, suffix: str, kind:
 def test_names_of_official_files(name: str, why: str) -> None:
     reason = why_no_agent(name, "stable_diffusion")
     assert (why in reason) if why else not reason
+
+
+def test_the_second_model_is_a_qwen3_vl_that_is_installed_else_another_that_can() -> None:
+    unable = ["clip_l.safetensors", "qwen3vl_32b_fp8.safetensors", "qwen_2.5_vl_7b.safetensors"]
+    other, usual = "gemma4_e4b_it.safetensors", "vlm/qwen3vl_8b_fp8_scaled.safetensors"
+    assert installed_agent([*unable, other, usual]) == usual
+    assert installed_agent([*unable, other]) == other
+    assert installed_agent(unable) == "" == installed_agent([])
 
 
 @given(
