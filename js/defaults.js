@@ -15,7 +15,7 @@ const STARTS = [
 app.registerExtension({
   name: `${PREFIX}.defaults`,
   settings: [
-    { id: `${PREFIX}.Agent`, name: "Agent for wrapped workflows", type: "text", defaultValue: "", tooltip: "clip:FILE, folder:NAME or server:NAME. Empty: a Qwen3-VL text encoder that is installed, else a model folder." },
+    { id: `${PREFIX}.Agent`, name: "Agent for wrapped workflows", type: "text", defaultValue: "", tooltip: "clip:FILE, folder:NAME or server:NAME. Empty: the workflow's own CLIP where that can plan and judge, else an installed text encoder that can, else a model folder." },
     { id: `${PREFIX}.TMax`, name: "T_max of new loops", type: "number", defaultValue: T_MAX, attrs: { min: 1, max: T_MAX_LIMIT }, tooltip: "How often the generator may try one step." },
     { id: `${PREFIX}.Gate`, name: "Gate of new loops", type: "combo", options: GATES, defaultValue: GATES[0], tooltip: "End the run after each new step or rejection; queue again to go on." },
     { id: `${PREFIX}.MaxMegapixels`, name: "Pixel budget of new agents", type: "number", defaultValue: MAX_MEGAPIXELS, attrs: { min: 0.1, max: 16, step: 0.1 }, tooltip: "Megapixels of each picture that an agent is shown." },

@@ -93,7 +93,8 @@ async function agentsFor(prompt, clip, installed, path) {
   const outside = Boolean(clip.node) && !path.every((id, at) => clip.node.split(":")[at] === id);
   if (clip.node && !outside) {
     const loras = clip.loras.length ? ` ${clip.loras.join(", ")} is on it for your pictures; the agent works without.` : "";
-    return { planner: { kind: "node", name: clip.node }, critic: null, why: `The agent is your workflow's own CLIP, ${label(prompt, clip.node).title}.${loras}` };
+    const note = clip.note ? ` ${clip.note}` : "";
+    return { planner: { kind: "node", name: clip.node }, critic: null, why: `The agent is your workflow's own CLIP, ${label(prompt, clip.node).title}.${loras}${note}` };
   }
   const why = `The agent is a second model: ${outside ? "the workflow's own CLIP lies outside this subgraph" : clip.why_not}.`;
   return { ...(await agentsHere(installed)), why };

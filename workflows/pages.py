@@ -9,35 +9,31 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
-from interleave_thinker.contract import PACKAGED_CLIP, PACKAGED_CLIP_URL
+from interleave_thinker.comfyui.known_sizes import KNOWN_SIZES
+from interleave_thinker.contract import PACKAGED_CLIP
 
 Columns = list[list[str]]
 """Node ids from left to right, and from top to bottom in each column."""
 
 _HF = "https://huggingface.co/"
+_KNOWN = {
+    "flux-2-klein-4b-fp8.safetensors": "diffusion_models",
+    "qwen_3_4b.safetensors": "text_encoders",
+    "flux2-vae.safetensors": "vae",
+    PACKAGED_CLIP: "text_encoders",
+    "qwen_2.5_vl_7b_fp8_scaled.safetensors": "text_encoders",
+    "qwen_image_2.1_int8_convrot.safetensors": "diffusion_models",
+    "qwen3vl_8b_int8_convrot.safetensors": "text_encoders",
+    "qwen_image_2.1_vae_bf16.safetensors": "vae",
+    "qwen3vl_4b_int8_convrot.safetensors": "text_encoders",
+}
+"""Files whose address the command `vram` has, too."""
 MODELS = {
-    "flux-2-klein-4b-fp8.safetensors": (
-        "diffusion_models",
-        _HF + "black-forest-labs/FLUX.2-klein-4b-fp8/resolve/main/flux-2-klein-4b-fp8.safetensors",
-    ),
-    "qwen_3_4b.safetensors": (
-        "text_encoders",
-        _HF + "Comfy-Org/flux2-klein/resolve/main/split_files/text_encoders/qwen_3_4b.safetensors",
-    ),
-    "flux2-vae.safetensors": (
-        "vae",
-        _HF + "Comfy-Org/flux2-dev/resolve/main/split_files/vae/flux2-vae.safetensors",
-    ),
-    PACKAGED_CLIP: ("text_encoders", PACKAGED_CLIP_URL),
+    **{name: (folder, KNOWN_SIZES[name].download) for name, folder in _KNOWN.items()},
     "qwen_image_edit_2511_fp8mixed.safetensors": (
         "diffusion_models",
         _HF + "Comfy-Org/Qwen-Image-Edit_ComfyUI/resolve/main/split_files/diffusion_models/"
         "qwen_image_edit_2511_fp8mixed.safetensors",
-    ),
-    "qwen_2.5_vl_7b_fp8_scaled.safetensors": (
-        "text_encoders",
-        _HF + "Comfy-Org/Qwen-Image_ComfyUI/resolve/main/split_files/text_encoders/"
-        "qwen_2.5_vl_7b_fp8_scaled.safetensors",
     ),
     "qwen_image_vae.safetensors": (
         "vae",
@@ -48,27 +44,10 @@ MODELS = {
         _HF + "lightx2v/Qwen-Image-Edit-2511-Lightning/resolve/main/"
         "Qwen-Image-Edit-2511-Lightning-4steps-V1.0-bf16.safetensors",
     ),
-    "qwen_image_2.1_int8_convrot.safetensors": (
-        "diffusion_models",
-        _HF + "Comfy-Org/Qwen-Image-2.1/resolve/main/diffusion_models/qwen_image_2.1_int8_convrot.safetensors",
-    ),
-    "qwen3vl_8b_int8_convrot.safetensors": (
-        "text_encoders",
-        _HF + "Comfy-Org/Qwen-Image-2.1/resolve/main/text_encoders/qwen3vl_8b_int8_convrot.safetensors",
-    ),
-    "qwen_image_2.1_vae_bf16.safetensors": (
-        "vae",
-        _HF + "Comfy-Org/Qwen-Image-2.1/resolve/main/vae/qwen_image_2.1_vae_bf16.safetensors",
-    ),
     "flux3-image-klein-int8-convrot.safetensors": (
         "diffusion_models",
         _HF + "black-forest-labs/flux-3-image-klein-comfy/resolve/main/diffusion_models/"
         "flux3-image-klein-int8-convrot.safetensors",
-    ),
-    "qwen3vl_4b_int8_convrot.safetensors": (
-        "text_encoders",
-        _HF + "black-forest-labs/flux-3-image-klein-comfy/resolve/main/text_encoders/"
-        "qwen3vl_4b_int8_convrot.safetensors",
     ),
     "sd_xl_base_1.0.safetensors": (
         "checkpoints",
@@ -130,10 +109,9 @@ _KLEIN = Group(
 _ONE_CLIP = [Group("Models", [["1", "10", "12"]]), Group(AGENTS, [["2"]]), Group(PLAN, [["3", "4"]])]
 """Where the generator's text encoder is the agent, too."""
 _ENDS = Group(RESULT, [["31"], ["32"]])
+_SMALL_CLIP = "qwen3vl_4b_fp8_scaled.safetensors"
 _SMALLER = (
-    "Short of memory? For the agents, "
-    f"[qwen3vl_4b_fp8_scaled.safetensors]({_HF}Comfy-Org/Qwen3-VL/resolve/main/text_encoders/"
-    "qwen3vl_4b_fp8_scaled.safetensors) does as well, less surely."
+    f"Short of memory? For the agents, [{_SMALL_CLIP}]({KNOWN_SIZES[_SMALL_CLIP].download}) does as well, less surely."
 )
 _OWN_PICTURES = (
     "To start from a picture of yours, connect Load Image to `images` of the Planner **and** of Loop Open: "

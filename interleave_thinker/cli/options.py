@@ -7,7 +7,10 @@ which a command keeps its value is the older one, so that option files that were
 from __future__ import annotations
 
 import argparse
+import json
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from ..contract import COMFYUI_ADDRESS, MAX_STEPS
 from ..errors import ConfigError
@@ -55,6 +58,19 @@ def add_device(parser: argparse.ArgumentParser) -> None:
 
 def add_json(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--json", type=Path, help="write the figures here as well")
+
+
+def write_figures(path: Path, figures: Mapping[str, Any]) -> None:
+    """What `--json` asks for, with a line that says so.
+
+    Raises:
+        ConfigError: the file cannot be written.
+    """
+    try:
+        path.write_text(json.dumps(figures, ensure_ascii=False, indent=2) + "\n", encoding="utf-8")
+    except OSError as error:
+        raise ConfigError(f"Cannot write {path}: {error.strerror or error}.") from None
+    print(f"Wrote {path}")
 
 
 def add_workers(parser: argparse.ArgumentParser, help: str, *, default: int = 1, saved_as: str = "workers") -> None:

@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 import argparse
-import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from ..comfyui.client import ComfyClient
 from ..comfyui.memory import CARDS, PIXELS, RESERVE, Fit, Needs, Scenario, fit, needs_of
-from ..comfyui.model_files import Model, SizeLookup, read_size
+from ..comfyui.model_files import Model, SizeLookup, clip_named, read_size
 from ..comfyui.workflow import load_workflow
 from ..comfyui.wrap import AgentChoice
 from ..errors import ConfigError
-from .options import add_json, add_server, print_note, print_warning
+from .options import add_json, add_server, print_note, print_warning, write_figures
 
 
 def add_commands(commands: Any) -> None:
@@ -24,7 +23,8 @@ def add_commands(commands: Any) -> None:
     command.add_argument("--models", metavar="DIR", type=Path, action="append", default=[], help=shown)
     shown = "size of a file that is not here, repeatable (9.4GB, 340MB)"
     command.add_argument("--size", metavar="NAME=SIZE", action="append", default=[], help=shown)
-    command.add_argument("--agent", help="instead of the workflow's agent: clip:FILE, folder:NAME, server:NAME")
+    shown = "instead of the workflow's agent: clip:FILE, node:ID of a Load CLIP, folder:NAME, server:NAME"
+    command.add_argument("--agent", help=shown)
     command.add_argument("--megapixels", type=float, help="of a picture (default: what the workflow says, or 1)")
     shown = f"of the card, for the desktop and CUDA (default {RESERVE / 1e9:g}GB)"
     command.add_argument("--reserve", metavar="SIZE", help=shown)
@@ -40,28 +40,30 @@ def _vram(options: argparse.Namespace) -> int:
         raise ConfigError(f"--megapixels is {options.megapixels:g}; give a number from 0.001 to 256.")
     sizes = SizeLookup(options.models, typed)
     workflow = load_workflow(options.workflow, client=ComfyClient(options.server.rstrip("/")), note=print_note)
-    agent = _agent(options.agent, sizes) if options.agent else None
+    agent = _agent(options.agent, workflow, sizes) if options.agent else None
     pixels = round(options.megapixels * PIXELS) if options.megapixels else None
     needs = needs_of(workflow, sizes, agent=agent, pixels=pixels)
     _print_models(needs)
-    _print_phases("With an agent of its own", needs.own)
+    title, column = _own_agent(needs, options.agent)
+    _print_phases(title, needs.own)
     if needs.shared:
         _print_phases("With the generator's own text encoder as agent", needs.shared)
-    _print_cards(needs, reserve)
+    _print_cards(needs, reserve, column)
     for name in sizes.unused():
         print_warning(f"--size names {name}, which the workflow does not load.")
     if options.json:
-        _write(options.json, facts_of(needs, str(options.workflow), reserve))
+        write_figures(options.json, memory_facts(needs, str(options.workflow), reserve))
     return 0
 
 
-def facts_of(needs: Needs, workflow: str, reserve: int) -> dict[str, Any]:
+def memory_facts(needs: Needs, workflow: str, reserve: int) -> dict[str, Any]:
     """What `--json` writes; all sizes are bytes."""
     return {
         "workflow": workflow,
         "pixels": needs.pixels,
         "reserve": reserve,
         "has_agent": needs.has_agent,
+        "shares_agent": needs.shares,
         "models": [_model_facts(m) for m in needs.models],
         "own_agent": _scenario_facts(needs.own, reserve),
         "shared_agent": _scenario_facts(needs.shared, reserve) if needs.shared else None,
@@ -91,11 +93,22 @@ def _typed_size(text: str) -> tuple[str, int]:
     return name, read_size(size)
 
 
-def _agent(text: str, sizes: SizeLookup) -> Model:
+def _agent(text: str, workflow: Mapping[str, Any], sizes: SizeLookup) -> Model:
     choice = AgentChoice.read(text)
+    if choice.kind == "node":
+        return clip_named(workflow, choice.name, sizes)
     if choice.kind == "server":
         return Model("agent", ())
     return Model("agent", (sizes.file(choice.name) if choice.kind == "clip" else sizes.folder(choice.name),))
+
+
+def _own_agent(needs: Needs, named: str | None) -> tuple[str, str]:
+    """What the scenario beside the shared one is: as a title, and as a column of the cards."""
+    if named:
+        return f"With {named} as agent", "the named agent"
+    if needs.shares:
+        return "With a second model as agent, which this workflow does not use", "a second model, not used"
+    return "With an agent of its own", "agent of its own"
 
 
 def _print_models(needs: Needs) -> None:
@@ -124,11 +137,9 @@ def _print_phases(title: str, scenario: Scenario) -> None:
     print(f"At once {least}{_gb(scenario.peak)} GB; with {least}{_gb(scenario.all_at_once)} GB nothing ever moves.")
 
 
-def _print_cards(needs: Needs, reserve: int) -> None:
+def _print_cards(needs: Needs, reserve: int, own: str) -> None:
     print(f"\nCards, less {_gb(reserve)} GB for the desktop and CUDA:")
-    _print_table(
-        [("card", "agent of its own", "shared with the generator"), *(_card(needs, c, reserve) for c in CARDS)]
-    )
+    _print_table([("card", own, "shared with the generator"), *(_card(needs, c, reserve) for c in CARDS)])
 
 
 def _card(needs: Needs, card: int, reserve: int) -> tuple[str, str, str]:
@@ -173,11 +184,3 @@ def _scenario_facts(scenario: Scenario, reserve: int) -> dict[str, Any]:
         "unknown": scenario.unknown,
         "cards": cards,
     }
-
-
-def _write(path: Path, facts: dict[str, Any]) -> None:
-    try:
-        path.write_text(json.dumps(facts, ensure_ascii=False, indent=2) + "\n", encoding="utf-8")
-    except OSError as error:
-        raise ConfigError(f"Cannot write {path}: {error.strerror or error}.") from None
-    print(f"Wrote {path}")

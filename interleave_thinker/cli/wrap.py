@@ -80,7 +80,9 @@ def _agent(named: str, workflow: Mapping[str, Any], output: str) -> tuple[AgentC
     if not clip.node:
         return AgentChoice(), f"Agent: a second model, {PACKAGED_CLIP}, because {clip.why_not}.\n"
     loras = f" {', '.join(clip.loras)} is on it for the generator; the agent works without." if clip.loras else ""
-    return AgentChoice("node", clip.node), f"Agent: the workflow's own CLIP, node {clip.node} ({clip.file}).{loras}\n"
+    note = f" {clip.note}" if clip.note else ""
+    said = f"Agent: the workflow's own CLIP, node {clip.node} ({clip.file}).{loras}{note}\n"
+    return AgentChoice("node", clip.node), said
 
 
 def _unwrap(options: argparse.Namespace) -> int:

@@ -7,7 +7,7 @@ or a Gemma 4. As the agent it costs no second model. The file's name decides; no
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -38,36 +38,56 @@ _REWRITER = re.compile(
     r"prompt[-_.]?(upsampl|enhanc|rewrit|refin|expan)|(?<![a-z\d])pe(?![a-z\d])", re.IGNORECASE | re.ASCII
 )
 _FOR_VIDEO = re.compile(r"(?<![a-z\d])(proj|ltx)", re.IGNORECASE)
+_SCORERS: tuple[tuple[str, re.Pattern[str]], ...] = (
+    ("an embedding model", re.compile(r"(?<![a-z])embed(s|d?ings?|ders?)?(?![a-z])", re.IGNORECASE)),
+    ("a reranker", re.compile(r"(?<![a-z])re[-_.]?rank(ers?|ing)?(?![a-z])", re.IGNORECASE)),
+    ("a reward model", re.compile(r"(?<![a-z])(rewards?|p?rm)(?![a-z])", re.IGNORECASE)),
+    ("a guard model", re.compile(r"guard(ian)?(?![a-z])|(?<![a-z])(shield|moderat(ion|or))(?![a-z])", re.IGNORECASE)),
+    ("a classifier", re.compile(r"(?<![a-z])classifi(er|cation)(?![a-z])", re.IGNORECASE)),
+)
+"""What else is made of these families, by what such files are called."""
+_TUNED = re.compile(r"joy[-_.]?image|(?<![a-z\d])edit(?![a-z\d])", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
 class AgentClip:
     """node: the Load CLIP whose model can be the agent, "" where none can; then why_not says why, as the end of a
-    sentence. loras: files that the workflow puts on that CLIP for the generator; the agent does without.
+    sentence. loras: files that the workflow puts on that CLIP for the generator; the agent does without. note: what
+    speaks against it, as a sentence.
     """
 
     node: str = ""
     file: str = ""
     why_not: str = ""
     loras: tuple[str, ...] = ()
+    note: str = ""
 
 
-def find_agent_clip(workflow: Mapping[str, Any], output: str) -> AgentClip:
-    """The Load CLIP nearest to the result whose model can be the agent: the generator's, or a prompt enhancer's."""
+def find_agent_clip(workflow: Mapping[str, Any], *outputs: str, among: Collection[str] | None = None) -> AgentClip:
+    """The Load CLIP nearest to the results whose model can be the agent: the generator's, or a prompt enhancer's.
+
+    Of other loaders it is not known which output is the CLIP. among: ids of the loaders that count; default: all.
+    """
     reasons = []
-    for node_id in upstream(workflow, output):
+    for node_id in upstream(workflow, *outputs):
         inputs = workflow[node_id]["inputs"]
-        if "cliploader" not in str(workflow[node_id]["class_type"]).lower():
+        if not is_clip_loader(workflow[node_id]) or (among is not None and node_id not in among):
             continue
         files = [v for n, v in sorted(inputs.items()) if n.startswith("clip_name") and isinstance(v, str)]
         reasons += [why_no_agent(file, str(inputs.get("type", ""))) for file in files]
         if len(files) == 1 and not reasons[-1]:
-            return AgentClip(node_id, files[0], loras=_loras(workflow, output, node_id))
+            loras = tuple(dict.fromkeys(f for o in outputs for f in _loras(workflow, o, node_id)))
+            return AgentClip(node_id, files[0], loras=loras, note=_note(files[0]))
     if reason := next(filter(None, reasons), ""):
         return AgentClip(why_not=reason)
-    if any("cliploader" in str(node["class_type"]).lower() for node in workflow.values()):
+    if any(map(is_clip_loader, workflow.values())):
         return AgentClip(why_not="no Load CLIP of the workflow is in use for this picture")
     return AgentClip(why_not="the workflow has no Load CLIP of its own")
+
+
+def is_clip_loader(node: Mapping[str, Any]) -> bool:
+    """Whether a node is a Load CLIP of ComfyUI or another pack, with the CLIP as its first output."""
+    return "cliploader" in str(node["class_type"]).lower()
 
 
 def chat_model(file: str) -> tuple[Family, str] | None:
@@ -100,6 +120,8 @@ def why_no_agent(file: str, kind: str) -> str:
         return f"{name} is loaded by nodes that do not write text"
     if _REWRITER.search(full):
         return f"{name} is trained to rewrite prompts, not to plan and judge"
+    if kinds := [what for what, pattern in _SCORERS if pattern.search(full)]:
+        return f"{name} is {kinds[0]}, which writes no plans"
     if family == "Gemma 4" and _FOR_VIDEO.search(full):
         return f"{name} is made for LTX, which loads it without its eyes"
     if family == "Qwen3-VL" and kind in EYELESS_TYPES:
@@ -108,9 +130,17 @@ def why_no_agent(file: str, kind: str) -> str:
 
 
 def installed_agent(files: Sequence[str]) -> str:
-    """The first of these files that can be an agent in Load CLIP, a Qwen3-VL before others; "" where none can."""
+    """The first of these files that can be an agent in Load CLIP; "" where none can.
+
+    One that is tuned for pictures comes last, and a Qwen3-VL before other families.
+    """
     able = [file for file in files if not why_no_agent(file, ADDED_TYPE)]
-    return min(able, key=lambda file: list(SIZES).index(_family(file)), default="")
+    return min(able, key=lambda file: (bool(_note(file)), list(SIZES).index(_family(file))), default="")
+
+
+def _note(file: str) -> str:
+    tuned = "It was tuned for the prompts of an image editor and may plan worse than the plain model."
+    return tuned if _TUNED.search(_base(file)) else ""
 
 
 def _family(file: str) -> Family:

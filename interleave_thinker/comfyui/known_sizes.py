@@ -1,4 +1,4 @@
-"""Sizes of model files that the official templates load, for a workflow whose files are not on this machine.
+"""Sizes and addresses of model files that the official templates load, for a workflow whose files are not here.
 
 A file whose size was read nowhere is not here: nothing is guessed. A file of the user's own (`--models`, `--size`)
 always comes first. How each number was read, in November 2026:
@@ -23,11 +23,16 @@ _QWEN3_VL: Final = "Comfy-Org/Qwen3-VL/blob/main/text_encoders"
 
 
 class KnownSize(NamedTuple):
-    """bytes: of the file. read: how the number was read. address: of the file."""
+    """bytes: of the file. read: how the number was read. address: of the file's page."""
 
     bytes: int
     read: str
     address: str
+
+    @property
+    def download(self) -> str:
+        """The address of the file itself."""
+        return self.address.replace("/blob/", "/resolve/")
 
 
 KNOWN_SIZES: Final[dict[str, KnownSize]] = {
@@ -39,13 +44,14 @@ KNOWN_SIZES: Final[dict[str, KnownSize]] = {
         ("qwen_3_4b.safetensors", 8_044_982_048, "page", f"{_KLEIN_4B}/text_encoders"),
         ("qwen_3_8b.safetensors", 16_400_000_000, "page", f"{_KLEIN_9B}/text_encoders"),
         ("qwen_3_8b_fp8mixed.safetensors", 8_660_000_000, "page", f"{_KLEIN_9B}/text_encoders"),
-        ("flux2-vae.safetensors", 336_211_292, "page", f"{_KLEIN_4B}/vae"),
+        ("flux2-vae.safetensors", 336_211_292, "lists", "Comfy-Org/flux2-dev/blob/main/split_files/vae"),
         ("qwen_image_2.1_bf16.safetensors", 14_230_280_616, "one list", f"{_QWEN_IMAGE_21}/diffusion_models"),
         ("qwen_image_2.1_int8_convrot.safetensors", 7_256_783_064, "one list", f"{_QWEN_IMAGE_21}/diffusion_models"),
         ("qwen_image_2.1_vae_bf16.safetensors", 675_509_688, "lists", f"{_QWEN_IMAGE_21}/vae"),
         ("qwen3vl_8b_int8_convrot.safetensors", 9_350_798_360, "lists", f"{_QWEN_IMAGE_21}/text_encoders"),
         ("qwen3vl_8b_bf16.safetensors", 17_534_334_616, "one list", f"{_QWEN_IMAGE_21}/text_encoders"),
         ("qwen3vl_8b_fp8_scaled.safetensors", 10_590_000_000, "lists", _QWEN3_VL),
+        ("qwen3vl_4b_fp8_scaled.safetensors", 5_242_467_968, "lists", _QWEN3_VL),
         ("qwen3vl_4b_bf16.safetensors", 8_880_000_000, "page", _QWEN3_VL),
         (
             "qwen3vl_4b_int8_convrot.safetensors",

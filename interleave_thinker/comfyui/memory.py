@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from typing import Any, Final, Literal
 
 from ..contract import MAX_MEGAPIXELS, MAX_TOKENS, NODE_IDS, PACKAGED_CLIP, loop_open_output
-from .agent_clip import chat_model
+from .agent_clip import chat_model, find_agent_clip
 from .links import is_link, live_inputs, live_links, typed_value
 from .model_files import (
     AGENTS,
@@ -21,7 +21,7 @@ from .model_files import (
     SizeLookup,
     agent_clips,
     agents_read_by,
-    can_be_agent,
+    ends_of,
     live_nodes,
     models_of,
 )
@@ -37,13 +37,13 @@ SAMPLING: Final = 1_700_000_000
 DECODING: Final = 4_356
 """Bytes a pixel that ComfyUI asks for to decode with a VAE (2178 values of 16 bits)."""
 PIXELS: Final = 1024 * 1024
-"""Of a picture whose size the workflow does not say."""
+"""Of a picture whose size the workflow does not say; also what a megapixel is in a node's settings."""
 PROMPT_TOKENS: Final = 1_000
-"""Words of an agent's prompt, beside its pictures."""
+"""Tokens of an agent's prompt, beside its pictures."""
 PIXELS_A_TOKEN: Final = 32 * 32
 """Qwen3-VL: patches of 16 x 16, merged by twos."""
 ATTEMPTS: Final = 12
-"""Attempts that are gone through before one is counted: what is swapped repeats by then."""
+"""The simulation runs this many attempts; the last one is reported."""
 
 Word = Literal["encode", "sample", "decode", "judge", "plan"]
 
@@ -155,12 +155,15 @@ class Scenario:
 @dataclass(frozen=True)
 class Needs:
     """own: with the agents that the workflow has, or one beside it. shared: with the generator's text encoder as agent;
-    None where it has no whole Qwen3-VL. pixels: of a picture. has_agent: whether the workflow has one already.
+    None where no Load CLIP of it holds a whole Qwen3-VL, Qwen3.5 or Gemma 4. pixels: of a picture. has_agent: whether
+    the workflow has one already. shares: whether that is the one of `shared`; `own` then has a second model in its
+    place.
     """
 
     models: tuple[Model, ...]
     pixels: int
     has_agent: bool
+    shares: bool
     own: Scenario
     shared: Scenario | None
 
@@ -177,21 +180,22 @@ def needs_of(
     drawing = _drawing([m for m in models if m.role != "agent"], size, _edits(workflow, live))
     uses = {i: _use(workflow, live, i) for i in live if workflow[i]["class_type"] in AGENTS}
     widest = _widest(list(uses.values()))
-    encoders = [m for m in models if can_be_agent(m) and m.role == "text encoder"]
     asked = _agents(workflow, live, models)
+    encoder = _shared_encoder(workflow, models, [m for _, m, _ in asked])
+    shares = encoder is not None and any(m == encoder for _, m, _ in asked)
     packaged = agent or Model("agent", (sizes.file(PACKAGED_CLIP),))
-    if agent is None and asked and not any(m in encoders for _, m, _ in asked):
+    if agent is None and asked and not shares:
         talking = [_talk(word, m, uses[i]) for word, m, i in asked]
     elif agent is None and uses and not asked:  # servers
         talking = []
     else:
         talking = [_talk(word, packaged, widest) for word in ("judge", "plan")] if packaged.files else []
     shared = None
-    if encoders:
-        both = [_talk(word, encoders[0], widest) for word in ("judge", "plan")]
-        shared = Scenario((encoders[0],), (*drawing, *both))
+    if encoder is not None:
+        both = [_talk(word, encoder, widest) for word in ("judge", "plan")]
+        shared = Scenario((encoder,), (*drawing, *both))
     agents = tuple(_distinct(m for p in talking for m in p.models))
-    return Needs(tuple(models), size, bool(uses), Scenario(agents, (*drawing, *talking)), shared)
+    return Needs(tuple(models), size, bool(uses), shares, Scenario(agents, (*drawing, *talking)), shared)
 
 
 def fit(scenario: Scenario, card: int, reserve: int = RESERVE) -> Fit:
@@ -236,7 +240,7 @@ def _load(phase: Phase, there: dict[Model, int], usable: int) -> dict[str, int]:
         keep = min(model.bytes, room)
         room -= keep
         there[model] = keep
-        # What has no room is read as well, once for the first pass.
+        # The part that does not fit is read too, once for the first pass.
         if model.bytes > min(here, keep):
             loaded[model.name] = loaded.get(model.name, 0) + model.bytes - min(here, keep)
     return loaded
@@ -266,12 +270,24 @@ def working_of(shape: Shape, use: Use) -> int:
     The pass over the prompt holds a layer's values (16 bits), that over the pictures those of the eyes (32 bits, as
     ComfyUI feeds them), and never both at once.
     """
-    seen = math.ceil(use.pictures * use.megapixels * 1_000_000 / PIXELS_A_TOKEN)
+    seen = math.ceil(use.pictures * use.megapixels * PIXELS / PIXELS_A_TOKEN)
     prompt = PROMPT_TOKENS + seen
     cache = shape.cache_a_token * (prompt + use.max_tokens)
     reading = prompt * (4 * shape.hidden + 3 * shape.mlp) * 2
     looking = 4 * seen * (4 * shape.vision[0] + 2 * shape.vision[1]) * 4
     return cache + max(reading, looking, LEAST_WORKING)
+
+
+def _shared_encoder(workflow: Mapping[str, Any], models: Sequence[Model], asked: Sequence[Model]) -> Model | None:
+    """The generator's text encoder that is the agent, else the one that wrap would take for it."""
+    encoders = [m for m in models if m.role == "text encoder"]
+    loaders = {node_id for m in encoders for node_id in m.nodes}
+    used = {node_id for m in asked for node_id in m.nodes} & loaders
+    for among in filter(None, (used, loaders)):
+        node = find_agent_clip(workflow, *(ends_of(workflow) or workflow), among=among).node
+        if found := next((m for m in encoders if node in m.nodes), None):
+            return found
+    return None
 
 
 def picture_pixels(workflow: Mapping[str, Any], live: set[str]) -> int:

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from ..contract import NODE_IDS, PREFIX
-from .agent_clip import why_no_agent
+from .agent_clip import is_clip_loader
 from .client import WorkflowError
 from .known_sizes import KNOWN_SIZES
 from .links import is_link, live_inputs, live_links, upstream
@@ -49,6 +49,7 @@ _CHECKPOINT_PARTS: tuple[tuple[str, Role], ...] = (
     (r"^(first_stage_model|vae)\.", "VAE"),
 )
 _UNITS = {"": 1, "b": 1, "kb": 10**3, "mb": 10**6, "gb": 10**9, "kib": 2**10, "mib": 2**20, "gib": 2**30}
+_CLIPS: tuple[Role, ...] = ("text encoder", "agent")
 _BITS = re.compile(r"(\d+)")
 
 
@@ -201,9 +202,14 @@ def loaded_bytes(path: Path, dtype: str = "") -> int:
 
 def live_nodes(workflow: Mapping[str, Any]) -> set[str]:
     """Nodes that ComfyUI would run: what the ends of the graph depend on, through the side a switch takes."""
-    read = {str(v[0]) for i in workflow for v in workflow[i]["inputs"].values() if is_link(v)}
-    ends = [i for i in workflow if i not in read and any(is_link(v) for v in workflow[i]["inputs"].values())]
+    ends = ends_of(workflow)
     return set(upstream(workflow, *ends)) if ends else set(workflow)
+
+
+def ends_of(workflow: Mapping[str, Any]) -> list[str]:
+    """Nodes that read others and that none reads."""
+    read = {str(v[0]) for i in workflow for v in workflow[i]["inputs"].values() if is_link(v)}
+    return [i for i in workflow if i not in read and any(is_link(v) for v in workflow[i]["inputs"].values())]
 
 
 def models_of(workflow: Mapping[str, Any], sizes: SizeLookup) -> list[Model]:
@@ -243,6 +249,23 @@ def agent_clips(workflow: Mapping[str, Any], live: set[str]) -> dict[str, str]:
     return found
 
 
+def clip_named(workflow: Mapping[str, Any], node_id: str, sizes: SizeLookup) -> Model:
+    """What the Load CLIP of this id loads.
+
+    Raises:
+        WorkflowError: it is none, or the workflow does not use it; those that it uses are named.
+    """
+    clips = [
+        (i, m) for m in models_of(workflow, sizes) for i in m.nodes if is_clip_loader(workflow[i]) and m.role in _CLIPS
+    ]
+    found = next((m for i, m in clips if i == node_id), None)
+    if found is None:
+        known = ", ".join(f"node:{i}" for i, _ in clips[:20])
+        fix = f"it uses {known}" if known else "it uses none: name a file, clip:FILE"
+        raise WorkflowError(f"node:{node_id[:40]} is no Load CLIP that the workflow uses; {fix}.")
+    return found
+
+
 def agents_read_by(workflow: Mapping[str, Any], live: set[str], *kinds: str) -> set[str]:
     """Ids of the agent nodes that nodes of these kinds read."""
     found: set[str] = set()
@@ -251,13 +274,6 @@ def agents_read_by(workflow: Mapping[str, Any], live: set[str], *kinds: str) -> 
         if workflow[node_id]["class_type"] in kinds and is_link(link):
             found |= {i for i in upstream(workflow, str(link[0])) if workflow[i]["class_type"] in AGENTS}
     return found
-
-
-def can_be_agent(model: Model) -> bool:
-    """Whether a text encoder, by its file's name and type, has eyes and a language head."""
-    if model.role not in ("text encoder", "agent") or len(model.files) != 1:
-        return False
-    return not why_no_agent(model.files[0].name, model.kind)
 
 
 def _read_by_others(workflow: Mapping[str, Any], live: set[str]) -> set[str]:

@@ -59,7 +59,7 @@ def test_the_editor_is_told_what_the_command_line_would_choose(comfy: Any) -> No
     status, found = post(comfy, "choose", json.dumps({"workflow": graph}).encode())
     assert status == 200
     places = {"prompts": [[["1", "text"]]], "seeds": [["2", "seed"]], "images": []}
-    clip = {"node": "", "file": "", "why_not": "the workflow has no Load CLIP of its own", "loras": []}
+    clip = {"node": "", "file": "", "why_not": "the workflow has no Load CLIP of its own", "loras": [], "note": ""}
     assert found == {"outputs": ["4"], "shows": "images", **places, "agent_clip": clip, "installed_agent": ""}
     chosen = find_inputs(graph)
     assert [list(chosen.prompt)] == found["prompts"][0] and [list(chosen.seed or ())] == found["seeds"]
