@@ -40,7 +40,8 @@ class CriticRefine(io.ComfyNode):
             has_intermediate_output=True,
             inputs=[
                 AGENT.Input(
-                    "agent", tooltip="A Qwen3-VL, Qwen3.5 or Gemma 4; the paper's critic is a fine-tuned Qwen3-VL 8B."
+                    "agent",
+                    tooltip="A Qwen3-VL, Qwen3.5 or Gemma 4; the paper's critic is a fine-tuned Qwen3-VL 8B.",
                 ),
                 io.Image.Input("after", tooltip="The attempt to judge. Of a batch, the first picture."),
                 io.String.Input(

@@ -97,7 +97,8 @@ class Planner(io.ComfyNode):
                 AGENT.Input(
                     "agent",
                     lazy=True,
-                    tooltip="A Qwen3-VL, Qwen3.5 or Gemma 4; the paper's planner is a fine-tuned Qwen3-VL 8B. Not loaded if you edited the plan.",
+                    tooltip="A Qwen3-VL, Qwen3.5 or Gemma 4; the paper's planner is a fine-tuned Qwen3-VL 8B. "
+                    "Not loaded if you edited the plan.",
                 ),
                 io.String.Input(
                     "request",

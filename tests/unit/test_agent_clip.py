@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from interleave_thinker.comfyui.agent_clip import SIZES, chat_model, installed_agent, why_no_agent
+from interleave_thinker.comfyui.agent_clip import SIZES, chat_model, find_agent_clip, installed_agent, why_no_agent
 from interleave_thinker.comfyui.memory import SHAPES
 
 SPELLINGS = {
@@ -56,6 +56,30 @@ def test_a_model_that_was_trained_to_rewrite_prompts_is_no_agent(name: str, endi
     assert "trained to rewrite prompts" in why_no_agent(stem + ending + dot + suffix, "flux3")
 
 
+OTHERS = {
+    "an embedding model": ("-Embedding", "_embed", "_embedder", "-embeddings_v2", "_EMBEDDING_fp8"),
+    "a reranker": ("-Reranker", "_rerank", "_re-ranker_bf16"),
+    "a reward model": ("-Reward", "_rm", "-PRM", "_reward_v2"),
+    "a guard model": ("-Guard", "_guardian", "_safeguard", "-shield", "_moderation"),
+    "a classifier": ("-Classifier", "_classification"),
+}
+
+
+@given(names(), st.sampled_from([(kind, ending) for kind, endings in OTHERS.items() for ending in endings]))
+def test_what_neither_plans_nor_judges_is_refused_by_its_kind(name: str, other: tuple[str, str]) -> None:
+    kind, ending = other
+    stem, dot, suffix = name.rpartition(".")
+    assert kind in why_no_agent(stem + ending + dot + suffix, "qwen_image")
+
+
+@pytest.mark.parametrize(
+    "name", ["qwen3-vl-embedding-8b", "Qwen3-VL-Reranker-8B", "Qwen3-VL-8B-Reward", "gemma4_e4b_guard"]
+)
+def test_where_in_the_name_the_kind_stands_does_not_matter(name: str) -> None:
+    assert why_no_agent(f"{name}.safetensors", "qwen_image")
+    assert installed_agent([f"{name}.safetensors"]) == ""
+
+
 @given(names(), st.sampled_from((".gguf", ".GGUF")))
 def test_a_gguf_is_loaded_by_nodes_that_do_not_write(name: str, ending: str) -> None:
     assert "do not write text" in why_no_agent(name.rpartition(".")[0] + ending, "qwen_image")
@@ -101,6 +125,21 @@ def test_the_second_model_is_a_qwen3_vl_that_is_installed_else_another_that_can(
     assert installed_agent([*unable, other, usual]) == usual
     assert installed_agent([*unable, other]) == other
     assert installed_agent(unable) == "" == installed_agent([])
+    tuned = "qwen3vl_8b_joyimage_edit_int8_convrot.safetensors"
+    assert installed_agent([tuned, other]) == other, "one that was tuned for pictures comes last"
+    assert installed_agent([tuned]) == tuned
+
+
+@pytest.mark.parametrize(
+    "name", ["qwen3vl_8b_joyimage_edit_int8_convrot", "qwen3vl_8b_fp8_scaled", "qwen3.5_9b_edited"]
+)
+def test_an_agent_that_is_tuned_for_pictures_is_taken_with_a_note(name: str) -> None:
+    workflow = {
+        "1": {"class_type": "CLIPLoader", "inputs": {"clip_name": f"{name}.safetensors", "type": "qwen_image"}},
+        "2": {"class_type": "CLIPTextEncode", "inputs": {"clip": ["1", 0], "text": "a cat"}},
+    }
+    found = find_agent_clip(workflow, "2")
+    assert found.node == "1" and ("may plan worse" in found.note) is ("joyimage" in name)
 
 
 @given(

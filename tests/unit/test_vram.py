@@ -14,6 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from interleave_thinker.cli import main
+from interleave_thinker.comfyui.agent_clip import find_agent_clip
 from interleave_thinker.comfyui.client import WorkflowError
 from interleave_thinker.comfyui.known_sizes import KNOWN_SIZES
 from interleave_thinker.comfyui.memory import (
@@ -35,7 +36,6 @@ from interleave_thinker.comfyui.model_files import (
     Model,
     ModelFile,
     SizeLookup,
-    can_be_agent,
     live_nodes,
     loaded_bytes,
     models_of,
@@ -44,7 +44,7 @@ from interleave_thinker.comfyui.model_files import (
     tensors,
 )
 from interleave_thinker.comfyui.workflow import checked_workflow
-from interleave_thinker.contract import NODE_IDS
+from interleave_thinker.contract import NODE_IDS, PACKAGED_CLIP, PACKAGED_CLIP_URL
 
 ROOT = Path(__file__).parents[2]
 GB = 10**9
@@ -282,8 +282,6 @@ def test_a_folder_of_load_agent_counts_its_weights_once_and_says_its_shape(tmp_p
     ],
 )
 def test_which_text_encoder_can_be_the_agent(name: str, kind: str, whole: bool) -> None:
-    model = Model("text encoder", (ModelFile(name, 1, ""),), kind=kind)
-    assert can_be_agent(model) is whole
     assert (needs_of(graph(clip=name, kind=kind), SizeLookup()).shared is not None) is whole
 
 
@@ -296,7 +294,55 @@ def test_an_agent_beside_the_generator_and_one_shared_with_it() -> None:
     assert sum(m.bytes for m in apart.own.models) == 24 * GB
     one = needs_of(looped(agent_clip="2", clip=clip), sizes)
     assert one.has_agent and one.shared == apart.shared
+    assert one.shares and not apart.shares
     assert [m.name for m in one.own.agents] == ["qwen3vl_8b_fp8_scaled.safetensors"]
+
+
+@given(
+    st.sampled_from(
+        ("CLIPLoader", "CLIPLoaderGGUF", "MultiGPUCLIPLoader", "DualCLIPLoader", "TextEncoderLoader", "LLM Loader",
+         "Efficient Loader", "CheckpointLoaderSimple", "LTXAVTextEncoderLoader")
+    ),
+    st.sampled_from(("clip_name", "clip_name1", "text_encoder", "llm", "ckpt_name")),
+    st.lists(
+        st.sampled_from(("qwen3vl_8b_a.safetensors", "qwen_3_8b.safetensors", "qwen3.5_9b.safetensors", "t5.gguf")),
+        min_size=1, max_size=2, unique=True,
+    ),
+)  # fmt: skip
+def test_what_wrap_takes_for_the_agent_and_what_vram_counts_as_shared_are_one(
+    loader: str, name: str, files: list[str]
+) -> None:
+    workflow = graph()
+    more = {f"{name}_{n}": file for n, file in enumerate(files[1:])}
+    workflow["2"] = node(loader, type="qwen_image", **{name: files[0]}, **more)
+    needs, clip = needs_of(workflow, SizeLookup()), find_agent_clip(workflow, "9")
+    assert ([m.nodes for m in needs.shared.agents] if needs.shared else []) == ([("2",)] if clip.node else [])
+
+
+def test_of_two_text_encoders_the_nearest_to_the_picture_is_shared() -> None:
+    """A prompt writer stands first in the file, and behind the generator's own encoder."""
+    workflow = {"0": node("CLIPLoader", clip_name="qwen3.5_9b.safetensors", type="moss_image")}
+    workflow |= graph(clip="qwen3vl_8b.safetensors")
+    workflow["4"]["inputs"]["text"] = ["5", 0]
+    workflow["5"] = node("TextGenerate", clip=["0", 0], prompt="a cat")
+    shared = needs_of(workflow, SizeLookup()).shared
+    assert find_agent_clip(workflow, "9").node == "2"
+    assert shared and [m.name for m in shared.agents] == ["qwen3vl_8b.safetensors"]
+
+
+def test_the_text_encoder_that_is_the_agent_already_is_the_shared_one() -> None:
+    """Also where another one stands nearer to the picture."""
+    workflow = looped(agent_clip="2", clip="qwen3vl_8b.safetensors")
+    workflow["10"] = node("CLIPLoader", clip_name="qwen3.5_9b.safetensors", type="moss_image")
+    workflow["11"] = node("CLIPTextEncode", clip=["10", 0], text="a cat")
+    workflow["7"]["inputs"]["negative"] = ["11", 0]
+    workflow["4"]["inputs"]["text"] = ["12", 0]
+    workflow["12"] = node("PreviewAny", source=["13", 0])
+    workflow["13"] = node("TextGenerate", clip=["2", 0], prompt="a cat")
+    workflow["4"]["inputs"]["clip"] = ["10", 0]
+    needs = needs_of(workflow, SizeLookup())
+    assert needs.shares and needs.shared
+    assert [m.name for m in needs.shared.agents] == ["qwen3vl_8b.safetensors"]
 
 
 def test_a_loops_reference_makes_room_for_a_picture_that_is_edited() -> None:
@@ -461,6 +507,47 @@ def test_the_command_prints_tables_and_writes_facts(tmp_path: Path, capsys: pyte
     assert facts["own_agent"]["at_once"] == max(p["weights"] + p["working"] for p in facts["own_agent"]["phases"])
 
 
+@pytest.mark.parametrize(
+    ("workflow", "said"),
+    [
+        (
+            looped(agent_clip="2", clip="qwen3vl_8b.safetensors"),
+            "a second model as agent, which this workflow does not",
+        ),
+        (looped(agent_clip="20", clip="qwen3vl_8b.safetensors"), "With an agent of its own (qwen3vl_8b_x"),
+        (graph(clip="qwen3vl_8b.safetensors"), f"With an agent of its own ({PACKAGED_CLIP}"),
+    ],
+)
+def test_a_second_model_that_the_workflow_does_without_is_called_so(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], workflow: dict[str, Any], said: str
+) -> None:
+    code, out, _ = run(capsys, saved(tmp_path, workflow), "--json", str(tmp_path / "f.json"))
+    assert code == 0 and said in out
+    shares = json.loads((tmp_path / "f.json").read_text(encoding="utf-8"))["shares_agent"]
+    assert ("not used" in out) is shares is ("does not" in said)
+
+
+def test_a_load_clip_of_the_workflow_can_be_named_as_the_agent(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """It is loaded once: what the generator reads of it is what the agent reads."""
+    path = saved(tmp_path, graph(clip="qwen3vl_8b_y.safetensors"))
+    sizes = ["--size", "dm.safetensors=4GB", "--size", "vae.safetensors=1GB", "--size", "qwen3vl_8b_y.safetensors=9GB"]
+    code, out, _ = run(capsys, path, *sizes, "--agent", "node:2", "--json", str(tmp_path / "f.json"))
+    facts = json.loads((tmp_path / "f.json").read_text(encoding="utf-8"))
+    assert code == 0 and "With node:2 as agent (qwen3vl_8b_y.safetensors)" in out
+    assert facts["own_agent"] == facts["shared_agent"] and facts["own_agent"]["unknown"] == []
+
+
+@pytest.mark.parametrize("named", ["1", "99", "30", "3", "../x"])
+def test_a_node_that_loads_no_clip_for_this_workflow_is_refused_with_those_that_do(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], named: str
+) -> None:
+    unused = {"30": node("CLIPLoader", clip_name="qwen3vl_4b.safetensors", type="qwen_image")}
+    code, _, err = run(capsys, saved(tmp_path, graph() | unused), "--agent", f"node:{named}")
+    assert code == 1 and f"node:{named} is no Load CLIP" in err and "it uses node:2." in err
+
+
 def test_an_unknown_file_is_named_with_what_to_do(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     code, out, _ = run(capsys, saved(tmp_path, graph()))
     assert code == 0 and "--size te.safetensors=9.4GB" in out and "not known" in out
@@ -482,6 +569,7 @@ def test_a_workflow_without_models(tmp_path: Path, capsys: pytest.CaptureFixture
         (["--megapixels", "nan"], "--megapixels is nan"),
         (["--reserve", "x"], "'x' is no size"),
         (["--agent", "x"], "names no agent"),
+        (["--json", "nowhere/f.json"], "Cannot write nowhere"),
     ],
 )
 def test_errors_name_the_value(
@@ -509,3 +597,26 @@ def test_the_docs_name_every_size_of_the_table() -> None:
     page = (ROOT / "docs" / "memory.md").read_text(encoding="utf-8")
     for name, size in KNOWN_SIZES.items():
         assert f"| `{name}` | {size.bytes / 1e9:.2f} | {size.read} | [page]({size.address}) |" in page
+
+
+def test_each_model_file_has_one_address() -> None:
+    """In the table of sizes, in what wrap offers for download, and in the shipped workflows."""
+    assert KNOWN_SIZES[PACKAGED_CLIP].download == PACKAGED_CLIP_URL
+    pattern = re.compile(r"https://huggingface\.co/[\w./-]+/resolve/[\w./-]+\.safetensors")
+    shipped = [*(ROOT / "workflows").glob("*.json"), *(ROOT / "subgraphs").glob("*.json")]
+    found = {url for path in shipped for url in pattern.findall(path.read_text(encoding="utf-8"))}
+    known = {url for url in found if url.rpartition("/")[2] in KNOWN_SIZES}
+    assert len(known) > 6
+    assert {url: KNOWN_SIZES[url.rpartition("/")[2]].download for url in known} == {url: url for url in known}
+
+
+def test_files_that_are_recommended_have_a_known_size() -> None:
+    """So that `vram` can say whether they fit before anybody fetches them."""
+    step = next(line for line in (ROOT / "README.md").read_text(encoding="utf-8").splitlines() if line[:2] == "2.")
+    memory = (ROOT / "docs" / "memory.md").read_text(encoding="utf-8")
+    notes = [p.read_text(encoding="utf-8") for p in (ROOT / "workflows").glob("*.json")]
+    named = {*re.findall(r"`([\w.-]+\.safetensors)`", step), *re.findall(r"clip:([\w.-]+\.safetensors)", memory)}
+    named |= {name for note in notes for name in re.findall(r"Short of memory\?[^\[]*\[([\w.-]+)\]", note)}
+    small = {name for name in named if "4b_fp8" in name}
+    assert len(named) > 2 and named <= set(KNOWN_SIZES)
+    assert small == {"qwen3vl_4b_fp8_scaled.safetensors"}, "one small file for all"

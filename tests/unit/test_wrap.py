@@ -410,6 +410,12 @@ def test_a_lora_on_the_agents_clip_is_named(tmp_path: Path, capsys: pytest.Captu
     assert json.loads((tmp_path / "looped.json").read_text())["interleave_agent"]["inputs"]["clip"] == ["20", 0]
 
 
+def test_an_agent_that_is_tuned_for_pictures_is_said_to_be(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "plain.json").write_text(json.dumps(with_clip("qwen3vl_8b_joyimage_edit.safetensors")))
+    assert main(["wrap", str(tmp_path / "plain.json"), "-o", str(tmp_path / "looped.json")]) == 0
+    assert "(qwen3vl_8b_joyimage_edit.safetensors). It was tuned for" in capsys.readouterr().out
+
+
 def test_wrapping_twice_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     wrapped = wrap(sampler_graph(), find_inputs(sampler_graph()))
     with pytest.raises(WorkflowError, match="a loop already"):
