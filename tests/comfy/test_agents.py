@@ -122,13 +122,13 @@ def test_the_native_agent_asks_for_its_cache_and_activations_before_it_takes_the
 
 @pytest.mark.parametrize(("tokens", "side"), [(2048, 1024), (512, 2048)])
 def test_the_command_vram_counts_what_the_native_agent_asks_for(tokens, side):
-    """One by a file's name, the other by the model that is loaded: they may not drift apart."""
+    """Within half as much again: one goes by a file's name, the other by the model that is loaded."""
     rooms = run_inside("reply_rooms.py", str(tokens), str(PROMPT_TOKENS), str(side))
     use = Use(tokens, side * side / PIXELS, 2)
     counted = {f"{family} {size}": working_of(shape, use) for (family, size), shape in SHAPES.items()}
     assert {family for family, _ in SHAPES} == {name.rpartition(" ")[0] for name in rooms}
     for name, room in rooms.items():
-        assert 0.8 < counted[name] / max(room, LEAST_WORKING) < 1.5, f"{name}: {counted[name]} {room}"
+        assert 1 / 1.5 < counted[name] / max(room, LEAST_WORKING) < 1.5, f"{name}: {counted[name]} {room}"
 
 
 def test_a_longer_reply_asks_for_more(manager):
