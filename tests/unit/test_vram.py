@@ -581,13 +581,13 @@ def test_errors_name_the_value(
 
 def test_the_table_in_the_docs_is_what_its_commands_print(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     page = (ROOT / "docs" / "memory.md").read_text(encoding="utf-8")
-    commands = re.findall(r"^interleave-thinker vram (benchmarks/vram/.*)$", page, re.MULTILINE)
-    assert len(commands) == 4
+    commands = re.findall(r"^interleave-thinker vram ((?:benchmarks/vram|workflows/api)/.*)$", page, re.MULTILINE)
+    assert len(commands) == 7
     for command in commands:
         path, *more = command.split()
         assert run(capsys, str(ROOT / path), *more, "--json", str(tmp_path / "f.json"))[0] == 0
         facts = json.loads((tmp_path / "f.json").read_text(encoding="utf-8"))
-        for who in ("own_agent", "shared_agent"):
+        for who in ("shared_agent",) if facts["shares_agent"] else ("own_agent", "shared_agent"):
             if facts[who]:
                 cells = " | ".join(facts[who]["cards"][str(card)]["text"] for card in CARDS)
                 assert f"| {cells} |" in page, f"docs/memory.md, {path}, {who}: | {cells} |"
@@ -618,5 +618,6 @@ def test_files_that_are_recommended_have_a_known_size() -> None:
     named = {*re.findall(r"`([\w.-]+\.safetensors)`", step), *re.findall(r"clip:([\w.-]+\.safetensors)", memory)}
     named |= {name for note in notes for name in re.findall(r"Short of memory\?[^\[]*\[([\w.-]+)\]", note)}
     small = {name for name in named if "4b_fp8" in name}
+    assert {PACKAGED_CLIP, *small} <= set(re.findall(r"`([\w.-]+\.safetensors)`", step))
     assert len(named) > 2 and named <= set(KNOWN_SIZES)
     assert small == {"qwen3vl_4b_fp8_scaled.safetensors"}, "one small file for all"
