@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import ast
+import json
 import re
 from pathlib import Path
 
 import pytest
+
+from interleave_thinker.comfyui.agent_clip import chat_model
 
 ROOT = Path(__file__).parents[2]
 PAGES = [*sorted((ROOT / "docs").glob("*.md")), ROOT / "README.md"]
@@ -76,3 +79,46 @@ def test_the_oldest_comfyui_is_the_one_that_dev_py_and_ci_run() -> None:
     oldest = ".".join(run.split(".")[:2])
     assert f"ComfyUI {oldest} or newer" in (ROOT / "README.md").read_text(encoding="utf-8")
     assert f"| {run} |" in VERSIONS.read_text(encoding="utf-8")
+
+
+HELP = ROOT / "js" / "docs"
+MODELS = re.compile(r"Qwen\d(?:\.\d)?(?:-VL)?|Gemma(?: \d)?|FLUX\.\d|MiniMax")
+
+
+def words_of_help(page: Path) -> dict[str, set[str]]:
+    """What does not depend on the language: models, inputs, and what stands in backticks."""
+    text = re.sub(r"(?ms)^```.*?^```", "", page.read_text(encoding="utf-8"))
+    inputs = set(re.findall(r"(?m)^- \*\*(\w+)\*\*", text))
+    return {"models": set(MODELS.findall(text)), "inputs": inputs, "literals": set(re.findall(r"`([^`]+)`", text))}
+
+
+@pytest.mark.parametrize("page", sorted(HELP.glob("*.md")), ids=lambda p: p.stem)
+def test_a_nodes_help_says_the_same_in_both_languages(page: Path) -> None:
+    assert words_of_help(page) == words_of_help(page.with_suffix("") / "zh.md")
+
+
+def test_messages_that_the_readme_quotes_can_be_found() -> None:
+    """A person looks for the words on the screen: a quote holds no part that changes."""
+    section = (ROOT / "README.md").read_text(encoding="utf-8").partition("## When something is wrong")[2]
+    quotes = re.findall(r'\*"([^"]+)"\*', section.partition("\n## ")[0])
+    folders = (ROOT / "nodes", ROOT / "interleave_thinker")
+    code = "".join(p.read_text(encoding="utf-8") for folder in folders for p in folder.rglob("*.py"))
+    assert len(quotes) >= 2 and not [quote for quote in quotes if quote not in code]
+
+
+def test_image_models_whose_clip_can_be_the_agent_are_listed_once() -> None:
+    """And each that a template of the list of templates has."""
+    files = re.findall(
+        r"(?m)\| [\d:]+ ([\w.-]+\.safetensors) \|$", (ROOT / "docs/wrap_templates.md").read_text("utf-8")
+    )
+    rows = {" ".join(chat_model(file) or ()).lower() for file in files}
+    memory = (ROOT / "docs" / "memory.md").read_text(encoding="utf-8").lower()
+    assert len(rows) >= 3 and all(f"| {row} |" in memory for row in rows)
+    for page in (ROOT / "docs" / "editor.md", *HELP.rglob("*.md")):
+        assert not re.search(r"Boogu|Ideogram|Krea|MOSS-Image", page.read_text(encoding="utf-8")), page
+
+
+def test_settings_are_explained_alike_in_the_page_and_in_its_english() -> None:
+    page = (ROOT / "js" / "defaults.js").read_text(encoding="utf-8")
+    texts = json.loads((ROOT / "locales" / "en" / "settings.json").read_text(encoding="utf-8"))
+    assert texts and not [text for told in texts.values() for text in told.values() if f'"{text}"' not in page]
