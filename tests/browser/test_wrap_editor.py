@@ -127,6 +127,20 @@ def test_an_edit_graph_starts_from_the_users_picture(page, comfy, start_picture)
     wait_until(page, lambda: prompt(page) == before, 10)
 
 
+def test_the_message_says_which_clip_is_the_agent_and_what_speaks_against_it(editor) -> None:
+    page, _ = editor
+    graph = plain_graph()
+    loader = next(n for n in graph.values() if n["class_type"] == "CLIPLoader")
+    for file, notes in (("qwen3vl_8b_fp8_scaled.safetensors", False), ("qwen3vl_8b_joyimage_edit.safetensors", True)):
+        loader["inputs"]["clip_name"] = file
+        show_api(page, graph, "tuned")
+        quiet(page)
+        wrap(page)
+        message = said(page)
+        assert "The agent is your workflow's own CLIP" in message
+        assert ("may plan worse" in message) is notes
+
+
 def test_of_two_pictures_the_person_chooses_by_keyboard(page, comfy) -> None:
     open_editor(page, comfy)
     second = {
