@@ -39,12 +39,12 @@ export function drawRun(root, run, view, tools) {
   replaceKeepingFocus(root, parts);
 }
 
-/** How often models were loaded: loads of the same model again mean that not all fit into memory at once. */
+/** How often models were loaded. Loads of the same kind of model again mean, as a rule, that not all fit into memory at once. */
 function loadsLine(doc, { count, again }) {
   const line = element(doc, "p", "itk-facts", `Models loaded: ${count}×${again ? `, ${again} of these again` : ""}`);
   line.title = again
-    ? "A model that is loaded again had to leave for another one. `interleave-thinker vram` says what fits into memory at once."
-    : "Each model was loaded once.";
+    ? "A model of the same kind was loaded before. As a rule it had left memory for another one: `interleave-thinker vram` says what fits at once."
+    : "No model had to be loaded again.";
   return line;
 }
 

@@ -195,7 +195,8 @@ def _endpoint_names() -> list[str]:
 
 def _clear_card() -> None:
     """ComfyUI's models wait in RAM while a server uses the card."""
-    memory.unload_all_models()
+    card = memory.get_torch_device()
+    memory.free_memory(memory.get_total_memory(card), card)
     memory.soft_empty_cache()
 
 

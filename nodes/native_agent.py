@@ -1,15 +1,15 @@
 """An agent from one of ComfyUI's own language models: whatever stock Load CLIP gives that can see and write.
 
 `clip.generate` has no streaming, no early end and no way to interrupt between tokens, so the loop over the tokens is
-here (`comfy_internals.clips.TokenDecoder` has a step of it), under ComfyUI's memory manager. It goes around what wraps
-the model: an image generator's encoder is asked in the model's own chat form, and encodes the same before and after.
+here (`comfy_internals.clips.TokenDecoder` has a step of it), under ComfyUI's memory manager. It bypasses
+the image model's wrapper: the agent speaks the model's own chat form, and the CLIP encodes the same before and after.
 A model whose chat form is not known here is asked as ComfyUI's Generate Text does it.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Sequence, Set
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -18,8 +18,10 @@ import torch
 from ..interleave_thinker.agents.base import Completion, Message, OnText, Sampling, TextStream, shrink
 from ..interleave_thinker.errors import AgentError
 from .comfy_internals.clips import (
+    MARK,
     Held,
     TokenDecoder,
+    chat_marks,
     clip_files,
     clip_kind,
     clip_lack,
@@ -35,10 +37,12 @@ from .images import to_tensor
 
 _CHAT_MARK = re.compile(r"<(?=\|[a-z_]+\|?>|[a-z_]+\|>)")
 _EMBEDDING = re.compile(r"embedding:", re.I)
+_REPLY_TAGS = {"<think>", "</think>", "<answer>", "</answer>"}
+"""Of the form that planner and critic are asked for: words of some vocabularies, and no marks of a turn."""
 
 _LACKS = {
     "eyes": "cannot see pictures. Load a Qwen3-VL file with Load CLIP and choose the type 'qwen_image' (or "
-    "'stable_diffusion'): the types flux, flux2 and others load the same file without its vision part.",
+    "'stable_diffusion'): the types flux and flux2 load the same file without its vision part.",
     "head": "sees pictures, but ComfyUI loads it without the language head that writes. Give the agent a Qwen3-VL, "
     "Qwen3.5 or Gemma 4 with a Load CLIP of its own, or use Load Agent or Agent from Server.",
     "layers": "is a shortened text encoder: its last layers are not in the file, so it cannot write. Give the agent a "
@@ -132,13 +136,11 @@ class NativeAgent:
         with torch.inference_mode(), replying(self.clip):
             if held is None or form is None:
                 return self._whole_reply(lambda: self._plain_tokens(messages, sampling), sampling, TextStream(on_text))
-
-            def prompt() -> list[Any]:
-                return form.row(held, messages, sampling)
-
-            decoder = started_decoder(self.clip, prompt, sampling.max_tokens)
+            self.check()
+            row = form.row(held, messages, sampling)
+            decoder = started_decoder(self.clip, row, sampling.max_tokens)
             if decoder is None:
-                return self._whole_reply(lambda: {held.name: [prompt()]}, sampling, TextStream(on_text))
+                return self._whole_reply(lambda: {held.name: [row]}, sampling, TextStream(on_text))
             try:
                 return self._decode(decoder, sampling, TextStream(on_text))
             finally:
@@ -195,7 +197,7 @@ class NativeAgent:
         Raises:
             AgentError: the tokenizer takes no picture.
         """
-        text, pictures = _plain(messages, sampling)
+        text, pictures = _plain(messages, sampling, chat_marks(self.clip))
         if not pictures:
             return self._tokenized(text, [])
         entries = [_row(alone)[i] for p in pictures for alone in [self._tokenized(text, [p])] for i in _slots(alone)]
@@ -245,14 +247,14 @@ def _pick(logits: torch.Tensor, sampling: Sampling, random: torch.Generator) -> 
     return int(ids[drawn])
 
 
-def _plain(messages: Sequence[Message], sampling: Sampling) -> tuple[str, list[torch.Tensor]]:
-    """All turns as one text, in which pictures are numbered."""
+def _plain(messages: Sequence[Message], sampling: Sampling, marks: Set[str]) -> tuple[str, list[torch.Tensor]]:
+    """All turns as one text, in which pictures are numbered. marks: of the model's chat form; texts lose them."""
     turns, pictures = [], []
     for message in messages:
         content = "Your reply was: " if message.role == "assistant" else ""
         for part in message.parts:
             if isinstance(part, str):
-                content += _without_marks(part)
+                content += _without_marks(part, marks)
             else:
                 pictures.append(to_tensor(shrink(part, sampling.max_pixels)))
                 content += f"[picture {len(pictures)}]"
@@ -260,6 +262,15 @@ def _plain(messages: Sequence[Message], sampling: Sampling) -> tuple[str, list[t
     return "\n\n".join(turns), pictures
 
 
-def _without_marks(text: str) -> str:
-    """Text that stays text: no chat marks of its own, no "embedding:name" that ComfyUI would look up."""
+def _without_marks(text: str, marks: Set[str] = frozenset()) -> str:
+    """Text that stays text: no chat marks of its own, no "embedding:name" that ComfyUI would look up.
+
+    marks: further ones, of a model whose chat form is not known.
+    """
+
+    def broken(found: re.Match[str]) -> str:
+        mark = found.group()
+        return f"{mark[0]} {mark[1:]}" if mark in marks and mark not in _REPLY_TAGS else mark
+
+    text = MARK.sub(broken, text) if marks else text
     return _EMBEDDING.sub(lambda m: m.group()[:-1] + " :", _CHAT_MARK.sub("< ", text))

@@ -21,8 +21,18 @@ from .running_loops import running_loop
 from .users import current_user
 
 _SIGNED_AS = {"has_reference": "reference"}
-_SIGNED_AT_DEFAULT = ("accept_attempts", "edited_plan", "prompts", "title")
-"""The optional inputs of 0.1.0 that hold a value: what it stored was signed with them."""
+_SIGNED_AT_DEFAULT = {
+    f"{PREFIX}{kind}": name
+    for kind, name in {
+        "AgentFromCLIP": "prompts",
+        "AgentFromServer": "prompts",
+        "LoadAgent": "prompts",
+        "LoopClose": "accept_attempts",
+        "PlanFromText": "title",
+        "Planner": "edited_plan",
+    }.items()
+}
+"""Optional inputs that 0.1.0 already had, by node. It signed them at their defaults, so they stay signed."""
 
 
 class BodySignatures:
@@ -127,7 +137,7 @@ def signature_of(
 
 def _is_as_if_absent(kind: str, name: str, value: Any) -> bool:
     """A later optional input of ours at its default. Prompts of before do not have it; the editor adds it to them."""
-    if not kind.startswith(PREFIX) or name in _SIGNED_AT_DEFAULT:
+    if not kind.startswith(PREFIX) or _SIGNED_AT_DEFAULT.get(kind) == name:
         return False
     (_, *facts), required = input_of(kind, name)
     return bool(not required and facts and "default" in facts[0] and facts[0]["default"] == value)

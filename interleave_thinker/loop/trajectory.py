@@ -124,8 +124,8 @@ class StepResult:
 
 @dataclass(frozen=True)
 class Loads:
-    """How often a run loaded a model. again: how many of these an earlier attempt had loaded, so that it had been
-    moved out in between (swaps).
+    """How often a run loaded a model. again: loads of a class that an earlier attempt had loaded; as a rule the model
+    had left memory for another one (a swap).
     """
 
     count: int

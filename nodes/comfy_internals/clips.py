@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+import re
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -13,6 +14,7 @@ from .graphs import release_graphs
 from .missing import say_missing
 
 Lack = Literal["eyes", "head", "layers"]
+MARK = re.compile(r"<[^\s<>]{1,60}>|\[/?[A-Z][A-Z_]{1,40}\]")
 
 
 @dataclass(frozen=True)
@@ -46,7 +48,7 @@ class Held:
         return str(getattr(self.transformer, "model_type", ""))
 
     def token(self, mark: str) -> int | None:
-        """The token that a mark of the chat form is, or None where it is none."""
+        """The id of a chat mark, or None if the vocabulary lacks it."""
         known = getattr(self.tokenizer, "inv_vocab", {})
         return next((number for number, text in known.items() if text == mark), None)
 
@@ -73,6 +75,15 @@ def held_by(clip: Any) -> Held | None:
         if hasattr(encoder, "transformer"):
             found.append(Held(name, encoder, encoder.transformer, getattr(tokenizers, name, None)))
     return next((held for held in found if held.lack is None), found[0] if found else None)
+
+
+def chat_marks(clip: Any) -> set[str]:
+    """Words of a CLIP's vocabularies that look like marks of its chat form: `<end_of_turn>`, `[INST]`."""
+    words: list[Any] = []
+    for tokenizer in vars(getattr(clip, "tokenizer", object)).values():
+        words += getattr(tokenizer, "inv_vocab", {}).values()
+        words += getattr(getattr(tokenizer, "tokenizer", None), "special_tokens", None) or ()
+    return {word for word in words if isinstance(word, str) and MARK.fullmatch(word)}
 
 
 def clip_lack(clip: Any) -> Lack | None:
@@ -198,7 +209,8 @@ class TokenDecoder:
     """A model inside a CLIP, one token at a time.
 
     `clip.generate` has no streaming and no early end, so its loop is taken apart here. Nothing that the wrapper does
-    to its conditioning (template, taps, masks, dropped tokens) is on this way, and nothing is changed in it.
+    to its conditioning (template, taps, masks, dropped tokens) is on this way. For a pass one method of the model may
+    be replaced (`_turning`); it is put back.
     """
 
     def __init__(self, clip: Any):
@@ -220,6 +232,7 @@ class TokenDecoder:
                 getattr(owner, name)
         self.stop_tokens = set(self.model.config.stop_tokens)
         self.extra: dict[str, Any] = {}
+        self.first: torch.Tensor | None = None
 
     def start(self, row: Sequence[Any], max_tokens: int) -> None:
         """Move the model in and read the prompt."""
@@ -238,6 +251,7 @@ class TokenDecoder:
         room = embeds.shape[1] + max_tokens
         self.past = self.transformer.init_kv_cache(embeds.shape[0], room, embeds.device, self.dtype)
         self.position = int(self.positions[:, -1].max()) + 1 if self.positions is not None else None
+        self.first = self._logits()
 
     def _places(self, embeds: torch.Tensor) -> tuple[Any, dict[str, Any]]:
         """Positions of the prompt's tokens, a picture's by rows and columns, and what else goes to the layers."""
@@ -272,6 +286,10 @@ class TokenDecoder:
 
     def logits(self) -> torch.Tensor:
         """Of the next token, for what was read so far."""
+        known, self.first = self.first, None
+        return self._logits() if known is None else known
+
+    def _logits(self) -> torch.Tensor:
         with _turning(self.model, self.turns):
             out, _, self.past = self.model.forward(
                 None,
@@ -298,7 +316,7 @@ class TokenDecoder:
 
     def close(self) -> None:
         """Give back the cache, also where an error keeps this object alive."""
-        self.past = self.embeds = self.info = self.positions = self.ids = self.turns = None
+        self.past = self.embeds = self.info = self.positions = self.ids = self.turns = self.first = None
         self.extra.clear()
 
 
@@ -330,12 +348,12 @@ def _reads_ids(model: Any) -> bool:
     return bool(getattr(model, "hidden_size_per_layer_input", 0))
 
 
-def started_decoder(clip: Any, prompt: Callable[[], Sequence[Any]], max_tokens: int) -> TokenDecoder | None:
+def started_decoder(clip: Any, row: Sequence[Any], max_tokens: int) -> TokenDecoder | None:
     """A decoder that has read the prompt; None where a part of the CLIP is missing, takes or returns other things."""
     try:
         decoder = TokenDecoder(clip)
-        decoder.start(prompt(), max_tokens)
-    except (AttributeError, ImportError, TypeError, ValueError):
+        decoder.start(row, max_tokens)
+    except (AttributeError, ImportError, IndexError, KeyError, TypeError, ValueError):
         say_missing("CLIP that can be decoded token by token")
         return None
     return decoder

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 
 def release_graphs() -> None:
-    """Between two replies that `clip.generate` writes within one node.
+    """Free the captured GPU graphs. Call it between two replies of one node.
 
     ComfyUI captures GPU graphs for it. They keep the addresses of its cache, which the next call makes anew, and
     ComfyUI lets go of them only when the node ends. Does nothing where there are none.

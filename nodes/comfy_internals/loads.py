@@ -14,19 +14,27 @@ _BEGINS = "Requested to load"
 _REQUESTED = re.compile(_BEGINS + r" (\S{1,100})")
 
 
+@dataclass(frozen=True)
+class _Line:
+    """of_a_kind: a model of this class was in memory already. Then the line may be about new patches on its weights."""
+
+    name: str
+    of_a_kind: bool
+
+
 class _Listener(logging.Handler):
-    """Counts the lines of loaded models, and keeps the names of the latest."""
+    """Counts the lines of loaded models, and keeps the latest."""
 
     def __init__(self) -> None:
         super().__init__(logging.INFO)
         self.count = 0
-        self.names: deque[str] = deque(maxlen=1000)
+        self.lines: deque[_Line] = deque(maxlen=1000)
 
     def emit(self, record: logging.LogRecord) -> None:
         found = _REQUESTED.match(record.getMessage()) if str(record.msg).startswith(_BEGINS) else None
         if found is not None:
             self.count += 1
-            self.names.append(found[1])
+            self.lines.append(_Line(found[1], found[1] in _in_memory().values()))
 
 
 @functools.cache
@@ -36,11 +44,15 @@ def _listener() -> _Listener:
     return listener
 
 
-def _in_memory() -> set[int]:
-    """The models that ComfyUI counts as loaded."""
-    import comfy.model_management as memory
+def _in_memory() -> dict[int, str]:
+    """The weights that ComfyUI counts as loaded, with the names of their classes."""
+    try:
+        import comfy.model_management as memory
 
-    return {id(model) for model in memory.loaded_models()}
+        weights = [patcher.model for patcher in memory.loaded_models()]
+    except (ImportError, AttributeError, TypeError):
+        return {}
+    return {id(model): type(model).__name__ for model in weights}
 
 
 @dataclass
@@ -48,16 +60,21 @@ class LoadWatch:
     """The models that ComfyUI loads, from one question to the next."""
 
     seen: int = field(default_factory=lambda: _listener().count)
-    known: set[int] = field(default_factory=_in_memory)
+    known: dict[int, str] = field(default_factory=_in_memory)
 
     def taken(self) -> tuple[str, ...] | None:
-        """Class names of what was loaded since the last call, in order; None where the log does not say it."""
+        """Class names of what was loaded since the last call, in order; None where the log does not say it.
+
+        Weights that stayed in memory and got other patches are not loaded.
+        """
         listener = _listener()
-        new, self.seen = listener.count - self.seen, listener.count
-        known, self.known = self.known, _in_memory()
+        lines, self.seen = listener.count - self.seen, listener.count
+        before, self.known = self.known, _in_memory()
+        new = [name for weights, name in self.known.items() if weights not in before]
         if not logging.getLogger().isEnabledFor(logging.INFO):
             return None
-        if not new and self.known - known:
+        if not lines and new:
             say_missing("line in its log for a loaded model")
             return None
-        return tuple(listener.names)[-new:] if new else ()
+        latest = list(listener.lines)[-lines:] if lines else []
+        return tuple(line.name for line in latest if not line.of_a_kind or line.name in new)

@@ -24,6 +24,8 @@ from interleave_pack.interleave_thinker.agents.base import Message, Sampling  # 
 from PIL import Image  # noqa: E402
 
 WORDS = 400
+MARK = "<end_of_turn>"
+"""Ends a turn where it stands in a text."""
 TEXT = {
     "vocab_size": WORDS,
     "hidden_size": 64,
@@ -98,6 +100,11 @@ def main() -> None:
     prompt = agent._plain_tokens([Message("system", ("Be brief.",)), Message("user", asked["both"])], Sampling())
     entries = [e[0] for e in next(iter(prompt.values()))[0]]
     found["pictures"] = [list(e["data"].shape) for e in entries if isinstance(e, dict)]
+    inner = getattr(clip.tokenizer, clip.tokenizer.clip).tokenizer
+    for name, text in (("quiet", "Say it."), ("loud", f"Say {MARK} and <think> aloud.")):
+        tokens = agent._plain_tokens([Message("user", (text,))], Sampling())
+        words = [e[0] for e in next(iter(tokens.values()))[0]]
+        found[name] = [clip.decode([w for w in words if w < WORDS]), words.count(inner.special_tokens[MARK])]
     found["text"] = clip.decode([e for e in entries if isinstance(e, int) and e < WORDS])
     print("RESULT " + json.dumps(found))
 

@@ -94,6 +94,8 @@ def test_a_clip_of_an_unknown_chat_form_replies_by_comfyuis_own_generate():
     assert found["both"][1:] == [12, 1] and found["again"] == replies["both"]
     assert len(found["pictures"]) == 2 and found["pictures"][0] != found["pictures"][1]
     assert "Be brief." in found["text"] and "[picture 1][picture 2]Judge it." in found["text"]
+    text, marks = found["loud"]
+    assert "Say < end_of_turn> and <think> aloud." in text and marks == found["quiet"][1], "only the template's own"
 
 
 def test_a_model_leaves_vram_when_comfyui_asks(tmp_path):

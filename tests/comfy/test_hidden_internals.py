@@ -111,8 +111,26 @@ def with_one_argument_more(path: str, text: str) -> str:
     return text.replace("def init_kv_cache(self, ", "def init_kv_cache(self, kind, ")
 
 
+def with_logits_that_take_more(path: str, text: str) -> str:
+    text = text.replace("def logits(self, x)", "def logits(self, x, kind)")
+    return re.sub(r"\.logits\((x|outputs\[0\])\)", r".logits(\1, None)", text)
+
+
+def with_layers_that_return_more(path: str, text: str) -> str:
+    text = text.replace("return x, intermediate, next_key_values", "return x, intermediate, next_key_values, None")
+    return text.replace("x, _, past_key_values = self.model.forward(", "x, _, past_key_values, _ = self.model.forward(")
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize("edit", [renamed("init_kv_cache", "new_kv_cache"), with_one_argument_more])
+@pytest.mark.parametrize(
+    "edit",
+    [
+        renamed("init_kv_cache", "new_kv_cache"),
+        with_one_argument_more,
+        with_logits_that_take_more,
+        with_layers_that_return_more,
+    ],
+)
 def test_without_its_parts_a_clip_still_writes_as_transformers_does(tmp_path: Path, edit: Edit) -> None:
     """By ComfyUI's own `clip.generate`. The file that a CLIP came from is not told either."""
     tree = copy_comfyui(

@@ -15,6 +15,7 @@ import pytest
 sys.path.insert(0, str(Path(__file__).parent / "small_clip"))
 from comfy_server import COMFYUI
 from comfy_test_graphs import ONE_CLIP, install_newer_nodes
+from inside import run_inside
 from learned import FIRST, REFINED, SECOND, make_small_clip
 from story import Agents, StoryRun, prepare, story, tell, workflow_of_one_clip
 
@@ -93,3 +94,17 @@ def test_each_attempt_says_which_models_were_loaded_for_it(told: Tell) -> None:
     assert done["loads"] == {"count": 9, "again": 6}
     (calm,) = told("shared").ran.of("done")
     assert calm["loads"] == {"count": 2, "again": 0}, "the planner had loaded the CLIP"
+
+
+def test_a_load_is_of_weights_that_were_not_in_memory() -> None:
+    """New patches on weights that stay, as a node in the body may set them, move nothing."""
+    assert run_inside("counted_loads.py") == {
+        "nothing": [],
+        "two": ["Draws", "Encodes"],
+        "again, in memory": [],
+        "other patches on the same weights": [],
+        "other weights of the same class": ["Draws"],
+        "both after they left": ["Encodes", "Draws"],
+        "one that left again": ["Draws"],
+        "where the log is silent": None,
+    }
