@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -65,7 +66,9 @@ class Silent(io.ComfyNode):
 
 kinds = {"Lists": Lists, "Asynchronous": Asynchronous, "Failing": Failing, "Silent": Silent, "LoadAgent": LoadAgent}
 nodes.NODE_CLASS_MAPPINGS |= kinds
+nodes.folder_paths.set_input_directory(tempfile.mkdtemp())
 picture = Path(nodes.folder_paths.get_input_directory()) / "example.png"
+picture.write_bytes(b"what LoadImage hashes")
 graph: dict[str, Any] = {
     "1": {"class_type": "LoadImage", "inputs": {"image": picture.name, "upload": "image"}},
     "2": {"class_type": "Lists", "inputs": {"names": "a", "image": ["1", 0]}},
