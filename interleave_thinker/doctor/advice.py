@@ -39,6 +39,14 @@ LARGE_AGENT: Final = 8.0
 """Billions of parameters; no larger one is named for the reader's own card."""
 SHARES: Final = "where it is a Qwen3-VL, a Qwen3.5 or a Gemma 4"
 
+_LESS_MEMORY: Final = (
+    "take a smaller file of the model (fp8 or int8, or a 4B for the agent), draw smaller pictures, and close what else "
+    "uses the card"
+)
+SERVER_ENDED: Final = (
+    f"ComfyUI ended. Look at the end of its log. If it is out of memory: {_LESS_MEMORY}. Then start it and check again."
+)
+
 Reader = Literal["terminal", "editor"]
 """Who reads: at a shell, or in ComfyUI's page (the sidebar, the node)."""
 
@@ -136,11 +144,7 @@ def _lacking(facts: Mapping[str, Any], reader: Reader) -> Advice | None:
 def _server_ended(facts: Mapping[str, Any], reader: Reader) -> Advice | None:
     if not any(COMFYUI_ENDED in problem for problem in facts["problems"]):
         return None
-    return Advice(
-        "server_ended",
-        f"ComfyUI ended. Look at the end of its log. If it is out of memory: {_LESS_MEMORY}. Then start it and check "
-        "again.",
-    )
+    return Advice("server_ended", SERVER_ENDED)
 
 
 def _out_of_memory(facts: Mapping[str, Any], reader: Reader) -> Advice | None:
@@ -169,8 +173,8 @@ def _out_of_time(facts: Mapping[str, Any], reader: Reader) -> Advice | None:
     more = (
         "Give more: interleave-thinker doctor WORKFLOW --seconds 900."
         if reader == "terminal"
-        else "Check again: models that are loaded by now need not be loaded. If it is too slow again, take fewer sampling "
-        "steps or smaller pictures."
+        else "Check again: models that are loaded by now need not be loaded. If it is too slow again, take fewer "
+        "sampling steps or smaller pictures."
     )
     return Advice("out_of_time", f"{slow}The time was over before all was measured. {more}")
 
@@ -196,7 +200,8 @@ def _cut_off(agent: Mapping[str, Any], who: str, facts: Mapping[str, Any]) -> Ad
     return Advice(
         "cut_off",
         f"{who} was cut off at max_tokens {limit} in {_of(cut, _answers(agent))}. Set max_tokens to "
-        f"{max(MAX_TOKENS, 2 * limit)} in its node. If it still does not end, the model repeats itself: take another one.",
+        f"{max(MAX_TOKENS, 2 * limit)} in its node. If it still does not end, the model repeats itself: take another "
+        "one.",
     )
 
 
@@ -263,8 +268,8 @@ def _slow_agent(facts: Mapping[str, Any], reader: Reader) -> Advice | None:
         return None
     return Advice(
         "slow_agent",
-        f"The agent writes {speed:.1f} tokens a second; a model that is whole on a card writes 15 or more. A part of it "
-        "is in RAM. Take a smaller file (fp8, int8, a 4B), or the image model's own text encoder as agent "
+        f"The agent writes {speed:.1f} tokens a second; a model that is whole on a card writes 15 or more. A part of "
+        "it is in RAM. Take a smaller file (fp8, int8, a 4B), or the image model's own text encoder as agent "
         f"{SHARES}.{_what_fits(reader)}",
     )
 
@@ -274,8 +279,8 @@ def _agent_on_cpu(facts: Mapping[str, Any], reader: Reader) -> Advice | None:
         return None
     return Advice(
         "agent_on_cpu",
-        f"The agent writes {speed:.1f} tokens a second, on the CPU. Use a graphics card (start ComfyUI without --cpu), a "
-        "smaller model, or Agent from Server.",
+        f"The agent writes {speed:.1f} tokens a second, on the CPU. Use a graphics card (start ComfyUI without --cpu), "
+        "a smaller model, or Agent from Server.",
     )
 
 
@@ -286,9 +291,9 @@ def _changes_places(facts: Mapping[str, Any], reader: Reader) -> Advice | None:
         return None
     return Advice(
         "changes_places",
-        f"Picture and judgment take {alone:.0f} s alone and {time.attempt:.0f} s in turns: the models change places on "
-        f"the card at each attempt. Let one model do both (the image model's own text encoder as agent, {SHARES}), take "
-        "smaller files, or put the agent on a server.",
+        f"Picture and judgment take {alone:.0f} s alone and {time.attempt:.0f} s in turns: the models change places "
+        f"on the card at each attempt. Let one model do both (the image model's own text encoder as agent, {SHARES}), "
+        "take smaller files, or put the agent on a server.",
     )
 
 
@@ -299,8 +304,8 @@ def _full_card(facts: Mapping[str, Any], reader: Reader) -> Advice | None:
         return None
     return Advice(
         "full_card",
-        f"The card was full ({most / 1e9:.1f} of {total / 1e9:.1f} GB). It works, but larger pictures or longer replies "
-        "may be slow or fail.",
+        f"The card was full ({most / 1e9:.1f} of {total / 1e9:.1f} GB). It works, but larger pictures or longer "
+        "replies may be slow or fail.",
     )
 
 
@@ -310,8 +315,8 @@ def _slow_picture(facts: Mapping[str, Any], reader: Reader) -> Advice | None:
         return None
     return Advice(
         "slow_picture",
-        f"A picture takes {picture:.0f} s, and a step may need {facts['t_max']}. Take fewer sampling steps (a distilled "
-        "model), smaller pictures, or a smaller file of the model.",
+        f"A picture takes {picture:.0f} s, and a step may need {facts['t_max']}. Take fewer sampling steps (a "
+        "distilled model), smaller pictures, or a smaller file of the model.",
     )
 
 
@@ -321,8 +326,8 @@ def _long_run(facts: Mapping[str, Any], reader: Reader) -> Advice | None:
         return None
     return Advice(
         "long_run",
-        f"A story of {STORY_STEPS} steps may take {time.longest / 3600:.1f} hours with T_max {facts['t_max']}. A smaller "
-        "T_max bounds it; what is finished is kept when you stop.",
+        f"A story of {STORY_STEPS} steps may take {time.longest / 3600:.1f} hours with T_max {facts['t_max']}. A "
+        "smaller T_max bounds it; what is finished is kept when you stop.",
     )
 
 
@@ -408,18 +413,14 @@ def peaks_of(facts: Mapping[str, Any]) -> list[Mapping[str, Any]]:
 # What to take
 
 
-_LESS_MEMORY: Final = (
-    "take a smaller file of the model (fp8 or int8, or a 4B for the agent), draw smaller pictures, and close what else "
-    "uses the card"
-)
-
-
 def _what_fits(reader: Reader) -> str:
     return " `interleave-thinker vram WORKFLOW` says what fits." if reader == "terminal" else ""
 
 
 def _fitting(total: int | None, larger_than: float) -> str:
-    """The largest file of `AGENT_FILES` that fits a card of `total` bytes and has more billions of parameters; else ""."""
+    """The largest file of `AGENT_FILES` that a card of `total` bytes holds; "" without one of more than so many billions
+    of parameters.
+    """
     for file in AGENT_FILES:
         fits = total is not None and KNOWN_SIZES[file].bytes + RESERVE + ROOM <= total
         if fits and _billions(file) > larger_than:

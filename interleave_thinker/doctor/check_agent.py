@@ -31,10 +31,10 @@ class Answer:
 
     role: who was asked as. question: what was shown. wanted, said: the right answer and the agent's, for people.
     readable: the reply could be parsed. right: it is the wanted answer. Both are False if it could not be parsed.
-    tries: replies that were written; 2 where the first could not be read. cut_off: the last reply ended at max_tokens. unfinished:
-    it was stopped because the time was over. tokens: of all replies. seconds: from the question to the answer's end.
-    wait: seconds to the first text of the first reply, None where none came. reply: the beginning of the last
-    one, where none was read.
+    tries: replies that were written; 2 where the first could not be parsed. cut_off: the last reply ended at
+    max_tokens. unfinished: it was stopped because the time was over. tokens: of all replies. seconds: from the question
+    to the answer's end. wait: seconds to the first text of the first reply, None where none came. reply: the beginning
+    of the last one, where none could be parsed.
     """
 
     role: Role

@@ -40,11 +40,11 @@ class Result:
         same; `tests/js/doctor_histories.json` says of both what must come out.
         """
         said = {kind: about or {} for kind, about in (entry.get("status") or {}).get("messages") or ()}
-        if failure := said.get("execution_error"):
-            where = f"node {failure.get('node_id')} ({failure.get('node_type')})"
+        if (failure := said.get("execution_error")) is not None:
+            where = f"node {failure.get('node_id', '?')} ({failure.get('node_type', '?')})"
             return replace(self, error=f"{where}: {str(failure.get('exception_message', '')).strip()}")
         if "execution_interrupted" in said:
-            return replace(self, stopped="person")
+            return replace(self, stopped="person", seconds=seconds_of(entry))
         shown = (entry.get("outputs") or {}).get(result_node) or {}
         found: Mapping[str, Any] = next(iter(shown.get(CHECK_RESULT) or shown.get(PICTURE_RESULT) or ()), {})
         return replace(self, seconds=seconds_of(entry), found=found)
@@ -76,8 +76,8 @@ def facts_of(
     """Everything as plain values; `docs/doctor.md` names the keys. An error that stages share is told once.
 
     results: in the order in which they came; `found` is what Check Agent and Measure Picture say. machine: of
-    `machine_of` or `this_machine`. notes: what else to know, for people. t_max: the loop's. has_agent: whether there was
-    one to ask.
+    `machine_of` or `this_machine`. notes: what else to know, for people. t_max: the loop's. has_agent: whether there
+    was one to ask.
 
     Raises:
         KeyError: a result's `found` lacks what its node says.

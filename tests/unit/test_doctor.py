@@ -360,7 +360,7 @@ def test_every_prompt_is_whole_and_runs_no_loop(path: Path) -> None:
         assert not used & {*loop, NODE_IDS.save_document}, "nothing of the user's is run or saved"
         links = [v for node in stage.prompt.values() for v in node["inputs"].values() if is_link(v)]
         assert {str(link[0]) for link in links} <= set(stage.prompt)
-        assert stage.prompt[stage.result]["class_type"] in (NODE_IDS.check_agent, MEASURE_PICTURE)
+        assert stage.prompt[stage.result_node]["class_type"] in (NODE_IDS.check_agent, MEASURE_PICTURE)
 
 
 def test_all_stages_hold_the_same_nodes_and_each_picture_is_a_new_one() -> None:

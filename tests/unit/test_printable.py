@@ -13,7 +13,9 @@ from interleave_thinker.printable import printable
 SPIKED = st.lists(
     st.one_of(
         st.text(max_size=8),
-        st.sampled_from(["\x1b[31m", "\x1b]0;title\x07", "\x1b[2J", "\x9b1A", "\r", "\n", "\x07", "\u202e", "\u2028", "\x1b"]),
+        st.sampled_from(
+            ["\x1b[31m", "\x1b]0;title\x07", "\x1b[2J", "\x9b1A", "\r", "\n", "\x07", "\u202e", "\u2028", "\x1b"]
+        ),
     )
 ).map("".join)
 OBEYED = frozenset("\u061c\u200e\u200f\u2028\u2029\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
