@@ -662,6 +662,84 @@ def test_an_agent_of_ones_own_is_checked_without_a_server(
     assert told["agents"][0]["verdict"] == "sees" and told["advice"] == [] and told["server"] is None
 
 
+MINE = """
+from PIL import Image
+from interleave_thinker.agents.scripted import ScriptedAgent
+from interleave_thinker.errors import ConfigError, GeneratorError
+
+class Failing(ScriptedAgent):
+    def complete(self, *words, **more):
+        if len(self.calls) == 2:
+            raise ERROR
+        return super().complete(*words, **more)
+
+class Draws:
+    name = "draws"
+    def generate(self, request):
+        if ERROR:
+            raise ERROR
+        return Image.new("RGB", (64, 64))
+
+def agent(): return ScriptedAgent(REPLIES)
+def failing(): return Failing(REPLIES)
+def draws(): return Draws()
+def broken(): raise ERROR
+"""
+ERRORS = [
+    ("RuntimeError('CUDA out of memory. Tried to allocate 2 GiB')", "out_of_memory"),
+    ("ConfigError('Key file k.txt is missing.')", "failed"),
+    ("KeyError('weights')", "failed"),
+]
+
+
+def told_here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: str, *words: str) -> dict[str, Any]:
+    """What --json says of an agent and a generator of one's own, which fail with an error."""
+    monkeypatch.syspath_prepend(str(tmp_path))
+    name = f"my_doctor_{abs(hash((error, words)))}"
+    (tmp_path / f"{name}.py").write_text(f"{MINE}REPLIES = {scripted().replies!r}\nERROR = {error}\n")
+    named = [word.replace("mine:", f"{name}:") for word in words]
+    assert main(["doctor", *named, "--json", str(tmp_path / "figures.json")]) == (1 if error != "None" else 0)
+    told: dict[str, Any] = json.loads((tmp_path / "figures.json").read_text())
+    return told
+
+
+@pytest.mark.parametrize(("error", "rule"), ERRORS)
+def test_whatever_an_agent_fails_with_here_is_a_result(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: str, rule: str
+) -> None:
+    """PyTorch's error for memory among them: a traceback says nothing to a user."""
+    told = told_here(tmp_path, monkeypatch, error, "--agent", "mine:failing")
+    assert len(told["agents"][0]["answers"]) == 2 and rule in [a["rule"] for a in told["advice"]]
+
+
+@pytest.mark.parametrize(("error", "rule"), ERRORS)
+@pytest.mark.parametrize("generator", ["mine:broken", "mine:draws"])
+def test_a_generator_that_fails_here_leaves_the_agents_results(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, generator: str, error: str, rule: str
+) -> None:
+    told = told_here(tmp_path, monkeypatch, error, "--agent", "mine:agent", "--generator", generator)
+    assert told["agents"][0]["verdict"] == "sees" and not told["pictures"] and len(told["problems"]) == 1
+    assert [a["rule"] for a in told["advice"]] == [rule]
+
+
+def test_a_generator_of_ones_own_is_measured_without_a_server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    told = told_here(tmp_path, monkeypatch, "None", "--generator", "mine:draws")
+    assert len(told["pictures"]) == 2 and not told["problems"]
+
+
+def test_loading_counts_as_time_of_the_agent(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = Clock()
+    monkeypatch.setattr("time.monotonic", clock)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    (tmp_path / "my_slow_agent.py").write_text(
+        "import time\nfrom interleave_thinker.agents.scripted import ScriptedAgent\n"
+        f"def make():\n    time.monotonic.now += 15\n    return ScriptedAgent({scripted().replies!r})\n"
+    )
+    assert main(["doctor", "--agent", "my_slow_agent:make", "--seconds", "12", "--json", str(tmp_path / "f.json")]) == 0
+    told = json.loads((tmp_path / "f.json").read_text())
+    assert not told["agents"] and told["not_done"][0]["seconds"] == 15 and told["not_done"][0]["why"] == "time"
+
+
 def test_every_key_of_the_figures_is_documented(tmp_path: Path) -> None:
     figures = tmp_path / "figures.json"
     assert main(["doctor", "--agent", "tiny:oracle", "--json", str(figures)]) == 0
