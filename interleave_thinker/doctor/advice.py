@@ -418,7 +418,7 @@ def _what_fits(reader: Reader) -> str:
 
 
 def _fitting(total: int | None, larger_than: float) -> str:
-    """The largest file of `AGENT_FILES` that a card of `total` bytes holds; "" without one of more than so many billions
+    """The largest file of `AGENT_FILES` that a card of `total` bytes holds; "" if it has no more than so many billions
     of parameters.
     """
     for file in AGENT_FILES:

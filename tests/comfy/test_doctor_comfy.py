@@ -101,8 +101,7 @@ def test_an_agent_that_cannot_see_is_told_with_its_reason(comfy: Any, tmp_path: 
     common = {"max_tokens": 512, "temperature": 0.0, "max_megapixels": 1.0, "prompts": ""}
     graph["2"] = ours("AgentFromCLIP", clip=["11", 0], **common)
     code, told = doctor(comfy, graph, tmp_path)
-    assert code == 1 and [agent["roles"] for agent in told["agents"] if agent["answers"]] == [["planner"]]
-    assert told["pictures"] and told["agents"][1]["error"] in told["problems"][0]
+    assert code == 1 and [agent["roles"] for agent in told["agents"]] == [["planner"]] and told["pictures"]
     assert len(told["problems"]) == 1 and "This CLIP" in told["problems"][0]
 
 
