@@ -141,7 +141,7 @@ def drawing(comfy: Any) -> str:
 
 def endless() -> Graph:
     graph = tiny_story()
-    graph["26"]["inputs"]["steps"] = 50_000
+    graph["26"]["inputs"]["steps"] = 10_000
     return graph
 
 
@@ -159,7 +159,6 @@ def test_a_server_that_ends_in_a_stage_is_a_result_with_advice(new_comfy: Any, t
     killer.join(30)
     assert code == 1 and len(told["agents"]) == 2, "what was measured before is kept"
     assert told["problems"] == [f"Making picture 1: {COMFYUI_ENDED}"] and told["versions"]["ComfyUI"]
-    assert [(stage["why"], stage["seconds"]) for stage in told["not_done"]] == [("server", None)]
     assert [advice["rule"] for advice in told["advice"]] == ["server_ended"]
     said = capsys.readouterr().out
     assert "out of memory" in said and "it sees the pictures" in said and "Nothing" not in said
@@ -174,9 +173,16 @@ def test_a_person_who_interrupts_it_in_comfyui_is_not_told_that_the_time_was_ove
 
 
 def test_what_saves_the_picture_on_its_way_saves_nothing(comfy: Any, tmp_path: Path) -> None:
-    """Save Document passes its text on; a text that is needed and only it can give is named."""
+    """ComfyUI's own nodes that show or save a picture give it too, and the rest of a workflow may take it from there."""
     info = comfy.get("/object_info")
-    passes = [kind for kind, about in info.items() if about["output_node"] and "IMAGE" in about["output"]]
+    takes = {"images", "image", "filename_prefix"}
+    passes = [
+        kind
+        for kind, about in info.items()
+        if about["output_node"] and "IMAGE" in about["output"] and set(about["input"].get("required", ())) <= takes
+    ]
+    if "SaveImage" not in passes:
+        pytest.skip("This ComfyUI's Save Image gives nothing.")
     before = files(comfy)
     for kind in passes:
         graph = plain()
@@ -187,7 +193,7 @@ def test_what_saves_the_picture_on_its_way_saves_nothing(comfy: Any, tmp_path: P
         )
         graph["40"]["inputs"]["images"] = ["42", 0]
         _, told = doctor(comfy, graph, tmp_path)
-        assert len(told["pictures"]) == 2 and not told["notes"], kind
+        assert len(told["pictures"]) == 2 and not told["notes"], (kind, told["problems"], told["notes"])
     assert files(comfy) == before
 
 

@@ -335,7 +335,11 @@ NAMES = [
 ]
 
 
-@given(st.sampled_from(NAMES), st.one_of(st.none(), st.integers(1, 100 * 2**30)), st.sampled_from(["cuda", "cpu"]))
+@given(
+    st.sampled_from(NAMES),
+    st.one_of(st.none(), st.integers(1, 100 * 2**30), st.integers(4, 24).map(lambda gib: gib * 2**30)),
+    st.sampled_from(["cuda", "cpu"]),
+)
 def test_no_agent_is_replaced_by_a_smaller_one_or_by_a_file_that_the_card_does_not_hold(
     name: str, total: int | None, device: str
 ) -> None:
