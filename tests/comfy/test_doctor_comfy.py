@@ -194,6 +194,10 @@ def test_what_saves_the_picture_on_its_way_saves_nothing(comfy: Any, tmp_path: P
         graph["40"]["inputs"]["images"] = ["42", 0]
         _, told = doctor(comfy, graph, tmp_path)
         assert len(told["pictures"]) == 2 and not told["notes"], (kind, told["problems"], told["notes"])
+        sent = comfy.post("/interleave_thinker/doctor", {"workflow": graph, "seed": 1})
+        assert sent["stages"] and not [stage for stage in sent["stages"] if "41" in stage["prompt"]], (
+            "nor the sidebar's"
+        )
     assert files(comfy) == before
 
 
