@@ -69,7 +69,7 @@ class CheckAgent(io.ComfyNode):
 
     @classmethod
     def fingerprint_inputs(cls, **_: Any) -> float:
-        """Asked anew each time: it measures. (ComfyUI takes one NaN object for equal to itself.)"""
+        """NaN: ComfyUI must never reuse this result. A new object each time, because ComfyUI compares by identity."""
         return float("nan")
 
     @classmethod
@@ -107,7 +107,9 @@ def _report(told: dict[str, Any], roles: tuple[str, ...], device: Any) -> str:
     """Of the agent alone; what to change comes first, for a node shows few lines."""
     total = comfy.model_management.get_total_memory(device)
     machine = {"versions": {}, "device": {"name": str(device), "type": device.type, "total": int(total), "free": None}}
-    return as_text(report_of(facts_of([Result("agent", "The agent", roles, found=told)], machine=machine))[::-1])
+    return as_text(
+        report_of(facts_of([Result("agent", "The agent", roles, found=told)], machine=machine), "editor")[::-1]
+    )
 
 
 class MeasurePicture(io.ComfyNode):

@@ -13,8 +13,9 @@ from ..interleave_thinker.comfyui.check_stages import stages_of
 from ..interleave_thinker.comfyui.client import describe_refusal
 from ..interleave_thinker.comfyui.workflow import checked_workflow
 from ..interleave_thinker.contract import T_MAX
+from ..interleave_thinker.doctor.advice import SERVER_ENDED
 from ..interleave_thinker.doctor.check_agent import SECONDS
-from ..interleave_thinker.doctor.facts import Result, facts_of, machine_of
+from ..interleave_thinker.doctor.facts import COMFYUI_ENDED, Result, facts_of, machine_of
 from ..interleave_thinker.doctor.report import report_of
 from ..interleave_thinker.errors import InterleaveError
 
@@ -22,12 +23,17 @@ MAX_RESULTS = 50
 
 
 def stages_for(asked: Any) -> dict[str, Any]:
-    """{workflow, seed} -> `check_stages.Stages`, with the seconds that they may take together."""
+    """{workflow, seed} -> `check_stages.Stages`, with the seconds that they may take together, and `comfyui_ended`:
+    {error, advice} for where this server ends, which cannot say so then.
+
+    Raises:
+        InterleaveError: the workflow or the seed is not what it should be.
+    """
     if not isinstance(asked, dict) or type(asked.get("seed")) is not int:
         raise InterleaveError("Send an object with a workflow and a seed in it.")
     workflow = checked_workflow(asked.get("workflow"), "The workflow")
-    found = stages_of(workflow, seconds=SECONDS, seed=asked["seed"], is_there=_is_there, is_paid=_is_paid)
-    return {**asdict(found), "seconds": SECONDS}
+    found = stages_of(workflow, seconds=SECONDS, seed=asked["seed"], is_there=_is_there, is_paid=_is_paid, about=_about)
+    return {**asdict(found), "seconds": SECONDS, "comfyui_ended": {"error": COMFYUI_ENDED, "advice": SERVER_ENDED}}
 
 
 def report_for(asked: Any) -> dict[str, Any]:
@@ -35,6 +41,9 @@ def report_for(asked: Any) -> dict[str, Any]:
 
     stages: as `stages_for` gave them, without the prompts. results: [{kind, label, roles, seconds, found, error,
     stopped, refusal}], `doctor.facts.Result` and what /prompt refused with. stats: of /system_stats.
+
+    Raises:
+        InterleaveError: the body is no such object.
     """
     parts = [asked.get(name) for name in ("stages", "results", "stats")] if isinstance(asked, dict) else [None] * 3
     about, results, stats = parts
@@ -47,7 +56,7 @@ def report_for(asked: Any) -> dict[str, Any]:
         t_max=about["t_max"] if type(about.get("t_max")) is int else T_MAX,
         has_agent=bool(about.get("has_agent")),
     )
-    return {"sections": [asdict(section) for section in report_of(facts)]}
+    return {"sections": [asdict(section) for section in report_of(facts, "editor")]}
 
 
 def _result(sent: Mapping[str, Any]) -> Result:
@@ -60,6 +69,17 @@ def _result(sent: Mapping[str, Any]) -> Result:
 
 def _is_there(kind: str) -> bool:
     return kind in nodes.NODE_CLASS_MAPPINGS
+
+
+def _about(kind: str) -> dict[str, Any]:
+    """Of a class what GET /object_info says of it, as far as an output node is left out by it."""
+    found = nodes.NODE_CLASS_MAPPINGS.get(kind)
+    if not getattr(found, "OUTPUT_NODE", False):
+        return {}
+    try:
+        return {"output_node": True, "input": found.INPUT_TYPES(), "output": list(found.RETURN_TYPES)}
+    except Exception:  # another pack's code
+        return {"output_node": True}
 
 
 def _is_paid(kind: str) -> bool:

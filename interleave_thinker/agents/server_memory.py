@@ -16,6 +16,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from ..errors import ConfigError
+from ..printable import printable
 from .chat_connection import SAID, http_client, openai_package
 from .chat_stream import hide, words_in
 from .endpoints import Endpoint
@@ -36,16 +37,16 @@ class _NotFreed(Exception):
     """Why, and what the user can do."""
 
 
-class _Use:
+class _Users:
     """Who in this process needs one model of one server."""
 
     def __init__(self) -> None:
         self.changed = threading.Condition()
-        self.users = 0
+        self.count = 0
         self.unloading = False
 
 
-_USES: dict[tuple[str, str], _Use] = {}
+_USERS: dict[tuple[str, str], _Users] = {}
 _WARNED: set[str] = set()
 """Names of endpoints that could not free their memory the last time."""
 
@@ -60,14 +61,14 @@ def in_use(
     says so once. check: raises to interrupt the waiting. make_room: takes other models from the card before the
     first, where the endpoint has `free_memory`.
     """
-    use = _USES.setdefault((endpoint.base_url, endpoint.model), _Use())
-    with use.changed:
-        while use.unloading:
+    users = _USERS.setdefault((endpoint.base_url, endpoint.model), _Users())
+    with users.changed:
+        while users.unloading:
             if check is not None:
                 check()
-            use.changed.wait(_LOOK)
-        use.users += 1
-        first = use.users == 1
+            users.changed.wait(_LOOK)
+        users.count += 1
+        first = users.count == 1
     whole = False
     try:
         if first and make_room is not None and endpoint.free_memory is not None:
@@ -75,16 +76,16 @@ def in_use(
         yield
         whole = True
     finally:
-        with use.changed:
-            use.users -= 1
-            use.unloading = last = endpoint.free_memory is not None and not use.users
+        with users.changed:
+            users.count -= 1
+            users.unloading = last = endpoint.free_memory is not None and not users.count
         if last:
             try:
                 _free(endpoint, check, wait=whole)
             finally:
-                with use.changed:
-                    use.unloading = False
-                    use.changed.notify_all()
+                with users.changed:
+                    users.unloading = False
+                    users.changed.notify_all()
 
 
 def _free(endpoint: Endpoint, check: Callable[[], None] | None, *, wait: bool) -> None:
@@ -94,7 +95,8 @@ def _free(endpoint: Endpoint, check: Callable[[], None] | None, *, wait: bool) -
     except _NotFreed as error:
         if endpoint.name not in _WARNED:
             _WARNED.add(endpoint.name)
-            _log.warning("Endpoint %r did not free its memory: %s The run goes on.", endpoint.name, error)
+            why = printable(str(error))
+            _log.warning("Endpoint %r did not free its memory: %s The run goes on.", endpoint.name, why)
     else:
         if wait:
             _WARNED.discard(endpoint.name)

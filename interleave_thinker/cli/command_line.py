@@ -23,6 +23,7 @@ import sys
 from collections.abc import Sequence
 
 from ..errors import InterleaveError
+from ..printable import printable
 from . import doctor, parse, prompts, run, tinyworld, vram, wrap
 from .config_file import with_config
 
@@ -48,7 +49,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         options = parser.parse_args(with_config(parser, sys.argv[1:] if arguments is None else arguments))
         code: int | None = options.do(options)
     except InterleaveError as error:
-        print(f"Error: {error}", file=sys.stderr)
+        print(f"Error: {printable(str(error), lines=True)}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         print("Interrupted.", file=sys.stderr)

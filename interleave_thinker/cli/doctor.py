@@ -12,17 +12,18 @@ from pathlib import Path
 from typing import Any
 
 from ..agents.base import Sampling
-from ..comfyui.check_stages import PICTURES, Stage, Stages, stages_of
-from ..comfyui.client import ComfyClient, OutOfTime, WorkflowError
+from ..comfyui.check_stages import PICTURES, Stage, stages_of
+from ..comfyui.client import ComfyClient, OutOfTime, ServerLost, WorkflowError
 from ..comfyui.workflow import load_workflow
 from ..comfyui.wrap import AgentChoice
-from ..contract import CHECK_RESULT, NODE_IDS, PICTURE_RESULT
+from ..contract import NODE_IDS
 from ..doctor.advice import advice_for
 from ..doctor.check_agent import PICTURE_SIDE, SECONDS, Role, check_agent
-from ..doctor.facts import Result, facts_of, machine_of, this_machine
+from ..doctor.facts import COMFYUI_ENDED, Result, facts_of, machine_of, this_machine
+from ..doctor.measure import measure
 from ..doctor.peak_memory import graphics_card, read_peak, reset_peak
 from ..doctor.report import as_text, report_of
-from ..errors import ConfigError, GeneratorError
+from ..errors import ConfigError, InterleaveError
 from ..generators.base import GenerationRequest, Generator
 from ..resolve import AGENT_HELP, GENERATOR_HELP, ORACLE, TINY, GeneratorChoice, agent_from
 from .options import TINY_SIZE, add_device, add_endpoints, add_json, add_server, print_note
@@ -77,8 +78,9 @@ def _facts_of_server(options: argparse.Namespace) -> dict[str, Any]:
             f"No ComfyUI answers at {client.url}. Start it, or name its address with --server. Without ComfyUI: "
             "--agent NAME and --generator NAME."
         )
+    machine = machine_of(client.system_stats())
     if options.workflow is None:
-        machine, none = machine_of(client.system_stats()), "Nothing was measured: name a workflow, as in "
+        none = "Nothing was measured: name a workflow, as in "
         return facts_of((), machine=machine, notes=[none + "interleave-thinker doctor my_workflow_api.json."])
     if busy := client.waiting():
         raise ConfigError(
@@ -100,47 +102,36 @@ def _facts_of_server(options: argparse.Namespace) -> dict[str, Any]:
         agent=choice,
         is_there=kinds.__contains__,
         is_paid=lambda kind: bool(kinds.get(kind, {}).get("api_node")),
+        about=lambda kind: kinds.get(kind, {}),
     )
-    results: list[Result] = []
-    failed: set[str] = set()
-    for stage in plan.stages:
-        if not failed & {stage.result, *stage.after}:
-            results.append(_run_stage(client, stage, ends_at))
-            failed |= {stage.result} if results[-1].error else set()
-    return _facts(results, plan, client)
-
-
-def _facts(results: Sequence[Result], plan: Stages, client: ComfyClient) -> dict[str, Any]:
-    return facts_of(
-        results,
-        machine=machine_of(client.system_stats()),
-        notes=plan.notes,
-        t_max=plan.t_max,
-        has_agent=plan.has_agent,
+    results = measure(
+        plan.stages,
+        lambda stage, begun: _told(_run_stage(client, stage, begun, ends_at - time.monotonic())),
+        lambda: ends_at - time.monotonic(),
     )
+    return facts_of(results, machine=machine, notes=plan.notes, t_max=plan.t_max, has_agent=plan.has_agent)
 
 
-def _run_stage(client: ComfyClient, stage: Stage, ends_at: float) -> Result:
-    left = ends_at - time.monotonic()
-    begun = Result(stage.kind, stage.label, stage.roles)
+def _run_stage(client: ComfyClient, stage: Stage, begun: Result, left: float) -> Result:
     print(f"{stage.label} ... ", end="", flush=True)
-    if left <= 0:
-        return _told(replace(begun, stopped=True))
+    since = time.monotonic()
     try:
-        ended = client.run_part(stage.prompt, [stage.result], seconds=left)
+        return begun.ended(client.run_part(stage.prompt, [stage.result_node], seconds=left), stage.result_node)
     except OutOfTime:
-        return _told(replace(begun, stopped=True, seconds=left))
+        return replace(begun, stopped="time", seconds=left)
+    except KeyboardInterrupt:
+        return replace(begun, stopped="person", seconds=time.monotonic() - since)
+    except ServerLost:
+        return replace(begun, error=COMFYUI_ENDED)
     except WorkflowError as error:
-        return _told(replace(begun, error=str(error)))
-    shown = ended.outputs.get(stage.result, {})
-    found: dict[str, Any] = next(iter(shown.get(CHECK_RESULT) or shown.get(PICTURE_RESULT) or ()), {})
-    return _told(replace(begun, seconds=ended.seconds, found=found))
+        return replace(begun, error=str(error))
 
 
 def _told(result: Result) -> Result:
+    """Ends the line that the stage began."""
     if result.stopped:
         print("no time left" if result.seconds is None else f"stopped after {result.seconds:.0f} s")
-    elif result.error:
+    elif result.error or result.found.get("error"):
         print("failed")
     else:
         print("done" if result.seconds is None else f"{result.seconds:.1f} s")
@@ -170,35 +161,57 @@ def _ask_here(options: argparse.Namespace, roles: Sequence[Role], seconds: float
     label = f"Asking the {' and '.join(roles)}"
     print(f"{label} ... ", end="", flush=True)
     begun, card = time.monotonic(), graphics_card()
-    agent = agent_from(options.agent, role=roles[0], endpoints=options.endpoints, device=options.device)
+    result = Result("agent", label, tuple(roles))
+    try:
+        agent = agent_from(options.agent, role=roles[0], endpoints=options.endpoints, device=options.device)
+    except ConfigError:  # what was typed; nothing is measured yet
+        raise
+    except Exception as error:
+        return _told(replace(result, error=_words(error)))
+    taken = time.monotonic() - begun
+    if taken >= seconds:
+        return _told(replace(result, stopped="time", seconds=taken))
     reset_peak(card)
     side = TINY_SIZE[0] if options.agent.startswith(TINY) else PICTURE_SIDE
-    found = check_agent(agent, Sampling(), roles=roles, side=side, seconds=seconds)
+    found = check_agent(agent, Sampling(), roles=roles, side=side, seconds=seconds - taken, failures=(Exception,))
     told = {**found.to_dict(), "peak": read_peak(card)}
-    return _told(Result("agent", label, tuple(roles), time.monotonic() - begun, told))
+    return _told(replace(result, seconds=time.monotonic() - begun, found=told))
+
+
+def _words(error: Exception) -> str:
+    return str(error) if isinstance(error, InterleaveError) else f"{type(error).__name__}: {error}"
 
 
 def _draw_here(options: argparse.Namespace, ends_at: float) -> list[Result]:
     card = graphics_card()
     print("Loading the generator ... ", end="", flush=True)
     begun = time.monotonic()
-    generator = GeneratorChoice(options.generator, server=options.server, device=options.device).load()
-    print(f"{time.monotonic() - begun:.1f} s")
-    return [_draw(generator, number, card, ends_at, options.generator == TINY) for number in range(1, PICTURES + 1)]
+    loaded = Result("generator", "Loading the generator")
+    try:
+        generator = GeneratorChoice(options.generator, server=options.server, device=options.device).load()
+    except Exception as error:  # what the agent said is kept
+        return [_told(replace(loaded, error=_words(error)))]
+    _told(replace(loaded, seconds=time.monotonic() - begun))
+    drawn: list[Result] = []
+    for number in range(1, PICTURES + 1):
+        drawn.append(_draw(generator, number, card, ends_at, options.generator == TINY))
+        if drawn[-1].error:
+            break
+    return drawn
 
 
 def _draw(generator: Generator, number: int, card: Any, ends_at: float, tiny: bool) -> Result:
     drawn = Result("picture", f"Making picture {number}")
     print(f"{drawn.label} ... ", end="", flush=True)
     if time.monotonic() > ends_at:
-        return _told(replace(drawn, stopped=True))
+        return _told(replace(drawn, stopped="time"))
     reset_peak(card)
     begun = time.monotonic()
     size = TINY_SIZE if tiny else None
     try:
         picture = generator.generate(GenerationRequest(_PICTURE_PROMPT, seed=number, size=size))
-    except GeneratorError as error:
-        return _told(replace(drawn, error=str(error)))
+    except Exception as error:  # PyTorch's own for memory, for one
+        return _told(replace(drawn, error=_words(error)))
     told = {"width": picture.width, "height": picture.height, "count": 1, "peak": read_peak(card)}
     return _told(replace(drawn, seconds=time.monotonic() - begun, found=told))
 

@@ -14,10 +14,13 @@ from typing import Any
 
 from ..contract import COMFYUI_ADDRESS, MAX_STEPS
 from ..errors import ConfigError
+from ..printable import printable
 from ..resolve import GENERATOR_HELP, TINY, GeneratorChoice
 
 TINY_SIZE = (64, 64)
 """Size of the images of the tiny world."""
+LONGEST_LINE = 2000
+"""Characters of a line that repeats what a model, a server or a file said."""
 
 
 def add_seed(parser: argparse.ArgumentParser, help: str | None = None, *, default: int | None = 0) -> None:
@@ -89,12 +92,12 @@ def add_server(parser: argparse.ArgumentParser, *, several: bool = False) -> Non
 
 def print_note(text: str) -> None:
     """What was done with a file beyond reading it."""
-    print(f"Note: {text}")
+    print(f"Note: {printable(text, longest=LONGEST_LINE)}")
 
 
 def print_warning(text: str) -> None:
     """What the user should do something about."""
-    print(f"Warning: {text}")
+    print(f"Warning: {printable(text, longest=LONGEST_LINE)}")
 
 
 def add_generator_options(

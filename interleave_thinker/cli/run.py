@@ -12,7 +12,8 @@ from typing import Any
 from ..comfyui.client import ComfyClient
 from ..comfyui.placeholders import placeholder_warnings
 from ..comfyui.workflow import load_workflow, prepare
-from .options import add_seed, add_server, add_t_max, print_note, print_warning
+from ..printable import printable
+from .options import LONGEST_LINE, add_seed, add_server, add_t_max, print_note, print_warning
 
 
 def add_commands(commands: Any) -> None:
@@ -41,8 +42,13 @@ def _run(options: argparse.Namespace) -> int:
     ]
     print(f"Finished in {time.monotonic() - begun:.1f} s.")
     for document in documents:
-        print(f"Document: {document['path']}")
+        _print(f"Document: {document['path']}")
     return 0
+
+
+def _print(line: str) -> None:
+    """One line of a model's or a server's words."""
+    print(printable(line, longest=LONGEST_LINE))
 
 
 def _print_event(event: str, facts: Mapping[str, Any]) -> None:
@@ -50,12 +56,12 @@ def _print_event(event: str, facts: Mapping[str, Any]) -> None:
     if event == "planned":
         print("Plan:")
         for step in facts["plan"]["execution_plan"]:
-            print(f"  {step['step_number']}. {step['prompt'] or step['auxiliary_text'] or step['instruction']}")
+            _print(f"  {step['step_number']}. {step['prompt'] or step['auxiliary_text'] or step['instruction']}")
     elif event == "warning":
         print_warning(facts["text"])
     elif event == "attempt":
         recalled = ", recalled" if facts["recalled"] else f", {facts['seconds']:.2f} s"
-        print(
+        _print(
             f"Step {facts['step']}/{facts['steps']}, attempt {facts['attempt']}/{facts['t_max']} "
             f"(seed {facts['seed']}{recalled}): {facts['prompt']}"
         )
@@ -66,14 +72,14 @@ def _print_event(event: str, facts: Mapping[str, Any]) -> None:
         else:
             unread = "" if judgment["parsed"] else " (the critic's reply could not be read)"
             unread += f" ({judgment['note']})" if judgment.get("note") else ""
-            print(f"  rejected{unread}; refined prompt: {judgment['refined_prompt'] or facts['prompt']}")
+            _print(f"  rejected{unread}; refined prompt: {judgment['refined_prompt'] or facts['prompt']}")
         if judgment["reasoning"]:
-            print(f"    {' '.join(judgment['reasoning'].split())[:300]}")
+            _print(f"    {' '.join(judgment['reasoning'].split())[:300]}")
     elif event == "chosen" and not facts["accepted"]:
         print(f"  no attempt was accepted; attempt {facts['chosen']} goes on")
     elif event == "done":
         if facts["reason"]:
-            print(facts["reason"])
+            _print(facts["reason"])
         if facts.get("loads"):
             print(f"Models loaded: {facts['loads']['count']} times; {facts['loads']['again']} of these again.")
     sys.stdout.flush()

@@ -13,7 +13,11 @@ from ..comfyui.model_files import Model, SizeLookup, clip_named, read_size
 from ..comfyui.workflow import load_workflow
 from ..comfyui.wrap import AgentChoice
 from ..errors import ConfigError
+from ..printable import printable
 from .options import add_json, add_server, print_note, print_warning, write_figures
+
+LONGEST_CELL = 200
+"""Characters; names of files are the workflow's."""
 
 
 def add_commands(commands: Any) -> None:
@@ -125,7 +129,7 @@ def _print_models(needs: Needs) -> None:
 
 
 def _print_phases(title: str, scenario: Scenario) -> None:
-    names = ", ".join(m.name for m in scenario.agents) or "on a server or none"
+    names = printable(", ".join(m.name for m in scenario.agents), longest=LONGEST_CELL) or "on a server or none"
     print(f"\n{title} ({names}), in GB:")
     rows = []
     for phase in scenario.phases:
@@ -148,6 +152,7 @@ def _card(needs: Needs, card: int, reserve: int) -> tuple[str, str, str]:
 
 
 def _print_table(rows: Sequence[Sequence[str]]) -> None:
+    rows = [[printable(cell, longest=LONGEST_CELL) for cell in row] for row in rows]
     widths = [max(len(row[n]) for row in rows) for n in range(len(rows[0]))]
     for row in rows:
         print("  " + "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())

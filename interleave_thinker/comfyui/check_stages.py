@@ -1,7 +1,8 @@
 """What is queued to measure a workflow: its agents are asked, its generator makes pictures, one after the other.
 
 All stages hold the same nodes and differ in which are to run (`partial_execution_targets`), for ComfyUI forgets the
-models of nodes that a prompt lacks: a stage would load them anew, which no loop does. Nothing of the user's is saved.
+models of nodes that a prompt lacks: a stage would load them anew, which no loop does. Nothing of the user's is saved,
+but for what an output node saves that gives something that only it can give; a note names it.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from ..contract import LOOP_OPEN_OUTPUTS, MAX_SEED, MEASURE_PICTURE, NODE_IDS, P
 from .agent_clip import find_agent_clip
 from .client import WorkflowError
 from .find_inputs import candidates
-from .links import image_link, is_link, typed_value, upstream
+from .links import IMAGE_INPUTS, image_link, is_link, typed_value, upstream
 from .memory import picture_pixels
 from .model_files import AGENTS, live_nodes
 from .wrap import AgentChoice, Workflow
@@ -28,33 +29,34 @@ PICTURES = 2
 """Pictures of the generator alone: one with loading, one without."""
 AGENTS_SHARE = 0.5
 """Of the time, for all questions to agents."""
+SHORTEST = 1.0
+"""Seconds for an agent, at least."""
 SMALLEST_SIDE, LARGEST_SIDE = 64, 2048
 _COLORS = ("blue", "green", "yellow", "purple")
 
 
 @dataclass(frozen=True)
 class Stage:
-    """One prompt to queue. label: for people. result: the node whose `ui` has the figures; it is the target too.
-    roles: of the agent that is asked. after: results of other stages without which this one says nothing: where one
-    failed, it is left out, as where its own did."""
+    """One prompt to queue. label: for people. result_node: the node whose `ui` has the figures; it is the target too.
+    roles: of the agent that is asked. after: other result nodes. If one of them, or this stage's own, failed before,
+    the stage is skipped."""
 
     kind: StageKind
     label: str
     prompt: Workflow
-    result: str
+    result_node: str
     roles: tuple[str, ...] = ()
     after: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
 class Stages:
-    """notes: what cannot be measured, and why; for people. t_max: the loop's. side: edge in pixels of the pictures that
-    agents are shown. has_agent: whether the workflow has an agent to ask."""
+    """notes: what cannot be measured, and why; for people. t_max: the loop's. has_agent: whether the workflow has an
+    agent to ask."""
 
     stages: tuple[Stage, ...] = ()
     notes: tuple[str, ...] = ()
     t_max: int = T_MAX
-    side: int = 1024
     has_agent: bool = False
 
 
@@ -79,12 +81,17 @@ def stages_of(
     agent: AgentChoice | None = None,
     is_there: Callable[[str], bool] = lambda kind: True,
     is_paid: Callable[[str], bool] = lambda kind: False,
+    about: Callable[[str], Mapping[str, Any]] = lambda kind: {},
 ) -> Stages:
     """How to measure a workflow in API format, wrapped or not.
 
     seconds: for everything. seed: of the first picture; another one each time, or ComfyUI would recall the picture.
     agent: instead of the workflow's. is_there: whether ComfyUI has a node of this class. is_paid: whether it calls a
-    paid service, which is not asked to draw.
+    paid service, which is not asked to draw. about: what GET /object_info says of a class: `output_node`, `input` and
+    `output`; an output node before the picture, such as one that saves it and passes it on, is left out by them.
+
+    Raises:
+        WorkflowError: `agent` names a node that the workflow lacks.
     """
     loops = [i for i, n in workflow.items() if n["class_type"] == NODE_IDS.loop_close]
     side = _side(workflow)
@@ -95,13 +102,13 @@ def stages_of(
         _take_plain_picture(parts)
     _take_agents(parts, agent)
     has_agent = bool(parts.agents)
+    _bypass_outputs(parts, about)
     _leave_out(parts, is_there, is_paid)
     t_max = typed_value(workflow, workflow[loops[0]]["inputs"].get("t_max")) if loops else T_MAX
     return Stages(
         tuple(_stages(parts, seconds, seed, side)),
         tuple(parts.notes),
         t_max if isinstance(t_max, int) and not isinstance(t_max, bool) else T_MAX,
-        side,
         has_agent,
     )
 
@@ -189,6 +196,56 @@ def _take_agents(parts: _Parts, choice: AgentChoice | None) -> None:
     parts.agents = [([i, slot], tuple(sorted(said, reverse=True))) for (i, slot), said in roles.items()]
 
 
+def _bypass_outputs(parts: _Parts, about: Callable[[str], Mapping[str, Any]]) -> None:
+    """Links that come from an output node take what goes into it instead, where one input is of their type."""
+    into = {i: found for i in parts.nodes if (found := _passed_on(parts.nodes, i, about))}
+    for node in parts.nodes.values():
+        node["inputs"] = {name: _source(value, into) for name, value in node["inputs"].items()}
+    parts.agents = [(_source(link, into), roles) for link, roles in parts.agents]
+    parts.picture = _source(parts.picture, into)
+    ends = [str(link[0]) for link in (*(a for a, _ in parts.agents), parts.picture) if link]
+    for node_id in upstream(parts.nodes, *ends, both_sides=True):
+        kind = str(parts.nodes[node_id]["class_type"])
+        if about(kind).get("output_node"):
+            parts.notes.append(
+                f"Node {node_id} ({kind}) runs and saves or shows what it always does: the rest needs what it gives."
+            )
+
+
+def _passed_on(nodes: Workflow, node_id: str, about: Callable[[str], Mapping[str, Any]]) -> dict[int, list[Any]]:
+    """Of an output node: for each output the link into the node that has its type; of other nodes nothing."""
+    known = about(str(nodes[node_id]["class_type"]))
+    if not known.get("output_node"):
+        return {}
+    declared = {
+        n: spec
+        for group in (known.get("input") or {}).values()
+        if isinstance(group, Mapping)
+        for n, spec in group.items()
+    }
+    links = {name: value for name, value in nodes[node_id]["inputs"].items() if is_link(value)}
+    found = {}
+    for slot, kind in enumerate(known.get("output") or ()):
+        alike = [name for name in links if name in declared and declared[name] and declared[name][0] == kind]
+        name = next((n for n in IMAGE_INPUTS if n in alike), alike[0] if len(alike) == 1 else None)
+        if name is not None:
+            found[slot] = list(links[name])
+    return found
+
+
+def _source(value: Any, into: Mapping[str, Mapping[int, list[Any]]]) -> Any:
+    """Where a link comes from, past output nodes; any other value as it is."""
+    seen = set()
+    while (
+        is_link(value)
+        and (before := into.get(str(value[0]), {}).get(value[1])) is not None
+        and str(value[0]) not in seen
+    ):
+        seen.add(str(value[0]))
+        value = before
+    return value
+
+
 def _leave_out(parts: _Parts, is_there: Callable[[str], bool], is_paid: Callable[[str], bool]) -> None:
     """Drop the parts that cannot run, or cost money, and keep the nodes that the rest needs."""
     agents = []
@@ -221,7 +278,7 @@ def _of_kind(nodes: Workflow, node_id: str, is_one: Callable[[str], bool]) -> st
 
 def _stages(parts: _Parts, seconds: float, seed: int, side: int) -> list[Stage]:
     nodes, checks = dict(parts.nodes), []
-    each = max(5.0, seconds * AGENTS_SHARE / max(1, len(parts.agents)))
+    each = max(SHORTEST, seconds * AGENTS_SHARE / max(1, len(parts.agents)))
     for link, roles in parts.agents:
         check = _free_id(nodes, "agent")
         checks.append((check, roles))

@@ -39,13 +39,12 @@ class OutOfTime(WorkflowError):
     """The workflow did not end in the time it was given, and was interrupted."""
 
 
-@dataclass(frozen=True)
-class Ended:
-    """outputs: by node id. seconds: from start to end on the server, without the wait in its queue; None where its
-    history does not tell."""
+class ServerLost(WorkflowError):
+    """ComfyUI cannot be reached, ended, or closed the connection while the workflow ran."""
 
-    outputs: dict[str, Any]
-    seconds: float | None
+
+class _NodeFailed(WorkflowError):
+    """A node failed or was interrupted; ComfyUI's history tells of it too."""
 
 
 @dataclass
@@ -91,15 +90,19 @@ class ComfyClient:
         Raises:
             WorkflowError: not accepted, a node failed, interrupted, or the server cannot be reached.
         """
-        return asyncio.run(self._run(prompt, on_event or (lambda event, facts: None))).outputs
+        return dict(asyncio.run(self._run(prompt, on_event or (lambda event, facts: None)))["outputs"])
 
-    def run_part(self, prompt: Mapping[str, Any], targets: Sequence[str], *, seconds: float) -> Ended:
+    def run_part(self, prompt: Mapping[str, Any], targets: Sequence[str], *, seconds: float) -> dict[str, Any]:
         """Queue a prompt of which only the output nodes `targets`, and what they need, are to run. What takes longer
-        than `seconds`, the wait in the queue included, is taken out of the queue or interrupted.
+        than `seconds`, the wait in the queue included, is taken out of the queue or interrupted; so it is where a
+        person interrupts this program.
+
+        Returns the prompt's entry in the server's history (GET /history), also where a node failed or was interrupted.
 
         Raises:
             OutOfTime: `seconds` are over.
-            WorkflowError: as `run`.
+            ServerLost: the server cannot be reached, ended, or closed the connection.
+            WorkflowError: not accepted, or no history was kept of it.
         """
         return asyncio.run(self._run(prompt, lambda event, facts: None, targets, seconds))
 
@@ -220,7 +223,8 @@ class ComfyClient:
         on_event: OnEvent,
         targets: Sequence[str] | None = None,
         seconds: float | None = None,
-    ) -> Ended:
+    ) -> dict[str, Any]:
+        """The prompt's entry in the history. With `targets` also where a node failed; else that is raised."""
         import aiohttp
 
         address = self.url.rstrip("/").replace("http", "ws", 1) + f"/ws?clientId={self.client_id}"
@@ -233,9 +237,16 @@ class ComfyClient:
                     except (TimeoutError, asyncio.TimeoutError):
                         await self._cancel(session, prompt_id)
                         raise OutOfTime(f"It took more than {seconds:.0f} s and was stopped.") from None
+                    except asyncio.CancelledError:
+                        if targets is not None:
+                            await self._cancel(session, prompt_id)
+                        raise
+                    except _NodeFailed:
+                        if targets is None:
+                            raise
                 return await self._ended(session, prompt_id)
         except (aiohttp.ClientError, OSError) as error:
-            raise WorkflowError(f"Cannot talk to ComfyUI at {self.url}: {error}") from error
+            raise ServerLost(f"Cannot talk to ComfyUI at {self.url}: {error}") from error
 
     async def _cancel(self, session: Any, prompt_id: str) -> None:
         """Take a prompt out of the queue, or interrupt it where it runs."""
@@ -243,13 +254,13 @@ class ComfyClient:
             async with session.post(f"{self.url}/{path}", json=body):
                 pass
 
-    async def _ended(self, session: Any, prompt_id: str) -> Ended:
-        """What history says came out. It is written shortly after the message that the run succeeded."""
+    async def _ended(self, session: Any, prompt_id: str) -> dict[str, Any]:
+        """What history says came out. It is written shortly after the message that the run ended."""
         for _ in range(HISTORY_TRIES):
             async with session.get(f"{self.url}/history/{prompt_id}") as reply:
                 history = await reply.json()
             if prompt_id in history:
-                return Ended(dict(history[prompt_id]["outputs"]), seconds_of(history[prompt_id]))
+                return dict(history[prompt_id])
             await asyncio.sleep(0.05)
         raise WorkflowError(f"ComfyUI at {self.url} ended the run but keeps no history of it.")
 
@@ -283,19 +294,20 @@ class ComfyClient:
                 on_event(data.get("event", ""), data)
             elif kind == "execution_error":
                 text = str(data.get("exception_message", "")).strip()
-                raise WorkflowError(f"{running.label(prompt, str(data.get('node_id')))}: {text}")
+                raise _NodeFailed(f"{running.label(prompt, str(data.get('node_id')))}: {text}")
             elif kind == "execution_interrupted":
-                raise WorkflowError(f"Interrupted at {running.label(prompt, str(data.get('node_id')))}.")
+                raise _NodeFailed(f"Interrupted at {running.label(prompt, str(data.get('node_id')))}.")
             elif kind == "execution_success":
                 return
-        raise WorkflowError(f"ComfyUI at {self.url} closed the connection before the run ended.")
+        raise ServerLost(f"ComfyUI at {self.url} closed the connection before the run ended.")
 
 
 def seconds_of(entry: Mapping[str, Any]) -> float | None:
-    """How long a prompt ran, by the server's clock, from its entry in the history; None where that does not tell."""
+    """How long a prompt ran until it was done or interrupted, by the server's clock, from its entry in the history;
+    None where that does not tell."""
     messages = (entry.get("status") or {}).get("messages") or ()
-    at = {kind: facts.get("timestamp") for kind, facts in messages}
-    begun, ended = at.get("execution_start"), at.get("execution_success")
+    at = {kind: (facts or {}).get("timestamp") for kind, facts in messages}
+    begun, ended = at.get("execution_start"), at.get("execution_success") or at.get("execution_interrupted")
     return (ended - begun) / 1000 if begun and ended else None
 
 

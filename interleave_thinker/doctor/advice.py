@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, Literal
 
+from ..comfyui.agent_clip import chat_model
+from ..comfyui.known_sizes import KNOWN_SIZES
+from ..comfyui.memory import RESERVE
 from ..contract import MAX_TOKENS, OLDEST_COMFYUI, PACKAGED_CLIP
+from .facts import COMFYUI_ENDED
 
 SLOW_AGENT: Final = 5.0
 """Tokens a second; below it a card does not hold the whole model."""
@@ -22,11 +26,29 @@ LONG_RUN: Final = 3600.0
 STORY_STEPS: Final = 8
 PLAN_TOKENS_A_STEP: Final = 150
 """What a planner writes for a step."""
+SHOWN: Final = 300
+"""Characters of a problem that an advice repeats."""
 
 _MEMORY = re.compile(r"out of memory|OutOfMemory|not enough memory|alloc", re.IGNORECASE)
 _LACKS = re.compile(r"node [^.]*: \w+ is '.*', which this ComfyUI does not have|this ComfyUI lacks [^.]*")
-OTHER_MODEL: Final = f"a whole Qwen3-VL instruct model, such as {PACKAGED_CLIP} in Load CLIP with type qwen_image"
+AGENT_FILES: Final = (PACKAGED_CLIP, "qwen3vl_4b_int8_convrot.safetensors")
+"""What is named as an agent, the largest first: files of a whole Qwen3-VL, with a known size."""
+ROOM: Final = 2_000_000_000
+"""Bytes that an agent needs on a card beside its weights and what the desktop has (`RESERVE`)."""
+LARGE_AGENT: Final = 8.0
+"""Billions of parameters; no larger one is named for the reader's own card."""
+SHARES: Final = "where it is a Qwen3-VL, a Qwen3.5 or a Gemma 4"
 
+_LESS_MEMORY: Final = (
+    "take a smaller file of the model (fp8 or int8, or a 4B for the agent), draw smaller pictures, and close what else "
+    "uses the card"
+)
+SERVER_ENDED: Final = (
+    f"ComfyUI ended. Look at the end of its log. If it is out of memory: {_LESS_MEMORY}. Then start it and check again."
+)
+
+Reader = Literal["terminal", "editor"]
+"""Who reads: at a shell, or in ComfyUI's page (the sidebar, the node)."""
 
 ON_SERVER: Final = "server:"
 """How the names of agents begin that a server runs, on a machine of its own."""
@@ -88,146 +110,295 @@ def warm_picture(facts: Mapping[str, Any]) -> float | None:
     return facts["pictures"][-1]["seconds"] if facts["pictures"] else None
 
 
-def advice_for(facts: Mapping[str, Any]) -> list[Advice]:
-    """What to change, the most pressing first; nothing where all is well."""
-    found = [*_setup(facts)]
+def advice_for(facts: Mapping[str, Any], reader: Reader = "terminal") -> list[Advice]:
+    """What to change, the most pressing first; nothing where all is well. facts: of `facts.facts_of`."""
+    found = [rule(facts, reader) for rule in _FIRST]
+    several = len(facts["agents"]) > 1
     for agent in facts["agents"]:
-        found += _replies(agent, len(facts["agents"]) > 1)
-    return [*found, *_speed(facts)]
+        found += [rule(agent, _who(agent, several), facts) for rule in _OF_AGENT]
+    found += [rule(facts, reader) for rule in _LAST]
+    return [advice for advice in found if advice is not None]
 
 
-def _setup(facts: Mapping[str, Any]) -> Iterator[Advice]:
+# Of the whole check
+
+
+def _old_comfyui(facts: Mapping[str, Any], reader: Reader) -> Advice | None:
     version = facts["versions"].get("ComfyUI")
-    if version and _numbers(version) < _numbers(OLDEST_COMFYUI):
-        yield Advice("old_comfyui", f"This ComfyUI is {version}; the pack needs {OLDEST_COMFYUI} or newer. Update it.")
+    if not version or _numbers(version) >= _numbers(OLDEST_COMFYUI):
+        return None
+    return Advice("old_comfyui", f"This ComfyUI is {version}; the pack needs {OLDEST_COMFYUI} or newer. Update it.")
+
+
+def _lacking(facts: Mapping[str, Any], reader: Reader) -> Advice | None:
     lacking = [m[0] for text in (*facts["problems"], *facts["notes"]) if (m := _LACKS.search(text))]
-    if lacking:
-        yield Advice(
-            "lacking",
-            f"Missing: {'; '.join(dict.fromkeys(lacking))}. Put the model file into its folder below ComfyUI/models, "
-            "or choose another in the node; install the node pack that is missing.",
-        )
-    if any(_MEMORY.search(problem) for problem in facts["problems"]):
-        yield Advice(
-            "out_of_memory",
-            "The memory was not enough. Take a smaller file of the model (fp8 or int8, or a 4B for the agent), draw "
-            "smaller pictures, and close what else uses the card. `interleave-thinker vram WORKFLOW` says what fits.",
-        )
-    if facts["not_done"]:
-        pictures = [s["seconds"] for s in facts["not_done"] if s["kind"] == "picture" and s["seconds"]]
-        slow = f"A picture was not ready after {pictures[0]:.0f} s. " if pictures else ""
-        yield Advice(
-            "out_of_time",
-            f"{slow}The time was over before all was measured. Give more: interleave-thinker doctor WORKFLOW "
-            "--seconds 900.",
-        )
-    if not facts["has_agent"]:
-        yield Advice(
-            "no_agent",
-            "There is no agent to ask. Add one: right-click the workflow, Wrap in Interleave Loop; or an agent node "
-            f"(Agent from CLIP) with {OTHER_MODEL}.",
-        )
+    if not lacking:
+        return None
+    return Advice(
+        "lacking",
+        f"Missing: {'; '.join(dict.fromkeys(lacking))}. Put the model file into its folder below ComfyUI/models, or "
+        "choose another in the node; install the node pack that is missing.",
+    )
 
 
-def _replies(agent: Mapping[str, Any], named: bool) -> Iterator[Advice]:
-    who = f"the {' and '.join(agent['roles'])} ({shown_name(agent['name'])})" if named else "the agent"
-    who = who[0].upper() + who[1:]
-    answers = [a for a in agent["answers"] if not a["unfinished"]]
-    unread = [a for a in answers if not a["readable"]]
-    cut = [a for a in answers if a["cut_off"]]
-    if cut:
-        limit = agent["max_tokens"]
-        more = max(MAX_TOKENS, 2 * limit)
-        yield Advice(
-            "cut_off",
-            f"{who} was cut off at max_tokens {limit} in {_of(cut, answers)}. Set max_tokens to {more} in its node. If "
-            "it still does not end, the model repeats itself: take another one.",
-        )
-    if len(unread) > len(cut):
-        yield Advice(
-            "unreadable",
-            f"{_of(unread, answers)} of {who[0].lower() + who[1:]} could not be read: it does not answer in the form "
-            f"that is asked for. Take {_better(agent)}.",
-        )
-    critic = [a for a in answers if a["role"] == "critic" and a["readable"]]
-    wrong = [a for a in critic if not a["right"]]
-    if agent["verdict"] == "always accepts":
-        yield Advice(
-            "always_accepts",
-            f"{who} accepted all of {_pictures(critic)}, {len(wrong)} of them plainly wrong: it does not see them, or "
-            f"lets everything pass. No picture would be made again. Take {_better(agent)}.",
-        )
-    elif agent["verdict"] == "always rejects":
-        yield Advice(
-            "always_rejects",
-            f"{who} rejected all of {_pictures(critic)}, {len(wrong)} of them plainly right: each step would use up "
-            f"T_max. Take {_better(agent)}; a smaller T_max bounds the loss.",
-        )
-    elif agent["verdict"] == "guesses":
-        yield Advice(
-            "guesses",
-            f"{who} judged {len(wrong)} of {_pictures(critic)} wrongly, which are easy ones; real pictures are harder. "
-            f"Take {_better(agent)}.",
-        )
-    plans = [a for a in answers if a["role"] == "planner" and a["readable"] and not a["right"]]
-    if plans:
-        yield Advice(
-            "wrong_plan",
-            f"{who} planned {plans[0]['said']} where {plans[0]['wanted']} were asked for. Look at each plan before you "
-            "run it (Plan only, Edit plan), or take a larger model.",
-        )
+def _server_ended(facts: Mapping[str, Any], reader: Reader) -> Advice | None:
+    if not any(COMFYUI_ENDED in problem for problem in facts["problems"]):
+        return None
+    return Advice("server_ended", SERVER_ENDED)
 
 
-def _speed(facts: Mapping[str, Any]) -> Iterator[Advice]:
-    card = facts["device"]["type"] not in ("cpu", "unknown")
-    for agent in facts["agents"]:
-        speed = agent["tokens_a_second"]
-        if speed is None or speed >= SLOW_AGENT or agent["name"].startswith(ON_SERVER):
-            continue
-        if card:
-            yield Advice(
-                "slow_agent",
-                f"The agent writes {speed:.1f} tokens a second; a model that is whole on a card writes 15 or more. A "
-                "part of it is in RAM. Take a smaller file (fp8, int8, a 4B), or the image model's own text encoder as "
-                "agent where it is a Qwen3-VL. `interleave-thinker vram WORKFLOW` says what fits.",
-            )
-        else:
-            yield Advice(
-                "agent_on_cpu",
-                f"The agent writes {speed:.1f} tokens a second, on the CPU. Use a graphics card (start ComfyUI without "
-                "--cpu), a smaller model, or Agent from Server.",
-            )
-        break
+def _out_of_memory(facts: Mapping[str, Any], reader: Reader) -> Advice | None:
+    if not any(_is_memory(problem) for problem in facts["problems"]):
+        return None
+    return Advice("out_of_memory", f"The memory was not enough. Less is needed so: {_LESS_MEMORY}.{_what_fits(reader)}")
+
+
+def _failed(facts: Mapping[str, Any], reader: Reader) -> Advice | None:
+    """What no other rule explains."""
+    other = [p for p in facts["problems"] if not (_LACKS.search(p) or COMFYUI_ENDED in p or _is_memory(p))]
+    if not other:
+        return None
+    told = other[0] if len(other[0]) <= SHOWN else other[0][:SHOWN] + "..."
+    more = f" {len(other) - 1} more failed, see above." if len(other) > 1 else ""
+    log = " ComfyUI's log says more." if facts["versions"].get("ComfyUI") else ""
+    return Advice("failed", f"Mend first what failed: {told}{'' if told.endswith('.') else '.'}{more}{log}")
+
+
+def _out_of_time(facts: Mapping[str, Any], reader: Reader) -> Advice | None:
+    late = [stage for stage in facts["not_done"] if stage["why"] == "time"]
+    if not late:
+        return None
+    pictures = [s["seconds"] for s in late if s["kind"] == "picture" and s["seconds"]]
+    slow = f"A picture was not ready after {pictures[0]:.0f} s. " if pictures else ""
+    more = (
+        "Give more: interleave-thinker doctor WORKFLOW --seconds 900."
+        if reader == "terminal"
+        else "Check again: models that are loaded by now need not be loaded. If it is too slow again, take fewer "
+        "sampling steps or smaller pictures."
+    )
+    return Advice("out_of_time", f"{slow}The time was over before all was measured. {more}")
+
+
+def _no_agent(facts: Mapping[str, Any], reader: Reader) -> Advice | None:
+    if facts["has_agent"]:
+        return None
+    return Advice(
+        "no_agent",
+        "There is no agent to ask. Add one: right-click the workflow, Wrap in Interleave Loop; or an agent node (Agent "
+        f"from CLIP) with {_any_model(_card_bytes(facts))}.",
+    )
+
+
+# Of an agent
+
+
+def _cut_off(agent: Mapping[str, Any], who: str, facts: Mapping[str, Any]) -> Advice | None:
+    cut = _cut(agent)
+    if not cut:
+        return None
+    limit = agent["max_tokens"]
+    return Advice(
+        "cut_off",
+        f"{who} was cut off at max_tokens {limit} in {_of(cut, _answers(agent))}. Set max_tokens to "
+        f"{max(MAX_TOKENS, 2 * limit)} in its node. If it still does not end, the model repeats itself: take another "
+        "one.",
+    )
+
+
+def _unreadable(agent: Mapping[str, Any], who: str, facts: Mapping[str, Any]) -> Advice | None:
+    unread = [a for a in _answers(agent) if not a["readable"]]
+    if len(unread) <= len(_cut(agent)):
+        return None
+    return Advice(
+        "unreadable",
+        f"{_of(unread, _answers(agent))} of {who[0].lower() + who[1:]} could not be read: it does not answer in the "
+        f"form that is asked for. Take {_better(agent, facts)}.",
+    )
+
+
+def _always_accepts(agent: Mapping[str, Any], who: str, facts: Mapping[str, Any]) -> Advice | None:
+    if agent["verdict"] != "always accepts":
+        return None
+    read, wrong = _judgments(agent)
+    return Advice(
+        "always_accepts",
+        f"{who} accepted all of {_pictures(read)}, {len(wrong)} of them plainly wrong: it does not see them, or lets "
+        f"everything pass. No picture would be made again. Take {_better(agent, facts)}.",
+    )
+
+
+def _always_rejects(agent: Mapping[str, Any], who: str, facts: Mapping[str, Any]) -> Advice | None:
+    if agent["verdict"] != "always rejects":
+        return None
+    read, wrong = _judgments(agent)
+    return Advice(
+        "always_rejects",
+        f"{who} rejected all of {_pictures(read)}, {len(wrong)} of them plainly right: each step would use up T_max. "
+        f"Take {_better(agent, facts)}; a smaller T_max bounds the loss.",
+    )
+
+
+def _guesses(agent: Mapping[str, Any], who: str, facts: Mapping[str, Any]) -> Advice | None:
+    if agent["verdict"] != "guesses":
+        return None
+    read, wrong = _judgments(agent)
+    return Advice(
+        "guesses",
+        f"{who} judged {len(wrong)} of {_pictures(read)} wrongly, which are easy ones; real pictures are harder. Take "
+        f"{_better(agent, facts)}.",
+    )
+
+
+def _wrong_plan(agent: Mapping[str, Any], who: str, facts: Mapping[str, Any]) -> Advice | None:
+    plans = [a for a in _answers(agent) if a["role"] == "planner" and a["readable"] and not a["right"]]
+    if not plans:
+        return None
+    return Advice(
+        "wrong_plan",
+        f"{who} planned {plans[0]['said']} where {plans[0]['wanted']} were asked for. Look at each plan before you run "
+        "it (Plan only, Edit plan), or take a larger model.",
+    )
+
+
+# Of speed and memory
+
+
+def _slow_agent(facts: Mapping[str, Any], reader: Reader) -> Advice | None:
+    if not _on_card(facts) or (speed := _slow_speed(facts)) is None:
+        return None
+    return Advice(
+        "slow_agent",
+        f"The agent writes {speed:.1f} tokens a second; a model that is whole on a card writes 15 or more. A part of "
+        "it is in RAM. Take a smaller file (fp8, int8, a 4B), or the image model's own text encoder as agent "
+        f"{SHARES}.{_what_fits(reader)}",
+    )
+
+
+def _agent_on_cpu(facts: Mapping[str, Any], reader: Reader) -> Advice | None:
+    if _on_card(facts) or (speed := _slow_speed(facts)) is None:
+        return None
+    return Advice(
+        "agent_on_cpu",
+        f"The agent writes {speed:.1f} tokens a second, on the CPU. Use a graphics card (start ComfyUI without --cpu), "
+        "a smaller model, or Agent from Server.",
+    )
+
+
+def _changes_places(facts: Mapping[str, Any], reader: Reader) -> Advice | None:
     time = run_time(facts)
     alone = (warm_picture(facts) or 0.0) + (_judgment(facts) or 0.0)
-    if time and facts["loop"] and time.attempt > CHANGES_PLACES * alone and time.attempt - alone > 2:
-        yield Advice(
-            "changes_places",
-            f"Picture and judgment take {alone:.0f} s alone and {time.attempt:.0f} s in turns: the models change "
-            "places on the card at each attempt. Let one model do both (the image model's own text encoder as agent, "
-            "where it is a Qwen3-VL), take smaller files, or put the agent on a server.",
-        )
+    if not (time and facts["loop"] and time.attempt > CHANGES_PLACES * alone and time.attempt - alone > 2):
+        return None
+    return Advice(
+        "changes_places",
+        f"Picture and judgment take {alone:.0f} s alone and {time.attempt:.0f} s in turns: the models change places "
+        f"on the card at each attempt. Let one model do both (the image model's own text encoder as agent, {SHARES}), "
+        "take smaller files, or put the agent on a server.",
+    )
+
+
+def _full_card(facts: Mapping[str, Any], reader: Reader) -> Advice | None:
     total = facts["device"]["total"]
-    peaks = [p["bytes"] for p in peaks_of(facts) if p["of"] == "card"]
-    if total and peaks and max(peaks) > FULL_CARD * total:
-        yield Advice(
-            "full_card",
-            f"The card was full ({max(peaks) / 1e9:.1f} of {total / 1e9:.1f} GB). It works, but larger pictures or "
-            "longer replies may be slow or fail.",
-        )
+    most = max((p["bytes"] for p in peaks_of(facts) if p["of"] == "card"), default=0)
+    if not total or most <= FULL_CARD * total:
+        return None
+    return Advice(
+        "full_card",
+        f"The card was full ({most / 1e9:.1f} of {total / 1e9:.1f} GB). It works, but larger pictures or longer "
+        "replies may be slow or fail.",
+    )
+
+
+def _slow_picture(facts: Mapping[str, Any], reader: Reader) -> Advice | None:
     picture = warm_picture(facts)
-    if picture is not None and picture > SLOW_PICTURE:
-        yield Advice(
-            "slow_picture",
-            f"A picture takes {picture:.0f} s, and a step may need {facts['t_max']}. Take fewer sampling steps (a "
-            "distilled model), smaller pictures, or a smaller file of the model.",
-        )
-    if time and time.longest > LONG_RUN:
-        yield Advice(
-            "long_run",
-            f"A story of {STORY_STEPS} steps may take {time.longest / 3600:.1f} hours with T_max {facts['t_max']}. A "
-            "smaller T_max bounds it; what is finished is kept when you stop.",
-        )
+    if picture is None or picture <= SLOW_PICTURE:
+        return None
+    return Advice(
+        "slow_picture",
+        f"A picture takes {picture:.0f} s, and a step may need {facts['t_max']}. Take fewer sampling steps (a "
+        "distilled model), smaller pictures, or a smaller file of the model.",
+    )
+
+
+def _long_run(facts: Mapping[str, Any], reader: Reader) -> Advice | None:
+    time = run_time(facts)
+    if not time or time.longest <= LONG_RUN:
+        return None
+    return Advice(
+        "long_run",
+        f"A story of {STORY_STEPS} steps may take {time.longest / 3600:.1f} hours with T_max {facts['t_max']}. A "
+        "smaller T_max bounds it; what is finished is kept when you stop.",
+    )
+
+
+_Rule = Callable[[Mapping[str, Any], Reader], Advice | None]
+_AgentRule = Callable[[Mapping[str, Any], str, Mapping[str, Any]], Advice | None]
+_FIRST: Final[tuple[_Rule, ...]] = (
+    _old_comfyui,
+    _lacking,
+    _server_ended,
+    _out_of_memory,
+    _failed,
+    _out_of_time,
+    _no_agent,
+)
+_OF_AGENT: Final[tuple[_AgentRule, ...]] = (
+    _cut_off,
+    _unreadable,
+    _always_accepts,
+    _always_rejects,
+    _guesses,
+    _wrong_plan,
+)
+_LAST: Final[tuple[_Rule, ...]] = (
+    _slow_agent,
+    _agent_on_cpu,
+    _changes_places,
+    _full_card,
+    _slow_picture,
+    _long_run,
+)
+
+
+# What the rules look at
+
+
+def _answers(agent: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    return [a for a in agent["answers"] if not a["unfinished"]]
+
+
+def _cut(agent: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    return [a for a in _answers(agent) if a["cut_off"]]
+
+
+def _judgments(agent: Mapping[str, Any]) -> tuple[list[Mapping[str, Any]], list[Mapping[str, Any]]]:
+    """Those that were read, and the wrong ones of them."""
+    read = [a for a in _answers(agent) if a["role"] == "critic" and a["readable"]]
+    return read, [a for a in read if not a["right"]]
+
+
+def _who(agent: Mapping[str, Any], named: bool) -> str:
+    """The agent as the beginning of a sentence; named: there are others."""
+    return f"The {' and '.join(agent['roles'])} ({shown_name(agent['name'])})" if named else "The agent"
+
+
+def _on_card(facts: Mapping[str, Any]) -> bool:
+    return facts["device"]["type"] not in ("cpu", "unknown")
+
+
+def _card_bytes(facts: Mapping[str, Any]) -> int | None:
+    """Memory of the card; None where there is none, or it is not known."""
+    return facts["device"]["total"] if _on_card(facts) else None
+
+
+def _slow_speed(facts: Mapping[str, Any]) -> float | None:
+    """Tokens a second of the first agent that is slow and runs here."""
+    here = (a["tokens_a_second"] for a in facts["agents"] if not a["name"].startswith(ON_SERVER))
+    return next((speed for speed in here if speed is not None and speed < SLOW_AGENT), None)
+
+
+def _is_memory(problem: str) -> bool:
+    return COMFYUI_ENDED not in problem and bool(_MEMORY.search(problem))
 
 
 def _judgment(facts: Mapping[str, Any]) -> float | None:
@@ -239,11 +410,44 @@ def peaks_of(facts: Mapping[str, Any]) -> list[Mapping[str, Any]]:
     return [found["peak"] for found in (*facts["agents"], *facts["pictures"]) if found.get("peak")]
 
 
-def _better(agent: Mapping[str, Any]) -> str:
-    """What to take in its place."""
-    if "8b" in agent["name"].lower():
-        return "a checkpoint that was trained for this (the paper's planner or critic), or a larger one on a server"
-    return OTHER_MODEL
+# What to take
+
+
+def _what_fits(reader: Reader) -> str:
+    return " `interleave-thinker vram WORKFLOW` says what fits." if reader == "terminal" else ""
+
+
+def _fitting(total: int | None, larger_than: float) -> str:
+    """The largest file of `AGENT_FILES` that a card of `total` bytes holds; "" if it has no more than so many billions
+    of parameters.
+    """
+    for file in AGENT_FILES:
+        fits = total is not None and KNOWN_SIZES[file].bytes + RESERVE + ROOM <= total
+        if fits and _billions(file) > larger_than:
+            return file
+    return ""
+
+
+def _any_model(total: int | None) -> str:
+    file = _fitting(total, 0.0)
+    named = f", such as {file} in Load CLIP with type qwen_image" if file else ""
+    return f"a whole Qwen3-VL, Qwen3.5 or Gemma 4 instruct model{named}"
+
+
+def _better(agent: Mapping[str, Any], facts: Mapping[str, Any]) -> str:
+    """What to take in an agent's place: never a smaller model, nor one that the card does not hold."""
+    if agent["name"].startswith(ON_SERVER):
+        return "another model of the server's, a larger one that sees pictures"
+    size = _billions(shown_name(agent["name"]))
+    if size < LARGE_AGENT and (file := _fitting(_card_bytes(facts), size)):
+        return f"a larger model, such as {file} (a whole Qwen3-VL instruct model) in Load CLIP with type qwen_image"
+    return "a checkpoint that was trained for this (the paper's planner or critic), or a larger model on a server"
+
+
+def _billions(name: str) -> float:
+    """Billions of parameters of a chat model by its file's name; 0 where that does not tell."""
+    found = chat_model(name)
+    return float(found[1].lstrip("e").rstrip("b") or 0) if found else 0.0
 
 
 def _of(some: Sequence[object], every: Sequence[object]) -> str:

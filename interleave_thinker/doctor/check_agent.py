@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Final, Literal
 
 from ..agents.base import Agent, Completion, Message, OnText, Sampling
-from ..errors import AgentError, PlanError
+from ..errors import InterleaveError, PlanError
 from ..roles.critic import judge
 from ..roles.planner import make_plan
 from .questions import CRITIC_QUESTIONS, PLAN_REQUEST, PLANNED_PICTURES, CriticQuestion
@@ -30,11 +30,11 @@ class Answer:
     """What came of one question.
 
     role: who was asked as. question: what was shown. wanted, said: the right answer and the agent's, for people.
-    readable: whether it was read, right: whether it is the wanted one; both False where it was not. tries: replies
-    that were written; 2 where the first could not be read. cut_off: the last reply ended at max_tokens. unfinished:
-    it was stopped because the time was over. tokens: of all replies. seconds: from the question to the answer's end.
-    wait: seconds to the first text of the first reply, None where none came. reply: the beginning of the last
-    one, where none was read.
+    readable: the reply could be parsed. right: it is the wanted answer. Both are False if it could not be parsed.
+    tries: replies that were written; 2 where the first could not be parsed. cut_off: the last reply ended at
+    max_tokens. unfinished: it was stopped because the time was over. tokens: of all replies. seconds: from the question
+    to the answer's end. wait: seconds to the first text of the first reply, None where none came. reply: the beginning
+    of the last one, where none could be parsed.
     """
 
     role: Role
@@ -54,9 +54,9 @@ class Answer:
 
 @dataclass(frozen=True)
 class AgentCheck:
-    """All answers of an agent. error: why the agent could not be used, "" if it could. skipped: questions that were
-    not put because the time was over. max_tokens, side: as asked with. writing: tokens and seconds of all replies from
-    each one's first text on.
+    """All answers of an agent. error: why it could not be used, or not to the end, "" if it could; `answers` has what
+    it said before. skipped: questions that were not put because the time was over. max_tokens, side: as asked with.
+    writing: tokens and seconds over all replies, each counted from its first text.
     """
 
     name: str
@@ -189,14 +189,17 @@ def check_agent(
     most: int | None = None,
     on_question: Callable[[int, int], None] | None = None,
     on_text: OnText | None = None,
+    failures: tuple[type[Exception], ...] = (InterleaveError,),
     clock: Callable[[], float] = time.monotonic,
 ) -> AgentCheck:
     """Put the built-in questions to an agent as the planner and the critic do, greedily.
 
-    side: edge in pixels of the pictures shown. seconds: after it no question is put, and a reply under way is stopped
-    at its next token. most: questions to put at most; the critic's go first where it is given. on_question: is told
-    the number of the question, from 1, and how many there are. An agent that cannot be used is a result: see
-    `AgentCheck.error`. What `on_text` raises passes through.
+    sampling: its max_tokens and max_pixels count. roles: whose questions. prompt_folders: where prompt texts are looked
+    for, the first first; without them the agent's own, or the pack's. side: edge in pixels of the pictures shown.
+    seconds: after it no question is put, and a reply under way is stopped at its next token. most: questions to put at
+    most; the critic's go first where it is given. on_question: is told the number of the question, from 1, and how many
+    there are. failures: errors that are a result (`AgentCheck.error`), such as an AgentError, or a ConfigError for a
+    prompt text or a key; all others pass through, and so does what `on_text` raises.
     """
     asked = replace(sampling or Sampling(), temperature=0.0, seed=0)
     questions: list[CriticQuestion | None] = [*CRITIC_QUESTIONS] if "critic" in roles else []
@@ -222,8 +225,8 @@ def check_agent(
             )
         except _OutOfTime:
             answer = replace(_unanswered(question), unfinished=True)
-        except AgentError as failed:
-            error = str(failed)
+        except failures as failed:
+            error = str(failed) if isinstance(failed, InterleaveError) else f"{type(failed).__name__}: {failed}"
             break
         finally:
             written += meter.writing

@@ -3,21 +3,28 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Any
+from dataclasses import dataclass, field, replace
+from typing import Any, Literal, get_args
 
-from ..contract import T_MAX, VERSION
+from ..comfyui.client import seconds_of
+from ..contract import CHECK_RESULT, PICTURE_RESULT, T_MAX, VERSION
 
 LONGEST = 600
 """Characters of an error that are kept."""
+COMFYUI_ENDED = (
+    "ComfyUI ended, or closed the connection, while this was done; its log says why. Most often it is out of memory."
+)
+
+Stopped = Literal["", "time", "person", "server"]
+"""Why a stage did not end: the time was over, a person stopped the check, ComfyUI ended in an earlier stage."""
 
 
 @dataclass(frozen=True)
 class Result:
     """What came of one stage (`comfyui/check_stages.py: Stage`).
 
-    seconds: of the whole prompt on the server. found: what its node said. error: why it failed. stopped: the time was
-    over before it ended; `seconds` is how long it ran then, None where it was not begun.
+    seconds: of the whole prompt on the server. found: what its node said. error: why it failed. stopped: why it did not
+    end, "" where it did; `seconds` is how long it ran then, None where it was not begun.
     """
 
     kind: str
@@ -26,12 +33,27 @@ class Result:
     seconds: float | None = None
     found: Mapping[str, Any] = field(default_factory=dict)
     error: str = ""
-    stopped: bool = False
+    stopped: Stopped = ""
+
+    def ended(self, entry: Mapping[str, Any], result_node: str) -> Result:
+        """This with what came of its prompt, from the prompt's entry in ComfyUI's history. `js/doctor.mjs` does the
+        same; `tests/js/doctor_histories.json` says of both what must come out.
+        """
+        said = {kind: about or {} for kind, about in (entry.get("status") or {}).get("messages") or ()}
+        if (failure := said.get("execution_error")) is not None:
+            where = f"node {failure.get('node_id', '?')} ({failure.get('node_type', '?')})"
+            return replace(self, error=f"{where}: {str(failure.get('exception_message', '')).strip()}")
+        if "execution_interrupted" in said:
+            return replace(self, stopped="person", seconds=seconds_of(entry))
+        shown = (entry.get("outputs") or {}).get(result_node) or {}
+        found: Mapping[str, Any] = next(iter(shown.get(CHECK_RESULT) or shown.get(PICTURE_RESULT) or ()), {})
+        return replace(self, seconds=seconds_of(entry), found=found)
 
     @staticmethod
     def read(data: Mapping[str, Any]) -> Result:
         """From plain values, such as the browser sends."""
         found, seconds, roles = data.get("found"), data.get("seconds"), data.get("roles")
+        stopped = data.get("stopped")
         return Result(
             str(data.get("kind", "")),
             str(data.get("label", ""))[:LONGEST],
@@ -39,7 +61,7 @@ class Result:
             float(seconds) if isinstance(seconds, (int, float)) else None,
             found if isinstance(found, Mapping) else {},
             str(data.get("error") or ""),
-            bool(data.get("stopped")),
+            next((why for why in get_args(Stopped) if why == stopped), ""),
         )
 
 
@@ -51,12 +73,16 @@ def facts_of(
     t_max: int = T_MAX,
     has_agent: bool = True,
 ) -> dict[str, Any]:
-    """machine: of `machine_of` or `this_machine`. has_agent: whether there was one to ask."""
-    agents = [
-        {"roles": list(r.roles), **r.found}
-        for r in results
-        if r.kind == "agent" and r.found and not r.found.get("error")
-    ]
+    """Everything as plain values; `docs/doctor.md` names the keys. An error that stages share is told once.
+
+    results: in the order in which they came; `found` is what Check Agent and Measure Picture say. machine: of
+    `machine_of` or `this_machine`. notes: what else to know, for people. t_max: the loop's. has_agent: whether there
+    was one to ask.
+
+    Raises:
+        KeyError: a result's `found` lacks what its node says.
+    """
+    agents = [{"roles": list(r.roles), **r.found} for r in results if r.kind == "agent" and r.found]
     pictures = [{"seconds": r.seconds, **r.found} for r in results if r.kind == "picture" and r.found]
     critic = next((r.found for r in results if r.kind == "loop critic" and r.found), {})
     answers = [a for a in critic.get("answers", ()) if not a["unfinished"]]
@@ -74,7 +100,9 @@ def facts_of(
         "t_max": t_max,
         "has_agent": has_agent,
         "problems": [f"{label}: {' '.join(said.split())[:LONGEST]}" for said, label in failed.items() if said],
-        "not_done": [{"kind": r.kind, "label": r.label, "seconds": r.seconds} for r in results if r.stopped],
+        "not_done": [
+            {"kind": r.kind, "label": r.label, "seconds": r.seconds, "why": r.stopped} for r in results if r.stopped
+        ],
         "notes": list(notes),
     }
 

@@ -28,11 +28,20 @@ def read_peak(device: Any) -> dict[str, Any] | None:
     if getattr(device, "type", "") == "cuda":
         import torch
 
-        reserved = torch.cuda.max_memory_reserved(device)
+        most, now = torch.cuda.max_memory_reserved(device), torch.cuda.memory_reserved(device)
         free, total = torch.cuda.mem_get_info(device)
-        return {"bytes": max(reserved, min(total - free, total)), "of": "card"}
+        return {"bytes": card_peak(most, now, free, total), "of": "card"}
     taken = _process_peak()
     return {"bytes": taken, "of": "process"} if taken else None
+
+
+def card_peak(most_reserved: int, reserved: int, free: int, total: int) -> int:
+    """Bytes of a card that were in use at most: PyTorch's own peak, and what else is on the card now.
+
+    most_reserved, reserved: by PyTorch of this process, at most and now. free, total: of the card, now.
+    """
+    others = max(0, total - free - reserved)
+    return min(most_reserved + others, total)
 
 
 def _process_peak() -> int:

@@ -6,10 +6,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from .advice import STORY_STEPS, advice_for, peaks_of, run_time, shown_name
+from ..printable import printable
+from .advice import STORY_STEPS, Reader, advice_for, peaks_of, run_time, shown_name
+from .facts import LONGEST
 
 SHOWN = 3
 """Answers of an agent that are told one by one."""
+LONGEST_LINE = 1000
+"""Characters; a model's reply, a file's name and a server's error have no bound of their own."""
 _EYES = {
     "sees": "it sees the pictures",
     "errs": "it sees the pictures, with one mistake",
@@ -29,8 +33,15 @@ class Section:
     lines: tuple[str, ...]
 
 
-def report_of(facts: Mapping[str, Any]) -> list[Section]:
-    """facts: of `facts.facts_of`. A section without lines is left out; the last one says what to change."""
+def report_of(facts: Mapping[str, Any], reader: Reader = "terminal") -> list[Section]:
+    """The titled lines, free of control characters and of bounded length. The last section says what to change; one
+    without lines is left out.
+
+    facts: of `facts.facts_of`. reader: at a shell, or in ComfyUI's page.
+
+    Raises:
+        KeyError: `facts` lacks a key.
+    """
     told = [Section("This machine", tuple(_machine(facts)))]
     told += [_agent(agent) for agent in facts["agents"]]
     told.append(Section("Pictures", tuple(_pictures(facts))))
@@ -38,16 +49,24 @@ def report_of(facts: Mapping[str, Any]) -> list[Section]:
     unmeasured += [_not_done(stage) for stage in facts["not_done"]]
     told.append(Section("Not measured, or to be known", tuple(unmeasured)))
     told.append(Section("A run", tuple(_run(facts))))
-    advice = [a.text for a in advice_for(facts)]
-    if not advice:
-        measured = facts["agents"] or facts["pictures"]
-        advice = ["Nothing. What was measured works." if measured else "Nothing was measured yet."]
-    told.append(Section("What to change", tuple(advice)))
-    return [section for section in told if section.lines]
+    told.append(Section("What to change", tuple(a.text for a in advice_for(facts, reader)) or (_nothing(facts),)))
+    return [_printable(section) for section in told if section.lines]
 
 
 def as_text(sections: list[Section]) -> str:
     return "\n\n".join("\n".join([s.title, *(f"  {line}" for line in s.lines)]) for s in sections)
+
+
+def _printable(section: Section) -> Section:
+    lines = tuple(printable(line, longest=LONGEST_LINE) for line in section.lines)
+    return Section(printable(section.title, longest=LONGEST_LINE), lines)
+
+
+def _nothing(facts: Mapping[str, Any]) -> str:
+    """What is said where no rule says what to change."""
+    if not (facts["agents"] or facts["pictures"]):
+        return "Nothing was measured."
+    return "Nothing. What was measured works" + ("; the rest is not known." if facts["not_done"] else ".")
 
 
 def _machine(facts: Mapping[str, Any]) -> list[str]:
@@ -93,6 +112,8 @@ def _agent(agent: Mapping[str, Any]) -> Section:
         for a in agent["answers"]
         if a["unfinished"]
     ]
+    if agent["error"]:
+        lines.append(f"Failed: {' '.join(agent['error'].split())[:LONGEST]}")
     if agent["skipped"]:
         lines.append(f"Not asked, because the time was over: {len(agent['skipped'])} questions")
     lines += _peak(agent)
@@ -139,9 +160,18 @@ def _peak(found: Mapping[str, Any]) -> list[str]:
     return [f"Memory at most: {_gb(peak['bytes'])} on the card"] if peak and peak["of"] == "card" else []
 
 
+_WHY_NOT = {
+    "time": "no time was left",
+    "person": "the check was stopped before",
+    "server": "ComfyUI ended before",
+}
+
+
 def _not_done(stage: Mapping[str, Any]) -> str:
-    ran = "no time was left" if stage["seconds"] is None else f"stopped after {_seconds(stage['seconds'])}"
-    return f"{stage['label']}: {ran}"
+    if stage["seconds"] is None:
+        return f"{stage['label']}: {_WHY_NOT[stage['why']]}"
+    who = " by a person" if stage["why"] == "person" else ""
+    return f"{stage['label']}: stopped{who} after {_seconds(stage['seconds'])}"
 
 
 def _seconds(seconds: float) -> str:

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import copy
 import json
+import threading
+import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +16,7 @@ from comfy_test_graphs import Graph, loop, node, ours, tiny_story
 from interleave_thinker.cli import main
 from interleave_thinker.comfyui.client import ComfyClient, OutOfTime
 from interleave_thinker.contract import CHECK_RESULT
+from interleave_thinker.doctor.facts import COMFYUI_ENDED
 
 
 def doctor(comfy: Any, workflow: Graph, folder: Path, *words: str) -> tuple[int, dict[str, Any]]:
@@ -126,6 +130,77 @@ def test_a_prompt_that_is_out_of_time_leaves_the_queue(comfy: Any) -> None:
     assert not any(path.name.startswith("mine") for path in files(comfy))
 
 
+def drawing(comfy: Any) -> str:
+    """Waits until a picture is made; its prompt's id."""
+    while True:
+        for entry in comfy.get("/queue")["queue_running"]:
+            if any("picture" in target for target in entry[4]):
+                return str(entry[1])
+        time.sleep(0.1)
+
+
+def endless() -> Graph:
+    graph = tiny_story()
+    graph["26"]["inputs"]["steps"] = 10_000
+    return graph
+
+
+def while_it_draws(comfy: Any, act: Callable[[str], None]) -> threading.Thread:
+    thread = threading.Thread(target=lambda: act(drawing(comfy)), daemon=True)
+    thread.start()
+    return thread
+
+
+def test_a_server_that_ends_in_a_stage_is_a_result_with_advice(new_comfy: Any, tmp_path: Path, capsys: Any) -> None:
+    """Out of memory, the system ends the process: for this the doctor is asked."""
+    comfy = new_comfy()
+    killer = while_it_draws(comfy, lambda _: comfy.kill())
+    code, told = doctor(comfy, endless(), tmp_path)
+    killer.join(30)
+    assert code == 1 and len(told["agents"]) == 2, "what was measured before is kept"
+    assert told["problems"] == [f"Making picture 1: {COMFYUI_ENDED}"] and told["versions"]["ComfyUI"]
+    assert [advice["rule"] for advice in told["advice"]] == ["server_ended"]
+    said = capsys.readouterr().out
+    assert "out of memory" in said and "it sees the pictures" in said and "Nothing" not in said
+
+
+def test_a_person_who_interrupts_it_in_comfyui_is_not_told_that_the_time_was_over(comfy: Any, tmp_path: Path) -> None:
+    while_it_draws(comfy, lambda prompt_id: comfy.post("/interrupt", {"prompt_id": prompt_id}))
+    code, told = doctor(comfy, endless(), tmp_path)
+    assert code == 0 and {stage["why"] for stage in told["not_done"]} == {"person"} and len(told["agents"]) == 2
+    assert told["not_done"][0]["seconds"] > 0 and told["advice"] == []
+    comfy.run(loop("1. one", seed=7306))  # nothing more is queued
+
+
+def test_what_saves_the_picture_on_its_way_saves_nothing(comfy: Any, tmp_path: Path) -> None:
+    """ComfyUI's own nodes that show or save a picture give it too, and the rest of a workflow may take it from there."""
+    info = comfy.get("/object_info")
+    takes = {"images", "image", "filename_prefix"}
+    passes = [
+        kind
+        for kind, about in info.items()
+        if about["output_node"] and "IMAGE" in about["output"] and set(about["input"].get("required", ())) <= takes
+    ]
+    if "SaveImage" not in passes:
+        pytest.skip("This ComfyUI's Save Image gives nothing.")
+    before = files(comfy)
+    for kind in passes:
+        graph = plain()
+        graph["41"] = node(kind, images=["27", 0], image=["27", 0])
+        slot = info[kind]["output"].index("IMAGE")
+        graph["42"] = node(
+            "ImageScale", image=["41", slot], upscale_method="area", width=64, height=64, crop="disabled"
+        )
+        graph["40"]["inputs"]["images"] = ["42", 0]
+        _, told = doctor(comfy, graph, tmp_path)
+        assert len(told["pictures"]) == 2 and not told["notes"], (kind, told["problems"], told["notes"])
+        sent = comfy.post("/interleave_thinker/doctor", {"workflow": graph, "seed": 1})
+        assert sent["stages"] and not [stage for stage in sent["stages"] if "41" in stage["prompt"]], (
+            "nor the sidebar's"
+        )
+    assert files(comfy) == before
+
+
 def test_a_busy_server_is_not_measured(comfy: Any, tmp_path: Path, capsys: Any) -> None:
     graph = plain()
     graph["26"]["inputs"] |= {"steps": 5000, "seed": 5}
@@ -164,7 +239,7 @@ def test_the_sidebar_is_told_what_the_command_line_would_queue_and_say(comfy: An
     assert [stage["kind"] for stage in sent["stages"]][:3] == ["agent", "agent", "picture"] and sent["seconds"] == 180
     check = sent["stages"][1]
     ran = comfy.run({i: n for i, n in check["prompt"].items() if i in ("1", "2") or "check_agent" in i})
-    results = [{**check, "prompt": None, "seconds": 2.0, "found": ran.outputs[check["result"]][CHECK_RESULT][0]}]
+    results = [{**check, "prompt": None, "seconds": 2.0, "found": ran.outputs[check["result_node"]][CHECK_RESULT][0]}]
     results.append({"kind": "picture", "label": "<b>Making</b>", "refusal": {"error": {"message": "no"}}})
     asked = {"stages": {"notes": ["a note"]}, "results": results, "stats": comfy.get("/system_stats")}
     sections = comfy.post("/interleave_thinker/doctor_report", asked)["sections"]

@@ -1,22 +1,26 @@
 import { test } from "node:test";
 import assert from "node:assert/strict";
-import { checkMachine, drawCheck, emptyCheck } from "../../js/doctor.mjs";
+import { readFileSync } from "node:fs";
+import { checkMachine, drawCheck, emptyCheck, ended } from "../../js/doctor.mjs";
 import { all, buttonOf, hasButton, newDocument } from "./dom.mjs";
 
-const stage = (kind, result) => ({ kind, label: `Doing ${kind}`, roles: [], prompt: { [result]: { class_type: "X" } }, result });
+const TABLE = JSON.parse(readFileSync(new URL("doctor_histories.json", import.meta.url), "utf-8"));
+const GONE = { error: "It ended.", advice: "Take less." };
+const stage = (kind, node, after = []) => ({ kind, label: `Doing ${kind}`, roles: [], prompt: { [node]: { class_type: "X" } }, result_node: node, after });
 const STAGES = [stage("agent", "a"), stage("picture", "p"), stage("picture", "p")];
 const SECTIONS = [{ title: "This machine", lines: ["one"] }, { title: "What to change", lines: ["<img src=x>"] }];
 const ENDED = { status: { messages: [["execution_start", { timestamp: 1000 }], ["execution_success", { timestamp: 3500 }]] }, outputs: { a: { interleave_check: [{ name: "tiny" }] }, p: { interleave_picture: [{ width: 64 }] } } };
 
 /**
  * A server that ends each prompt as `ends` says, in their order, with what was asked of it. An entry: of /history; null for one that runs
- * on; {refusal} for what /prompt refuses.
+ * on; {refusal} for what /prompt refuses; "dies" or "restarts" for a server that ends while the prompt runs.
  */
 function server(ends, { seconds = 180, queue = { queue_running: [], queue_pending: [] }, stages = STAGES } = {}) {
   const asked = [];
   const told = [];
   let clock = 0;
   let queued = 0;
+  let dead = false;
   const tools = {
     asked,
     told,
@@ -28,14 +32,21 @@ function server(ends, { seconds = 180, queue = { queue_running: [], queue_pendin
     },
     ask: async (path, body) => {
       asked.push([path, body]);
-      if (path === "/queue" && !body) return queue;
-      if (path === "/interleave_thinker/doctor") return { stages, seconds, notes: ["n"], t_max: 3, has_agent: true };
+      if (dead) throw new TypeError("Failed to fetch");
+      if (path === "/queue" && !body) {
+        const last = ends[queued - 1];
+        return queued && !last ? { queue_running: [[0, `id${queued - 1}`]], queue_pending: [] } : queue;
+      }
+      if (path === "/system_stats") return { system: {} };
+      if (path === "/interleave_thinker/doctor") return { stages, seconds, comfyui_ended: GONE, notes: ["n"], t_max: 3, has_agent: true };
       if (path === "/interleave_thinker/doctor_report") return { sections: SECTIONS };
       if (path === "/prompt") return ends[queued]?.refusal ?? { prompt_id: `id${queued++}`, node_errors: {} };
       if (path.startsWith("/history/")) {
         const id = path.slice("/history/".length);
         const entry = ends[Number(id.slice(2))];
-        return entry ? { [id]: entry } : {};
+        dead = entry === "dies";
+        if (dead) throw new TypeError("Failed to fetch");
+        return entry && entry !== "restarts" ? { [id]: entry } : {};
       }
       return {};
     },
@@ -71,7 +82,7 @@ test("what fails or is refused is reported with its reason, and not tried again"
 test("when the time is over, what runs is cancelled and the rest is named", async () => {
   const tools = server([ENDED, null], { seconds: 5 });
   await checkMachine({}, 7, tools);
-  assert.deepEqual(reported(tools).results.map((r) => r.stopped ?? false), [false, true, true]);
+  assert.deepEqual(reported(tools).results.map((r) => r.stopped ?? ""), ["", "time", "time"]);
   assert.deepEqual(tools.asked.filter(([path, body]) => path === "/interrupt" || (path === "/queue" && body)), [["/queue", { delete: ["id1"] }], ["/interrupt", { prompt_id: "id1" }]]);
 });
 
@@ -80,7 +91,47 @@ test("a person who stops gets the report of what was done", async () => {
   tools.stopped = () => tools.told.some((text) => text.startsWith("Doing picture"));
   assert.deepEqual(await checkMachine({}, 7, tools), SECTIONS);
   assert.ok(tools.now() < 5000, "at once, not when the time is over");
-  assert.deepEqual(reported(tools).results.map((r) => r.stopped ?? false), [false, true, true]);
+  assert.deepEqual(reported(tools).results.map((r) => r.stopped ?? ""), ["", "person", "person"], "and not for want of time");
+});
+
+for (const { why, entry, result } of TABLE.histories) {
+  test(`a history is read as the command line reads it: ${why}`, () => {
+    const empty = { seconds: null, found: {}, error: "", stopped: "" };
+    assert.deepEqual({ ...empty, ...ended(entry, "n") }, { ...empty, ...result });
+  });
+}
+
+const FAILED = { status: { messages: [["execution_error", { node_id: "1", node_type: "X", exception_message: "no" }]] } };
+const INTERRUPTED = { status: { messages: [["execution_interrupted", {}]] } };
+const ENDS = { done: ENDED, error: FAILED, person: INTERRUPTED, time: null, server: "restarts" };
+
+for (const { why, stages, ends, results } of TABLE.checks) {
+  test(`stages follow one another as on the command line: ${why}`, async () => {
+    const tools = server(ends.map((end) => ENDS[end]), { seconds: 5, stages: stages.map(([node, after]) => stage(node, node, after)) });
+    await checkMachine({}, 7, tools);
+    const outcome = (r) => (r.error === GONE.error ? "server" : r.error ? "error" : r.stopped === "server" ? "server_ended" : r.stopped || "done");
+    assert.deepEqual(reported(tools).results.map(outcome), results);
+  });
+}
+
+test("when ComfyUI dies in a stage, the person is told what was measured and what to do", async () => {
+  const tools = server([ENDED, "dies"]);
+  const told = await checkMachine({}, 7, tools);
+  assert.deepEqual(told.map((section) => section.title), ["Measured before", "What to change"]);
+  assert.deepEqual(told[0].lines, ["Doing agent: 2.5 s", "Doing picture: It ended."]);
+  assert.deepEqual(told[1].lines, ["Take less."]);
+});
+
+test("a connection that fails once does not end the check", async () => {
+  const tools = server([ENDED, ENDED, ENDED]);
+  const ask = tools.ask;
+  let failures = 0;
+  tools.ask = async (path, body) => {
+    if (path === "/history/id1" && failures++ < 2) throw new TypeError("Failed to fetch");
+    return ask(path, body);
+  };
+  assert.deepEqual(await checkMachine({}, 7, tools), SECTIONS);
+  assert.ok(reported(tools).results.every((result) => !result.error));
 });
 
 test("a busy server is not measured, and a refusal of the pack is the error", async () => {

@@ -182,6 +182,26 @@ def test_events_are_one_line_each(capsys: pytest.CaptureFixture[str]) -> None:
         assert capsys.readouterr().out == line, event
 
 
+def test_what_models_and_servers_wrote_is_printed_as_text(capsys: pytest.CaptureFixture[str]) -> None:
+    """A terminal obeys escape sequences: they clear it, rename it, fill the clipboard."""
+    bad = "\x1b[2J\x1b]0;owned\x07red\u202e\x9b" + "x" * 5000 + "\ntwo"
+    plan = {"execution_plan": [{"step_number": 1, "prompt": bad, "auxiliary_text": "", "instruction": ""}]}
+    attempt = {"step": 1, "steps": 2, "attempt": 1, "t_max": 3, "seed": 7, "recalled": True, "prompt": bad}
+    judgment = {"accepted": False, "parsed": False, "refined_prompt": bad, "reasoning": bad, "note": bad}
+    events: list[tuple[str, dict[str, Any]]] = [
+        ("planned", {"plan": plan}),
+        ("warning", {"text": bad}),
+        ("attempt", attempt),
+        ("judgment", {"judgment": judgment, "prompt": bad}),
+        ("done", {"reason": bad}),
+    ]
+    for event, facts in events:
+        run._print_event(event, facts)
+        lines = capsys.readouterr().out.split("\n")
+        assert all(line.isprintable() and len(line) < 3000 for line in lines), event
+        assert any("red" in line for line in lines) and len(lines) <= 3, event
+
+
 @pytest.mark.parametrize("part", ["data", "bench"])
 def test_the_registrys_archive_has_a_command_line_too(
     part: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]

@@ -15,18 +15,23 @@ from hypothesis import strategies as st
 from interleave_thinker.agents.base import Completion, Message, OnText, Sampling
 from interleave_thinker.agents.scripted import ScriptedAgent
 from interleave_thinker.cli import main
-from interleave_thinker.comfyui.check_stages import Stages, stages_of
+from interleave_thinker.comfyui.agent_clip import chat_model
+from interleave_thinker.comfyui.check_stages import Stage, Stages, stages_of
 from interleave_thinker.comfyui.client import WorkflowError, describe_refusal, seconds_of
+from interleave_thinker.comfyui.known_sizes import KNOWN_SIZES
 from interleave_thinker.comfyui.links import is_link
 from interleave_thinker.comfyui.workflow import load_workflow
 from interleave_thinker.comfyui.wrap import AgentChoice
 from interleave_thinker.contract import MEASURE_PICTURE, NODE_IDS, OLDEST_COMFYUI, VERSION
-from interleave_thinker.doctor.advice import SLOW_AGENT, advice_for, run_time
+from interleave_thinker.doctor.advice import AGENT_FILES, SLOW_AGENT, advice_for, run_time
 from interleave_thinker.doctor.check_agent import AgentCheck, check_agent
-from interleave_thinker.doctor.facts import Result, facts_of, machine_of
+from interleave_thinker.doctor.facts import COMFYUI_ENDED, Result, facts_of, machine_of
+from interleave_thinker.doctor.measure import measure
+from interleave_thinker.doctor.peak_memory import card_peak
 from interleave_thinker.doctor.questions import CRITIC_QUESTIONS, PLANNED_PICTURES
-from interleave_thinker.doctor.report import as_text, report_of
-from interleave_thinker.errors import AgentError
+from interleave_thinker.doctor.report import LONGEST_LINE, as_text, report_of
+from interleave_thinker.errors import AgentError, ConfigError
+from interleave_thinker.printable import printable
 from interleave_thinker.resolve import agent_from
 
 ROOT = Path(__file__).parents[2]
@@ -136,7 +141,22 @@ def test_an_agent_that_cannot_be_used_is_a_result_with_its_reason() -> None:
             raise AgentError("Nobody answers at http://there.")
 
     found = facts_of([Result("agent", "Asking", ("critic",), 1.0, check_agent(Broken([])).to_dict())], machine=CARD)
-    assert found["problems"] == ["Asking: Nobody answers at http://there."] and found["agents"] == []
+    assert found["problems"] == ["Asking: Nobody answers at http://there."] and not found["agents"][0]["answers"]
+    assert rules(found) == {"failed"} and "Nobody answers" in as_text(report_of(found))
+
+
+@pytest.mark.parametrize("error", [AgentError("It went."), ConfigError("Key file k is missing.")])
+def test_what_an_agent_said_before_it_failed_is_kept(error: Exception) -> None:
+    class Failing(ScriptedAgent):
+        def complete(self, *words: Any, **more: Any) -> Completion:
+            if len(self.calls) == 2:
+                raise error
+            return super().complete(*words, **more)
+
+    found = check_agent(Failing([ACCEPT, REJECT]), roles=["critic"], side=64)
+    assert len(found.answers) == 2 and found.error == str(error)
+    told = as_text(report_of(facts(found)))
+    assert "2 of 2 could be read" in told and f"Failed: {error}" in told
 
 
 def test_what_the_watcher_raises_leaves_the_check() -> None:
@@ -239,6 +259,10 @@ def measured(picture: float, judgment: float, loop: tuple[float, float] | None, 
     }
 
 
+def late(why: str) -> dict[str, Any]:
+    return {"kind": "picture", "label": "P", "seconds": 70.0, "why": why}
+
+
 @pytest.mark.parametrize(
     ("found", "rule"),
     [
@@ -250,7 +274,10 @@ def measured(picture: float, judgment: float, loop: tuple[float, float] | None, 
         ({**measured(1, 1, None), "versions": {"ComfyUI": "0.29.9"}}, "old_comfyui"),
         ({**measured(1, 1, None), "versions": {"ComfyUI": "0.100.0"}}, None),
         ({**measured(1, 1, None), "has_agent": False}, "no_agent"),
-        ({**measured(1, 1, None), "not_done": [{"kind": "picture", "label": "P", "seconds": 70.0}]}, "out_of_time"),
+        ({**measured(1, 1, None), "not_done": [late("time")]}, "out_of_time"),
+        ({**measured(1, 1, None), "not_done": [late("person")]}, None),
+        ({**measured(1, 1, None), "problems": ["Making picture 1: node 26 (KSampler): size mismatch"]}, "failed"),
+        ({**measured(1, 1, None), "problems": [f"Making picture 1: {COMFYUI_ENDED}"]}, "server_ended"),
         ({**measured(1, 1, None), "problems": ["CUDA out of memory. Tried to allocate"]}, "out_of_memory"),
         ({**measured(1, 1, None), "notes": ["No picture was made: this ComfyUI lacks Foo."]}, "lacking"),
     ],
@@ -266,30 +293,110 @@ def test_an_attempt_in_the_loop_counts_where_it_was_measured() -> None:
     assert run_time(facts()) is None
 
 
+@given(st.text(min_size=1, max_size=700).filter(str.strip), st.booleans())
+def test_nobody_whose_check_failed_is_told_that_nothing_is_to_change(error: str, measured_too: bool) -> None:
+    found = facts_of([Result("picture", "Making picture 1", error=error)], machine=CARD)
+    found = {**measured(10, 5, None), "problems": found["problems"]} if measured_too else found
+    told = report_of(found)[-1]
+    assert told.title == "What to change" and not any(line.startswith("Nothing") for line in told.lines)
+    assert rules(found) & {"failed", "lacking", "out_of_memory"}
+
+
+@pytest.mark.parametrize("why", ["time", "person", "server"])
+def test_why_a_stage_did_not_end_is_told_and_who_stopped_it_is_not_sent_for_more_time(why: str) -> None:
+    not_done = [late(why), {**late(why), "label": "Q", "seconds": None}]
+    found = {**measured(10, 5, None), "not_done": not_done}
+    told = as_text(report_of(found))
+    words = {"time": "no time was left", "person": "was stopped before", "server": "ComfyUI ended before"}
+    assert f"Q: {words[why]}" in next(line for line in told.splitlines() if "Q: " in line).replace("the check ", "")
+    assert ("--seconds" in told) == (why == "time") == ("The time was over" in told)
+    assert ("by a person" in told) == (why == "person")
+
+
+def test_in_the_editor_nobody_is_sent_to_a_shell() -> None:
+    slow_one = {**asked(ACCEPT, REJECT).to_dict(), "tokens_a_second": 0.5, "roles": ["critic"], "name": "tiny"}
+    found = {**measured(99, 500, (500, 900)), "not_done": [late("time")], "has_agent": False}
+    found |= {"agents": [slow_one], "problems": ["CUDA out of memory", "Foo: bar", f"P: {COMFYUI_ENDED}"]}
+    texts = [advice.text for advice in advice_for(found, "editor")]
+    assert len(texts) == len(advice_for(found)) > 5
+    assert not [text for text in texts if "interleave-thinker" in text or "--seconds" in text]
+    assert "vram WORKFLOW" in as_text(report_of(found)) and "WORKFLOW" not in as_text(report_of(found, "editor"))
+
+
+NAMES = [
+    "clip:Qwen35:1x2:qwen3.5_0.8b.safetensors",
+    "clip:Qwen35:1x2:qwen3.5-27b.safetensors",
+    "clip:Gemma4:1x2:gemma-4-31b-it.safetensors",
+    "clip:Gemma4:1x2:gemma4_e4b.safetensors",
+    "clip:qwen3vl_4b:1x2:qwen3vl_4b_fp8.safetensors",
+    "clip:Qwen3VL_8B:1x2:",
+    "server:home:gpt-huge",
+    "my-folder",
+]
+
+
+@given(
+    st.sampled_from(NAMES),
+    st.one_of(st.none(), st.integers(1, 100 * 2**30), st.integers(4, 24).map(lambda gib: gib * 2**30)),
+    st.sampled_from(["cuda", "cpu"]),
+)
+def test_no_agent_is_replaced_by_a_smaller_one_or_by_a_file_that_the_card_does_not_hold(
+    name: str, total: int | None, device: str
+) -> None:
+    agent = {**asked(ACCEPT).to_dict(), "roles": ["critic"], "name": name}
+    machine = {"versions": {}, "device": {"name": "x", "type": device, "total": total, "free": None}}
+    found = {**facts_of([], machine=machine, has_agent=False), "agents": [agent]}
+    advice = {a.rule: a.text for a in advice_for(found)}
+    for rule in ("always_accepts", "no_agent"):
+        for file in (f for f in AGENT_FILES if f in advice[rule]):
+            assert device == "cuda" and total is not None and KNOWN_SIZES[file].bytes + 1e9 < total
+    for file in (f for f in AGENT_FILES if f in advice["always_accepts"]):
+        assert not name.startswith("server:")
+        before, after = chat_model(name.split(":")[-1] or name.split(":")[1]), chat_model(file)
+        assert after and (not before or float(before[1].strip("eb")) < float(after[1].strip("eb")))
+
+
+@pytest.mark.parametrize(("gib", "size"), [(8, "4b"), (12, "4b"), (16, "8b"), (24, "8b")])
+def test_each_card_is_told_of_the_largest_file_that_it_holds(gib: int, size: str) -> None:
+    machine = {"versions": {}, "device": {**CARD["device"], "total": gib * 2**30}}
+    assert f"qwen3vl_{size}" in advice_for(facts_of([], machine=machine, has_agent=False))[0].text
+
+
+@given(st.text(max_size=3000), st.sampled_from(["reply", "name", "error", "note", "machine"]))
+def test_what_others_wrote_reaches_the_terminal_as_plain_text_of_bounded_length(text: str, where: str) -> None:
+    spiked = f"\x1b[2J\x1b]0;owned\x07{text}\x9b\u202e"
+    answer = {**asked("What?").to_dict(), "roles": ["critic"]}
+    if where == "reply":
+        answer["answers"] = [{**answer["answers"][0], "reply": spiked}]
+    elif where == "name":
+        answer["name"] = spiked
+    error = Result("picture", "P", error=spiked if where == "error" else "")
+    machine = {"versions": {"ComfyUI": spiked if where == "machine" else "0.30.0"}, "device": CARD["device"]}
+    found = facts_of([error], machine=machine, notes=[spiked] if where == "note" else [])
+    sections = report_of({**found, "agents": [answer]})
+    lines = as_text(sections).split("\n")
+    assert all(line == printable(line) and len(line) <= LONGEST_LINE + 2 for line in lines)
+    assert len(lines) == sum(len(s.lines) + 2 for s in sections) - 1, "no line was made by what others wrote"
+
+
 @given(st.lists(st.text(max_size=50), max_size=3), st.lists(st.text(max_size=50), max_size=3), st.text(max_size=900))
 def test_a_report_tells_all_that_was_not_measured_and_ends_with_what_to_change(
     notes: list[str], labels: list[str], error: str
 ) -> None:
-    results = [*(Result("picture", label, stopped=True) for label in labels), Result("agent", "A", error=error)]
+    results = [*(Result("picture", label, stopped="time") for label in labels), Result("agent", "A", error=error)]
     sections = report_of(facts_of(results, machine={"versions": {}, "device": CARD["device"]}, notes=notes))
     assert sections[-1].title == "What to change" and sections[-1].lines
     told = "\n".join(line for section in sections for line in section.lines)
-    assert all(note in told for note in notes) and all(label in told for label in labels)
-    assert " ".join(error.split())[:100] in told
+    assert all(printable(text) in told for text in (*notes, *labels))
+    assert printable(" ".join(error.split())[:100]) in told
 
 
 def test_a_picture_that_was_not_ready_in_time_says_how_long_it_was_waited_for() -> None:
     """For who has a slow card it is the only figure."""
-    results = [Result("picture", "P", seconds=70.0, stopped=True), Result("picture", "Q", stopped=True)]
+    results = [Result("picture", "P", seconds=70.0, stopped="time"), Result("picture", "Q", stopped="time")]
     found = facts_of(results, machine=CARD)
     assert "not ready after 70 s" in advice_for(found)[0].text
     assert "P: stopped after 70 s" in as_text(report_of(found)) and "Q: no time was left" in as_text(report_of(found))
-
-
-def test_nobody_is_sent_to_a_model_like_the_one_that_failed() -> None:
-    for name, word in (("clip:qwen3vl_4b:1x2:small.safetensors", "instruct"), ("clip:Qwen3VL_8B:1x2:", "trained")):
-        agent = {**asked(ACCEPT).to_dict(), "roles": ["critic"], "name": name}
-        assert word in advice_for({**facts(), "agents": [agent]})[0].text
 
 
 def test_only_some_of_many_bad_answers_are_told_one_by_one() -> None:
@@ -360,7 +467,7 @@ def test_every_prompt_is_whole_and_runs_no_loop(path: Path) -> None:
         assert not used & {*loop, NODE_IDS.save_document}, "nothing of the user's is run or saved"
         links = [v for node in stage.prompt.values() for v in node["inputs"].values() if is_link(v)]
         assert {str(link[0]) for link in links} <= set(stage.prompt)
-        assert stage.prompt[stage.result]["class_type"] in (NODE_IDS.check_agent, MEASURE_PICTURE)
+        assert stage.prompt[stage.result_node]["class_type"] in (NODE_IDS.check_agent, MEASURE_PICTURE)
 
 
 def test_all_stages_hold_the_same_nodes_and_each_picture_is_a_new_one() -> None:
@@ -372,7 +479,7 @@ def test_all_stages_hold_the_same_nodes_and_each_picture_is_a_new_one() -> None:
     assert len({prompt["26"]["inputs"]["seed"] for prompt in drawn}) == 3
     assert len({prompt["20"]["inputs"]["text"] for prompt in drawn}) == 3
     assert [stage.roles for stage in found.stages[:2]] == [("planner",), ("critic",)]
-    assert (found.t_max, found.side, found.has_agent) == (5, 64, True)
+    assert (found.t_max, found.has_agent) == (5, True)
 
 
 def test_a_picture_is_edited_as_in_the_later_steps_of_a_story() -> None:
@@ -437,6 +544,91 @@ def test_an_agent_that_no_node_of_the_workflow_loads_is_refused() -> None:
         stages(PLAIN, agent=AgentChoice("node", "99"))
 
 
+def saved_on_the_way(kind: str = "SaveAndPass", slot: int = 0) -> dict[str, Any]:
+    """Node 30 saves the decoded picture and passes it on to a scaler, whose picture is the result."""
+    return {
+        **PLAIN,
+        "30": {"class_type": kind, "inputs": {"images": ["27", 0], "prefix": "mine"}},
+        "31": {"class_type": kind, "inputs": {"images": ["30", slot], "prefix": "again"}},
+        "32": {"class_type": "ImageScale", "inputs": {"image": ["31", slot]}},
+        "40": {"class_type": "SaveImage", "inputs": {"images": ["32", 0]}},
+    }
+
+
+def about(kind: str) -> dict[str, Any]:
+    """As GET /object_info."""
+    inputs = {"required": {"images": ["IMAGE", {}], "prefix": ["STRING", {}]}}
+    known = {
+        "SaveAndPass": {"output_node": True, "input": inputs, "output": ["IMAGE", "STRING"]},
+        "SaveAndMask": {"output_node": True, "input": inputs, "output": ["MASK"]},
+    }
+    return known.get(kind, {"output_node": kind == "SaveImage", "input": {}, "output": []})
+
+
+def test_a_node_that_saves_the_picture_and_passes_it_on_is_left_out() -> None:
+    """It would save pictures of the check among the user's own."""
+    found = stages(saved_on_the_way(), about=about)
+    assert kinds(found) == ["picture", "picture"] and not found.notes
+    for stage in found.stages:
+        assert not {"30", "31"} & set(stage.prompt) and stage.prompt["32"]["inputs"]["image"] == ["27", 0]
+
+
+def test_a_node_that_saves_and_gives_what_only_it_has_is_named() -> None:
+    for workflow in (saved_on_the_way("SaveAndMask"), saved_on_the_way(slot=1)):
+        found = stages(workflow, about=about)
+        assert "31" in found.stages[0].prompt and any("Node 31 (" in note and "saves" in note for note in found.notes)
+
+
+def test_nodes_that_save_in_a_circle_do_not_hang_the_check() -> None:
+    workflow = saved_on_the_way()
+    workflow["30"]["inputs"]["images"] = ["31", 0]
+    assert stages(workflow, about=about) is not None
+
+
+# What came of a prompt
+
+
+TABLE = json.loads((ROOT / "tests" / "js" / "doctor_histories.json").read_text(encoding="utf-8"))
+
+
+@pytest.mark.parametrize("row", TABLE["histories"], ids=lambda row: row["why"])
+def test_a_history_is_read_as_the_sidebar_reads_it(row: dict[str, Any]) -> None:
+    assert Result("x", "y").ended(row["entry"], "n") == Result("x", "y", **row["result"])
+
+
+@pytest.mark.parametrize("row", TABLE["checks"], ids=lambda row: row["why"])
+def test_stages_follow_one_another_as_in_the_sidebar(row: dict[str, Any]) -> None:
+    ends, over = iter(row["ends"]), False
+
+    def run(stage: Stage, begun: Result) -> Result:
+        nonlocal over
+        end = next(ends)
+        over = end == "time"
+        errors = {"error": "no", "server": COMFYUI_ENDED}
+        return Result("x", "y", error=errors.get(end, ""), stopped=end if end in ("time", "person") else "")
+
+    def outcome(result: Result) -> str:
+        if result.error:
+            return "server" if result.error == COMFYUI_ENDED else "error"
+        return "server_ended" if result.stopped == "server" else result.stopped or "done"
+
+    told = measure(
+        [Stage("picture", node, {}, node, (), tuple(after)) for node, after in row["stages"]], run, lambda: not over
+    )
+    assert [outcome(result) for result in told] == row["results"]
+    assert next(ends, None) is None, "each end was used"
+
+
+@given(st.integers(0, 2**36), st.integers(0, 2**36), st.integers(0, 2**36), st.integers(0, 2**36))
+def test_a_cards_peak_is_pytorchs_own_with_what_else_is_on_the_card(
+    most: int, now: int, others: int, room: int
+) -> None:
+    """What PyTorch has given back by now was in use together with the desktop's share."""
+    most = max(most, now)
+    total = most + others + room
+    assert card_peak(most, now, total - now - others, total) == most + others
+
+
 # What the server says
 
 
@@ -472,6 +664,84 @@ def test_an_agent_of_ones_own_is_checked_without_a_server(
     assert "6 of 6 right: it sees the pictures" in capsys.readouterr().out
     told = json.loads(figures.read_text())
     assert told["agents"][0]["verdict"] == "sees" and told["advice"] == [] and told["server"] is None
+
+
+MINE = """
+from PIL import Image
+from interleave_thinker.agents.scripted import ScriptedAgent
+from interleave_thinker.errors import ConfigError, GeneratorError
+
+class Failing(ScriptedAgent):
+    def complete(self, *words, **more):
+        if len(self.calls) == 2:
+            raise ERROR
+        return super().complete(*words, **more)
+
+class Draws:
+    name = "draws"
+    def generate(self, request):
+        if ERROR:
+            raise ERROR
+        return Image.new("RGB", (64, 64))
+
+def agent(): return ScriptedAgent(REPLIES)
+def failing(): return Failing(REPLIES)
+def draws(): return Draws()
+def broken(): raise ERROR
+"""
+ERRORS = [
+    ("RuntimeError('CUDA out of memory. Tried to allocate 2 GiB')", "out_of_memory"),
+    ("ConfigError('Key file k.txt is missing.')", "failed"),
+    ("KeyError('weights')", "failed"),
+]
+
+
+def told_here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: str, *words: str) -> dict[str, Any]:
+    """What --json says of an agent and a generator of one's own, which fail with an error."""
+    monkeypatch.syspath_prepend(str(tmp_path))
+    name = f"my_doctor_{abs(hash((error, words)))}"
+    (tmp_path / f"{name}.py").write_text(f"{MINE}REPLIES = {scripted().replies!r}\nERROR = {error}\n")
+    named = [word.replace("mine:", f"{name}:") for word in words]
+    assert main(["doctor", *named, "--json", str(tmp_path / "figures.json")]) == (1 if error != "None" else 0)
+    told: dict[str, Any] = json.loads((tmp_path / "figures.json").read_text())
+    return told
+
+
+@pytest.mark.parametrize(("error", "rule"), ERRORS)
+def test_whatever_an_agent_fails_with_here_is_a_result(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: str, rule: str
+) -> None:
+    """PyTorch's error for memory among them: a traceback says nothing to a user."""
+    told = told_here(tmp_path, monkeypatch, error, "--agent", "mine:failing")
+    assert len(told["agents"][0]["answers"]) == 2 and rule in [a["rule"] for a in told["advice"]]
+
+
+@pytest.mark.parametrize(("error", "rule"), ERRORS)
+@pytest.mark.parametrize("generator", ["mine:broken", "mine:draws"])
+def test_a_generator_that_fails_here_leaves_the_agents_results(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, generator: str, error: str, rule: str
+) -> None:
+    told = told_here(tmp_path, monkeypatch, error, "--agent", "mine:agent", "--generator", generator)
+    assert told["agents"][0]["verdict"] == "sees" and not told["pictures"] and len(told["problems"]) == 1
+    assert [a["rule"] for a in told["advice"]] == [rule]
+
+
+def test_a_generator_of_ones_own_is_measured_without_a_server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    told = told_here(tmp_path, monkeypatch, "None", "--generator", "mine:draws")
+    assert len(told["pictures"]) == 2 and not told["problems"]
+
+
+def test_loading_counts_as_time_of_the_agent(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = Clock()
+    monkeypatch.setattr("time.monotonic", clock)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    (tmp_path / "my_slow_agent.py").write_text(
+        "import time\nfrom interleave_thinker.agents.scripted import ScriptedAgent\n"
+        f"def make():\n    time.monotonic.now += 15\n    return ScriptedAgent({scripted().replies!r})\n"
+    )
+    assert main(["doctor", "--agent", "my_slow_agent:make", "--seconds", "12", "--json", str(tmp_path / "f.json")]) == 0
+    told = json.loads((tmp_path / "f.json").read_text())
+    assert not told["agents"] and told["not_done"][0]["seconds"] == 15 and told["not_done"][0]["why"] == "time"
 
 
 def test_every_key_of_the_figures_is_documented(tmp_path: Path) -> None:

@@ -97,7 +97,7 @@ class Memory:
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(server_memory, "_LOOK", 0.005)
     monkeypatch.setattr(server_memory, "_WARNED", set())
-    monkeypatch.setattr(server_memory, "_USES", {})
+    monkeypatch.setattr(server_memory, "_USERS", {})
 
 
 @pytest.fixture
@@ -110,9 +110,10 @@ def warnings(caplog: pytest.LogCaptureFixture) -> Iterator[Callable[[], list[str
     """What was warned of; every warning names the endpoint, and neither address nor key."""
     with caplog.at_level(logging.WARNING, server_memory.__name__):
         yield lambda: [r.getMessage() for r in caplog.records]
-    for record in caplog.records:
+    for record in caplog.get_records("call"):  # `records` is empty again by now
         said = record.getMessage()
         assert "'lab'" in said and "http://" not in said and SECRET not in said and len(said) < 700
+        assert said.isprintable(), "the log is read in a terminal, which obeys escape sequences"
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -280,6 +281,7 @@ def _breaks_off(reply: Reply) -> None:
     [
         (lambda r: r.error(404, {"error": "not found"}), {"ollama": "Is it Ollama", "llama.cpp": "--sleep-idle-s"}),
         (lambda r: r.error(500, {"error": f"broken {SECRET}"}), "broken [key]"),
+        (lambda r: r.error(500, {"error": "gone\x1b[2J\x9b1A\u202e"}), "says: gone"),
         (lambda r: r.error(401, "x" * 10_000), "HTTP 401"),
         (lambda r: r.error(200, "[" * 100_000), "does not list its models"),
         (lambda r: r.error(200, {"models": None, "data": 7}), "does not list its models"),

@@ -553,6 +553,16 @@ def test_an_unknown_file_is_named_with_what_to_do(tmp_path: Path, capsys: pytest
     assert code == 0 and "--size te.safetensors=9.4GB" in out and "not known" in out
 
 
+def test_a_files_name_is_printed_as_text(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """It comes from a workflow of somebody else's, and a terminal obeys escape sequences."""
+    bad = "qwen3vl_8b\x1b[2J\x1b]0;owned\x07\n\u202e" + "x" * 3000 + ".safetensors"
+    workflow = graph()
+    workflow["1"]["inputs"]["unet_name"] = bad
+    _, out, err = run(capsys, saved(tmp_path, workflow))
+    assert err == "" and "qwen3vl_8b" in out
+    assert all(line.isprintable() and len(line) < 2100 for line in out.split("\n"))
+
+
 def test_a_workflow_without_models(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     path = saved(tmp_path, {"1": node("LoadImage", image="a.png"), "2": node("SaveImage", images=["1", 0])})
     code, out, _ = run(capsys, path, "--agent", "server:x")
