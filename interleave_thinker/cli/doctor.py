@@ -130,7 +130,8 @@ def _run_stage(client: ComfyClient, stage: Stage, begun: Result, left: float) ->
 def _told(result: Result) -> Result:
     """Ends the line that the stage began."""
     if result.stopped:
-        print("no time left" if result.seconds is None else f"stopped after {result.seconds:.0f} s")
+        none = "no time left" if result.stopped == "time" else "stopped"
+        print(none if result.seconds is None else f"stopped after {result.seconds:.0f} s")
     elif result.error or result.found.get("error"):
         print("failed")
     else:

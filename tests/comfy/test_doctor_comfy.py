@@ -186,7 +186,7 @@ def test_what_saves_the_picture_on_its_way_saves_nothing(comfy: Any, tmp_path: P
     before = files(comfy)
     for kind in passes:
         graph = plain()
-        graph["41"] = node(kind, images=["27", 0], image=["27", 0])
+        graph["41"] = node(kind, images=["27", 0], image=["27", 0], filename_prefix="mine")
         slot = info[kind]["output"].index("IMAGE")
         graph["42"] = node(
             "ImageScale", image=["41", slot], upscale_method="area", width=64, height=64, crop="disabled"
