@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from interleave_thinker.agents.base import Completion, Message, OnText, Sampling
@@ -340,6 +340,7 @@ NAMES = [
     st.one_of(st.none(), st.integers(1, 100 * 2**30), st.integers(4, 24).map(lambda gib: gib * 2**30)),
     st.sampled_from(["cuda", "cpu"]),
 )
+@example("clip:qwen3vl_4b:1x2:qwen3vl_4b_fp8.safetensors", 8 * 2**30, "cuda")
 def test_no_agent_is_replaced_by_a_smaller_one_or_by_a_file_that_the_card_does_not_hold(
     name: str, total: int | None, device: str
 ) -> None:

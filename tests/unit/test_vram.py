@@ -555,11 +555,11 @@ def test_an_unknown_file_is_named_with_what_to_do(tmp_path: Path, capsys: pytest
 
 def test_a_files_name_is_printed_as_text(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """It comes from a workflow of somebody else's, and a terminal obeys escape sequences."""
-    bad = "qwen3vl_8b\x1b[2J\x1b]0;owned\x07\n\u202e" + "x" * 3000 + ".safetensors"
+    bad = "mine\x1b[2J\x9b1A\u202e" + "x" * 3000 + ".safetensors"
     workflow = graph()
     workflow["1"]["inputs"]["unet_name"] = bad
     _, out, err = run(capsys, saved(tmp_path, workflow))
-    assert err == "" and "qwen3vl_8b" in out
+    assert err == "" and "minexx" in out
     assert all(line.isprintable() and len(line) < 2100 for line in out.split("\n"))
 
 
