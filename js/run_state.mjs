@@ -200,7 +200,8 @@ export function loadsOf(run) {
 
 /** Names of loaded models; null where they were not counted. */
 function namesOf(loads) {
-  return Array.isArray(loads) ? loads.map((name) => String(name).slice(0, 100)) : null;
+  const isNames = Array.isArray(loads) && loads.every((name) => typeof name === "string");
+  return isNames ? loads.slice(0, 100).map((name) => name.slice(0, 100)) : null;
 }
 
 /** Folder and name, below the output folder, of a picture that an event names. */

@@ -35,7 +35,7 @@ from .comfy_internals.clips import (
 )
 from .images import to_tensor
 
-_CHAT_MARK = re.compile(r"<(?=\|[a-z_]+\|?>|[a-z_]+\|>)")
+_CHAT_MARK = re.compile(r"<(?=\|[a-z_]+\|?>|[a-z_]+\|>|(?:bos|eos|pad|unk|mask)>)")
 _EMBEDDING = re.compile(r"embedding:", re.I)
 _REPLY_TAGS = {"<think>", "</think>", "<answer>", "</answer>"}
 """Of the form that planner and critic are asked for: words of some vocabularies, and no marks of a turn."""
@@ -125,6 +125,8 @@ class NativeAgent:
         Raises:
             AgentError: it does not; the message says what it lacks and what to load.
         """
+        if not (hasattr(clip, "cond_stage_model") and hasattr(clip, "tokenizer")):
+            raise AgentError(f"This is no CLIP of ComfyUI, but {type(clip).__name__}. Connect the CLIP of a Load CLIP.")
         kind, lack = clip_kind(clip), clip_lack(clip)
         if lack is not None:
             raise AgentError(f"This CLIP ({kind}) {_LACKS[lack]}")
@@ -240,9 +242,9 @@ def _pick(logits: torch.Tensor, sampling: Sampling, random: torch.Generator) -> 
     """The next token: the likeliest, or drawn from the top_k and top_p of a tempered distribution."""
     if sampling.temperature <= 0:
         return int(logits.argmax(-1)[0])
-    values, ids = torch.topk(logits[0].float() / sampling.temperature, min(sampling.top_k, logits.shape[-1]))
+    values, ids = torch.topk(logits[0].float() / sampling.temperature, min(max(sampling.top_k, 1), logits.shape[-1]))
     chances = torch.softmax(values, -1)
-    keep = chances.cumsum(-1) - chances < sampling.top_p
+    keep = chances.cumsum(-1) - chances < max(sampling.top_p, 1e-9)
     drawn = torch.multinomial(torch.where(keep, chances, 0.0), 1, generator=random)
     return int(ids[drawn])
 

@@ -32,6 +32,11 @@ class Message:
     role: Literal["system", "user", "assistant"]
     parts: tuple[Part, ...]
 
+    def __post_init__(self) -> None:
+        """Half a character (a lone surrogate, as JSON can hold one) becomes a question mark: no tokenizer takes it."""
+        whole = tuple(p.encode("utf-8", "replace").decode("utf-8") if isinstance(p, str) else p for p in self.parts)
+        object.__setattr__(self, "parts", whole)
+
     @property
     def images(self) -> tuple[Image.Image, ...]:
         return tuple(p for p in self.parts if isinstance(p, Image.Image))

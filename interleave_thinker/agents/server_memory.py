@@ -14,6 +14,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
+from urllib.parse import urlsplit
 
 from ..errors import ConfigError
 from ..printable import printable
@@ -51,6 +52,14 @@ _WARNED: set[str] = set()
 """Names of endpoints that could not free their memory the last time."""
 
 
+def _server_of(endpoint: Endpoint) -> tuple[str, str]:
+    """Server and model, however the endpoint spells them."""
+    address = urlsplit(endpoint.base_url.lower())
+    host = (address.hostname or "").replace("localhost", "127.0.0.1")
+    place = f"{host}:{address.port}{address.path.rstrip('/')}"
+    return place, endpoint.model.lower().removesuffix(":latest")
+
+
 @contextmanager
 def in_use(
     endpoint: Endpoint, check: Callable[[], None] | None = None, make_room: Callable[[], None] | None = None
@@ -61,7 +70,7 @@ def in_use(
     says so once. check: raises to interrupt the waiting. make_room: takes other models from the card before the
     first, where the endpoint has `free_memory`.
     """
-    users = _USERS.setdefault((endpoint.base_url, endpoint.model), _Users())
+    users = _USERS.setdefault(_server_of(endpoint), _Users())
     with users.changed:
         while users.unloading:
             if check is not None:
@@ -144,7 +153,8 @@ class _Server:
 
         def unloaded() -> bool:
             for known in self._table("/models", "data"):
-                if known.get("id") == model or model in (known.get("aliases") or ()):
+                aliases = known.get("aliases")
+                if known.get("id") == model or (isinstance(aliases, list) and model in aliases):
                     state = known.get("status")
                     return isinstance(state, dict) and state.get("value") in ("unloaded", "sleeping")
             raise self._refusal(status, body, "Correct the endpoint's model.")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import json
 import random
 import time
 from collections.abc import Sequence
@@ -26,7 +25,7 @@ from ..doctor.report import as_text, report_of
 from ..errors import ConfigError, InterleaveError
 from ..generators.base import GenerationRequest, Generator
 from ..resolve import AGENT_HELP, GENERATOR_HELP, ORACLE, TINY, GeneratorChoice, agent_from
-from .options import TINY_SIZE, add_device, add_endpoints, add_json, add_server, print_note
+from .options import TINY_SIZE, add_device, add_endpoints, add_json, add_server, print_note, write_figures
 
 ROLES: tuple[Role, ...] = ("planner", "critic")
 SHORTEST, LONGEST = 10.0, 7200.0
@@ -63,7 +62,7 @@ def _doctor(options: argparse.Namespace) -> int:
     print(f"\n{as_text(report_of(facts))}")
     if options.json:
         advice = [{"rule": a.rule, "text": a.text} for a in advice_for(facts)]
-        _write(options.json, {**where, **facts, "advice": advice})
+        write_figures(options.json, {**where, **facts, "advice": advice})
     return 1 if facts["problems"] else 0
 
 
@@ -215,11 +214,3 @@ def _draw(generator: Generator, number: int, card: Any, ends_at: float, tiny: bo
         return _told(replace(drawn, error=_words(error)))
     told = {"width": picture.width, "height": picture.height, "count": 1, "peak": read_peak(card)}
     return _told(replace(drawn, seconds=time.monotonic() - begun, found=told))
-
-
-def _write(path: Path, facts: dict[str, Any]) -> None:
-    try:
-        path.write_text(json.dumps(facts, ensure_ascii=False, indent=2) + "\n", encoding="utf-8")
-    except OSError as error:
-        raise ConfigError(f"Cannot write {path}: {error.strerror or error}.") from None
-    print(f"Wrote {path}")

@@ -70,7 +70,7 @@ def write_figures(path: Path, figures: Mapping[str, Any]) -> None:
         ConfigError: the file cannot be written.
     """
     try:
-        path.write_text(json.dumps(figures, ensure_ascii=False, indent=2) + "\n", encoding="utf-8")
+        path.write_text(json.dumps(figures, ensure_ascii=False, indent=2) + "\n", "utf-8", "backslashreplace")
     except OSError as error:
         raise ConfigError(f"Cannot write {path}: {error.strerror or error}.") from None
     print(f"Wrote {path}")

@@ -11,7 +11,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from .links import body_of, downstream, upstream
+from .links import body_of, downstream, is_link, typed_value, upstream
 
 Family = Literal["Qwen3-VL", "Qwen3.5", "Gemma 4"]
 
@@ -43,6 +43,15 @@ _SCORERS: tuple[tuple[str, re.Pattern[str]], ...] = (
     ("a reranker", re.compile(r"(?<![a-z])re[-_.]?rank(ers?|ing)?(?![a-z])", re.IGNORECASE)),
     ("a reward model", re.compile(r"(?<![a-z])(rewards?|p?rm)(?![a-z])", re.IGNORECASE)),
     ("a guard model", re.compile(r"guard(ian)?(?![a-z])|(?<![a-z])(shield|moderat(ion|or))(?![a-z])", re.IGNORECASE)),
+    ("a retriever", re.compile(r"(?<![a-z])col(pali|qwen|gemma)|(?<![a-z])retriev", re.IGNORECASE)),
+    (
+        "a part of a model",
+        re.compile(
+            r"(?<![a-z])(mmproj|pruned|lora|adapter|vision[-_.]?(only|tower|encoder)|text[-_.]?only)(?![a-z])"
+            r"|(?<![a-z])text(?![a-z]|[-_.]?enc)",
+            re.IGNORECASE,
+        ),
+    ),
     ("a classifier", re.compile(r"(?<![a-z])classifi(er|cation)(?![a-z])", re.IGNORECASE)),
 )
 """What else is made of these families, by what such files are called."""
@@ -73,16 +82,44 @@ def find_agent_clip(workflow: Mapping[str, Any], *outputs: str, among: Collectio
         inputs = workflow[node_id]["inputs"]
         if not is_clip_loader(workflow[node_id]) or (among is not None and node_id not in among):
             continue
-        files = [v for n, v in sorted(inputs.items()) if n.startswith("clip_name") and isinstance(v, str)]
-        reasons += [why_no_agent(file, str(inputs.get("type", ""))) for file in files]
-        if len(files) == 1 and not reasons[-1]:
+        typed = [typed_value(workflow, v) for n, v in sorted(inputs.items()) if n.startswith("clip_name")]
+        files = [file for file in typed if isinstance(file, str) and file.strip().lower() not in ("", "none")]
+        kind = typed_value(workflow, inputs.get("type", ""))
+        lacks = [why_no_agent(file, str(kind)) for file in files]
+        reasons.append(next(filter(None, lacks), "") or _why_unclear(workflow, node_id, typed, files, kind))
+        if files and not reasons[-1]:
             loras = tuple(dict.fromkeys(f for o in outputs for f in _loras(workflow, o, node_id)))
-            return AgentClip(node_id, files[0], loras=loras, note=_note(files[0]))
+            on_cpu = ["It runs on the CPU, as its Load CLIP says, and writes slowly."] if _on_cpu(inputs) else []
+            return AgentClip(node_id, files[0], loras=loras, note=" ".join([*filter(None, [_note(files[0])]), *on_cpu]))
     if reason := next(filter(None, reasons), ""):
         return AgentClip(why_not=reason)
     if any(map(is_clip_loader, workflow.values())):
         return AgentClip(why_not="no Load CLIP of the workflow is in use for this picture")
     return AgentClip(why_not="the workflow has no Load CLIP of its own")
+
+
+def _why_unclear(
+    workflow: Mapping[str, Any], node_id: str, typed: Sequence[object], files: Sequence[str], kind: object
+) -> str:
+    """Why it cannot be said whether a loader's CLIP can be the agent; "" where it can."""
+    if None in typed:
+        return "the file of its Load CLIP is chosen by another node"
+    if len(files) > 1:
+        return f"its Load CLIP joins {len(files)} text encoders"
+    if kind is None:
+        return "the type of its Load CLIP is chosen by another node"
+    links = [
+        (name, value[1])
+        for node in workflow.values()
+        for name, value in node["inputs"].items()
+        if is_link(value) and str(value[0]) == node_id
+    ]
+    clips = {slot for name, slot in links if "clip" in name.lower()} or {0}
+    return "" if 0 in clips else "the CLIP is not the first output of its loader"
+
+
+def _on_cpu(inputs: Mapping[str, Any]) -> bool:
+    return inputs.get("device") == "cpu"
 
 
 def is_clip_loader(node: Mapping[str, Any]) -> bool:

@@ -121,6 +121,8 @@ class SizeLookup:
             return ModelFile(name, size, "typed")
         path = self.path(name)
         if path is not None:
+            if _is_not_fetched(path):
+                return ModelFile(name, None, f"{path} holds no model: fetch it anew")
             return ModelFile(name, loaded_bytes(path, dtype), str(path))
         known = KNOWN_SIZES.get(_base(name))
         return ModelFile(name, known.bytes, f"table ({known.read})") if known else ModelFile(name, None, "unknown")
@@ -331,6 +333,8 @@ def _loaded_by(workflow: Mapping[str, Any], live: set[str], node_id: str, sizes:
         if not parts:
             by_role.setdefault(role, []).append(sizes.file(file, dtype=dtype))
     for role, files in by_role.items():
+        if role in _CLIPS and inputs.get("device") == "cpu":
+            files = [ModelFile(file.name, 0, "on the CPU, as its loader says") for file in files]
         yield Model(role, tuple(files), kind=str(inputs.get("type", "")))
 
 
@@ -383,6 +387,16 @@ def _text_config(folder: Path) -> tuple[tuple[str, int], ...]:
 def _files_below(folder: Path) -> Iterator[Path]:
     for place, _, names in os.walk(folder):
         yield from (Path(place, name) for name in names)
+
+
+def _is_not_fetched(path: Path) -> bool:
+    """Whether a file is empty, or the pointer that git-lfs leaves in its place."""
+    try:
+        with path.open("rb") as file:
+            begins = file.read(40)
+    except OSError:
+        return False
+    return not begins or begins.startswith(b"version https://git-lfs")
 
 
 def _size(path: Path) -> int:

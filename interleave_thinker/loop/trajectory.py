@@ -16,6 +16,8 @@ from .plan import Plan
 
 T = TypeVar("T")
 
+MOST_LOADS = 100
+"""Models that an attempt loads, and characters of a name, that are kept."""
 RAW_LIMIT = 20_000
 """Characters of a critic's reply that are kept."""
 
@@ -99,8 +101,7 @@ class Attempt:
         values = dict(data)
         if values.get("judgment") is not None:
             values["judgment"] = Judgment.from_dict(values["judgment"])
-        if values.get("loads") is not None:
-            values["loads"] = tuple(values["loads"])
+        values["loads"] = _names(values.get("loads"))
         return strict(Attempt, values)
 
 
@@ -176,6 +177,13 @@ class Trajectory:
             )
         except KeyError as error:
             raise RunError(f"A trajectory lacks {error}.") from None
+
+
+def _names(loads: object) -> tuple[str, ...] | None:
+    """A record's loads, bounded; None where they are no list of names. A run is read without them."""
+    if not isinstance(loads, (list, tuple)) or not all(isinstance(name, str) for name in loads):
+        return None
+    return tuple(name[:MOST_LOADS] for name in loads[:MOST_LOADS])
 
 
 def strict(cls: type[T], data: Mapping[str, Any]) -> T:

@@ -40,6 +40,16 @@ test("a model counts as loaded again where an earlier attempt had loaded it, liv
   assert.deepEqual(loadsOf(told(plan, attempt(1, { loads: ["Flux"] }), { ...judgment(1, true), loads: ["Flux", "Vlm"] })), { count: 2, again: 0 });
 });
 
+test("loads that are no names are not counted, and the run is shown", () => {
+  for (const loads of [5, "abc", { Flux: 1 }, [{ toString: 1 }], [["Flux"]], [null]]) {
+    const run = fromFiles("tale", {}, [JSON.stringify({ step: 1, attempt: 1, loads })]);
+    assert.equal(run.steps[0].attempts.length, 1);
+    assert.equal(loadsOf(run), null);
+  }
+  const many = fromFiles("tale", {}, [JSON.stringify({ step: 1, attempt: 1, loads: Array(5000).fill("x".repeat(5000)) })]);
+  assert.deepEqual(many.steps[0].attempts[0].loads, Array(100).fill("x".repeat(100)));
+});
+
 test("a tab that comes late still shows what it hears", () => {
   const run = told(attempt(2, { step: 4 }));
   assert.deepEqual(run.steps.map((s) => s.step), [4]);

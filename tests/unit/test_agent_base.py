@@ -45,6 +45,11 @@ def test_the_scripted_agent_replies_in_order_and_repeats_the_last() -> None:
     assert agent.complete(ask, Sampling(max_tokens=1)).finish == "length"
 
 
+def test_half_a_character_in_a_text_reaches_no_tokenizer() -> None:
+    """JSON can hold a lone surrogate; tokenizers and UTF-8 take none."""
+    assert Message("user", ("a \ud83d b", "whole \U0001f600")).texts == ("a ? b", "whole \U0001f600")
+
+
 def test_pictures_of_a_message_in_order() -> None:
     red, blue = Image.new("RGB", (1, 1)), Image.new("RGB", (2, 2))
     assert Message("user", (red, "and", blue)).images == (red, blue)

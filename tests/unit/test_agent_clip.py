@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -117,6 +119,67 @@ def test_other_encoders_are_not_taken(folder: str, name: str, suffix: str, kind:
 def test_names_of_official_files(name: str, why: str) -> None:
     reason = why_no_agent(name, "stable_diffusion")
     assert (why in reason) if why else not reason
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "colqwen3vl_4b",
+        "mmproj-Qwen3-VL-8B",
+        "qwen3vl_8b_vision_only",
+        "qwen3vl_8b_text_only",
+        "qwen3vl_8b_pruned_24layers",
+        "qwen3vl-8b-lora",
+        "qwen3.5_text_9b",
+    ],
+)
+def test_a_part_of_a_model_and_one_that_retrieves_are_refused(name: str) -> None:
+    assert why_no_agent(f"{name}.safetensors", "qwen_image")
+    assert not why_no_agent("qwen3vl_8b_text_encoder.safetensors", "qwen_image")
+
+
+GOOD = "qwen3vl_8b_fp8_scaled.safetensors"
+
+
+def drawn_with(loader: dict[str, Any], slot: int = 0, **more: dict[str, Any]) -> dict[str, Any]:
+    encode = {"class_type": "CLIPTextEncode", "inputs": {"clip": ["1", slot], "text": "a boat"}}
+    return {"1": loader, "2": encode, "3": {"class_type": "SaveImage", "inputs": {"images": ["2", 0]}}, **more}
+
+
+def load_clip(kind: str = "CLIPLoader", **inputs: Any) -> dict[str, Any]:
+    return {"class_type": kind, "inputs": inputs}
+
+
+def test_what_another_node_types_into_a_loader_is_read() -> None:
+    """A type behind a link can be one that drops the eyes; what cannot be read is not taken, and the reason is true."""
+    typed = {"9": {"class_type": "PrimitiveString", "inputs": {"value": "flux2"}}}
+    chosen = {"9": {"class_type": "SomeSwitch", "inputs": {"a": "x", "b": "y"}}}
+    blind = find_agent_clip(drawn_with(load_clip(clip_name=GOOD, type=["9", 0]), **typed), "3")
+    assert not blind.node and "type flux2" in blind.why_not
+    unread = find_agent_clip(drawn_with(load_clip(clip_name=GOOD, type=["9", 0]), **chosen), "3")
+    assert not unread.node and "type of its Load CLIP is chosen by another node" in unread.why_not
+    named = {"9": {"class_type": "PrimitiveString", "inputs": {"value": GOOD}}}
+    assert find_agent_clip(drawn_with(load_clip(clip_name=["9", 0], type="qwen_image"), **named), "3").file == GOOD
+    hidden = find_agent_clip(drawn_with(load_clip(clip_name=["9", 0], type="qwen_image"), **chosen), "3")
+    assert not hidden.node and "file of its Load CLIP is chosen by another node" in hidden.why_not
+
+
+def test_a_loader_that_joins_encoders_is_not_taken() -> None:
+    both = load_clip("DualCLIPLoader", clip_name1=GOOD, clip_name2=GOOD, type="qwen_image")
+    assert "joins 2 text encoders" in find_agent_clip(drawn_with(both), "3").why_not
+    one = load_clip("QuadCLIPLoader", clip_name1=GOOD, clip_name2="None", type="qwen_image")
+    assert find_agent_clip(drawn_with(one), "3").file == GOOD
+
+
+def test_a_clip_that_is_not_the_first_output_of_its_loader_is_not_taken() -> None:
+    found = find_agent_clip(drawn_with(load_clip("MyCLIPLoaderAll", clip_name=GOOD, type="qwen_image"), slot=2), "3")
+    assert not found.node and "not the first output" in found.why_not
+
+
+def test_a_clip_on_the_cpu_is_taken_with_a_note() -> None:
+    found = find_agent_clip(drawn_with(load_clip(clip_name=GOOD, type="qwen_image", device="cpu")), "3")
+    assert found.node == "1" and "on the CPU" in found.note
+    assert not find_agent_clip(drawn_with(load_clip(clip_name=GOOD, type="qwen_image", device="default")), "3").note
 
 
 def test_the_second_model_is_a_qwen3_vl_that_is_installed_else_another_that_can() -> None:

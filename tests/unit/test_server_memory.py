@@ -5,6 +5,7 @@ The server counts as real servers do: a chat loads the model, an unload is answe
 
 from __future__ import annotations
 
+import dataclasses
 import logging
 import threading
 import time
@@ -18,6 +19,7 @@ from PIL import Image
 
 from interleave_thinker.agents import server_memory
 from interleave_thinker.agents.openai_compatible import ServerAgent
+from interleave_thinker.agents.server_memory import in_use
 from interleave_thinker.errors import AgentError
 from interleave_thinker.roles.critic import compare, judge
 from interleave_thinker.roles.scorer import AgentScorer
@@ -41,6 +43,7 @@ class Memory:
     slow: int = 2
     loaded: bool = False
     left: int = 0
+    aliases: Any = ("the-model",)
     events: list[str] = field(default_factory=list)
     headers: list[dict[str, str]] = field(default_factory=list)
     lock: threading.Lock = field(default_factory=threading.Lock)
@@ -81,7 +84,11 @@ class Memory:
                 "GET /models": {
                     "data": [
                         {"id": "another", "status": {"value": "loaded"}},
-                        {"id": "x", "aliases": [model], "status": {"value": "loaded" if self.loaded else "unloaded"}},
+                        {
+                            "id": "x",
+                            "aliases": self.aliases,
+                            "status": {"value": "loaded" if self.loaded else "unloaded"},
+                        },
                     ]
                 },
             }
@@ -129,6 +136,24 @@ def test_a_reply_comes_back_when_the_memory_is_free(memory: Memory, kind: str, w
 def test_without_the_key_nothing_but_the_reply_is_asked_for(memory: Memory) -> None:
     assert ask(memory.agent(None, lambda r: r.say("ok"))).text == "ok"
     assert memory.events == ["chat"] and memory.headers == []
+
+
+@pytest.mark.parametrize("other", ["{}/", "HTTP://127.0.0.1:{port}/v1", "http://localhost:{port}/v1"])
+def test_endpoints_that_spell_one_server_differently_share_its_model(memory: Memory, other: str) -> None:
+    first = memory.agent("ollama", lambda r: r.say("ok")).endpoint
+    url = other.format(first.base_url, port=first.base_url.rsplit(":", 1)[1].split("/")[0])
+    second = dataclasses.replace(first, name="other", base_url=url, model=first.model + ":latest")
+    with in_use(first):
+        with in_use(second):
+            pass
+        assert memory.events == [], "the first still needs it"
+    assert memory.events == ["unload"]
+
+
+@pytest.mark.parametrize("aliases", [3, None, {"the-model": 1}, ["the-model"]])
+def test_aliases_of_any_kind_end_no_run(memory: Memory, aliases: Any) -> None:
+    memory.aliases = aliases
+    assert ask(memory.agent("llama.cpp", lambda r: r.say("ok"))).text == "ok"
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -86,6 +86,17 @@ def test_a_load_counts_as_again_if_an_earlier_attempt_loaded_that_model() -> Non
     assert dataclasses.replace(TRAJECTORY, attempts=(attempts[1],)).loads is None
 
 
+@pytest.mark.parametrize("loads", [5, True, "abc", {"Flux": 1}, [["Flux"]], [{}], [1, None]])
+def test_a_record_whose_loads_are_no_names_is_read_without_them(loads: Any) -> None:
+    """They say little; a run is worth more."""
+    assert Attempt.from_dict({**ATTEMPT.to_dict(), "loads": loads}) == dataclasses.replace(ATTEMPT, loads=None)
+
+
+def test_loads_of_a_record_are_bounded() -> None:
+    loads = Attempt.from_dict({**ATTEMPT.to_dict(), "loads": ["x" * 10_000] * 10_000}).loads
+    assert loads == ("x" * 100,) * 100
+
+
 def test_accepted_is_the_critics_word_unless_a_person_overrides_it() -> None:
     cases = [
         (None, False, False),

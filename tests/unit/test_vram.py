@@ -202,6 +202,20 @@ def test_any_file_has_a_size(data: bytes) -> None:
         assert loaded_bytes(path) == len(data) or tensors(path)
 
 
+@pytest.mark.parametrize("data", [b"", b"version https://git-lfs.github.com/spec/v1\noid sha256:ab\nsize 9347\n"])
+def test_a_file_that_was_not_fetched_has_no_known_size(data: bytes, tmp_path: Path) -> None:
+    (tmp_path / "dm.safetensors").write_bytes(data)
+    found = SizeLookup([tmp_path]).file("dm.safetensors")
+    assert found.bytes is None and "fetch it anew" in found.source
+
+
+def test_a_text_encoder_on_the_cpu_takes_none_of_the_card() -> None:
+    workflow = graph()
+    workflow["2"]["inputs"]["device"] = "cpu"
+    (encoder,) = [m for m in models_of(workflow, SizeLookup(typed={"te.safetensors": GB})) if m.role == "text encoder"]
+    assert encoder.bytes == 0 and "on the CPU" in encoder.files[0].source
+
+
 def test_sizes_of_own_files_come_before_the_table_and_typed_ones_before_both(tmp_path: Path) -> None:
     name = "qwen_3_4b.safetensors"
     assert SizeLookup().file(name).bytes == KNOWN_SIZES[name].bytes
