@@ -34,7 +34,7 @@ export async function checkMachine(workflow, seed, tools) {
     why ||= enough();
     if (!why) tools.tell(`${label} (${number + 1} of ${stages.length})`);
     const came = why ? { stopped: why } : await runStage(stage, enough, gone, tools);
-    if (came.error || came.refusal) failed.add(node);
+    if (came.error || came.refusal || came.found?.error) failed.add(node);
     why = came.error === gone ? "server" : came.stopped || "";
     results.push({ kind, label, roles, ...came });
   }

@@ -110,9 +110,12 @@ class ComfyClient:
         """Versions and devices (GET /system_stats).
 
         Raises:
-            WorkflowError: the server cannot be reached or does not say.
+            WorkflowError: the server cannot be reached, or is no ComfyUI.
         """
-        return asyncio.run(self._asked("system_stats", "its versions"))
+        found = asyncio.run(self._asked("system_stats", "its versions"))
+        if not (isinstance(found.get("system"), dict) and found["system"].get("comfyui_version")):
+            raise WorkflowError(f"{self.url} answers, but not as ComfyUI does. Give ComfyUI's address with --server.")
+        return found
 
     @property
     def _headers(self) -> dict[str, str]:

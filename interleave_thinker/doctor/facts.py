@@ -107,15 +107,20 @@ def facts_of(
     }
 
 
+def _mapping(value: object) -> Mapping[str, Any]:
+    return value if isinstance(value, Mapping) else {}
+
+
 def machine_of(stats: Mapping[str, Any]) -> dict[str, Any]:
     """Versions and device from ComfyUI's GET /system_stats. Sizes are bytes; what it does not tell is left out."""
-    system = stats.get("system") or {}
+    system = _mapping(stats.get("system"))
     versions = {
         "ComfyUI": system.get("comfyui_version"),
         "Python": str(system.get("python_version") or "").split(" ")[0],
         "PyTorch": system.get("pytorch_version"),
     }
-    device: Mapping[str, Any] = next(iter(stats.get("devices") or ()), {})
+    devices = stats.get("devices")
+    device = _mapping(devices[0] if isinstance(devices, list) and devices else None)
     card = device.get("type") != "cpu"
     total, free = (
         (device.get("vram_total"), device.get("vram_free"))
@@ -127,8 +132,8 @@ def machine_of(stats: Mapping[str, Any]) -> dict[str, Any]:
         "device": {
             "name": _plain_name(str(device.get("name") or "unknown")),
             "type": str(device.get("type") or "unknown"),
-            "total": total if isinstance(total, int) else None,
-            "free": free if isinstance(free, int) else None,
+            "total": total if type(total) is int and total > 0 else None,
+            "free": free if type(free) is int and free >= 0 else None,
         },
     }
 

@@ -26,7 +26,7 @@ def measure(stages: Sequence[Stage], run: Callable[[Stage, Result], Result], lef
             why = "time"
         result = replace(begun, stopped=why) if why else run(stage, begun)
         results.append(result)
-        if result.error:
+        if result.error or result.found.get("error"):
             failed.add(stage.result_node)
         why = "server" if result.error == COMFYUI_ENDED else result.stopped
     return results

@@ -41,6 +41,17 @@ ACCEPT = '<think>x</think><answer>{"previous_step_success": true, "refine_prompt
 REJECT = '<think>x</think><answer>{"previous_step_success": false, "refine_prompt": "a better one"}</answer>'
 STEPS = [{"step_number": n, "prompt": f"p{n}", "auxiliary_text": "t"} for n in range(1, PLANNED_PICTURES + 1)]
 PLAN = f"<answer>{json.dumps({'execution_plan': STEPS})}</answer>"
+STATS = (
+    "system",
+    "devices",
+    "comfyui_version",
+    "python_version",
+    "ram_total",
+    "ram_free",
+    "type",
+    "name",
+    "vram_total",
+)
 CARD = {"versions": {"ComfyUI": "0.30.0"}, "device": {"name": "card", "type": "cuda", "total": 8 * 2**30, "free": 0}}
 
 
@@ -425,6 +436,17 @@ def test_the_machine_is_told_by_what_the_server_says() -> None:
     assert told["device"] == {"name": "NVIDIA X", "type": "cuda", "total": 8, "free": 7}
     assert machine_of({**stats, "devices": [{"name": "cpu", "type": "cpu", "vram_total": 1}]})["device"]["total"] == 64
     assert as_text(report_of(facts_of([], machine=machine_of({}))))
+
+
+@given(
+    st.recursive(
+        st.none() | st.booleans() | st.integers() | st.text(max_size=5),
+        lambda inner: st.lists(inner, max_size=2) | st.dictionaries(st.sampled_from(STATS), inner, max_size=3),
+    )
+)
+def test_whatever_a_server_says_of_itself_a_machine_is_shown(said: Any) -> None:
+    stats = said if isinstance(said, dict) else {"system": said, "devices": said}
+    assert as_text(report_of(facts_of([], machine=machine_of(stats))))
 
 
 def test_the_versions_are_those_of_the_project() -> None:
