@@ -31,7 +31,7 @@ SHOWN: Final = 300
 
 _MEMORY = re.compile(r"out of memory|OutOfMemory|not enough memory|alloc", re.IGNORECASE)
 _LACKS = re.compile(r"node [^.]*: \w+ is '.*', which this ComfyUI does not have|this ComfyUI lacks [^.]*")
-AGENT_FILES: Final = (PACKAGED_CLIP, "qwen3vl_4b_int8_convrot.safetensors")
+AGENT_FILES: Final = (PACKAGED_CLIP, "qwen3vl_4b_fp8_scaled.safetensors")
 """What is named as an agent, the largest first: files of a whole Qwen3-VL, with a known size."""
 ROOM: Final = 2_000_000_000
 """Bytes that an agent needs on a card beside its weights and what the desktop has (`RESERVE`)."""
@@ -287,7 +287,13 @@ def _agent_on_cpu(facts: Mapping[str, Any], reader: Reader) -> Advice | None:
 def _changes_places(facts: Mapping[str, Any], reader: Reader) -> Advice | None:
     time = run_time(facts)
     alone = (warm_picture(facts) or 0.0) + (_judgment(facts) or 0.0)
-    if not (time and facts["loop"] and time.attempt > CHANGES_PLACES * alone and time.attempt - alone > 2):
+    if not (
+        _on_card(facts)
+        and time
+        and facts["loop"]
+        and time.attempt > CHANGES_PLACES * alone
+        and time.attempt - alone > 2
+    ):
         return None
     return Advice(
         "changes_places",

@@ -14,6 +14,7 @@ import pytest
 sys.path[:0] = [str(Path(__file__).parents[1] / "comfy"), str(Path(__file__).parent)]
 
 from comfy_server import REPO, Comfy  # noqa: E402
+from comfy_test_graphs import install_newer_nodes  # noqa: E402
 from editor_page import new_page, open_editor  # noqa: E402
 
 NEWER = REPO / ".dev" / "frontend" / "comfyui_frontend_package" / "static"
@@ -38,6 +39,7 @@ QUIET = [
 def comfy(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Comfy]:
     base = tmp_path_factory.mktemp("comfy")
     shutil.copytree(Path(__file__).parent / "slow_node", base / "custom_nodes" / "slow_node")
+    install_newer_nodes(base)
     server = Comfy(base).start()
     yield server
     server.stop()
