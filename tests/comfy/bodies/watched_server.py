@@ -112,7 +112,7 @@ class _Client(ComfyClient):
                 ended = True  # what the pack wrote before the error is told a moment later
 
     async def follow(self, prompt: Mapping[str, Any], deadline: float) -> dict[str, Any]:
-        return (await asyncio.wait_for(self._run(prompt, lambda event, facts: None), deadline)).outputs
+        return (await asyncio.wait_for(self._run(prompt, lambda event, facts: None), deadline))["outputs"]
 
 
 @dataclass
