@@ -52,13 +52,13 @@ def test_the_demo_runs_from_the_editor_and_its_document_reads_as_a_page(page, co
     open_editor(page, comfy)
     load(page, "tiny_story")
     page.evaluate("async () => await window.app.queuePrompt(0)")
-    history = {}
+    entries: list[dict[str, str]] = []
     for _ in range(1800):
-        history = comfy.get("/history")
-        if any(h["status"]["completed"] for h in history.values()):
+        outputs = [o for h in comfy.get("/history").values() for o in h["outputs"].values()]
+        entries = [d for o in outputs for d in o.get("interleave_document", [])]
+        if entries:
             break
         page.wait_for_timeout(100)
-    entries = [d for h in history.values() for o in h["outputs"].values() for d in o.get("interleave_document", [])]
     page.goto(f"file://{entries[-1]['path']}")
     order = page.evaluate("() => [...document.querySelectorAll('p, img')].map(e => e.tagName)")
     assert order[:4] == ["P", "IMG", "P", "IMG"]
