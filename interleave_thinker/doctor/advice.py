@@ -30,7 +30,9 @@ SHOWN: Final = 300
 """Characters of a problem that an advice repeats."""
 
 _MEMORY = re.compile(r"out of memory|OutOfMemory|not enough memory|alloc", re.IGNORECASE)
-_LACKS = re.compile(r"node [^.]*: \w+ is '.*', which this ComfyUI does not have|this ComfyUI lacks [^.]*")
+_LACKS = re.compile(
+    r"node [^.:;]{1,100}: \w+ is ['\"].*?['\"], which this ComfyUI does not have|this ComfyUI lacks [^.]*"
+)
 AGENT_FILES: Final = (PACKAGED_CLIP, "qwen3vl_4b_fp8_scaled.safetensors")
 """What is named as an agent, the largest first: files of a whole Qwen3-VL, with a known size."""
 ROOM: Final = 2_000_000_000
@@ -131,7 +133,7 @@ def _old_comfyui(facts: Mapping[str, Any], reader: Reader) -> Advice | None:
 
 
 def _lacking(facts: Mapping[str, Any], reader: Reader) -> Advice | None:
-    lacking = [m[0] for text in (*facts["problems"], *facts["notes"]) if (m := _LACKS.search(text))]
+    lacking = [found for text in (*facts["problems"], *facts["notes"]) for found in _LACKS.findall(text)]
     if not lacking:
         return None
     return Advice(

@@ -99,12 +99,18 @@ def facts_of(
         "loop": looped,
         "t_max": t_max,
         "has_agent": has_agent,
-        "problems": [f"{label}: {' '.join(said.split())[:LONGEST]}" for said, label in failed.items() if said],
+        "problems": [f"{label}: {_one_line(said)[:LONGEST]}" for said, label in failed.items() if said],
         "not_done": [
             {"kind": r.kind, "label": r.label, "seconds": r.seconds, "why": r.stopped} for r in results if r.stopped
         ],
         "notes": list(notes),
     }
+
+
+def _one_line(text: str) -> str:
+    """A server's refusal has a line for each node."""
+    lines = [" ".join(line.split()) for line in text.splitlines() if line.strip()]
+    return "".join(line + (" " if line.endswith(".") else "; ") for line in lines[:-1]) + "".join(lines[-1:])
 
 
 def _mapping(value: object) -> Mapping[str, Any]:

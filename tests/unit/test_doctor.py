@@ -400,7 +400,8 @@ def test_a_report_tells_all_that_was_not_measured_and_ends_with_what_to_change(
     assert sections[-1].title == "What to change" and sections[-1].lines
     told = "\n".join(line for section in sections for line in section.lines)
     assert all(printable(text) in told for text in (*notes, *labels))
-    assert printable(" ".join(error.split())[:100]) in told
+    first = next((line for line in error.splitlines() if line.strip()), "")
+    assert printable(" ".join(first.split())[:100]) in told
 
 
 def test_a_picture_that_was_not_ready_in_time_says_how_long_it_was_waited_for() -> None:
@@ -447,6 +448,25 @@ def test_the_machine_is_told_by_what_the_server_says() -> None:
 def test_whatever_a_server_says_of_itself_a_machine_is_shown(said: Any) -> None:
     stats = said if isinstance(said, dict) else {"system": said, "devices": said}
     assert as_text(report_of(facts_of([], machine=machine_of(stats))))
+
+
+def test_each_missing_file_of_a_refusal_is_named_once_in_the_advice() -> None:
+    missing = {
+        "1": ("CLIPLoader", "clip_name", "a b.safetensors"),
+        "12": ("VAELoader", "vae_name", "vae's.safetensors"),
+    }
+    errors = {
+        node: {
+            "class_type": kind,
+            "errors": [{"type": "value_not_in_list", "extra_info": {"input_name": name, "received_value": file}}],
+        }
+        for node, (kind, name, file) in missing.items()
+    }
+    refused = Result("picture", "Making picture 1", error=describe_refusal({"node_errors": errors}, {}))
+    facts = facts_of([refused], machine=CARD)
+    (told,) = [advice.text for advice in advice_for(facts) if advice.rule == "lacking"]
+    assert told.count("which this ComfyUI does not have") == 2 and told.count("; node 12") == 1
+    assert "does not have; node 12 (VAELoader)" in facts["problems"][0]
 
 
 def test_the_versions_are_those_of_the_project() -> None:
