@@ -102,6 +102,12 @@ def main(repository: Path, work: Path) -> None:
         agents.NativeAgent(_Wordless(), "wordless", lambda: None).complete([Message("user", ("x",))], sampling)
     except AgentError as error:
         found["wordless"] = str(error)
+    found["no clip"] = []
+    for value in (None, "qwen3vl_8b", clip.cond_stage_model, _Wordless()):
+        try:
+            agents.NativeAgent.from_clip(value, lambda: None)
+        except AgentError as error:
+            found["no clip"].append(str(error))
     found["log"] = said
     print("RESULT " + json.dumps(found))
 

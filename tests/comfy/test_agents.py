@@ -36,6 +36,13 @@ def test_an_interrupt_takes_effect_at_the_next_token(native):
     assert native["interrupted after checks"] == 3
 
 
+def test_what_is_no_clip_is_refused_by_its_name(native):
+    names = ("NoneType", "str", "Qwen3VLTEModel_", "_Wordless")
+    assert [told.split(". ")[0] for told in native["no clip"]] == [
+        f"This is no CLIP of ComfyUI, but {n}" for n in names
+    ]
+
+
 @pytest.fixture(scope="module")
 def wrappers(tmp_path_factory):
     return run_inside("clip_wrappers.py", str(tmp_path_factory.mktemp("checkpoints")))
