@@ -1,4 +1,4 @@
-"""What it saves that the generator's own CLIP is the agent: weights in memory and loads of one and the same story.
+"""Compare one CLIP for encoder and agent with two: weights in memory and model loads, for the same story.
 
     python benchmarks/shared_clip.py [--json F]
 

@@ -114,7 +114,7 @@ def _free(endpoint: Endpoint, check: Callable[[], None] | None, *, wait: bool) -
 
 
 class _Server:
-    """What an endpoint's server offers beside chat completions, at the root of its address."""
+    """Requests to an endpoint's server that are no chat completions. Their paths begin at the root of its address."""
 
     def __init__(self, endpoint: Endpoint, check: Callable[[], None] | None) -> None:
         self._endpoint = endpoint
@@ -191,7 +191,7 @@ class _Server:
             time.sleep(_LOOK)
 
     def _table(self, path: str, name: str) -> list[dict[str, Any]]:
-        """What the server lists at `path`."""
+        """The rows of the list `name` in the reply to GET `path`."""
         status, body = self._ask("GET", path)
         value = _json(body)
         rows = value.get(name) if isinstance(value, dict) else None

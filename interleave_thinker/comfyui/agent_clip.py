@@ -123,7 +123,7 @@ def _on_cpu(inputs: Mapping[str, Any]) -> bool:
 
 
 def is_clip_loader(node: Mapping[str, Any]) -> bool:
-    """Whether a node is a Load CLIP of ComfyUI or another pack, with the CLIP as its first output."""
+    """Whether a node is a Load CLIP of ComfyUI or another pack."""
     return "cliploader" in str(node["class_type"]).lower()
 
 
