@@ -1,0 +1,251 @@
+"""An adapter in one file: low-rank pairs of linear layers, as ComfyUI reads a LoRA, and a sample of the base's weights.
+
+Keys are `text_encoders.transformer.LAYER.lora_up.weight`, `.lora_down.weight` and `.alpha`; LAYER is the layer's place
+in ComfyUI's Qwen3-VL. By the sample another base is told apart, in any number format.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import re
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ..errors import AgentError
+
+if TYPE_CHECKING:
+    import torch
+
+PREFIX = "text_encoders.transformer."
+FORMAT = "1"
+SAMPLED_LAYERS = 16
+SAMPLED_VALUES = 64
+"""The first values of the first row of each sampled layer."""
+FLOAT_TOLERANCE = 0.003
+"""Relative distance to the sample of a base in float32, float16 or bfloat16: what rounding makes is less."""
+QUANTISED_TOLERANCE = 0.15
+"""Of a base in 8 or 4 bits."""
+SUFFIXES = (".safetensors", ".sft")
+
+_PLACES = (
+    (re.compile(r"^(?:base_model\.model\.)?(?:model\.)?language_model\.(?:model\.)?"), "model."),
+    (re.compile(r"^model\.visual\."), "visual."),
+    (re.compile(r"^lm_head$"), "model.lm_head"),
+)
+_KEY = re.compile(
+    r"text_encoders\.(?:\w+\.)?transformer\.(?P<layer>[\w.]+)\.(?P<part>lora_up\.weight|lora_down\.weight|alpha)"
+)
+_SAMPLED = re.compile(r"\.(?:k|v)_proj$")
+
+
+@dataclass(frozen=True)
+class Pair:
+    """What is added to one linear layer: y + scale * up @ (down @ x). up: (out, rank); down: (rank, in)."""
+
+    up: torch.Tensor
+    down: torch.Tensor
+    scale: float = 1.0
+
+    @property
+    def bytes(self) -> int:
+        return int(self.up.nbytes + self.down.nbytes)
+
+
+@dataclass(frozen=True)
+class BaseSample:
+    """Some weights of the base that an adapter was made for, by layer, to tell it from others."""
+
+    values: Mapping[str, tuple[float, ...]]
+
+    @property
+    def fingerprint(self) -> str:
+        """Twelve hexadecimal digits; equal for the same weights in float32, float16 and bfloat16."""
+        return hashlib.sha256(json.dumps(self.values, sort_keys=True).encode()).hexdigest()[:12]
+
+    @staticmethod
+    def of(layers: Iterable[str], first_row: Callable[[str], torch.Tensor]) -> BaseSample:
+        """layers: all linear layers of the base. first_row: the first row of a layer's weight."""
+        narrow = sorted(layer for layer in layers if _SAMPLED.search(layer)) or sorted(layers)
+        step = max(1, math.ceil(len(narrow) / SAMPLED_LAYERS))
+        return BaseSample({layer: _rounded(first_row(layer)) for layer in narrow[::step]})
+
+    def distance(self, first_row: Callable[[str], torch.Tensor | None]) -> float | None:
+        """Of other weights to these, as a share of these; None where no layer can be read, infinite for other widths."""
+        off = total = 0.0
+        for layer, wanted in self.values.items():
+            row = first_row(layer)
+            if row is None:
+                continue
+            found = _rounded(row)
+            if len(found) != len(wanted):
+                return math.inf
+            off += sum((a - b) ** 2 for a, b in zip(found, wanted, strict=True))
+            total += sum(b * b for b in wanted)
+        return math.sqrt(off / total) if total else None
+
+
+@dataclass(frozen=True)
+class AdapterFile:
+    """pairs: by layer. base: name of the model that it was made for. sample: of that model, if the file has one."""
+
+    name: str
+    pairs: Mapping[str, Pair]
+    base: str = ""
+    sample: BaseSample | None = None
+
+    @property
+    def bytes(self) -> int:
+        return sum(pair.bytes for pair in self.pairs.values())
+
+    def check_base(self, first_row: Callable[[str], torch.Tensor | None], *, quantised: bool) -> None:
+        """Raises:
+        AgentError: the weights are those of another base.
+        """
+        distance = self.sample.distance(first_row) if self.sample is not None else None
+        if self.sample is None or distance is None:
+            return
+        if not distance <= (QUANTISED_TOLERANCE if quantised else FLOAT_TOLERANCE):
+            raise AgentError(
+                f"Adapter {self.name} was made for another model: {self.base or 'its base'} "
+                f"(fingerprint {self.sample.fingerprint}). Load that model, or choose an adapter of this one."
+            )
+
+    def check_layers(self, shape_of: Callable[[str], tuple[int, ...] | None]) -> None:
+        """shape_of: (out, in) of a linear layer, None if the model has no such layer.
+
+        Raises:
+            AgentError: a layer is not there or of another size.
+        """
+        for layer, pair in self.pairs.items():
+            shape = shape_of(layer)
+            fits = (pair.up.shape[0], pair.down.shape[1])
+            if shape is None:
+                raise AgentError(f"Adapter {self.name} does not fit this model, which has no layer {layer}.")
+            if tuple(shape) != fits:
+                raise AgentError(
+                    f"Adapter {self.name} does not fit this model: {layer} is {_size(shape)}, the adapter's "
+                    f"{_size(fits)}."
+                )
+
+
+def layer_of(name: str) -> str:
+    """A layer's place in ComfyUI's model, from its name in a Hugging Face or a ComfyUI checkpoint (no `.weight`)."""
+    for pattern, place in _PLACES:
+        if pattern.match(name):
+            return pattern.sub(place, name, count=1)
+    return name
+
+
+def hf_name(layer: str) -> str:
+    """The layer's name in transformers' Qwen3-VL."""
+    if layer == "model.lm_head":
+        return "lm_head"
+    return f"model.{layer}" if layer.startswith("visual.") else re.sub(r"^model\.", "model.language_model.", layer)
+
+
+def read_adapter(file: Path) -> AdapterFile:
+    """Read and check a file.
+
+    Raises:
+        AgentError: it cannot be read, or holds something other than whole pairs of linear layers.
+    """
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(file, "pt") as opened:
+            metadata = dict(opened.metadata() or {})
+            keys = list(opened.keys())
+            strange = next((key for key in keys if not _KEY.fullmatch(key)), None)
+            if not keys or strange is not None:
+                raise AgentError(_not_ours(file.name, strange))
+            parts: dict[str, dict[str, torch.Tensor]] = {}
+            for key in keys:
+                found = _KEY.fullmatch(key)
+                assert found is not None
+                parts.setdefault(found["layer"], {})[found["part"]] = opened.get_tensor(key)
+    except (OSError, SafetensorError) as error:
+        raise AgentError(f"Adapter {file.name} cannot be read: {' '.join(str(error).split())[:200]}") from error
+    pairs = {layer: _pair(file.name, layer, found) for layer, found in sorted(parts.items())}
+    return AdapterFile(file.name, pairs, metadata.get("base", "")[:100], _sample(file.name, metadata))
+
+
+def write_adapter(
+    file: Path, pairs: Mapping[str, Pair], *, base: str, sample: BaseSample, notes: Mapping[str, str] | None = None
+) -> None:
+    """Write a whole file or none. notes: more metadata, such as rank and error."""
+    import torch
+    from safetensors.torch import save_file
+
+    tensors: dict[str, torch.Tensor] = {}
+    for layer, pair in pairs.items():
+        tensors[f"{PREFIX}{layer}.lora_up.weight"] = pair.up.contiguous()
+        tensors[f"{PREFIX}{layer}.lora_down.weight"] = pair.down.contiguous()
+        tensors[f"{PREFIX}{layer}.alpha"] = torch.tensor(float(pair.scale * pair.down.shape[0]))
+    metadata = {
+        **(notes or {}),
+        "interleave_adapter": FORMAT,
+        "base": base,
+        "base_fingerprint": sample.fingerprint,
+        "base_sample": json.dumps(sample.values),
+    }
+    file.parent.mkdir(parents=True, exist_ok=True)
+    part = file.with_suffix(".part")
+    save_file(tensors, part, metadata=metadata)
+    part.replace(file)
+
+
+def _pair(name: str, layer: str, parts: Mapping[str, torch.Tensor]) -> Pair:
+    import torch
+
+    up, down = parts.get("lora_up.weight"), parts.get("lora_down.weight")
+    if up is None or down is None:
+        raise AgentError(f"Adapter {name} is not whole: {layer} has one half of its pair. Make the file again.")
+    if up.ndim != 2 or down.ndim != 2 or up.shape[1] != down.shape[0] or not down.shape[0]:
+        raise AgentError(
+            f"Adapter {name} is damaged: the pair of {layer} is {_size(up.shape)} and {_size(down.shape)}."
+        )
+    alpha = parts.get("alpha")
+    scale = float(alpha.float().reshape(-1)[0]) / down.shape[0] if alpha is not None and alpha.numel() else 1.0
+    if not (up.is_floating_point() and down.is_floating_point()) or up.dtype.itemsize < 2 or down.dtype.itemsize < 2:
+        raise AgentError(f"Adapter {name} holds {up.dtype}; make it as bfloat16, float16 or float32.")
+    if not (math.isfinite(scale) and bool(torch.isfinite(up).all()) and bool(torch.isfinite(down).all())):
+        raise AgentError(f"Adapter {name} is damaged: {layer} holds numbers that are not finite. Make the file again.")
+    return Pair(up, down, scale)
+
+
+def _sample(name: str, metadata: Mapping[str, str]) -> BaseSample | None:
+    if "base_sample" not in metadata:
+        return None
+    try:
+        values = {
+            str(layer): tuple(float(v) for v in row) for layer, row in json.loads(metadata["base_sample"]).items()
+        }
+    except (ValueError, TypeError, AttributeError):
+        raise AgentError(
+            f"Adapter {name} is damaged: what it says of its base cannot be read. Make it again."
+        ) from None
+    return BaseSample(values)
+
+
+def _rounded(row: torch.Tensor) -> tuple[float, ...]:
+    """As bfloat16 has it."""
+    import torch
+
+    return tuple(row.reshape(-1)[:SAMPLED_VALUES].float().to(torch.bfloat16).float().tolist())
+
+
+def _not_ours(name: str, key: str | None) -> str:
+    if key is None:
+        return f"{name} is empty; it is no adapter."
+    return (
+        f"{name} is no adapter of an agent: it holds {key[:80]!r}. An agent takes low-rank pairs of a language model's "
+        "linear layers: make the file with `interleave-thinker adapters extract` or `adapters export-comfy --lora`."
+    )
+
+
+def _size(shape: Iterable[Any]) -> str:
+    return " x ".join(str(side) for side in shape)
