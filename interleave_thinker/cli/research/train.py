@@ -16,6 +16,7 @@ from ...research.train.sft import SftOptions
 from ...resolve import SCORER_HELP
 from ..config_file import add_config, save_options
 from ..options import add_endpoints, add_generator_options, add_seed, add_workers, generator_choice
+from .check_adapter import add_check
 from .ray_options import add_ray_options, ray_workers
 
 
@@ -193,6 +194,7 @@ def _add_adapters(commands: Any) -> None:
         )
         parser.add_argument("--dry-run", action="store_true", help="say what it would write")
         parser.set_defaults(do=do)
+    add_check(commands)
 
 
 def _merge(options: argparse.Namespace) -> None:
