@@ -34,8 +34,9 @@ from .models import TrainError
 
 Verdict = Literal["accepted", "rejected", "unreadable"]
 Advice = Literal["fit", "more_calls", "higher_rank"]
-WANTED = 0.98
-"""Share of verdicts, or of plans with equally many steps, from which on an adapter stands for the full model."""
+WANTED, CERTAIN = 0.98, 0.95
+"""An adapter stands for the full model if so many verdicts, or numbers of steps, are equal: in the calls that were
+asked, and at the lower end of the interval."""
 READERS: dict[Role, Callable[[], ReplyReader]] = {
     "critic": lambda: judgment_reader(until_accepted=True),
     "planner": plan_reader,
@@ -192,7 +193,7 @@ class Check:
 
     def _of_role(self, role: Role, calls: Sequence[Call]) -> dict[str, Any]:
         pairs = [(self.reply(call, self.adapted), self.reply(call, self.full)) for call in calls]
-        found: dict[str, Any] = {"calls": len(calls), "replies_equal": _share(a.text == b.text for a, b in pairs)}
+        found: dict[str, Any] = {"calls": len(calls), "replies_equal": share_of(a.text == b.text for a, b in pairs)}
         if role == "critic":
             found |= _verdicts([(judgment_of(a), judgment_of(b)) for a, b in pairs])
         elif role == "planner":
@@ -237,10 +238,11 @@ def plan_of(written: Written) -> Plan | None:
 
 
 def advice(equal: Mapping[str, Any]) -> Advice:
-    """What a share, as `_share` gives it, says of the adapter."""
-    if equal["share"] >= WANTED:
+    """What a share, as `share_of` gives it, says of the adapter."""
+    low, high = equal["ci95"]
+    if equal["share"] >= WANTED and low >= CERTAIN:
         return "fit"
-    return "more_calls" if equal["ci95"][1] >= WANTED else "higher_rank"
+    return "more_calls" if high >= WANTED else "higher_rank"
 
 
 def _verdicts(pairs: Sequence[tuple[Judgment, Judgment]]) -> dict[str, Any]:
@@ -248,12 +250,12 @@ def _verdicts(pairs: Sequence[tuple[Judgment, Judgment]]) -> dict[str, Any]:
     counted = Counter(said)
     prompts = [(a.refined_prompt, b.refined_prompt) for a, b in pairs if _verdict(a) == _verdict(b) == "rejected"]
     return {
-        "verdicts_equal": _share(a == b for a, b in said if b != "unreadable"),
+        "verdicts_equal": share_of(a == b for a, b in said if b != "unreadable"),
         "verdicts": {
             of_adapter: {of_full: counted[of_adapter, of_full] for of_full in get_args(Verdict)}
             for of_adapter in get_args(Verdict)
         },
-        "refined_prompts_equal": _share(a == b for a, b in prompts),
+        "refined_prompts_equal": share_of(a == b for a, b in prompts),
         "unreadable": _unreadable([(a.parsed, b.parsed) for a, b in pairs]),
     }
 
@@ -261,9 +263,9 @@ def _verdicts(pairs: Sequence[tuple[Judgment, Judgment]]) -> dict[str, Any]:
 def _plans(pairs: Sequence[tuple[Plan | None, Plan | None]]) -> dict[str, Any]:
     steps = [(a.steps if a is not None else (), b.steps) for a, b in pairs if b is not None]
     return {
-        "steps_equal": _share(len(a) == len(b) for a, b in steps),
-        "prompts_equal": _share([step.prompt for step in a] == [step.prompt for step in b] for a, b in steps),
-        "plans_equal": _share(a == b for a, b in steps),
+        "steps_equal": share_of(len(a) == len(b) for a, b in steps),
+        "prompts_equal": share_of([step.prompt for step in a] == [step.prompt for step in b] for a, b in steps),
+        "plans_equal": share_of(a == b for a, b in steps),
         "unreadable": _unreadable([(a is not None, b is not None) for a, b in pairs]),
     }
 
@@ -278,7 +280,8 @@ def _verdict(judgment: Judgment) -> Verdict:
     return "accepted" if judgment.accepted else "rejected"
 
 
-def _share(hits: Iterable[bool]) -> dict[str, Any]:
+def share_of(hits: Iterable[bool]) -> dict[str, Any]:
+    """count, of, share in [0, 1] and its 95% interval; the last two are None where `of` is 0."""
     found = list(hits)
     share = sum(found) / len(found) if found else None
     interval = list(interval_of_share(sum(found), len(found))) if found else None
@@ -294,10 +297,10 @@ def _free() -> None:
 
 
 WORDS: dict[Advice, str] = {
-    "fit": f"It stands for the full model: at least {WANTED:.0%} are equal.",
-    "more_calls": f"Not decided: below {WANTED:.0%}, which so few calls may be by chance. Check with more calls.",
-    "higher_rank": f"It does not stand for the full model: below {WANTED:.0%}, and not by chance. Use a higher rank, "
-    "or train the adapter on.",
+    "fit": f"The adapter stands for the full model: at least {WANTED:.0%} are equal.",
+    "more_calls": f"Not decided: with so few calls it may be more or less than {WANTED:.0%}. Check with more calls.",
+    "higher_rank": f"The adapter does not stand for the full model: less than {WANTED:.0%} are equal, and not by chance. "
+    "Use a higher rank, or train the adapter on.",
 }
 ROWS = {
     "verdicts_equal": "verdicts equal",
