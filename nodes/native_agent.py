@@ -10,13 +10,16 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Sequence, Set
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
 
+from ..interleave_thinker.agents.adapter_file import AdapterFile
 from ..interleave_thinker.agents.base import Completion, Message, OnText, Sampling, TextStream, shrink
 from ..interleave_thinker.errors import AgentError
+from .comfy_internals.adapters import ClipAdapter
 from .comfy_internals.clips import (
     MARK,
     Held,
@@ -29,6 +32,7 @@ from .comfy_internals.clips import (
     held_by,
     load_with_room,
     picture_slots,
+    reply_dtype,
     reply_room,
     replying,
     started_decoder,
@@ -111,42 +115,53 @@ def _form_of(held: Held | None) -> ChatForm | None:
 
 @dataclass
 class NativeAgent:
-    """`clip` is ComfyUI's CLIP object."""
+    """`clip` is ComfyUI's CLIP object. adapter: beside its weights while this agent writes, and only then."""
 
     clip: Any
     name: str
     check: Callable[[], None]
     prompts: str | None = None
+    adapter: ClipAdapter | None = None
 
     @classmethod
-    def from_clip(cls, clip: Any, check: Callable[[], None]) -> NativeAgent:
+    def from_clip(cls, clip: Any, check: Callable[[], None], adapter: AdapterFile | None = None) -> NativeAgent:
         """Take a CLIP if the model in it sees and writes, whatever type it was loaded with.
 
         Raises:
-            AgentError: it does not; the message says what it lacks and what to load.
+            AgentError: it does not; the message says what it lacks and what to load. Or the adapter does not fit.
         """
         if not (hasattr(clip, "cond_stage_model") and hasattr(clip, "tokenizer")):
             raise AgentError(f"This is no CLIP of ComfyUI, but {type(clip).__name__}. Connect the CLIP of a Load CLIP.")
         kind, lack = clip_kind(clip), clip_lack(clip)
         if lack is not None:
             raise AgentError(f"This CLIP ({kind}) {_LACKS[lack]}")
-        return cls(clip, f"clip:{kind}:{clip_size(clip)}:{clip_files(clip)}", check)
+        name = f"clip:{kind}:{clip_size(clip)}:{clip_files(clip)}"
+        if adapter is None:
+            return cls(clip, name, check)
+        return cls(clip, f"{name}+{adapter.name}", check, adapter=ClipAdapter.for_clip(adapter, clip))
 
     def complete(self, messages: Sequence[Message], sampling: Sampling, on_text: OnText | None = None) -> Completion:
         held = held_by(self.clip)
         form = _form_of(held)
-        with torch.inference_mode(), replying(self.clip):
+        with torch.inference_mode(), self._adapted(held), replying(self.clip):
             if held is None or form is None:
                 return self._whole_reply(lambda: self._plain_tokens(messages, sampling), sampling, TextStream(on_text))
             self.check()
             row = form.row(held, messages, sampling)
-            decoder = started_decoder(self.clip, row, sampling.max_tokens)
+            decoder = started_decoder(self.clip, row, sampling.max_tokens, self._room())
             if decoder is None:
                 return self._whole_reply(lambda: {held.name: [row]}, sampling, TextStream(on_text))
             try:
                 return self._decode(decoder, sampling, TextStream(on_text))
             finally:
                 decoder.close()
+
+    def _adapted(self, held: Held | None) -> AbstractContextManager[None]:
+        return nullcontext() if self.adapter is None or held is None else self.adapter.beside(held)
+
+    def _room(self) -> int:
+        """Bytes that the adapter takes on the CLIP's device."""
+        return 0 if self.adapter is None else self.adapter.bytes_on(reply_dtype(self.clip.patcher.load_device))
 
     def _decode(self, decoder: TokenDecoder, sampling: Sampling, stream: TextStream) -> Completion:
         """Greedy or sampled, one token at a time."""
@@ -180,7 +195,8 @@ class NativeAgent:
             )
         self.check()
         tokens = prompt()
-        load_with_room(self.clip, tokens, reply_room(self.clip, _row(tokens), sampling.max_tokens))
+        room = self._room() + reply_room(self.clip, _row(tokens), sampling.max_tokens)
+        load_with_room(self.clip, tokens, room)
         ids = self.clip.generate(
             tokens,
             do_sample=sampling.temperature > 0,
