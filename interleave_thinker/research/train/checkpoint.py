@@ -7,6 +7,7 @@ in this process.
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -33,13 +34,6 @@ class Stored(NamedTuple):
     file: Path
     name: str
     shape: tuple[int, ...]
-
-    @property
-    def count(self) -> int:
-        total = 1
-        for side in self.shape:
-            total *= side
-        return total
 
 
 @dataclass(frozen=True)
@@ -109,10 +103,7 @@ class Checkpoint:
 
 def in_blocks(shape: tuple[int, ...], side: int = 0) -> Iterator[slice]:
     """Slices along one side of a tensor, each of about BLOCK values at most."""
-    across = 1
-    for length in shape:
-        across *= length
-    step = max(1, BLOCK * shape[side] // max(across, 1))
+    step = max(1, BLOCK * shape[side] // max(math.prod(shape), 1))
     for start in range(0, shape[side], step):
         yield slice(start, min(start + step, shape[side]))
 

@@ -316,7 +316,7 @@ def _dropped(base: Checkpoint, tuned: Checkpoint, folded: set[str]) -> Iterator[
             change += float((tuned.part(key, place) - before).double().square().sum())
             size += float(before.double().square().sum())
         if change:
-            found.setdefault(_kind(key, tied), []).append((stored.count, change, size))
+            found.setdefault(_kind(key, tied), []).append((math.prod(stored.shape), change, size))
     for kind in KINDS:
         if kind in found:
             counts, changes, sizes = zip(*found[kind], strict=True)
