@@ -15,15 +15,19 @@ from typing import Literal, TypeVar
 from PIL import Image
 
 from ..agents.base import Agent, Completion, Message, OnText, Part, Sampling, kept_loaded
+from ..agents.reply_form import ReplyForm
 from ..loop.plan import text_or_none
 from ..loop.trajectory import Judgment
 from ..reading.judgments import PROMPT_KEPT, judgment_reader, judgment_reading
 from ..reading.replies import Reply
-from .asking import ask_twice, describe_unreadable, until_answered
+from .asking import ask_twice, describe_unreadable, in_form, until_answered
 from .prompt_files import fill, load_prompt
 
 T = TypeVar("T")
 OnUnreadable = Literal["retry", "accept"]
+
+JUDGMENT_FORM = ReplyForm(('{"previous_step_success": ', ("true", "false"), ', "refine_prompt": "'))
+COMPARE_FORM = ReplyForm(('{"best": ',))
 
 
 def white_canvas(size: tuple[int, int]) -> Image.Image:
@@ -75,7 +79,7 @@ def judge(
         critic_turn(before, after, instruction, prompt, folders),
         take,
         reader=lambda: judgment_reader(until_accepted=True),
-        sampling=sampling or Sampling(),
+        sampling=in_form(sampling or Sampling(), [JUDGMENT_FORM], agent, "critic", folders),
         prompt_folders=folders,
         on_text=on_text,
     )
@@ -127,11 +131,12 @@ def compare(
     """
     before = white_canvas(attempts[-1].size) if before is None else before
     folders = [*prompt_folders, agent.prompts]
+    sampling = in_form(sampling or Sampling(), [COMPARE_FORM], agent, "compare", folders)
 
     def named(order: Sequence[int]) -> int | None:
         parts: tuple[Part, ...] = compare_turn(before, [attempts[at] for at in order], instruction, folders)
         watch = until_answered(on_text, ["best"])
-        completion = agent.complete([Message("user", parts)], sampling or Sampling(), watch)
+        completion = agent.complete([Message("user", parts)], sampling, watch)
         answer = watch.read(completion.text).answer or {}
         number = re.search(r"\d{1,4}", text_or_none(answer.get("best")) or "")
         place = int(number.group()) if number else 0
