@@ -10,12 +10,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Sequence, Set
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
 
 from ..interleave_thinker.agents.base import Completion, Message, OnText, Sampling, TextStream, shrink
+from ..interleave_thinker.agents.reply_form import FormSteering, Vocabulary
 from ..interleave_thinker.errors import AgentError
 from .comfy_internals.clips import (
     MARK,
@@ -117,6 +118,7 @@ class NativeAgent:
     name: str
     check: Callable[[], None]
     prompts: str | None = None
+    _vocabulary: Vocabulary | None = field(default=None, init=False, repr=False, compare=False)
 
     @classmethod
     def from_clip(cls, clip: Any, check: Callable[[], None]) -> NativeAgent:
@@ -132,6 +134,11 @@ class NativeAgent:
             raise AgentError(f"This CLIP ({kind}) {_LACKS[lack]}")
         return cls(clip, f"clip:{kind}:{clip_size(clip)}:{clip_files(clip)}", check)
 
+    @property
+    def shifts_verdicts(self) -> bool:
+        """Only where the loop over the tokens is ours."""
+        return _form_of(held_by(self.clip)) is not None
+
     def complete(self, messages: Sequence[Message], sampling: Sampling, on_text: OnText | None = None) -> Completion:
         held = held_by(self.clip)
         form = _form_of(held)
@@ -144,35 +151,58 @@ class NativeAgent:
             if decoder is None:
                 return self._whole_reply(lambda: {held.name: [row]}, sampling, TextStream(on_text))
             try:
-                return self._decode(decoder, sampling, TextStream(on_text))
+                return self._decode(decoder, sampling, TextStream(on_text), self._steering(held, sampling))
             finally:
                 decoder.close()
 
-    def _decode(self, decoder: TokenDecoder, sampling: Sampling, stream: TextStream) -> Completion:
+    def _steering(self, held: Held, sampling: Sampling) -> FormSteering | None:
+        if sampling.form is None:
+            return None
+        if self._vocabulary is None:
+            self._vocabulary = Vocabulary(held.ids, self._text)
+        return FormSteering(sampling.form, self._vocabulary, forced=sampling.keep_form, strictness=sampling.strictness)
+
+    def _decode(
+        self, decoder: TokenDecoder, sampling: Sampling, stream: TextStream, steering: FormSteering | None
+    ) -> Completion:
         """Greedy or sampled, one token at a time."""
         random = torch.Generator(device=decoder.device).manual_seed(sampling.seed % 2**63)
         ids: list[int] = []
         shown = ""
+
+        def done(*, cut_off: bool = False) -> Completion:
+            return stream.completion(cut_off=cut_off, log_odds=steering.log_odds if steering is not None else None)
+
         for _ in range(sampling.max_tokens):
             self.check()
-            token = _pick(decoder.logits(), sampling, random)
+            logits = decoder.logits()
+            if steering is not None:
+                logits = steering.steered(logits[0])[None]
+            token = _pick(logits, sampling, random)
             if token in decoder.stop_tokens:
-                return stream.completion(cut_off=False)
+                return done()
             ids.append(token)
+            if steering is not None:
+                steering.took(token)
             text = self._text(ids)
             if not text.endswith("\ufffd"):
                 piece, shown = text[len(shown) :], text
                 if not stream.push(piece):
-                    return stream.completion(cut_off=False)
+                    return done()
             decoder.read(token)
-        return stream.completion(cut_off=True)
+        return done(cut_off=True)
 
     def _whole_reply(self, prompt: Callable[[], Any], sampling: Sampling, stream: TextStream) -> Completion:
         """By ComfyUI's own loop, as Generate Text does it.
 
         Raises:
-            AgentError: this ComfyUI has none.
+            AgentError: this ComfyUI has none, or a verdict was to be shifted, which it does not let us do.
         """
+        if sampling.strictness:
+            raise AgentError(
+                f"strictness is {sampling.strictness:g}, but this ComfyUI gives no token probabilities of this CLIP "
+                f"({clip_kind(self.clip)}). Set strictness to 0, or use Load Agent."
+            )
         if not hasattr(self.clip, "generate"):
             raise AgentError(
                 "This ComfyUI lets no node write text with a CLIP (there is no clip.generate). Use Load Agent or Agent "

@@ -16,17 +16,21 @@ from typing import Literal, TypeVar
 from PIL import Image
 
 from ..agents.base import Agent, Completion, Message, OnText, Part, Sampling, kept_loaded, shifts_verdicts
+from ..agents.reply_form import ReplyForm
 from ..contract import MAX_STRICTNESS
 from ..errors import AgentError, ConfigError
 from ..loop.plan import text_or_none
 from ..loop.trajectory import MOST_LOG_ODDS, Judgment
 from ..reading.judgments import PROMPT_KEPT, judgment_reader, judgment_reading
 from ..reading.replies import Reply
-from .asking import ask_twice, describe_unreadable, until_answered
+from .asking import ask_twice, describe_unreadable, in_form, until_answered
 from .prompt_files import fill, load_prompt
 
 T = TypeVar("T")
 OnUnreadable = Literal["retry", "accept"]
+
+JUDGMENT_FORM = ReplyForm(('{"previous_step_success": ', ("true", "false"), ', "refine_prompt": "'))
+COMPARE_FORM = ReplyForm(('{"best": ',))
 NOT_SHIFTED = "Strictness did not act: the reply has no verdict where the form has it."
 
 
@@ -64,10 +68,14 @@ def judge(
 
     Raises:
         AgentError: the agent cannot be used, or gives no token probabilities and `strictness` is not 0.
-        ConfigError: `strictness` is no number from -10 to 10.
+        ConfigError: `strictness` is no number from -10 to 10, or not 0 where the critic's prompt text asks for a form
+            of its own.
     """
-    _check_strictness(strictness, agent)
     folders = [*prompt_folders, agent.prompts]
+    sampling = in_form(sampling or Sampling(), [JUDGMENT_FORM], agent, "critic", folders)
+    strictness = strictness if strictness != 0 else sampling.strictness
+    _check_strictness(strictness, agent, sampling)
+    sampling = replace(sampling, strictness=strictness)
     before = white_canvas(after.size) if before is None else before
     judgment = Judgment(False, parsed=False)
     rejected: Judgment | None = None
@@ -88,7 +96,7 @@ def judge(
         critic_turn(before, after, instruction, prompt, folders),
         take,
         reader=lambda: judgment_reader(until_accepted=True),
-        sampling=replace(sampling or Sampling(), strictness=strictness),
+        sampling=sampling,
         prompt_folders=folders,
         on_text=on_text,
     )
@@ -105,7 +113,7 @@ def judge(
     return settled
 
 
-def _check_strictness(strictness: object, agent: Agent) -> None:
+def _check_strictness(strictness: object, agent: Agent, sampling: Sampling) -> None:
     if not isinstance(strictness, (int, float)) or not -MAX_STRICTNESS <= strictness <= MAX_STRICTNESS:
         raise ConfigError(
             f"strictness is {strictness!r:.40}; it must be a number from -10 to 10. 0 leaves verdicts alone."
@@ -114,6 +122,12 @@ def _check_strictness(strictness: object, agent: Agent) -> None:
         raise AgentError(
             f"strictness is {strictness:g}, but {agent.name} gives no token probabilities, so its verdicts cannot be "
             "shifted. Set strictness to 0, or use Load Agent, or Agent from CLIP with a Qwen3-VL, Qwen3.5 or Gemma 4."
+        )
+    if strictness and sampling.form is None:
+        raise ConfigError(
+            f"strictness is {strictness:g}, but your prompt text for the critic asks for a form of its own, in which "
+            "the verdict cannot be found. Set strictness to 0, or let the text ask for "
+            '{"previous_step_success": ..., "refine_prompt": "..."}.'
         )
 
 
@@ -163,11 +177,12 @@ def compare(
     """
     before = white_canvas(attempts[-1].size) if before is None else before
     folders = [*prompt_folders, agent.prompts]
+    sampling = in_form(sampling or Sampling(), [COMPARE_FORM], agent, "compare", folders)
 
     def named(order: Sequence[int]) -> int | None:
         parts: tuple[Part, ...] = compare_turn(before, [attempts[at] for at in order], instruction, folders)
         watch = until_answered(on_text, ["best"])
-        completion = agent.complete([Message("user", parts)], sampling or Sampling(), watch)
+        completion = agent.complete([Message("user", parts)], sampling, watch)
         answer = watch.read(completion.text).answer or {}
         number = re.search(r"\d{1,4}", text_or_none(answer.get("best")) or "")
         place = int(number.group()) if number else 0

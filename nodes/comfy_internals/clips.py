@@ -57,6 +57,11 @@ class Held:
         row: list[Any] = self.tokenizer.tokenize_with_weights(text, disable_weights=True)[0]
         return row
 
+    def ids(self, text: str) -> list[int]:
+        """Of a text alone, without what the tokenizer puts around it."""
+        around = {getattr(self.tokenizer, f"{name}_token", None) for name in ("start", "end", "pad")}
+        return [entry[0] for entry in self.read(text) if entry[0] not in around]
+
     def picture(self, pad: str, picture: torch.Tensor) -> dict[str, Any]:
         """What stands for a picture among the tokens: what the tokenizer makes of it, where it takes any."""
         row = self.tokenizer.tokenize_with_weights(pad, disable_weights=True, image=picture)[0]

@@ -106,6 +106,20 @@ def test_an_agent_without_token_probabilities_is_refused_unless_strictness_is_0(
     assert judged(agent, 0).accepted and judged(agent, -0.0).accepted
 
 
+def test_a_prompt_text_with_a_form_of_its_own_is_refused_unless_strictness_is_0(tmp_path: Path) -> None:
+    (tmp_path / "critic.md").write_text('{original_instruction} {rewritten_prompt}: {"verdict": true or false}')
+    agent, texts = CriticWithOdds([said(True)]), [str(tmp_path)]
+    with pytest.raises(ConfigError, match=r"strictness is -1, but your prompt text.*Set strictness to 0"):
+        judge(agent, BEFORE, AFTER, "a cat", "one cat", strictness=-1, prompt_folders=texts)
+    assert agent.calls == []
+    assert judge(agent, BEFORE, AFTER, "a cat", "one cat", prompt_folders=texts).accepted
+
+
+def test_a_strictness_among_the_samplings_values_counts_too() -> None:
+    judgment = judge(CriticWithOdds([], odds=1.0), BEFORE, AFTER, "a", "b", sampling=Sampling(strictness=2.0))
+    assert (judgment.accepted, judgment.strictness) == (False, 2.0)
+
+
 def test_a_verdict_outside_of_the_form_is_not_said_to_be_shifted() -> None:
     judgment = judged(CriticWithOdds([said(False)], odds=None), -3)
     assert (judgment.accepted, judgment.strictness, judgment.note) == (False, 0, NOT_SHIFTED)
