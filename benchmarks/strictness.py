@@ -5,7 +5,7 @@
 The tiny generator makes attempts at random stories, right ones and wrong ones. The tiny critic judges each at
 strictness 0 and temperature 0, which tells the log-odds of its verdict. The thought before the verdict does not depend
 on strictness, so that at strictness s it accepts what has more log-odds than s. For the first `--check` attempts this
-is proved: they are judged at each strictness of the table.
+is proved: they are judged at four strictnesses.
 
 DIR keeps attempts and log-odds; the same command goes on where it was stopped.
 """
@@ -30,7 +30,8 @@ from interleave_thinker.roles.critic import judge
 from interleave_thinker.tinyworld.convert import WEIGHTS
 from interleave_thinker.tinyworld.lessons import Case
 
-STRICTNESS = (-10, -8, -6, -4, -2, -1, 0, 1, 2, 4, 6, 8, 10)
+STRICTNESS = (-20, -14, -13, -12, -11, -10, -8, -4, 0, 4, 8, 10, 11, 12, 13, 14, 20)
+CHECKED = (-20, -12, 4, 12)
 SEED = 22
 """Of the attempts; no training had it."""
 
@@ -74,7 +75,7 @@ def differences(critic: Agent, cases: Sequence[Case], odds: Sequence[float]) -> 
     return sum(
         judgment.accepted != (known > strictness) or judgment.log_odds != known
         for case, known in zip(cases, odds, strict=True)
-        for strictness in STRICTNESS
+        for strictness in CHECKED
         for judgment in [judged(critic, case, strictness)]
     )
 
@@ -83,7 +84,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="The tiny critic's verdicts by strictness.")
     parser.add_argument("--out", type=Path, required=True, metavar="DIR")
     parser.add_argument("--count", type=int, default=640, help="attempts")
-    parser.add_argument("--check", type=int, default=40, help="attempts that are judged at each strictness")
+    parser.add_argument("--check", type=int, default=40, help="attempts that are judged at other strictnesses too")
     parser.add_argument("--json", type=Path, metavar="F", help="write the numbers there")
     options = parser.parse_args()
     attempts = options.out / "attempts.jsonl"
@@ -103,7 +104,7 @@ def main() -> None:
         "right": sum(right),
         "rows": rows,
         "falls": all(a["accepted"] >= b["accepted"] for a, b in itertools.pairwise(rows)),
-        "checked": len(checked) * len(STRICTNESS),
+        "checked": len(checked) * len(CHECKED),
         "different": differences(critic, [case for case, _ in checked], [known for _, known in checked]),
     }
     print(table(figures))

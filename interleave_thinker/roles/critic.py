@@ -59,7 +59,7 @@ def judge(
     on_unreadable: what two unreadable replies count as: a rejection that keeps the prompt, or an
         acceptance. Either way `parsed` is False and `raw` has the reply. A rejection whose verdict was read stays
         one; if its refined prompt cannot be read twice, the prompt stays and `note` says so.
-    strictness: the log-odds of true against false that the verdict must exceed to be an acceptance, -10 to 10. Above 0
+    strictness: the log-odds of true against false that the verdict must exceed to be an acceptance, -20 to 20. Above 0
         fewer attempts are accepted; 0 is as the agent was trained. They are shifted before anything is sampled, so at a
         temperature above 0 it changes the odds of an acceptance. A reply without a verdict where the form has it is
         not shifted: `strictness` of the judgment is 0 then, and `note` says so.
@@ -68,7 +68,7 @@ def judge(
 
     Raises:
         AgentError: the agent cannot be used, or gives no token probabilities and `strictness` is not 0.
-        ConfigError: `strictness` is no number from -10 to 10, or not 0 where the critic's prompt text asks for a form
+        ConfigError: `strictness` is no number from -20 to 20, or not 0 where the critic's prompt text asks for a form
             of its own.
     """
     folders = [*prompt_folders, agent.prompts]
@@ -116,7 +116,8 @@ def judge(
 def _check_strictness(strictness: object, agent: Agent, sampling: Sampling) -> None:
     if not isinstance(strictness, (int, float)) or not -MAX_STRICTNESS <= strictness <= MAX_STRICTNESS:
         raise ConfigError(
-            f"strictness is {strictness!r:.40}; it must be a number from -10 to 10. 0 leaves verdicts alone."
+            f"strictness is {strictness!r:.40}; it must be a number from {-MAX_STRICTNESS:g} to "
+            f"{MAX_STRICTNESS:g}. 0 leaves verdicts alone."
         )
     if strictness and not shifts_verdicts(agent):
         raise AgentError(

@@ -10,8 +10,8 @@ from comfy_test_graphs import Graph, loop, ours
 from interleave_thinker.cli import main
 from interleave_thinker.comfyui.client import WorkflowError
 
-ROOM = 9.0
-"""The critic's log-odds must leave room for a strictness that turns the verdict: the slider ends at 10."""
+ROOM = 19.0
+"""The critic's log-odds must leave room for a strictness that turns the verdict: the slider ends at 20."""
 
 
 def judged(seed: int, **critic) -> Graph:
@@ -76,7 +76,7 @@ def test_another_strictness_judges_anew_keeps_pictures_and_0_recalls_what_was_be
     assert f"The critic accepted {int(not accepted)} of 1 attempts (strictness {turning:g})." in shown
 
 
-@pytest.mark.parametrize("value", [10.1, -11])
+@pytest.mark.parametrize("value", [20.1, -21])
 def test_a_strictness_beyond_the_slider_is_refused_before_anything_is_made(comfy, value):
     with pytest.raises(WorkflowError, match="strictness"):
         comfy.run(judged(7101, strictness=value))

@@ -217,13 +217,13 @@ def test_what_models_and_servers_wrote_is_printed_as_text(capsys: pytest.Capture
         assert any("red" in line for line in lines) and len(lines) <= 3, event
 
 
-@pytest.mark.parametrize("value", ["nan", "inf", "10.5", "-11", "strict", "1,5", ""])
+@pytest.mark.parametrize("value", ["nan", "inf", "20.5", "-21", "strict", "1,5", ""])
 def test_a_strictness_that_is_none_is_refused_before_a_server_is_asked(
     value: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     with pytest.raises(SystemExit) as ended:
         main(["run", "--workflow", "x.json", f"--strictness={value}"])
-    assert ended.value.code == 2 and f"{value!r} is no number from -10 to 10" in capsys.readouterr().err
+    assert ended.value.code == 2 and f"{value!r} is no number from -20 to 20" in capsys.readouterr().err
 
 
 def test_a_strictness_that_no_node_of_the_workflow_takes_is_said(

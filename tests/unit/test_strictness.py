@@ -28,7 +28,7 @@ from interleave_thinker.storage.run_folder import RunFolder
 
 BEFORE, AFTER = Image.new("RGB", (6, 4), "red"), Image.new("RGB", (6, 4), "blue")
 OF_BEFORE = {"accepted", "refined_prompt", "reasoning", "parsed", "raw", "note"}
-NUMBERS = st.floats(-10, 10)
+NUMBERS = st.floats(-20, 20)
 
 
 def said(accepted: bool) -> str:
@@ -90,10 +90,10 @@ def test_a_record_whose_numbers_are_none_is_read_without_them(value: Any) -> Non
         assert read == Judgment(True)
 
 
-@pytest.mark.parametrize("strictness", [math.nan, math.inf, 10.5, -11, "2", None])
+@pytest.mark.parametrize("strictness", [math.nan, math.inf, 20.5, -21, "2", None])
 def test_what_is_no_strictness_is_refused_by_its_value_before_anybody_is_asked(strictness: Any) -> None:
     agent = CriticWithOdds([])
-    with pytest.raises(ConfigError, match=f"strictness is .{{0,1}}{strictness}.*from -10 to 10"):
+    with pytest.raises(ConfigError, match=f"strictness is .{{0,1}}{strictness}.*from -20 to 20"):
         judged(agent, strictness)
     assert agent.calls == []
 
