@@ -142,6 +142,11 @@ class NativeAgent:
             return cls(clip, name, check)
         return cls(clip, f"{name}+{adapter.name}", check, adapter=ClipAdapter.for_clip(adapter, clip))
 
+    @property
+    def shifts_verdicts(self) -> bool:
+        """Only where the loop over the tokens is ours."""
+        return _form_of(held_by(self.clip)) is not None
+
     def complete(self, messages: Sequence[Message], sampling: Sampling, on_text: OnText | None = None) -> Completion:
         held = held_by(self.clip)
         form = _form_of(held)
@@ -206,8 +211,13 @@ class NativeAgent:
         """By ComfyUI's own loop, as Generate Text does it.
 
         Raises:
-            AgentError: this ComfyUI has none.
+            AgentError: this ComfyUI has none, or a verdict was to be shifted, which it does not let us do.
         """
+        if sampling.strictness:
+            raise AgentError(
+                f"strictness is {sampling.strictness:g}, but this ComfyUI gives no token probabilities of this CLIP "
+                f"({clip_kind(self.clip)}). Set strictness to 0, or use Load Agent."
+            )
         if not hasattr(self.clip, "generate"):
             raise AgentError(
                 "This ComfyUI lets no node write text with a CLIP (there is no clip.generate). Use Load Agent or Agent "

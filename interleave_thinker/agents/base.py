@@ -112,6 +112,13 @@ class Agent(Protocol):
         ...
 
 
+def shifts_verdicts(agent: Agent) -> bool:
+    """Whether it follows `Sampling.strictness`: its backend knows how likely each token is, and says so by
+    `shifts_verdicts`.
+    """
+    return bool(getattr(agent, "shifts_verdicts", False))
+
+
 def kept_loaded(agent: Agent) -> AbstractContextManager[object]:
     """Replies with nothing between them are asked for within this.
 

@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 from weakref import WeakValueDictionary
 
 from ..errors import AgentError
@@ -46,6 +46,7 @@ class TransformersAgent:
     adapter: str | None = None
     state: str = ""
     """Of the folders' files (`files.files_state`)."""
+    shifts_verdicts: ClassVar[bool] = True
 
     def complete(self, messages: Sequence[Message], sampling: Sampling, on_text: OnText | None = None) -> Completion:
         import torch
