@@ -1,16 +1,17 @@
 """An agent in this process: a Hugging Face folder with a model that sees and writes, through transformers.
 
-Any size, sharded or not, with an optional LoRA adapter folder (peft). transformers is imported when a
-model is loaded and not before. Nothing is ever downloaded.
+Any size, sharded or not, with an optional adapter: a LoRA folder (peft), or a file as ComfyUI reads one
+(`adapter_file`). transformers is imported when a model is loaded and not before. Nothing is ever downloaded.
 """
 
 from __future__ import annotations
 
+import itertools
 import json
 import re
 import threading
 from collections.abc import Callable, Collection, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -19,7 +20,9 @@ from weakref import WeakValueDictionary
 
 from ..errors import AgentError
 from ..files import files_state
+from .adapter_file import SUFFIXES, read_adapter
 from .base import Completion, Message, OnText, Sampling, TextStream, chat_content, shrink
+from .linear_adapter import LinearAdapter
 from .reply_form import FormSteering, Vocabulary
 
 if TYPE_CHECKING:
@@ -43,7 +46,7 @@ class TransformersAgent:
     on_device: Callable[[], torch.device] | None = None
     check: Callable[[], None] | None = field(default=None, repr=False)
     base: SharedBase | None = field(default=None, repr=False)
-    adapter: str | None = None
+    adapter: str | LinearAdapter | None = None
     state: str = ""
     """Of the folders' files (`files.files_state`)."""
     shifts_verdicts: ClassVar[bool] = True
@@ -100,6 +103,35 @@ class TransformersAgent:
             lambda ids: words.decode(ids, skip_special_tokens=False),
         )
 
+    def log_probability(
+        self, messages: Sequence[Message], reply: str, sampling: Sampling, *, ended: bool
+    ) -> tuple[float, int]:
+        """How likely the model thinks a reply of anyone's, at temperature 1: (sum of natural logarithms, tokens).
+
+        ended: the end of the reply is one of its tokens.
+        """
+        import torch
+
+        device = self.on_device() if self.on_device else next(self.model.parameters()).device
+        inputs, opened = self._inputs(messages, sampling)
+        tokenizer = self.processor.tokenizer
+        wanted = tokenizer(reply.removeprefix(opened), add_special_tokens=False, return_tensors="pt").input_ids.long()
+        if ended:
+            wanted = torch.cat([wanted, torch.tensor([[tokenizer.eos_token_id]])], 1)
+        count, asked = wanted.shape[1], inputs["input_ids"].shape
+        if not count:
+            return 0.0, 0
+        for name, values in list(inputs.items()):
+            if values.shape == asked:  # a value for each token
+                more = {"input_ids": wanted, "attention_mask": torch.ones_like(wanted)}.get(name)
+                more = torch.zeros_like(wanted) if more is None else more
+                inputs[name] = torch.cat([values, more.to(values.dtype)], 1)
+        with self._as_role(), torch.inference_mode():
+            made = self.model(**inputs.to(device), use_cache=False, logits_to_keep=count + 1)
+            logits = made.logits[0, -count - 1 : -1].float()
+            found = logits.log_softmax(-1).gather(-1, wanted[0, :, None].to(logits.device))
+        return float(found.double().sum()), count
+
     @contextmanager
     def _as_role(self) -> Iterator[None]:
         """While this lasts the shared base, if there is one, works with this agent's adapter, or with none."""
@@ -128,16 +160,36 @@ class SharedBase:
         self.model, self.processor = model, processor
         self.adapted: Any = None
         self.adapters: dict[tuple[Path, int], str] = {}
+        self.beside: WeakValueDictionary[tuple[Path, int], LinearAdapter] = WeakValueDictionary()
+        """Adapter files; each is freed with the last agent that has it."""
+        self._named = itertools.count()
         self.patcher: Any = None
         """Whoever moves the model between devices may keep its means here, so that it is moved once."""
         self.lock = threading.RLock()
 
-    def add(self, folder: Path) -> str:
-        """Put a LoRA adapter beside those that are there. Returns its name.
+    def add(self, adapter: Path) -> str | LinearAdapter:
+        """Put an adapter beside those that are there. Returns what `using` takes.
+
+        adapter: a LoRA folder, or an adapter file.
 
         Raises:
-            AgentError: the folder holds no adapter, or one of another model, or peft is missing.
+            AgentError: it is no adapter, or one of another model, or peft is missing for a folder.
         """
+        return self._add_file(adapter) if adapter.suffix in SUFFIXES else self._add_folder(adapter)
+
+    def _add_file(self, file: Path) -> LinearAdapter:
+        try:
+            place = (file.resolve(), file.stat().st_mtime_ns)
+        except OSError:
+            raise AgentError(f"There is no adapter file {file.name}.") from None
+        with self.lock:
+            added = self.beside.get(place)
+            if added is None:
+                added = LinearAdapter(read_adapter(file), self.model, f"beside{next(self._named)}")
+                self.beside[place] = added
+        return added
+
+    def _add_folder(self, folder: Path) -> str:
         config, weights = folder / "adapter_config.json", folder / "adapter_model.safetensors"
         if not config.is_file():
             raise AgentError(f"{folder.name} has no adapter_config.json; it is not a LoRA adapter folder.")
@@ -185,14 +237,17 @@ class SharedBase:
                 )
 
     @contextmanager
-    def using(self, adapter: str | None) -> Iterator[None]:
-        if self.adapted is None:
-            yield
-        elif adapter is None:
-            with self.adapted.disable_adapter():
-                yield
-        else:
+    def using(self, adapter: str | LinearAdapter | None) -> Iterator[None]:
+        """While this lasts the weights work with this adapter and no other."""
+        if isinstance(adapter, str):
             self.adapted.set_adapter(adapter)
+            yield
+            return
+        with ExitStack() as stack:
+            if self.adapted is not None:
+                stack.enter_context(self.adapted.disable_adapter())
+            if adapter is not None:
+                stack.enter_context(adapter.on())
             yield
 
 
@@ -346,6 +401,7 @@ def load_agent(
 ) -> TransformersAgent:
     """Load a folder from disk; agents of the same folder share its weights.
 
+    adapter: a LoRA folder of peft's, or an adapter file (.safetensors), which needs no peft.
     dtype: "auto" (as stored; float32 on a CPU), "bfloat16", "float16", "float32".
 
     Raises:
@@ -378,17 +434,22 @@ def load_agent(
     name, role = folder.name, None
     if adapter is not None:
         role = base.add(adapter)
-        name += f"+{adapter.name}"
-    prompts = next((p for p in (adapter and adapter / "prompts", folder / "prompts") if p and p.is_dir()), None)
+        name += f"+{adapter.stem if adapter.suffix in SUFFIXES else adapter.name}"
     return TransformersAgent(
         base.model,
         base.processor,
         name,
-        str(prompts) if prompts else None,
+        prompts_of(folder, adapter),
         base=base,
         adapter=role,
         state=files_state(*(f for f in (folder, adapter) if f is not None)),
     )
+
+
+def prompts_of(folder: Path, adapter: Path | None = None) -> str | None:
+    """The folder of the prompt texts that a model, or a LoRA folder of it, was trained with; None if it has none."""
+    found = (place / "prompts" for place in (adapter, folder) if place is not None)
+    return next((str(prompts) for prompts in found if prompts.is_dir()), None)
 
 
 def _short(error: Exception) -> str:

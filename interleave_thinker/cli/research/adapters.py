@@ -11,6 +11,7 @@ from ...errors import ConfigError
 from ...research.train.adapters import Dtype
 from ..config_file import add_config, save_options
 from ..options import add_json, print_note, print_table, print_warning, write_figures
+from .check_adapter import add_check
 
 if TYPE_CHECKING:
     from ...research.train.extract import Extraction, Layer
@@ -39,6 +40,7 @@ def add_commands(commands: Any) -> None:
         )
         parser.add_argument("--dry-run", action="store_true", help="say what it would write")
         parser.set_defaults(do=do)
+    add_check(commands)
 
 
 def _extract_command(commands: Any) -> argparse.ArgumentParser:
