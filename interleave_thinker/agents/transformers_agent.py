@@ -13,8 +13,9 @@ import threading
 from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 from weakref import WeakValueDictionary
 
 from ..errors import AgentError
@@ -22,6 +23,7 @@ from ..files import files_state
 from .adapter_file import SUFFIXES, read_adapter
 from .base import Completion, Message, OnText, Sampling, TextStream, chat_content, shrink
 from .linear_adapter import LinearAdapter
+from .reply_form import FormSteering, Vocabulary
 
 if TYPE_CHECKING:
     import torch
@@ -47,6 +49,7 @@ class TransformersAgent:
     adapter: str | LinearAdapter | None = None
     state: str = ""
     """Of the folders' files (`files.files_state`)."""
+    shifts_verdicts: ClassVar[bool] = True
 
     def complete(self, messages: Sequence[Message], sampling: Sampling, on_text: OnText | None = None) -> Completion:
         import torch
@@ -69,6 +72,16 @@ class TransformersAgent:
             }
         else:
             options |= {"temperature": None, "top_p": None, "top_k": None}
+        steering = None
+        if sampling.form is not None:
+            steering = FormSteering(
+                sampling.form,
+                self._vocabulary,
+                forced=sampling.keep_form,
+                strictness=sampling.strictness,
+                opened=opened,
+            )
+            options["logits_processor"] = [_Steered(steering, inputs["input_ids"].shape[1])]
         with self._as_role(), torch.inference_mode():
             self.model.generate(
                 **inputs,
@@ -77,7 +90,18 @@ class TransformersAgent:
                 streamer=watcher,
                 stopping_criteria=[watcher.stopping],
             )
-        return stream.completion(cut_off=watcher.count >= sampling.max_tokens and not watcher.ended)
+        return stream.completion(
+            cut_off=watcher.count >= sampling.max_tokens and not watcher.ended,
+            log_odds=steering.log_odds if steering is not None else None,
+        )
+
+    @cached_property
+    def _vocabulary(self) -> Vocabulary:
+        words = self.processor.tokenizer
+        return Vocabulary(
+            lambda text: words(text, add_special_tokens=False)["input_ids"],
+            lambda ids: words.decode(ids, skip_special_tokens=False),
+        )
 
     def log_probability(
         self, messages: Sequence[Message], reply: str, sampling: Sampling, *, ended: bool
@@ -271,6 +295,19 @@ class _Watcher:
         import torch
 
         return torch.full((input_ids.shape[0],), self.enough, dtype=torch.bool, device=input_ids.device)
+
+
+class _Steered:
+    """A logits processor: what `generate` asks before each token, in front of temperature and top_k."""
+
+    def __init__(self, steering: FormSteering, prompt: int):
+        self.steering, self.seen = steering, prompt
+
+    def __call__(self, input_ids: Any, scores: Any) -> Any:
+        for token in input_ids[0, self.seen :].tolist():
+            self.steering.took(token)
+        self.seen = input_ids.shape[1]
+        return self.steering.steered(scores[0])[None]
 
 
 def _stop_ids(model: Any, processor: Any) -> set[int]:
