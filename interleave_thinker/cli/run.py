@@ -23,6 +23,12 @@ def add_commands(commands: Any) -> None:
     run.add_argument("--image", type=Path, action="append", default=[], help="a picture of yours; repeatable")
     add_seed(run, "seed of planner and loop", default=None)
     add_t_max(run, None)
+    run.add_argument(
+        "--no-keep-form",
+        dest="keep_form",
+        action="store_false",
+        help="agents write freely, and are not held to the form of their answers",
+    )
     add_server(run)
     run.add_argument("--user", default="", help="id of a ComfyUI user, where the server has several (--multi-user)")
     run.set_defaults(do=_run)
@@ -32,7 +38,14 @@ def _run(options: argparse.Namespace) -> int:
     client = ComfyClient(options.server.rstrip("/"), user=options.user)
     workflow = load_workflow(options.workflow, client=client, note=print_note)
     names = [client.upload(path) for path in options.image]
-    prompt = prepare(workflow, request=options.request, images=names, seed=options.seed, t_max=options.t_max)
+    prompt = prepare(
+        workflow,
+        request=options.request,
+        images=names,
+        seed=options.seed,
+        t_max=options.t_max,
+        keep_form=options.keep_form,
+    )
     for warning in placeholder_warnings(prompt):
         print_warning(warning)
     begun = time.monotonic()
