@@ -34,7 +34,7 @@ class AgentValue:
 
 
 def with_sampling(
-    agent: Agent, max_tokens: int, temperature: float, megapixels: float, prompts: str = ""
+    agent: Agent, max_tokens: int, temperature: float, megapixels: float, prompts: str = "", keep_form: bool = True
 ) -> AgentValue:
     """`prompts`: a folder below the user's prompt folder or the shared one, or nothing."""
     folders: list[str | None] = []
@@ -46,7 +46,7 @@ def with_sampling(
             raise ConfigError(f"There is no prompt folder {name!r} in {prompt_folders()[0]}.")
     elif agent.prompts is None:
         folders += map(str, prompt_folders())
-    sampling = Sampling(max_tokens, temperature, max_pixels=int(megapixels * 1024 * 1024))
+    sampling = Sampling(max_tokens, temperature, max_pixels=int(megapixels * 1024 * 1024), keep_form=keep_form)
     return AgentValue(agent, sampling, tuple(folders))
 
 
@@ -83,6 +83,14 @@ def sampling_inputs() -> list[io.Input]:
             optional=True,
             advanced=True,
             tooltip="Name of a folder with your own prompt texts in user/interleave_thinker/prompts.",
+        ),
+        io.Boolean.Input(
+            "keep_form",
+            default=True,
+            optional=True,
+            advanced=True,
+            tooltip="Hold the answer to the form that the prompt shows: only its values are the agent's own. "
+            "Off: the agent writes freely.",
         ),
     ]
 
@@ -124,12 +132,18 @@ class AgentFromClip(io.ComfyNode):
 
     @classmethod
     def execute(
-        cls, clip: Any, max_tokens: int, temperature: float, max_megapixels: float, prompts: str = ""
+        cls,
+        clip: Any,
+        max_tokens: int,
+        temperature: float,
+        max_megapixels: float,
+        prompts: str = "",
+        keep_form: bool = True,
     ) -> io.NodeOutput:
         from .native_agent import NativeAgent
 
         agent = NativeAgent.from_clip(clip, check_interrupt)
-        return io.NodeOutput(with_sampling(agent, max_tokens, temperature, max_megapixels, prompts))
+        return io.NodeOutput(with_sampling(agent, max_tokens, temperature, max_megapixels, prompts, keep_form))
 
 
 class LoadAgent(io.ComfyNode):
@@ -172,13 +186,14 @@ class LoadAgent(io.ComfyNode):
         temperature: float,
         max_megapixels: float,
         prompts: str = "",
+        keep_form: bool = True,
     ) -> io.NodeOutput:
         from .managed_agent import load_managed_agent
 
         folder = model_folder(model)
         lora = None if adapter == NO_ADAPTER else model_folder(adapter)
         agent = load_managed_agent(folder, lora, dtype, check_interrupt)
-        return io.NodeOutput(with_sampling(agent, max_tokens, temperature, max_megapixels, prompts))
+        return io.NodeOutput(with_sampling(agent, max_tokens, temperature, max_megapixels, prompts, keep_form))
 
 
 def _endpoints_file() -> Path:
@@ -228,7 +243,13 @@ class AgentFromServer(io.ComfyNode):
 
     @classmethod
     def execute(
-        cls, endpoint: str, max_tokens: int, temperature: float, max_megapixels: float, prompts: str = ""
+        cls,
+        endpoint: str,
+        max_tokens: int,
+        temperature: float,
+        max_megapixels: float,
+        prompts: str = "",
+        keep_form: bool = True,
     ) -> io.NodeOutput:
         endpoints = load_endpoints(_endpoints_file())
         if endpoint not in endpoints:
@@ -237,4 +258,4 @@ class AgentFromServer(io.ComfyNode):
             )
         check: Callable[[], None] = check_interrupt
         agent = agent_for(endpoints[endpoint], check, _clear_card)
-        return io.NodeOutput(with_sampling(agent, max_tokens, temperature, max_megapixels, prompts))
+        return io.NodeOutput(with_sampling(agent, max_tokens, temperature, max_megapixels, prompts, keep_form))
