@@ -34,7 +34,7 @@ FULL = 512
 """No layer of the tiny models has a smaller side above it."""
 SEED = 77
 AT_A_TIME = 100
-SHARD = 4 << 30
+SHARD = 1 << 30
 CHANGE_RANK = 32
 PROBE = "import resource, sys; from interleave_thinker.cli import main; code = main(sys.argv[1:]); "
 PROBE += "used = resource.getrusage(resource.RUSAGE_SELF); "
@@ -214,7 +214,7 @@ class _Shards:
 
     def add(self, name: str, tensor: torch.Tensor) -> None:
         self.held[name] = tensor
-        if sum(t.nbytes for t in self.held.values()) > SHARD // 2:
+        if sum(t.nbytes for t in self.held.values()) > SHARD:
             self._write()
 
     def _write(self) -> None:

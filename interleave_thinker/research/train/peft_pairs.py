@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from ...agents.adapter_file import AdapterFile, Pair, layer_of, write_adapter
 from .adapters import Dtype, check_new_file
-from .checkpoint import Checkpoint
+from .checkpoint import HEAD, Checkpoint
 from .models import TrainError
 
 if TYPE_CHECKING:
@@ -45,8 +45,8 @@ def export_lora(base: Checkpoint, adapter: Path, out: Path, dtype: Dtype = "bflo
         if part in ("A.weight", "B.weight"):
             halves.setdefault(name, {})[part[0]] = tensor
         elif key.endswith(".bias"):
-            biases += tensor.numel()
-        else:
+            biases += 0 if _is_of(base, name, tensor) else tensor.numel()
+        elif not _is_of(base, name, tensor):
             raise TrainError(f"{adapter.name} holds {key} whole (modules_to_save), no pair. {_MERGE}")
     whole = {name: found for name, found in halves.items() if len(found) == 2}
     if not whole or len(whole) < len(halves):
@@ -65,6 +65,17 @@ def export_lora(base: Checkpoint, adapter: Path, out: Path, dtype: Dtype = "bflo
     if not biases:
         return ""
     return f"{biases} numbers of biases are left out: a low-rank pair adds no constant."
+
+
+def _is_of(base: Checkpoint, name: str, tensor: torch.Tensor) -> bool:
+    """Whether a tensor that is saved whole is the base's own: peft saves a head that has a pair, too."""
+    import torch
+
+    layer, _, kind = name.replace(".base_layer.", ".").rpartition(".")
+    key = f"{layer_of(layer)}.{kind}"
+    if key == f"{HEAD}.weight" and key not in base.tensors:
+        key = "model.embed_tokens.weight"
+    return key in base.tensors and torch.equal(base.part(key), tensor.float())
 
 
 _MERGE = "Merge it first (`adapters merge`), then take the difference (`adapters extract`)."
