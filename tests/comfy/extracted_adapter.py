@@ -18,10 +18,11 @@ from native_parity import comfy, load_agents, native, native_clip  # noqa: E402 
 
 agents = load_agents(REPO)
 import folder_paths  # noqa: E402
-import nodes  # noqa: E402
 from PIL import Image  # noqa: E402
 from qwen_checkpoint import VISION  # noqa: E402
 from safetensors import safe_open  # noqa: E402
+
+import nodes  # noqa: E402
 
 
 def main() -> None:

@@ -65,7 +65,8 @@ def export_lora(base: Checkpoint, adapter: Path, out: Path, dtype: Dtype = "bflo
     write_adapter(out, pairs, base=base.name, sample=base.sample(), notes={"tuned": adapter.name})
     if not changed:
         return ""
-    return f"{sum(tensor.numel() for tensor in changed.values())} numbers of biases are left out: a low-rank pair adds no constant."
+    count = sum(tensor.numel() for tensor in changed.values())
+    return f"{count} numbers of biases are left out: a low-rank pair adds no constant."
 
 
 def _is_of(base: Checkpoint, key: str, tensor: torch.Tensor) -> bool:
