@@ -225,13 +225,24 @@ class TestLost:
         assert max(found.down.shape[0] for found in read_adapter(tmp_path / "a.safetensors").pairs.values()) == 4
         assert "layers are above 0.05: give a larger --max-rank" in capsys.readouterr().out
 
-    def test_a_layer_that_is_read_in_blocks_gives_the_pair_of_one_that_is_held(self, pair, tmp_path, monkeypatch):
-        run(*pair, tmp_path / "held.safetensors", rank=5)
+    def test_a_layer_that_is_read_in_blocks_gives_the_pair_of_one_that_is_held(self, tmp_path, monkeypatch):
+        """Tall, wide and square ones, also behind a norm."""
+
+        def change(name: str, parameter: torch.Tensor) -> None:
+            if name.endswith(("0.self_attn.k_proj.weight", "0.mlp.up_proj.weight", "0.linear_fc1.weight")):
+                nudge(name, parameter)
+            elif name.endswith("0.input_layernorm.weight"):
+                parameter *= torch.linspace(0.5, 2, len(parameter))
+
+        base = saved(small_model(width=40), tmp_path / "b", nothing)
+        tuned = saved(small_model(width=40), tmp_path / "t", change)
+        run(base, tuned, tmp_path / "held.safetensors", rank=5)
         monkeypatch.setattr(extract, "HELD", 100)
         monkeypatch.setattr(checkpoint, "BLOCK", 300)
-        run(*pair, tmp_path / "read.safetensors", rank=5)
+        run(base, tuned, tmp_path / "read.safetensors", rank=5)
         held, read = (read_adapter(tmp_path / f"{name}.safetensors").pairs for name in ("held", "read"))
         assert held.keys() == read.keys()
+        assert {pair.up.shape[0] - pair.down.shape[1] for pair in held.values()} == {-8, 0, 8, 24}
         for layer, one in held.items():
             whole = one.up.float() @ one.down.float()
             difference = whole - read[layer].up.float() @ read[layer].down.float()
@@ -365,6 +376,15 @@ class TestFile:
         assert main([*line, "--resume"]) == 0 and "is there already" in capsys.readouterr().out
         assert (tmp_path / "a.safetensors").read_bytes() == first
         assert main(["adapters", "extract", *map(str, pair), "--config", f"{tmp_path}/a.config.yaml", "--resume"]) == 0
+
+    def test_a_file_that_cannot_be_written_is_one_line(self, pair, tmp_path, capsys):
+        (tmp_path / "file").write_text("x")
+        line = f"adapters extract {pair[0]} {pair[1]} --rank 2 --out {tmp_path}/file/a.safetensors"
+        assert main(line.split()) == 1
+        assert capsys.readouterr().err.startswith(f"Error: Cannot write {tmp_path}/file/a.safetensors: ")
+        run(*pair, tmp_path / "b.safetensors", rank=2)
+        assert (tmp_path / "b.safetensors").stat().st_mode & 0o777 == 0o644, "ComfyUI may run as another user"
+        assert sorted(p.name for p in tmp_path.iterdir()) == ["b.safetensors", "file"]
 
     def test_an_interrupt_leaves_nothing_under_its_name(self, pair, tmp_path):
         def interrupt(layer: extract.Layer) -> None:
