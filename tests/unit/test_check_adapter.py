@@ -258,7 +258,8 @@ def test_a_limit_takes_calls_from_the_first_to_the_last(many, limit):
     kept = [int(call.name) for call in spread(calls, limit)]
     assert len(kept) == min(many, limit or many) and kept == sorted(set(kept))
     gaps = {b - a for a, b in pairwise(kept)}
-    assert not kept or (kept[0] == 0 and max(gaps, default=1) - min(gaps, default=1) <= 1)
+    assert not kept or (kept[0] == 0 and max(gaps, default=many) - min(gaps, default=many) <= 1)
+    assert not kept or kept[-1] + -(-many // len(kept)) >= many, "to the last"
 
 
 @given(st.integers(1, 5000), st.floats(0, 1))
