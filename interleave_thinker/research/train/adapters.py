@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from ...agents.adapter_file import write_tensors
+from ...agents.adapter_file import SUFFIXES
 from ...agents.transformers_agent import SharedBase, check_folder
 from .checkpoint import shards
 from .models import TrainError
@@ -88,6 +89,8 @@ def _state(folder: Path, adapter: Path | None) -> dict[str, Any]:
 
 def _merged(base: Path, adapter: Path) -> Any:
     """A model of its own with the adapter in its weights; agents that share the same base are not touched."""
+    if adapter.suffix in SUFFIXES:
+        raise TrainError(f"{adapter.name} is an adapter file; what is merged is a LoRA folder of peft's.")
     check_folder(base)
     from transformers import Qwen3VLForConditionalGeneration
 
