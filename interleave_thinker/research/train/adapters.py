@@ -13,8 +13,7 @@ import shutil
 from pathlib import Path
 from typing import Any, Literal
 
-from ...agents.adapter_file import write_tensors
-from ...agents.adapter_file import SUFFIXES
+from ...agents.adapter_file import SUFFIXES, write_tensors
 from ...agents.transformers_agent import SharedBase, check_folder
 from .checkpoint import shards
 from .models import TrainError
