@@ -5,8 +5,8 @@
 
 trained: the tiny critic and planner of the package are asked with the form and without, greedy and sampled. weak: an
 agent is trained for a few steps from the other one, which knows another form; counted are first replies that cannot be
-read, with the form and without, for the same calls and seeds. Both also cut replies inside their thought: none of these may become readable.
-Prints one JSON object.
+read, with the form and without, for the same calls and seeds. Both also cut replies inside
+their thought: none of these may become readable. Prints one JSON object.
 """
 
 from __future__ import annotations
