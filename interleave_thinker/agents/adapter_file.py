@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..errors import AgentError
+from ..printable import printable
 
 if TYPE_CHECKING:
     import torch
@@ -30,6 +31,10 @@ FLOAT_TOLERANCE = 0.003
 """Relative distance to the sample of a base in float32, float16 or bfloat16: what rounding makes is less."""
 QUANTISED_TOLERANCE = 0.15
 """Of a base in 8 or 4 bits."""
+MOST = 3.4e38
+"""No value of a sample is larger: what bfloat16 holds."""
+QUOTED = 100
+"""Characters of a name that a message quotes from a file."""
 SUFFIXES = (".safetensors", ".sft")
 
 _PLACES = (
@@ -125,10 +130,10 @@ class AdapterFile:
             shape = shape_of(layer)
             fits = (pair.up.shape[0], pair.down.shape[1])
             if shape is None:
-                raise AgentError(f"Adapter {self.name} does not fit this model, which has no layer {layer}.")
+                raise AgentError(f"Adapter {self.name} does not fit this model, which has no layer {layer[:QUOTED]}.")
             if tuple(shape) != fits:
                 raise AgentError(
-                    f"Adapter {self.name} does not fit this model: {layer} is {_size(shape)}, the adapter's "
+                    f"Adapter {self.name} does not fit this model: {layer[:QUOTED]} is {_size(shape)}, the adapter's "
                     f"{_size(fits)}."
                 )
 
@@ -149,7 +154,7 @@ def hf_name(layer: str) -> str:
 
 
 def read_adapter(file: Path) -> AdapterFile:
-    """Read and check a file.
+    """Read and check a file. What it holds is copied: the file may be written over or deleted afterwards.
 
     Raises:
         AgentError: it cannot be read, or holds something other than whole pairs of linear layers.
@@ -167,11 +172,17 @@ def read_adapter(file: Path) -> AdapterFile:
             for key in keys:
                 found = _KEY.fullmatch(key)
                 assert found is not None
-                parts.setdefault(found["layer"], {})[found["part"]] = opened.get_tensor(key)
+                of_layer = parts.setdefault(found["layer"], {})
+                if found["part"] in of_layer:
+                    raise AgentError(
+                        f"Adapter {file.name} holds {found['layer'][:QUOTED]} twice, for two models. Give one of them."
+                    )
+                of_layer[found["part"]] = opened.get_tensor(key).clone()
     except (OSError, SafetensorError) as error:
         raise AgentError(f"Adapter {file.name} cannot be read: {' '.join(str(error).split())[:200]}") from error
     pairs = {layer: _pair(file.name, layer, found) for layer, found in sorted(parts.items())}
-    return AdapterFile(file.name, pairs, metadata.get("base", "")[:100], _sample(file.name, metadata))
+    base = printable(metadata.get("base", ""), longest=QUOTED)
+    return AdapterFile(file.name, pairs, base, _sample(file.name, metadata))
 
 
 def write_adapter(
@@ -190,9 +201,9 @@ def write_adapter(
         tensors[f"{PREFIX}{layer}.lora_down.weight"] = pair.down.contiguous()
         tensors[f"{PREFIX}{layer}.alpha"] = torch.tensor(float(pair.scale * pair.down.shape[0]))
     metadata = {
-        **(notes or {}),
+        **{note: printable(text) for note, text in (notes or {}).items()},
         "interleave_adapter": FORMAT,
-        "base": base,
+        "base": printable(base),
         "base_fingerprint": sample.fingerprint,
         "base_sample": json.dumps(sample.values),
     }
@@ -227,32 +238,49 @@ def _pair(name: str, layer: str, parts: Mapping[str, torch.Tensor]) -> Pair:
 
     up, down = parts.get("lora_up.weight"), parts.get("lora_down.weight")
     if up is None or down is None:
-        raise AgentError(f"Adapter {name} is not whole: {layer} has one half of its pair. Make the file again.")
+        raise AgentError(
+            f"Adapter {name} is not whole: {layer[:QUOTED]} has one half of its pair. Make the file again."
+        )
     if up.ndim != 2 or down.ndim != 2 or up.shape[1] != down.shape[0] or not down.shape[0]:
         raise AgentError(
-            f"Adapter {name} is damaged: the pair of {layer} is {_size(up.shape)} and {_size(down.shape)}."
+            f"Adapter {name} is damaged: the pair of {layer[:QUOTED]} is {_size(up.shape)} and {_size(down.shape)}."
         )
-    alpha = parts.get("alpha")
-    scale = float(alpha.float().reshape(-1)[0]) / down.shape[0] if alpha is not None and alpha.numel() else 1.0
+    scale = _alpha(name, layer, parts["alpha"]) / down.shape[0] if "alpha" in parts else 1.0
     if not (up.is_floating_point() and down.is_floating_point()) or up.dtype.itemsize < 2 or down.dtype.itemsize < 2:
         raise AgentError(f"Adapter {name} holds {up.dtype}; make it as bfloat16, float16 or float32.")
     if not (math.isfinite(scale) and bool(torch.isfinite(up).all()) and bool(torch.isfinite(down).all())):
-        raise AgentError(f"Adapter {name} is damaged: {layer} holds numbers that are not finite. Make the file again.")
+        raise AgentError(
+            f"Adapter {name} is damaged: {layer[:QUOTED]} holds numbers that are not finite. Make the file again."
+        )
     return Pair(up, down, scale)
+
+
+def _alpha(name: str, layer: str, alpha: torch.Tensor) -> float:
+    if alpha.numel() != 1 or alpha.is_complex() or (alpha.is_floating_point() and alpha.dtype.itemsize < 2):
+        raise AgentError(
+            f"Adapter {name} is damaged: alpha of {layer[:QUOTED]} is no single number ({alpha.dtype}, "
+            f"{alpha.numel()} values). Make the file again."
+        )
+    return float(alpha)
 
 
 def _sample(name: str, metadata: Mapping[str, str]) -> BaseSample | None:
     if "base_sample" not in metadata:
         return None
     try:
-        values = {
-            str(layer): tuple(float(v) for v in row) for layer, row in json.loads(metadata["base_sample"]).items()
-        }
-    except (ValueError, TypeError, AttributeError):
+        values = {layer: tuple(map(_sampled, row)) for layer, row in json.loads(metadata["base_sample"]).items()}
+    except (ValueError, TypeError, AttributeError, OverflowError, RecursionError):
         raise AgentError(
             f"Adapter {name} is damaged: what it says of its base cannot be read. Make it again."
         ) from None
     return BaseSample(values)
+
+
+def _sampled(value: Any) -> float:
+    number = float(value)
+    if not abs(number) <= MOST:
+        raise ValueError(f"{number} is no weight")
+    return number
 
 
 def _rounded(row: torch.Tensor) -> tuple[float, ...]:

@@ -269,7 +269,7 @@ class FormSteering:
         place = self._place
         if self._inside and self._stops:
             logits = logits.clone()
-            logits[self._stops] = float("-inf")
+            logits[[token for token in self._stops if 0 <= token < len(logits)]] = float("-inf")
         if self._over or place is None:
             return logits
         forced = self._forced and not self._free

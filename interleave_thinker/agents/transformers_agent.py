@@ -371,7 +371,7 @@ def check_folder(folder: Path, kinds: Callable[[], Collection[str]] = lambda: MO
         config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
     except OSError:
         raise AgentError(f"{folder.name} has no config.json; it is not a Hugging Face model folder.") from None
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise AgentError(f"config.json of {folder.name} is not valid JSON: {error}.") from None
     kind = config.get("model_type") if isinstance(config, dict) else None
     taken = kinds()
@@ -384,7 +384,7 @@ def check_folder(folder: Path, kinds: Callable[[], Collection[str]] = lambda: MO
     if index.is_file():
         try:
             shards = set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values())
-        except (ValueError, KeyError, AttributeError) as error:
+        except (ValueError, KeyError, AttributeError, TypeError, RecursionError) as error:
             raise AgentError(f"{index.name} of {folder.name} is damaged: {error}.") from None
         missing = sorted(s for s in shards if not (folder / Path(str(s)).name).is_file())
         if missing:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
+import json
 import math
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from safetensors.torch import load_file, save_file
 
@@ -100,6 +103,7 @@ def test_layers_that_do_not_fit_are_named(tmp_path: Path) -> None:
 
 PAIR = {f"{PREFIX}model.layers.0.self_attn.q_proj.lora_{half}.weight": torch.ones(2, 2) for half in ("up", "down")}
 UP, DOWN = PAIR
+ALPHA = UP.replace("lora_up.weight", "alpha")
 
 
 @pytest.mark.parametrize(
@@ -113,15 +117,83 @@ UP, DOWN = PAIR
         ({**PAIR, UP: torch.ones(2, 2, 1)}, {}, "damaged"),
         ({**PAIR, UP: torch.full((2, 2), math.nan)}, {}, "not finite"),
         ({**PAIR, UP: torch.ones(2, 2, dtype=torch.int8)}, {}, "int8"),
-        ({**PAIR, UP.replace("lora_up.weight", "alpha"): torch.tensor(math.inf)}, {}, "not finite"),
+        ({**PAIR, ALPHA: torch.tensor(math.inf)}, {}, "not finite"),
         (PAIR, {"base_sample": "{"}, "says of its base"),
         (PAIR, {"base_sample": '{"a": 3}'}, "says of its base"),
+        ({**PAIR, ALPHA: torch.ones(2)}, {}, "alpha"),
+        ({**PAIR, ALPHA: torch.ones(0)}, {}, "alpha"),
+        ({**PAIR, ALPHA: torch.tensor(1j)}, {}, "alpha"),
+        ({**PAIR, UP.replace("encoders.", "encoders.qwen3vl_8b."): torch.ones(2, 2)}, {}, "twice"),
     ],
 )
 def test_what_is_no_adapter_is_refused(tmp_path: Path, tensors: dict, metadata: dict, said: str) -> None:
     save_file(tensors, tmp_path / "x.safetensors", metadata=metadata)
     with pytest.raises(AgentError, match=said):
         read_adapter(tmp_path / "x.safetensors")
+
+
+NUMBERS = st.one_of(st.floats(), st.integers(-(10**400), 10**400), st.sampled_from([1e308, 1e39, -1e200]))
+JSON = st.recursive(
+    st.one_of(st.none(), st.booleans(), NUMBERS, st.text(max_size=3)),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from([*LAYERS, "x"]), inner, max_size=3),
+)
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.one_of(JSON, st.dictionaries(st.sampled_from([*LAYERS, "x"]), st.lists(NUMBERS, min_size=64, max_size=64))))
+@example(LAYERS)
+def test_whatever_a_file_says_of_its_base_is_read_or_refused(tmp_path: Path, said: Any) -> None:
+    """Nothing in a file ends in an error of Python's."""
+    save_file(PAIR, tmp_path / "x.safetensors", metadata={"base_sample": json.dumps(said)})
+    with contextlib.suppress(AgentError):
+        read_adapter(tmp_path / "x.safetensors").check_base(rows().get, quantised=False)
+
+
+@pytest.mark.parametrize("said", ["[" * 100_000, '{"a":' * 100_000, '{"a": [1' + "0" * 400 + "]}"])
+def test_a_sample_that_no_reader_takes_is_refused(tmp_path: Path, said: str) -> None:
+    save_file(PAIR, tmp_path / "x.safetensors", metadata={"base_sample": said})
+    with pytest.raises(AgentError, match="says of its base"):
+        read_adapter(tmp_path / "x.safetensors")
+
+
+def test_an_adapter_stays_as_it_was_read_when_its_file_is_written_over(tmp_path: Path) -> None:
+    """A copy over the file, while ComfyUI runs, must not change what is in use, nor end the process."""
+    file = tmp_path / "x.safetensors"
+    save_file(PAIR, file)
+    found = read_adapter(file)
+    with file.open("r+b") as opened:
+        opened.seek(-32, 2)
+        opened.write(b"\0" * 32)
+    for pair in found.pairs.values():
+        assert torch.equal(pair.up, torch.ones(2, 2)) and torch.equal(pair.down, torch.ones(2, 2))
+
+
+def test_what_a_refusal_quotes_of_a_file_is_short_and_printable(tmp_path: Path) -> None:
+    layer = "x" * 100_000
+    pair = {key.replace("model.layers.0.self_attn.q_proj", layer): tensor for key, tensor in PAIR.items()}
+    sample = {"base_sample": json.dumps({LAYERS[0]: [1.0] * 64}), "base": "\x1b[31mred\n\u202e" + "z" * 1000}
+    for tensors in (pair, dict(list(pair.items())[:1])):
+        save_file(tensors, tmp_path / "x.safetensors", metadata=sample)
+        with pytest.raises(AgentError) as refused:
+            read_adapter(tmp_path / "x.safetensors").check_layers(lambda layer: None)
+        assert len(str(refused.value)) < 400
+    save_file(PAIR, tmp_path / "x.safetensors", metadata=sample)
+    with pytest.raises(AgentError) as refused:
+        read_adapter(tmp_path / "x.safetensors").check_base(rows().get, quantised=False)
+    assert str(refused.value).isprintable() and len(str(refused.value)) < 400
+
+
+def test_a_base_of_any_name_is_written(tmp_path: Path) -> None:
+    """A folder's name may hold bytes that are no text."""
+    base = rows()
+    write_adapter(
+        tmp_path / "x.safetensors",
+        {LAYERS[0]: Pair(torch.ones(2, 2), torch.ones(2, 2))},
+        base="a\udcffb",
+        sample=BaseSample.of(base, base.__getitem__),
+        notes={"tuned": "a\udcffb"},
+    )
+    assert read_adapter(tmp_path / "x.safetensors").base == "ab"
 
 
 @pytest.mark.parametrize("content", [b"", b"\0" * 40, b"{}", b"PK\3\4" + b"x" * 100])

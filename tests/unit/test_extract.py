@@ -535,3 +535,68 @@ class TestPeft:
     def test_a_file_without_an_adapter_is_refused(self, pair, capsys):
         assert main(f"adapters export-comfy {pair[0]} --lora --out a.safetensors".split()) == 1
         assert "name its folder with --adapter" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("file", "content"),
+    [
+        ("config.json", "[" * 100_000),
+        ("model.safetensors.index.json", "[1]"),
+        ("model.safetensors.index.json", "[" * 100_000),
+        ("model.safetensors.index.json", '{"weight_map": {"a": ["x"]}}'),
+        ("model.safetensors.index.json", '{"weight_map": {"a": "../model.safetensors", "b": ".."}}'),
+    ],
+)
+def test_a_folder_with_a_damaged_json_file_is_refused(tmp_path: Path, file: str, content: str) -> None:
+    (tmp_path / "config.json").write_bytes((WEIGHTS / "base" / "config.json").read_bytes())
+    (tmp_path / "model.safetensors").write_bytes((WEIGHTS / "base" / "model.safetensors").read_bytes())
+    (tmp_path / file).write_text(content)
+    with pytest.raises((AgentError, TrainError), match=tmp_path.name):
+        Checkpoint.open(tmp_path)
+
+
+@pytest.mark.parametrize("text", [None, [1], {}])
+def test_a_config_that_says_nothing_of_the_head_is_read(tmp_path: Path, text: object) -> None:
+    config = json.loads((WEIGHTS / "base" / "config.json").read_text())
+    del config["tie_word_embeddings"]
+    (tmp_path / "config.json").write_text(json.dumps(config | {"text_config": text}))
+    (tmp_path / "model.safetensors").write_bytes((WEIGHTS / "base" / "model.safetensors").read_bytes())
+    assert Checkpoint.open(tmp_path).linear == Checkpoint.open(WEIGHTS / "base").linear
+
+
+def checkpoints(tmp_path: Path, base: State, tuned: State) -> tuple[Checkpoint, Checkpoint]:
+    """The tiny base with other tensors beside and instead of its own, twice."""
+    own = load_file(WEIGHTS / "base" / "model.safetensors")
+    for name, state in (("base", base), ("tuned", tuned)):
+        save_file({**own, **state}, tmp_path / f"{name}.safetensors", metadata={"format": "pt"})
+    return Checkpoint.open(tmp_path / "base.safetensors"), Checkpoint.open(tmp_path / "tuned.safetensors")
+
+
+PROJECTION = "model.language_model.layers.0.self_attn.q_proj.weight"
+
+
+def test_tensors_of_any_shape_are_counted(tmp_path: Path) -> None:
+    """A checkpoint may hold single numbers and empty tensors."""
+    base = {"a.number": torch.tensor(1.0), "a.none": torch.zeros(0, 4)}
+    tuned = {"a.number": torch.tensor(2.0), "a.none": torch.zeros(0, 4)}
+    shape = load_file(WEIGHTS / "base" / "model.safetensors")[PROJECTION].shape
+    base[PROJECTION], tuned[PROJECTION] = torch.ones(shape), torch.zeros(shape)
+    made = extract.extract(*checkpoints(tmp_path, base, tuned), tmp_path / "out.safetensors", rank=1)
+    assert [(d.kind, d.tensors, d.parameters, d.change) for d in made.dropped] == [("others", 1, 1, 1.0)]
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf, 1e38])
+def test_a_difference_that_is_no_number_or_too_large_for_one_is_refused(tmp_path: Path, value: float) -> None:
+    shape = load_file(WEIGHTS / "base" / "model.safetensors")[PROJECTION].shape
+    base, tuned = checkpoints(tmp_path, {}, {PROJECTION: torch.full(shape, value)})
+    with pytest.raises(TrainError, match=r"q_proj holds numbers that are not finite"):
+        extract.extract(base, tuned, tmp_path / "out.safetensors", rank=1)
+
+
+def test_a_place_that_cannot_be_written_is_told_before_the_work(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    layers: list[extract.Layer] = []
+    base, tuned = Checkpoint.open(WEIGHTS / "base"), Checkpoint.open(WEIGHTS / "critic")
+    with pytest.raises(TrainError, match="file"):
+        extract.extract(base, tuned, tmp_path / "file" / "out.safetensors", rank=1, on_layer=layers.append)
+    assert not layers

@@ -187,6 +187,15 @@ def test_a_reply_does_not_end_inside_its_object_and_ends_behind_it():
     assert read_judgment(text).refined_prompt == "x"
 
 
+def test_a_stop_token_beyond_the_models_own_ends_nothing():
+    """A folder's tokenizer may have a padding token for which its model has no logit."""
+    toy = Toy(PIECES)
+    steering = FormSteering(JUDGMENT_FORM, toy.vocabulary, stops=[STOP, len(toy.words), -1])
+    toy.said(steering, '<think>a</think><answer>{"previous_step_success": false, "refine_prompt": "')
+    steered = steering.steered(torch.zeros(len(toy.words)))
+    assert steered.isinf().nonzero().flatten().tolist() == [STOP]
+
+
 def test_blanks_without_end_leave_the_form_and_are_ended():
     toy = Toy(PIECES)
     text = toy.written(toy.steering(), after(toy, "<answer>" + " " * 100), 120, "<answer>")

@@ -10,12 +10,13 @@ An adapter folder needs none of them: Load Agent takes base and adapter as they 
 from __future__ import annotations
 
 import shutil
+import tempfile
 from pathlib import Path
 from typing import Any, Literal
 
 from ...agents.adapter_file import SUFFIXES, write_tensors
 from ...agents.transformers_agent import SharedBase, check_folder
-from .checkpoint import shards
+from .checkpoint import has_tied_head, shards, text_config
 from .models import TrainError
 
 Dtype = Literal["bfloat16", "float16", "float32"]
@@ -61,11 +62,11 @@ def export_comfy(folder: Path, out: Path, dtype: Dtype = "bfloat16", adapter: Pa
     state = _state(folder, adapter)
     if PROBE not in state:
         raise TrainError(f"{folder.name} has no {PROBE}; ComfyUI would not know it for a Qwen3-VL.")
-    if config.get("tie_word_embeddings", config.get("text_config", {}).get("tie_word_embeddings")):
+    if has_tied_head(config):
         state.pop("lm_head.weight", None)
     ready = {name: tensor.to(getattr(torch, dtype)).contiguous().clone() for name, tensor in state.items()}
     write_tensors(out, ready, {"format": "pt"})
-    width = config.get("text_config", {}).get("hidden_size")
+    width = text_config(config).get("hidden_size")
     if width in WIDTHS:
         return ""
     return (
@@ -103,12 +104,18 @@ def check_new_file(out: Path, kind: str) -> None:
     """kind: the folder of ComfyUI's models where the file belongs.
 
     Raises:
-        TrainError: `out` exists, or does not end in .safetensors.
+        TrainError: `out` exists, or does not end in .safetensors, or its folder cannot be made or written to.
     """
     if out.suffix != ".safetensors":
         raise TrainError(f"{out} must end in .safetensors; put it into ComfyUI/models/{kind}.")
     if out.exists():
         raise TrainError(f"{out} is there already. Give another name.")
+    try:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=out.parent):
+            pass
+    except OSError as error:
+        raise TrainError(f"Cannot write {out}: {error.strerror or error}. Give another folder.") from None
 
 
 def _need_empty(out: Path) -> None:

@@ -11,7 +11,7 @@ import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ...agents.adapter_file import SUFFIXES, BaseSample, layer_of
 from ...agents.transformers_agent import check_folder
@@ -54,7 +54,7 @@ class Checkpoint:
         """
         if place.is_dir():
             config = check_folder(place)
-            tied = config.get("tie_word_embeddings", config.get("text_config", {}).get("tie_word_embeddings"))
+            tied = has_tied_head(config)
             files = shards(place)
         else:
             if not place.is_file():
@@ -94,7 +94,11 @@ class Checkpoint:
         stored = self.tensors[key]
         with safe_open(stored.file, "pt") as file:
             found = file.get_slice(stored.name)
-            part: torch.Tensor = found[rows, columns] if len(stored.shape) == 2 else found[rows]
+            part: torch.Tensor
+            if not stored.shape:
+                part = file.get_tensor(stored.name)
+            else:
+                part = found[rows, columns] if len(stored.shape) == 2 else found[rows]
             return part.float().clone()
 
     def sample(self) -> BaseSample:
@@ -102,10 +106,24 @@ class Checkpoint:
 
 
 def in_blocks(shape: tuple[int, ...], side: int = 0) -> Iterator[slice]:
-    """Slices along one side of a tensor, each of about BLOCK values at most."""
+    """Slices along one side of a tensor, each of about BLOCK values at most; one for a single number."""
+    if not shape:
+        yield slice(None)
+        return
     step = max(1, BLOCK * shape[side] // max(math.prod(shape), 1))
     for start in range(0, shape[side], step):
         yield slice(start, min(start + step, shape[side]))
+
+
+def text_config(config: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The part of a model's config.json that is of its language model; empty if there is none."""
+    part = config.get("text_config")
+    return part if isinstance(part, Mapping) else {}
+
+
+def has_tied_head(config: Mapping[str, Any]) -> bool:
+    """Whether head and word embeddings are one weight."""
+    return bool(config.get("tie_word_embeddings", text_config(config).get("tie_word_embeddings")))
 
 
 def shards(folder: Path) -> list[Path]:

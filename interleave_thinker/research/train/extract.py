@@ -29,6 +29,9 @@ MAX_RANK = 256
 HELD = 1 << 28
 """Values of a difference that is kept in memory, in float32; a larger one, such as a head's, is read each time."""
 
+LARGEST = 1e12
+"""Norm of a difference; beyond it the decomposition may leave the numbers of float32."""
+
 KINDS = {
     "word embeddings": "Rows are looked up and not multiplied; a low-rank pair has no place there.",
     "tied head": "Head and word embeddings are one weight, which stays the base's.",
@@ -122,9 +125,10 @@ def extract(
         size = norm(difference)
         if not size:
             continue
-        if not math.isfinite(size):
+        if not size < LARGEST:
             raise TrainError(
-                f"{name} holds numbers that are not finite in {base.name} or {tuned.name}. Use other files."
+                f"{name} holds numbers that are not finite in {base.name} or {tuned.name}, or far too large. Use other "
+                "files."
             )
         found = decompose(difference, rank or max_rank)
         kept = len(found.values) if rank else _least_rank(difference, found, error * size, getattr(torch, dtype))
