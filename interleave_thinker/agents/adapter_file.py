@@ -14,7 +14,7 @@ import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from ..errors import AgentError
 from ..printable import printable
@@ -27,10 +27,11 @@ FORMAT = "1"
 SAMPLED_LAYERS = 16
 SAMPLED_VALUES = 64
 """The first values of the first row of each sampled layer."""
-FLOAT_TOLERANCE = 0.003
-"""Relative distance to the sample of a base in float32, float16 or bfloat16: what rounding makes is less."""
-QUANTISED_TOLERANCE = 0.15
-"""Of a base in 8 or 4 bits."""
+Bits = Literal[16, 8, 4]
+"""Of the base's weights where the adapter is put: 16 or more, 8 (fp8, int8), or less."""
+TOLERANCES: Mapping[Bits, float] = {16: 0.003, 8: 0.08, 4: 0.15}
+"""Relative distance to the sample that rounding alone can make. A fine-tune that is nearer to the base than that is not
+told from it."""
 MOST = 3.4e38
 """No value of a sample is larger: what bfloat16 holds."""
 QUOTED = 100
@@ -45,7 +46,7 @@ _PLACES = (
 _KEY = re.compile(
     r"text_encoders\.(?:\w+\.)?transformer\.(?P<layer>[\w.]+)\.(?P<part>lora_up\.weight|lora_down\.weight|alpha)"
 )
-_SAMPLED = re.compile(r"\.(?:k|v)_proj$")
+_SAMPLED = re.compile(r"\.(?:k|v|o)_proj$")
 
 
 @dataclass(frozen=True)
@@ -61,6 +62,14 @@ class Pair:
         return int(self.up.nbytes + self.down.nbytes)
 
 
+def product(x: torch.Tensor, up: torch.Tensor, down: torch.Tensor, scale: float) -> torch.Tensor:
+    """scale * up @ (down @ x), for x of shape (..., in); all three of one number format."""
+    from torch.nn.functional import linear
+
+    more = linear(linear(x, down), up)
+    return more if scale == 1.0 else more * scale
+
+
 @dataclass(frozen=True)
 class BaseSample:
     """Some weights of the base that an adapter was made for, by layer, to tell it from others."""
@@ -69,7 +78,7 @@ class BaseSample:
 
     @property
     def fingerprint(self) -> str:
-        """Twelve hexadecimal digits; equal for the same weights in float32, float16 and bfloat16."""
+        """Twelve hexadecimal digits, for people; `distance` decides. float16 may have others than bfloat16."""
         return hashlib.sha256(json.dumps(self.values, sort_keys=True).encode()).hexdigest()[:12]
 
     @staticmethod
@@ -107,14 +116,16 @@ class AdapterFile:
     def bytes(self) -> int:
         return sum(pair.bytes for pair in self.pairs.values())
 
-    def check_base(self, first_row: Callable[[str], torch.Tensor | None], *, quantised: bool) -> None:
-        """Raises:
-        AgentError: the weights are those of another base.
+    def check_base(self, first_row: Callable[[str], torch.Tensor | None], bits: Bits = 16) -> None:
+        """first_row: the first row of a layer's weight, None where it cannot be read.
+
+        Raises:
+            AgentError: the weights are those of another base.
         """
         distance = self.sample.distance(first_row) if self.sample is not None else None
         if self.sample is None or distance is None:
             return
-        if not distance <= (QUANTISED_TOLERANCE if quantised else FLOAT_TOLERANCE):
+        if not distance <= TOLERANCES[bits]:
             raise AgentError(
                 f"Adapter {self.name} was made for another model: {self.base or 'its base'} "
                 f"(fingerprint {self.sample.fingerprint}). Load that model, or choose an adapter of this one."

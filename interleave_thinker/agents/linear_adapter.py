@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING, Any
 
-from .adapter_file import AdapterFile, hf_name
+from .adapter_file import AdapterFile, hf_name, product
 
 if TYPE_CHECKING:
     import torch
@@ -27,7 +27,7 @@ class LinearAdapter:
         """
         linears = _linears(model)
         file.check_layers(lambda layer: _shape(linears.get(hf_name(layer))))
-        file.check_base(lambda layer: _first_row(linears.get(hf_name(layer))), quantised=False)
+        file.check_base(lambda layer: _first_row(linears.get(hf_name(layer))))
         self.layers: list[tuple[torch.nn.Linear, float]] = []
         self.up, self.down = f"{name}_up", f"{name}_down"
         weakref.finalize(self, _take_away, self.layers, (self.up, self.down))
@@ -49,13 +49,10 @@ class LinearAdapter:
             yield
 
     def _adding(self, scale: float) -> Any:
-        from torch.nn.functional import linear as times
-
         up, down = self.up, self.down
 
         def add(layer: torch.nn.Module, given: tuple[torch.Tensor, ...], made: torch.Tensor) -> torch.Tensor:
-            more = times(times(given[0], getattr(layer, down)), getattr(layer, up))
-            return made + (more if scale == 1.0 else more * scale)
+            return made + product(given[0], getattr(layer, up), getattr(layer, down), scale)
 
         return add
 

@@ -13,14 +13,14 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch.nn.functional import linear
 
-from ...interleave_thinker.agents.adapter_file import AdapterFile, Pair
+from ...interleave_thinker.agents.adapter_file import AdapterFile, Bits, Pair, product
 from ...interleave_thinker.errors import AgentError
 from .clips import Held, held_by
 from .missing import say_missing
 
 _FLOATS = (torch.float32, torch.float16, torch.bfloat16)
+_EIGHT = (torch.float8_e4m3fn, torch.float8_e5m2, torch.int8)
 _PLAIN = (torch.Tensor, torch.nn.Parameter)
 
 
@@ -40,7 +40,7 @@ class ClipAdapter:
             raise AgentError(f"Adapter {file.name} cannot be put beside this CLIP: its layers are not to be found.")
         file.check_layers(lambda layer: _shape(_layer(held, layer)))
         weights = _Weights(held, clip)
-        file.check_base(weights.first_row, quantised=any(map(weights.quantised, file.pairs)))
+        file.check_base(weights.first_row, min(map(weights.bits, file.pairs)))
         return cls(file)
 
     def bytes_on(self, dtype: torch.dtype) -> int:
@@ -72,9 +72,9 @@ class _Added:
     def __call__(self, layer: torch.nn.Module, inputs: tuple[Any, ...], output: torch.Tensor) -> torch.Tensor:
         x: torch.Tensor = inputs[0]
         if self.up is None or self.down is None or self.up.device != x.device or self.up.dtype != x.dtype:
-            self.up = self.pair.up.to(x.device, x.dtype) * self.pair.scale
+            self.up = self.pair.up.to(x.device, x.dtype)
             self.down = self.pair.down.to(x.device, x.dtype)
-        return output + linear(linear(x, self.down), self.up).to(output.dtype)
+        return output + product(x, self.up, self.down, self.pair.scale).to(output.dtype)
 
     def forget(self) -> None:
         self.up = self.down = None
@@ -91,20 +91,25 @@ class _Weights:
         kept = self.kept.get(f"{self.held.name}.transformer.{layer}.weight")
         return getattr(_layer(self.held, layer), "weight", None) if kept is None else getattr(kept, "weight", kept)
 
-    def quantised(self, layer: str) -> bool:
+    def bits(self, layer: str) -> Bits:
         weight = self._weight(layer)
-        return type(weight) not in _PLAIN or weight.dtype not in _FLOATS
+        if type(weight) in _PLAIN and weight.dtype in _FLOATS:
+            return 16
+        stored = getattr(weight, "storage_dtype", getattr(weight, "dtype", None))
+        return 8 if stored in _EIGHT else 4
 
     def first_row(self, layer: str) -> torch.Tensor | None:
-        """None where it is in a format that ComfyUI itself does not know (GGUF), or not in memory."""
+        """None where it is in a format that ComfyUI itself does not know (GGUF), or cannot be read now."""
         weight = self._weight(layer)
-        if weight is None or weight.is_meta:
+        if weight is None:
             return None
         try:
             plain = weight.dequantize() if hasattr(weight, "layout_cls") else weight
-            return plain[0].detach().float().cpu() if type(plain) in _PLAIN and plain.is_floating_point() else None
+            if type(plain) not in _PLAIN or not plain.is_floating_point():
+                return None
+            return plain[0].detach().float().cpu()
         except (AttributeError, NotImplementedError, RuntimeError, TypeError):
-            say_missing("quantised weights that can be read")
+            say_missing("weights of a CLIP that can be read")
             return None
 
 

@@ -17,7 +17,7 @@ def found(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
 
 @pytest.mark.parametrize("role", ROLES)
 def test_an_adapter_says_what_the_merged_model_says(found: dict[str, Any], role: str) -> None:
-    """Token by token, on fifty calls with no, one and two pictures."""
+    """On fifty calls with no, one and two pictures, with random weights. Recorded calls: `recorded_adapters.py`."""
     adapted, merged = found[role]
     assert len(merged) == 50 and adapted == merged
     assert adapted[: len(found["base before"])] != found["base before"]
@@ -40,14 +40,15 @@ def test_switching_sets_no_patch_and_loads_nothing(found: dict[str, Any]) -> Non
 def test_in_memory_lie_the_base_and_the_pairs_once(found: dict[str, Any]) -> None:
     sizes = found["sizes"]
     assert sizes["adapters"] == pytest.approx(sizes["their pairs"], rel=0.01)
-    assert sizes["their pairs"] < 0.1 * sizes["base"]
+    assert sizes["base"] == pytest.approx(found["checkpoint"], rel=0.01)
     after_two, after_fifty = found["live after 2 and 50 switches"]
     assert after_fifty == after_two
 
 
 def test_its_bytes_are_asked_of_the_memory_manager(found: dict[str, Any]) -> None:
-    more, taken = found["more room"]
-    assert more == taken > 0
+    """As many as the copies of its pairs take while it writes."""
+    more, told = found["more room"]
+    assert found["taken"] == [more, told] and more > 0
 
 
 def test_an_interrupt_takes_the_adapter_off(found: dict[str, Any]) -> None:

@@ -361,9 +361,9 @@ class TestFile:
         run(*pair, tmp_path / "a.safetensors", rank=4)
         adapter = read_adapter(tmp_path / "a.safetensors")
         own, other = (Checkpoint.open(f) for f in (pair[0], saved(small_model(7), tmp_path / "other", nothing)))
-        adapter.check_base(lambda layer: own.part(f"{layer}.weight", slice(0, 1)), quantised=False)
+        adapter.check_base(lambda layer: own.part(f"{layer}.weight", slice(0, 1)))
         with pytest.raises(AgentError, match="made for another model: base"):
-            adapter.check_base(lambda layer: other.part(f"{layer}.weight", slice(0, 1)), quantised=False)
+            adapter.check_base(lambda layer: other.part(f"{layer}.weight", slice(0, 1)))
 
     def test_an_output_that_is_there_is_kept(self, pair, tmp_path, capsys):
         line = f"adapters extract {pair[0]} {pair[1]} --rank 2 --out {tmp_path}/a.safetensors".split()
@@ -480,7 +480,7 @@ class TestPeft:
         assert (found - wanted).abs().max() < 1e-4 * wanted.abs().max()
         assert (logits(pair[0], question) - wanted).abs().max() > 0.01 * wanted.abs().max()
         read_adapter(tmp_path / "a.safetensors").check_base(
-            lambda layer: Checkpoint.open(pair[0]).part(f"{layer}.weight", slice(0, 1)), quantised=False
+            lambda layer: Checkpoint.open(pair[0]).part(f"{layer}.weight", slice(0, 1))
         )
 
     @pytest.mark.parametrize(
