@@ -16,11 +16,14 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from ..agents.adapter_folder import ADAPTER_NAME, adapter_of, add_pairs, base_of
 from ..errors import ConfigError
 from .pipeline import TOKENS, VOCABULARY, WIDTH, TokenVectors
 
 WEIGHTS = Path(__file__).parent / "weights"
-"""The trained models that come with the package: generator/, planner/, critic/."""
+"""The trained models that come with the package: generator/, base/, and planner/ and critic/, adapters of base."""
+
+WHOLE_NAME = "model.safetensors"
 
 TRANSFORMER, VAE, TEXT = "tiny_kontext.safetensors", "tiny_taef1.safetensors", "tiny_clip_l.pt"
 NAMES = {"planner": "tiny-planner", "critic": "tiny-critic", "generator": "tiny-kontext"}
@@ -50,8 +53,23 @@ def install(models: Path, weights: Path = WEIGHTS) -> list[Path]:
         if (weights / role).is_dir():
             target = models / kind / NAMES[role]
             shutil.copytree(weights / role, target, dirs_exist_ok=True)
+            make_whole(weights / role, target)
             written.append(target)
     return written
+
+
+def make_whole(folder: Path, copy: Path) -> None:
+    """Give a copy of a folder that holds an adapter the whole weights, in float32, in the adapter's place.
+
+    A folder below models/VLM then needs no base beside it. Of a folder with weights of its own nothing is changed.
+    """
+    adapter = adapter_of(folder)
+    if adapter is None:
+        return
+    weights = {name: tensor.float() for name, tensor in load_file(base_of(folder) / WHOLE_NAME).items()}
+    add_pairs(adapter, weights)
+    save_file(weights, copy / WHOLE_NAME, metadata={"format": "pt"})
+    (copy / ADAPTER_NAME).unlink()
 
 
 def comfy_transformer(folder: Path) -> dict[str, Tensor]:

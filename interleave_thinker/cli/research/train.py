@@ -7,6 +7,7 @@ import math
 from pathlib import Path
 from typing import Any, get_args
 
+from ...agents.adapter_folder import weight_files
 from ...research.train.adapters import Dtype
 from ...research.train.grpo import GrpoOptions
 from ...research.train.models import ModelOptions, Precision
@@ -246,4 +247,4 @@ def _disk(options: argparse.Namespace) -> str:
 
 
 def _size(folder: Path) -> float:
-    return sum(p.stat().st_size for p in folder.glob("*.safetensors")) / 2**30
+    return sum(p.stat().st_size for p in weight_files(folder)) / 2**30

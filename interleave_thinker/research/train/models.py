@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from ...agents.adapter_folder import load_weights
 from ...agents.transformers_agent import check_folder
 from ...errors import ConfigError, InterleaveError
 from ...files import write_atomically
@@ -123,7 +124,7 @@ def load_model(options: ModelOptions) -> tuple[Any, Any]:
     except ImportError as error:
         raise extra_missing(error) from None
     dtype = torch.bfloat16 if use_bf16(options.precision) and torch.cuda.is_available() else torch.float32
-    model = Qwen3VLForConditionalGeneration.from_pretrained(options.model, dtype=dtype, local_files_only=True)
+    model = load_weights(Qwen3VLForConditionalGeneration, options.model, dtype)
     processor = AutoProcessor.from_pretrained(options.model, local_files_only=True)
     bound_pixels(processor.image_processor, options.max_pixels)
     if not options.train_vision:
