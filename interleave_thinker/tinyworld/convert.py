@@ -69,6 +69,7 @@ def make_whole(folder: Path, copy: Path) -> None:
     weights = {name: tensor.float() for name, tensor in load_file(base_of(folder) / WHOLE_NAME).items()}
     add_pairs(adapter, weights)
     save_file(weights, copy / WHOLE_NAME, metadata={"format": "pt"})
+    shutil.copystat(copy / ADAPTER_NAME, copy / WHOLE_NAME)  # the same weights, installed again, are no other model
     (copy / ADAPTER_NAME).unlink()
 
 

@@ -18,6 +18,7 @@ import pytest
 from grpo_advantages import advantages
 from PIL import Image
 
+from interleave_thinker.agents.adapter_folder import load_weights
 from interleave_thinker.agents.base import Message, Sampling
 from interleave_thinker.agents.transformers_agent import load_agent
 from interleave_thinker.cli import main
@@ -93,8 +94,10 @@ class TestSft:
 
     def test_the_vision_tower_is_frozen_unless_asked(self, trained):
         from safetensors.torch import load_file
+        from transformers import Qwen3VLForConditionalGeneration
 
-        before, after = (load_file(f / "model.safetensors") for f in (CRITIC, trained / "model"))
+        before = load_weights(Qwen3VLForConditionalGeneration, CRITIC, "float32").state_dict()
+        after = load_file(trained / "model" / "model.safetensors")
         seen = [k for k in before if "visual" in k]
         assert seen and all((before[k].float() == after[k].float()).all() for k in seen)
         assert any((before[k].float() != after[k].float()).any() for k in before if "language_model" in k)
@@ -362,7 +365,7 @@ def test_export_joins_shards_into_one_file(tmp_path):
     from safetensors import safe_open
     from transformers import Qwen3VLForConditionalGeneration
 
-    model = Qwen3VLForConditionalGeneration.from_pretrained(CRITIC)
+    model = Qwen3VLForConditionalGeneration.from_pretrained(CRITIC.parent / "base")
     model.save_pretrained(tmp_path / "m", max_shard_size="2MB")
     assert len(list((tmp_path / "m").glob("*.safetensors"))) > 2
     told = export_comfy(tmp_path / "m", tmp_path / "one.safetensors")
