@@ -96,8 +96,6 @@ def _train(options: argparse.Namespace) -> None:
 
 
 def _train_adapter(options: argparse.Namespace) -> None:
-    import torch
-
     from ...research.tinyworld.train_adapter import AdapterOptions, train_adapter
     from ...research.train.on_cpu import quicken
 
@@ -120,7 +118,7 @@ def _train_adapter(options: argparse.Namespace) -> None:
             teacher=options.teacher,
             attempts=options.attempts,
             right_share=options.right_share,
-            **({} if torch.cuda.is_available() else {"prepare": quicken}),
+            on_cpu=quicken,
         )
     )
     print(f"Wrote {folder}")

@@ -44,7 +44,7 @@ PAIRED = r"(model\.language_model\.layers|model\.visual)\..*"
 class AdapterOptions:
     """base: the model that the adapter is for. start: an adapter file to go on from, as `adapters extract` makes one.
     teacher: a model of the same vocabulary whose replies are learned; None for the ground truth. attempts, right_share:
-    of a critic (`AttemptPool`). prepare: changes how a model computes before it is used.
+    of a critic (`AttemptPool`). on_cpu: changes how a model computes where there is no GPU.
     """
 
     role: str
@@ -59,7 +59,7 @@ class AdapterOptions:
     teacher: Path | None = None
     attempts: Sequence[Path] = ()
     right_share: float = 0.5
-    prepare: Callable[[Any], None] = lambda model: None
+    on_cpu: Callable[[Any], None] = lambda model: None
 
 
 def train_adapter(options: AdapterOptions) -> Path:
@@ -113,7 +113,8 @@ def train_adapter(options: AdapterOptions) -> Path:
 def _loaded(folder: Path, options: AdapterOptions) -> Any:
     model = load_weights(Qwen3VLForConditionalGeneration, folder, torch.float32)
     model.config.use_cache = False
-    options.prepare(model)
+    if not torch.cuda.is_available():
+        options.on_cpu(model)
     return model
 
 
