@@ -109,6 +109,9 @@ MAX_ATTEMPTS: Final = 300
 MAX_TOKENS: Final = 2048
 """Longest reply of an agent, in tokens. A plan needs about 150 a step."""
 TEMPERATURE: Final = 0.0
+MAX_STRICTNESS: Final = 20.0
+"""The largest strictness, and the smallest with a minus: log-odds of a critic's verdict, which after a thought are far
+from 0 (docs/measurements.md)."""
 MAX_MEGAPIXELS: Final = 1.0
 """Of each image that an agent is shown."""
 MAX_SEED: Final = 2**64 - 1

@@ -27,6 +27,7 @@ class LoopModels:
 
     agent None: no critic, the first attempt of each step goes on.
     size: of pictures made from text alone; None leaves it to the generator.
+    strictness: as of `roles.critic.judge`; a judgment of another one is made anew.
     """
 
     generator: Generator
@@ -35,6 +36,7 @@ class LoopModels:
     size: tuple[int, int] | None = None
     prompt_folders: Sequence[str | None] = ()
     on_unreadable: OnUnreadable = "retry"
+    strictness: float = 0.0
 
     @property
     def made_by(self) -> Signature:
@@ -46,7 +48,8 @@ class LoopModels:
         if self.agent is None:
             return None
         text = load_prompt("critic", [*self.prompt_folders, self.agent.prompts])
-        key = hash_of("critic", *_identity(self.agent), str(self.sampling), text)
+        shift = [float(self.strictness)] if self.strictness else []  # at 0 the key is that of versions before
+        key = hash_of("critic", *_identity(self.agent), str(self.sampling), text, *shift)
         return Signature(key, frozenset({"instruction", "prompt", "reference", "image"}))
 
 
@@ -148,6 +151,7 @@ def _judge(session: Session, loop: LoopModels) -> None:
         sampling=loop.sampling,
         prompt_folders=loop.prompt_folders,
         on_unreadable=loop.on_unreadable,
+        strictness=loop.strictness,
     )
     session.judgment_made(judgment, time.monotonic() - begun)
 

@@ -1,6 +1,6 @@
 """Names of a command line -> agents, generators and scorers. The only module that knows all of them.
 
-    agent      tiny, tiny:oracle, a model folder, endpoint:NAME, module:function
+    agent      tiny, tiny:oracle, a model folder, FOLDER+ADAPTER, endpoint:NAME, module:function
     generator  tiny, a diffusers folder, comfyui (the user's own workflow), module:function
     scorer     checker, module:function, or an agent as judge
 
@@ -31,10 +31,11 @@ ORACLE = "tiny:oracle"
 CHECKER = "checker"
 COMFYUI = "comfyui"
 ENDPOINT = "endpoint:"
+ADAPTER_SIGN = "+"
 AGENT_PARTS = ("name", "prompts", "complete")
 AGENT_HELP = (
-    "a model folder, endpoint:NAME (of --endpoints), tiny (the tiny world's own), tiny:oracle (its ground truth), or "
-    "module:function (of your own)"
+    "a model folder, FOLDER+ADAPTER (a LoRA folder or an adapter's .safetensors), endpoint:NAME (of --endpoints), tiny "
+    "(the tiny world's own), tiny:oracle (its ground truth), or module:function (of your own)"
 )
 GENERATOR_HELP = (
     "a diffusers pipeline folder, tiny (the tiny world's own), comfyui (with --workflow), or module:function (of your "
@@ -58,23 +59,47 @@ def agent_from(spec: str, *, role: str = "critic", endpoints: Path | None = None
     if spec != ORACLE and (factory := _factory(spec)) is not None:
         agent: Agent = _fits(spec, factory(), "Agent", AGENT_PARTS)
         return agent
+    if spec == TINY:
+        from .tinyworld.convert import WEIGHTS
+
+        return _local_agent(WEIGHTS / ("planner" if role == "planner" else "critic"), None, device or "cpu")
+    if spec == ORACLE:
+        from .tinyworld.oracle import OracleCritic
+
+        return OracleCritic()
+    found = folder_and_adapter(spec)
+    if found is None:
+        raise ConfigError(f"{spec!r} is no model folder, and no endpoint (write endpoint:NAME). Give {AGENT_HELP}.")
+    return _local_agent(*found, device)
+
+
+def folder_and_adapter(spec: str) -> tuple[Path, Path | None] | None:
+    """What `FOLDER` or `FOLDER+ADAPTER` names, if there is such a folder; either may have a + in its name.
+
+    Raises:
+        ConfigError: the adapter does not exist.
+    """
+    if Path(spec).is_dir():
+        return Path(spec), None
+    cuts = [(Path(spec[:at]), spec[at + 1 :]) for at, sign in enumerate(spec) if sign == ADAPTER_SIGN and at]
+    cuts = [(folder, adapter) for folder, adapter in cuts if folder.is_dir()]
+    for folder, adapter in cuts:
+        if adapter and Path(adapter).exists():
+            return folder, Path(adapter)
+    if cuts:
+        raise ConfigError(
+            f"There is no adapter {cuts[0][1]!r}. Give a LoRA folder or an adapter's .safetensors after {cuts[0][0]}+."
+        )
+    return None
+
+
+def _local_agent(folder: Path, adapter: Path | None, device: str | None) -> Agent:
     from transformers.utils import logging
 
     from .agents.transformers_agent import load_agent
 
     logging.disable_progress_bar()  # of the weights' loading, between the lines of a command
-    if spec == TINY:
-        from .tinyworld.convert import WEIGHTS
-
-        return load_agent(WEIGHTS / ("planner" if role == "planner" else "critic"), device=device or "cpu")
-    if spec == ORACLE:
-        from .tinyworld.oracle import OracleCritic
-
-        return OracleCritic()
-    folder = Path(spec)
-    if not folder.is_dir():
-        raise ConfigError(f"{spec!r} is no model folder, and no endpoint (write endpoint:NAME). Give {AGENT_HELP}.")
-    return load_agent(folder, device=device)
+    return load_agent(folder, adapter=adapter, device=device)
 
 
 def _endpoint_agent(name: str, endpoints: Path | None) -> Agent:

@@ -417,8 +417,10 @@ class Session:
             self.writer.settle()
             self.write()
             self._to_disk.settle()
-            loads = self.trajectory().loads
-            self.send_event("done", status=self.state.status, reason=self.state.reason, loads=loads and asdict(loads))
+            done = self.trajectory()
+            sums = {"loads": done.loads, "verdicts": done.verdicts}
+            facts = {name: value and asdict(value) for name, value in sums.items()}
+            self.send_event("done", status=self.state.status, reason=self.state.reason, **facts)
             self.writer.settle()
             self.folder.release()
 

@@ -38,7 +38,7 @@ export function reduce(run, message) {
         overridden: Boolean(message.overridden),
       });
     case EVENTS.judgment:
-      return { ...withAttempt(next, message, { judgment: message.judgment ?? null, overridden: Boolean(message.overridden), loads: namesOf(message.loads) }), agentText: "" };
+      return { ...withAttempt(next, message, { judgment: message.judgment ?? null, judged: true, overridden: Boolean(message.overridden), loads: namesOf(message.loads) }), agentText: "" };
     case EVENTS.chosen:
       return { ...next, steps: next.steps.map((s) => (s.step === message.step ? { ...s, chosen: message.chosen, accepted: message.accepted } : s)) };
     case EVENTS.done:
@@ -83,6 +83,7 @@ export function fromFiles(name, state, lines) {
       loads: namesOf(record.loads),
       reference: String(record.reference_key ?? ""),
       judgment: record.judgment ?? null,
+      judged: Boolean(record.judgment_key), // a run without a critic has judgments too, without a key
       overridden: Boolean(record.overridden),
     });
   }
@@ -196,6 +197,16 @@ export function loadsOf(run) {
     names.forEach((name) => known.add(name));
   }
   return counted.length ? { count: counted.flat().length, again } : null;
+}
+
+/**
+ * How many attempts of a run its critic judged and how many of these it accepted (as `Trajectory.verdicts` in Python),
+ * with the least and the greatest strictness of these verdicts. null where none was judged.
+ */
+export function verdictsOf(run) {
+  const judged = run.steps.flatMap((step) => step.attempts).filter((a) => a.judged && a.judgment?.parsed).map((a) => a.judgment);
+  const shifts = judged.map(({ strictness }) => (Number.isFinite(strictness) ? strictness : 0));
+  return judged.length ? { accepted: judged.filter((j) => j.accepted).length, judged: judged.length, strictness: [Math.min(...shifts), Math.max(...shifts)] } : null;
 }
 
 /** Names of loaded models; null where they were not counted. */

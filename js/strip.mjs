@@ -3,7 +3,7 @@
  * Texts of models are set as text, never as markup. Knows nothing of ComfyUI but how a picture is addressed.
  */
 import { drawDocument } from "./document.mjs";
-import { changedWords, earlierAttempts, loadsOf, verdictOf } from "./run_state.mjs";
+import { changedWords, earlierAttempts, loadsOf, verdictOf, verdictsOf } from "./run_state.mjs";
 import { LONGEST, button, cut, element, imageElement, replaceKeepingFocus } from "./elements.mjs";
 
 const VERDICT_TEXT = {
@@ -118,7 +118,17 @@ function header(doc, run) {
   const line = element(doc, "div", "itk-head");
   line.append(element(doc, "strong", "", run.run || "Interleave"), element(doc, "span", "itk-state", state));
   line.setAttribute("role", "status");
+  const verdicts = verdictsOf(run);
+  if (verdicts) line.append(acceptRate(doc, verdicts));
   return line;
+}
+
+/** How often the critic accepted so far, and by how much its verdicts were shifted where they were. */
+function acceptRate(doc, { accepted, judged, strictness: [least, most] }) {
+  const shift = least === most ? `strictness ${least}` : `strictness ${least} to ${most}`;
+  const rate = element(doc, "span", "itk-rate", `accepted ${accepted} of ${judged}${least || most ? ` · ${shift}` : ""}`);
+  rate.title = "The critic's own verdicts in this run; what a person accepted does not count as its acceptance. Critic-Refine's strictness makes it stricter or more lenient.";
+  return rate;
 }
 
 function drawStep(doc, run, step, view, tools, again) {
@@ -183,6 +193,8 @@ function details(doc, run, step, attempt, view, tools, again) {
   const verdict = verdictOf(attempt);
   const before = step.attempts.find((a) => a.attempt === attempt.attempt - 1)?.prompt ?? step.prompt ?? attempt.prompt;
   const facts = [`seed ${attempt.seed ?? "?"}`, attempt.recalled ? "recalled" : `${Number(attempt.seconds ?? 0).toFixed(2)} s`];
+  const odds = attempt.judgment?.log_odds;
+  if (Number.isFinite(odds)) facts.push(`log-odds of its verdict ${odds.toFixed(1)}${attempt.judgment.strictness ? `, strictness ${Number(attempt.judgment.strictness)}` : ""}`);
   if (attempt.loads?.length) facts.push(`loaded: ${attempt.loads.join(", ")}`);
   box.append(marked(doc, before, attempt.prompt), element(doc, "p", "itk-facts", `${VERDICT_TEXT[verdict]} · ${facts.join(" · ")}`));
   if (attempt.judgment?.reasoning) box.append(element(doc, "p", "itk-why", cut(attempt.judgment.reasoning, LONGEST)));

@@ -10,6 +10,7 @@ from typing import Any
 import comfy.model_management as memory
 from comfy_api.latest import io
 
+from ..interleave_thinker.agents.adapter_file import read_adapter
 from ..interleave_thinker.agents.base import Agent, Sampling
 from ..interleave_thinker.agents.endpoints import load_endpoints
 from ..interleave_thinker.agents.openai_compatible import agent_for
@@ -17,7 +18,16 @@ from ..interleave_thinker.contract import MAX_MEGAPIXELS, MAX_TOKENS, TEMPERATUR
 from ..interleave_thinker.errors import ConfigError
 from ..interleave_thinker.files import files_state
 from .events import check_interrupt
-from .folders import adapter_folders, agent_folders, model_folder, prompt_folders, shared_folder
+from .folders import (
+    adapter_folders,
+    agent_folders,
+    lora_file,
+    lora_files,
+    model_folder,
+    model_state,
+    prompt_folders,
+    shared_folder,
+)
 from .types import AGENT, dtype_input, schema
 from .users import current_user
 
@@ -114,21 +124,36 @@ class AgentFromClip(io.ComfyNode):
                     "Another one that sees and writes shows its text only when the reply is whole.",
                 ),
                 *sampling_inputs(),
+                io.Combo.Input(
+                    "adapter",
+                    options=[NO_ADAPTER, *lora_files()],
+                    default=NO_ADAPTER,
+                    optional=True,
+                    tooltip="A planner or critic as a LoRA for this CLIP, from models/loras. It works while this agent "
+                    "writes; what the CLIP encodes for the generator stays the same.",
+                ),
             ],
             outputs=[_agent_output()],
         )
 
     @classmethod
-    def fingerprint_inputs(cls, **_: Any) -> str:
-        return _prompts_state()
+    def fingerprint_inputs(cls, adapter: Any = None, **_: Any) -> str:
+        return _prompts_state() + "".join(model_state(adapter))
 
     @classmethod
     def execute(
-        cls, clip: Any, max_tokens: int, temperature: float, max_megapixels: float, prompts: str = ""
+        cls,
+        clip: Any,
+        max_tokens: int,
+        temperature: float,
+        max_megapixels: float,
+        prompts: str = "",
+        adapter: str = NO_ADAPTER,
     ) -> io.NodeOutput:
         from .native_agent import NativeAgent
 
-        agent = NativeAgent.from_clip(clip, check_interrupt)
+        file = None if adapter == NO_ADAPTER else read_adapter(lora_file(adapter))
+        agent = NativeAgent.from_clip(clip, check_interrupt, file)
         return io.NodeOutput(with_sampling(agent, max_tokens, temperature, max_megapixels, prompts))
 
 

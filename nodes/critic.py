@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from comfy_api.latest import io
 
+from ..interleave_thinker.contract import MAX_STRICTNESS
 from ..interleave_thinker.loop.trajectory import Judgment
 from ..interleave_thinker.roles.critic import judge
 from .agents import AgentValue
@@ -69,6 +70,18 @@ class CriticRefine(io.ComfyNode):
                     optional=True,
                     tooltip="The picture that was edited: Loop Open's reference. Nothing: made from text alone.",
                 ),
+                io.Float.Input(
+                    "strictness",
+                    default=0.0,
+                    min=-MAX_STRICTNESS,
+                    max=MAX_STRICTNESS,
+                    step=0.1,
+                    display_mode=io.NumberDisplay.slider,
+                    optional=True,
+                    advanced=True,
+                    tooltip="Above 0 it accepts less, below 0 more; 0: as trained. The log-odds of true that a verdict "
+                    "must exceed. Agent from Server gives no token probabilities: leave it at 0 there.",
+                ),
             ],
             outputs=_judgment_outputs("What to try next; unchanged if accepted."),
         )
@@ -83,6 +96,7 @@ class CriticRefine(io.ComfyNode):
         seed: int = 0,
         if_unreadable: str = "retry",
         before: torch.Tensor | None = None,
+        strictness: float = 0.0,
     ) -> io.NodeOutput:
         chosen = expect(agent, AgentValue, "Critic-Refine's 'agent'")
         prompt = expect(prompt, str, "Critic-Refine's 'prompt'")
@@ -99,6 +113,7 @@ class CriticRefine(io.ComfyNode):
             prompt_folders=chosen.prompt_folders,
             on_unreadable="accept" if if_unreadable == "accept" else "retry",
             on_text=text_watcher(cls.hidden.unique_id, "Judging"),
+            strictness=strictness,
         )
         return _judgment_result(judgment, used, cls.hidden)
 

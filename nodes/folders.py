@@ -11,6 +11,7 @@ from typing import Any
 
 import folder_paths
 
+from ..interleave_thinker.agents.adapter_file import SUFFIXES
 from ..interleave_thinker.errors import AgentError, ConfigError
 from ..interleave_thinker.files import files_state, is_plain_path
 from ..interleave_thinker.storage.attempt_store import AttemptStore
@@ -138,6 +139,21 @@ def adapter_folders() -> list[str]:
             ]:
                 found.add(config.parent.relative_to(root).as_posix())
     return sorted(found)
+
+
+def lora_files() -> list[str]:
+    """Names of the LoRA files in models/loras that can be an adapter."""
+    return [name for name in folder_paths.get_filename_list("loras") if name.endswith(SUFFIXES)]
+
+
+def lora_file(name: str) -> Path:
+    """Raises:
+    AgentError: there is no such file in models/loras.
+    """
+    path = folder_paths.get_full_path("loras", name)
+    if path is None:
+        raise AgentError(f"There is no adapter {name!r} in models/loras. Put the file there, or choose another.")
+    return Path(path)
 
 
 def model_folder(name: str) -> Path:

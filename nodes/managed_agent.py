@@ -24,8 +24,7 @@ def load_managed_agent(folder: Path, adapter: Path | None, dtype: str, check: Ca
     agent.check = check
     base = agent.base
     patcher = base.patcher if base is not None else None
-    weights = {p.data_ptr(): p.numel() * p.element_size() for p in agent.model.parameters()}
-    size = sum(weights.values())
+    size = _bytes(agent.model)
     if patcher is None or agent.adapter is not None:  # an adapter more makes the same weights larger
         patcher = managed_model(agent.model, size, target, offload, patcher)
     if patcher is None:
@@ -34,6 +33,7 @@ def load_managed_agent(folder: Path, adapter: Path | None, dtype: str, check: Ca
         base.patcher = patcher
 
     def on_device() -> torch.device:
+        managed_model(agent.model, _bytes(agent.model), target, offload, patcher)  # an adapter may have left since
         memory.load_models_gpu([patcher], memory_required=_ROOM)
         device: torch.device = next(agent.model.parameters()).device
         return device
@@ -67,6 +67,12 @@ class UnmanagedAgent:
         finally:
             self.agent.model.to(self.offload)
             memory.soft_empty_cache()
+
+
+def _bytes(model: torch.nn.Module) -> int:
+    """Of the weights, and of adapters beside them."""
+    tensors = {t.data_ptr(): t.nbytes for t in (*model.parameters(), *model.buffers())}
+    return sum(tensors.values())
 
 
 def _dtype_for(dtype: str, target: torch.device) -> str:

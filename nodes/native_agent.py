@@ -10,13 +10,17 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Sequence, Set
-from dataclasses import dataclass, replace
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
 
+from ..interleave_thinker.agents.adapter_file import AdapterFile
 from ..interleave_thinker.agents.base import Completion, Message, OnText, Sampling, TextStream, shrink
+from ..interleave_thinker.agents.reply_form import FormSteering, Vocabulary
 from ..interleave_thinker.errors import AgentError
+from .comfy_internals.adapters import ClipAdapter
 from .comfy_internals.clips import (
     MARK,
     Held,
@@ -29,6 +33,7 @@ from .comfy_internals.clips import (
     held_by,
     load_with_room,
     picture_slots,
+    reply_dtype,
     reply_room,
     replying,
     started_decoder,
@@ -111,68 +116,108 @@ def _form_of(held: Held | None) -> ChatForm | None:
 
 @dataclass
 class NativeAgent:
-    """`clip` is ComfyUI's CLIP object."""
+    """`clip` is ComfyUI's CLIP object. adapter: beside its weights while this agent writes, and only then."""
 
     clip: Any
     name: str
     check: Callable[[], None]
     prompts: str | None = None
+    adapter: ClipAdapter | None = None
+    _vocabulary: Vocabulary | None = field(default=None, init=False, repr=False, compare=False)
 
     @classmethod
-    def from_clip(cls, clip: Any, check: Callable[[], None]) -> NativeAgent:
+    def from_clip(cls, clip: Any, check: Callable[[], None], adapter: AdapterFile | None = None) -> NativeAgent:
         """Take a CLIP if the model in it sees and writes, whatever type it was loaded with.
 
         Raises:
-            AgentError: it does not; the message says what it lacks and what to load.
+            AgentError: it does not; the message says what it lacks and what to load. Or the adapter does not fit.
         """
         if not (hasattr(clip, "cond_stage_model") and hasattr(clip, "tokenizer")):
             raise AgentError(f"This is no CLIP of ComfyUI, but {type(clip).__name__}. Connect the CLIP of a Load CLIP.")
         kind, lack = clip_kind(clip), clip_lack(clip)
         if lack is not None:
             raise AgentError(f"This CLIP ({kind}) {_LACKS[lack]}")
-        return cls(clip, f"clip:{kind}:{clip_size(clip)}:{clip_files(clip)}", check)
+        name = f"clip:{kind}:{clip_size(clip)}:{clip_files(clip)}"
+        if adapter is None:
+            return cls(clip, name, check)
+        return cls(clip, f"{name}+{adapter.name}", check, adapter=ClipAdapter.for_clip(adapter, clip))
+
+    @property
+    def shifts_verdicts(self) -> bool:
+        """Only where the loop over the tokens is ours."""
+        return _form_of(held_by(self.clip)) is not None
 
     def complete(self, messages: Sequence[Message], sampling: Sampling, on_text: OnText | None = None) -> Completion:
         held = held_by(self.clip)
         form = _form_of(held)
-        with torch.inference_mode(), replying(self.clip):
+        with torch.inference_mode(), self._adapted(held), replying(self.clip):
             if held is None or form is None:
                 return self._whole_reply(lambda: self._plain_tokens(messages, sampling), sampling, TextStream(on_text))
             self.check()
             row = form.row(held, messages, sampling)
-            decoder = started_decoder(self.clip, row, sampling.max_tokens)
+            decoder = started_decoder(self.clip, row, sampling.max_tokens, self._room())
             if decoder is None:
                 return self._whole_reply(lambda: {held.name: [row]}, sampling, TextStream(on_text))
             try:
-                return self._decode(decoder, sampling, TextStream(on_text))
+                return self._decode(decoder, sampling, TextStream(on_text), self._steering(held, sampling))
             finally:
                 decoder.close()
 
-    def _decode(self, decoder: TokenDecoder, sampling: Sampling, stream: TextStream) -> Completion:
+    def _adapted(self, held: Held | None) -> AbstractContextManager[None]:
+        return nullcontext() if self.adapter is None or held is None else self.adapter.beside(held)
+
+    def _room(self) -> int:
+        """Bytes that the adapter takes on the CLIP's device."""
+        return 0 if self.adapter is None else self.adapter.bytes_on(reply_dtype(self.clip.patcher.load_device))
+
+    def _steering(self, held: Held, sampling: Sampling) -> FormSteering | None:
+        if sampling.form is None:
+            return None
+        if self._vocabulary is None:
+            self._vocabulary = Vocabulary(held.ids, self._text)
+        return FormSteering(sampling.form, self._vocabulary, forced=sampling.keep_form, strictness=sampling.strictness)
+
+    def _decode(
+        self, decoder: TokenDecoder, sampling: Sampling, stream: TextStream, steering: FormSteering | None
+    ) -> Completion:
         """Greedy or sampled, one token at a time."""
         random = torch.Generator(device=decoder.device).manual_seed(sampling.seed % 2**63)
         ids: list[int] = []
         shown = ""
+
+        def done(*, cut_off: bool = False) -> Completion:
+            return stream.completion(cut_off=cut_off, log_odds=steering.log_odds if steering is not None else None)
+
         for _ in range(sampling.max_tokens):
             self.check()
-            token = _pick(decoder.logits(), sampling, random)
+            logits = decoder.logits()
+            if steering is not None:
+                logits = steering.steered(logits[0])[None]
+            token = _pick(logits, sampling, random)
             if token in decoder.stop_tokens:
-                return stream.completion(cut_off=False)
+                return done()
             ids.append(token)
+            if steering is not None:
+                steering.took(token)
             text = self._text(ids)
             if not text.endswith("\ufffd"):
                 piece, shown = text[len(shown) :], text
                 if not stream.push(piece):
-                    return stream.completion(cut_off=False)
+                    return done()
             decoder.read(token)
-        return stream.completion(cut_off=True)
+        return done(cut_off=True)
 
     def _whole_reply(self, prompt: Callable[[], Any], sampling: Sampling, stream: TextStream) -> Completion:
         """By ComfyUI's own loop, as Generate Text does it.
 
         Raises:
-            AgentError: this ComfyUI has none.
+            AgentError: this ComfyUI has none, or a verdict was to be shifted, which it does not let us do.
         """
+        if sampling.strictness:
+            raise AgentError(
+                f"strictness is {sampling.strictness:g}, but this ComfyUI gives no token probabilities of this CLIP "
+                f"({clip_kind(self.clip)}). Set strictness to 0, or use Load Agent."
+            )
         if not hasattr(self.clip, "generate"):
             raise AgentError(
                 "This ComfyUI lets no node write text with a CLIP (there is no clip.generate). Use Load Agent or Agent "
@@ -180,7 +225,8 @@ class NativeAgent:
             )
         self.check()
         tokens = prompt()
-        load_with_room(self.clip, tokens, reply_room(self.clip, _row(tokens), sampling.max_tokens))
+        room = self._room() + reply_room(self.clip, _row(tokens), sampling.max_tokens)
+        load_with_room(self.clip, tokens, room)
         ids = self.clip.generate(
             tokens,
             do_sample=sampling.temperature > 0,

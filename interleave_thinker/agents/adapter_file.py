@@ -74,7 +74,7 @@ class BaseSample:
         return BaseSample({layer: _rounded(first_row(layer)) for layer in narrow[::step]})
 
     def distance(self, first_row: Callable[[str], torch.Tensor | None]) -> float | None:
-        """Of other weights to these, as a share of these; None where no layer can be read, infinite for other widths."""
+        """Of other weights, as a share of these. None: no layer can be read; infinite: other widths."""
         off = total = 0.0
         for layer, wanted in self.values.items():
             row = first_row(layer)

@@ -10,12 +10,13 @@ import math
 import time
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import Any, Literal, Protocol, TypeVar
 
 from PIL import Image
 
 from ..contract import MAX_TOKENS, TEMPERATURE
+from .reply_form import ReplyForm
 
 T = TypeVar("T")
 Part = str | Image.Image
@@ -52,6 +53,9 @@ class Sampling:
 
     max_tokens: hard bound on the reply. temperature: 0 is greedy. seed: of the sampling.
     max_pixels: a larger picture is scaled down to it before the model sees it (width x height).
+    keep_form: whether the decoder is held to `form`, where the backend can. form: what the answer's object begins with
+    (planner and critic set it). strictness: what is taken from the log-odds of the form's strict word at the choice,
+    before the temperature; 0 is the model's own verdict.
     """
 
     max_tokens: int = MAX_TOKENS
@@ -60,16 +64,30 @@ class Sampling:
     top_k: int = 20
     seed: int = 0
     max_pixels: int = 1024 * 1024
+    keep_form: bool = True
+    form: ReplyForm | None = None
+    strictness: float = 0.0
+
+    def __repr__(self) -> str:
+        """Keys of stored replies are made of it: later fields are left out at their default."""
+        later = {"keep_form", "form", "strictness"}
+        shown = [f for f in fields(self) if f.name not in later or getattr(self, f.name) != f.default]
+        return f"Sampling({', '.join(f'{f.name}={getattr(self, f.name)!r}' for f in shown)})"
 
 
 @dataclass(frozen=True)
 class Completion:
-    """`finish`: "stop" (the model ended), "early" (the caller had enough) or "length" (cut off)."""
+    """`finish`: "stop" (the model ended), "early" (the caller had enough) or "length" (cut off).
+
+    log_odds: of true against false at the verdict's token, in the model's own logits, before temperature and
+    strictness; None where the backend tells no logits, or no verdict was met.
+    """
 
     text: str
     finish: Literal["stop", "early", "length"]
     tokens: int = 0
     seconds: float = 0.0
+    log_odds: float | None = None
 
 
 class Agent(Protocol):
@@ -92,6 +110,13 @@ class Agent(Protocol):
             AgentError: the model cannot be reached or used; the message says what to do.
         """
         ...
+
+
+def shifts_verdicts(agent: Agent) -> bool:
+    """Whether it follows `Sampling.strictness`: its backend knows how likely each token is, and says so by
+    `shifts_verdicts`.
+    """
+    return bool(getattr(agent, "shifts_verdicts", False))
 
 
 def kept_loaded(agent: Agent) -> AbstractContextManager[object]:
@@ -152,6 +177,6 @@ class TextStream:
             self.early = True
         return not self.early
 
-    def completion(self, *, cut_off: bool) -> Completion:
+    def completion(self, *, cut_off: bool, log_odds: float | None = None) -> Completion:
         finish: Literal["stop", "early", "length"] = "early" if self.early else "length" if cut_off else "stop"
-        return Completion(self.text, finish, self.tokens, time.monotonic() - self.begun)
+        return Completion(self.text, finish, self.tokens, time.monotonic() - self.begun, log_odds)

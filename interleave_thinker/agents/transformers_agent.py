@@ -1,25 +1,30 @@
 """An agent in this process: a Hugging Face folder with a model that sees and writes, through transformers.
 
-Any size, sharded or not, with an optional LoRA adapter folder (peft). transformers is imported when a
-model is loaded and not before. Nothing is ever downloaded.
+Any size, sharded or not, with an optional adapter: a LoRA folder (peft), or a file as ComfyUI reads one
+(`adapter_file`). transformers is imported when a model is loaded and not before. Nothing is ever downloaded.
 """
 
 from __future__ import annotations
 
+import itertools
 import json
 import re
 import threading
 from collections.abc import Callable, Collection, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 from weakref import WeakValueDictionary
 
 from ..errors import AgentError
 from ..files import files_state
+from .adapter_file import SUFFIXES, read_adapter
 from .adapter_folder import base_of, load_weights, weight_files
 from .base import Completion, Message, OnText, Sampling, TextStream, chat_content, shrink
+from .linear_adapter import LinearAdapter
+from .reply_form import FormSteering, Vocabulary
 
 if TYPE_CHECKING:
     import torch
@@ -42,9 +47,10 @@ class TransformersAgent:
     on_device: Callable[[], torch.device] | None = None
     check: Callable[[], None] | None = field(default=None, repr=False)
     base: SharedBase | None = field(default=None, repr=False)
-    adapter: str | None = None
+    adapter: str | LinearAdapter | None = None
     state: str = ""
     """Of the folders' files (`files.files_state`)."""
+    shifts_verdicts: ClassVar[bool] = True
 
     def complete(self, messages: Sequence[Message], sampling: Sampling, on_text: OnText | None = None) -> Completion:
         import torch
@@ -67,6 +73,16 @@ class TransformersAgent:
             }
         else:
             options |= {"temperature": None, "top_p": None, "top_k": None}
+        steering = None
+        if sampling.form is not None:
+            steering = FormSteering(
+                sampling.form,
+                self._vocabulary,
+                forced=sampling.keep_form,
+                strictness=sampling.strictness,
+                opened=opened,
+            )
+            options["logits_processor"] = [_Steered(steering, inputs["input_ids"].shape[1])]
         with self._as_role(), torch.inference_mode():
             self.model.generate(
                 **inputs,
@@ -75,7 +91,47 @@ class TransformersAgent:
                 streamer=watcher,
                 stopping_criteria=[watcher.stopping],
             )
-        return stream.completion(cut_off=watcher.count >= sampling.max_tokens and not watcher.ended)
+        return stream.completion(
+            cut_off=watcher.count >= sampling.max_tokens and not watcher.ended,
+            log_odds=steering.log_odds if steering is not None else None,
+        )
+
+    @cached_property
+    def _vocabulary(self) -> Vocabulary:
+        words = self.processor.tokenizer
+        return Vocabulary(
+            lambda text: words(text, add_special_tokens=False)["input_ids"],
+            lambda ids: words.decode(ids, skip_special_tokens=False),
+        )
+
+    def log_probability(
+        self, messages: Sequence[Message], reply: str, sampling: Sampling, *, ended: bool
+    ) -> tuple[float, int]:
+        """How likely the model thinks a reply of anyone's, at temperature 1: (sum of natural logarithms, tokens).
+
+        ended: the end of the reply is one of its tokens.
+        """
+        import torch
+
+        device = self.on_device() if self.on_device else next(self.model.parameters()).device
+        inputs, opened = self._inputs(messages, sampling)
+        tokenizer = self.processor.tokenizer
+        wanted = tokenizer(reply.removeprefix(opened), add_special_tokens=False, return_tensors="pt").input_ids.long()
+        if ended:
+            wanted = torch.cat([wanted, torch.tensor([[tokenizer.eos_token_id]])], 1)
+        count, asked = wanted.shape[1], inputs["input_ids"].shape
+        if not count:
+            return 0.0, 0
+        for name, values in list(inputs.items()):
+            if values.shape == asked:  # a value for each token
+                more = {"input_ids": wanted, "attention_mask": torch.ones_like(wanted)}.get(name)
+                more = torch.zeros_like(wanted) if more is None else more
+                inputs[name] = torch.cat([values, more.to(values.dtype)], 1)
+        with self._as_role(), torch.inference_mode():
+            made = self.model(**inputs.to(device), use_cache=False, logits_to_keep=count + 1)
+            logits = made.logits[0, -count - 1 : -1].float()
+            found = logits.log_softmax(-1).gather(-1, wanted[0, :, None].to(logits.device))
+        return float(found.double().sum()), count
 
     @contextmanager
     def _as_role(self) -> Iterator[None]:
@@ -105,16 +161,36 @@ class SharedBase:
         self.model, self.processor = model, processor
         self.adapted: Any = None
         self.adapters: dict[tuple[Path, int], str] = {}
+        self.beside: WeakValueDictionary[tuple[Path, int], LinearAdapter] = WeakValueDictionary()
+        """Adapter files; each is freed with the last agent that has it."""
+        self._named = itertools.count()
         self.patcher: Any = None
         """Whoever moves the model between devices may keep its means here, so that it is moved once."""
         self.lock = threading.RLock()
 
-    def add(self, folder: Path) -> str:
-        """Put a LoRA adapter beside those that are there. Returns its name.
+    def add(self, adapter: Path) -> str | LinearAdapter:
+        """Put an adapter beside those that are there. Returns what `using` takes.
+
+        adapter: a LoRA folder, or an adapter file.
 
         Raises:
-            AgentError: the folder holds no adapter, or one of another model, or peft is missing.
+            AgentError: it is no adapter, or one of another model, or peft is missing for a folder.
         """
+        return self._add_file(adapter) if adapter.suffix in SUFFIXES else self._add_folder(adapter)
+
+    def _add_file(self, file: Path) -> LinearAdapter:
+        try:
+            place = (file.resolve(), file.stat().st_mtime_ns)
+        except OSError:
+            raise AgentError(f"There is no adapter file {file.name}.") from None
+        with self.lock:
+            added = self.beside.get(place)
+            if added is None:
+                added = LinearAdapter(read_adapter(file), self.model, f"beside{next(self._named)}")
+                self.beside[place] = added
+        return added
+
+    def _add_folder(self, folder: Path) -> str:
         config, weights = folder / "adapter_config.json", folder / "adapter_model.safetensors"
         if not config.is_file():
             raise AgentError(f"{folder.name} has no adapter_config.json; it is not a LoRA adapter folder.")
@@ -162,14 +238,17 @@ class SharedBase:
                 )
 
     @contextmanager
-    def using(self, adapter: str | None) -> Iterator[None]:
-        if self.adapted is None:
-            yield
-        elif adapter is None:
-            with self.adapted.disable_adapter():
-                yield
-        else:
+    def using(self, adapter: str | LinearAdapter | None) -> Iterator[None]:
+        """While this lasts the weights work with this adapter and no other."""
+        if isinstance(adapter, str):
             self.adapted.set_adapter(adapter)
+            yield
+            return
+        with ExitStack() as stack:
+            if self.adapted is not None:
+                stack.enter_context(self.adapted.disable_adapter())
+            if adapter is not None:
+                stack.enter_context(adapter.on())
             yield
 
 
@@ -217,6 +296,19 @@ class _Watcher:
         import torch
 
         return torch.full((input_ids.shape[0],), self.enough, dtype=torch.bool, device=input_ids.device)
+
+
+class _Steered:
+    """A logits processor: what `generate` asks before each token, in front of temperature and top_k."""
+
+    def __init__(self, steering: FormSteering, prompt: int):
+        self.steering, self.seen = steering, prompt
+
+    def __call__(self, input_ids: Any, scores: Any) -> Any:
+        for token in input_ids[0, self.seen :].tolist():
+            self.steering.took(token)
+        self.seen = input_ids.shape[1]
+        return self.steering.steered(scores[0])[None]
 
 
 def _stop_ids(model: Any, processor: Any) -> set[int]:
@@ -314,6 +406,7 @@ def load_agent(
 ) -> TransformersAgent:
     """Load a folder from disk; agents of the same folder share its weights.
 
+    adapter: a LoRA folder of peft's, or an adapter file (.safetensors), which needs no peft.
     dtype: "auto" (as stored; float32 on a CPU), "bfloat16", "float16", "float32".
 
     Raises:
@@ -346,17 +439,22 @@ def load_agent(
     name, role = folder.name, None
     if adapter is not None:
         role = base.add(adapter)
-        name += f"+{adapter.name}"
-    prompts = next((p for p in (adapter and adapter / "prompts", folder / "prompts") if p and p.is_dir()), None)
+        name += f"+{adapter.stem if adapter.suffix in SUFFIXES else adapter.name}"
     return TransformersAgent(
         base.model,
         base.processor,
         name,
-        str(prompts) if prompts else None,
+        prompts_of(folder, adapter),
         base=base,
         adapter=role,
         state=files_state(*dict.fromkeys((folder, base_of(folder))), *([adapter] if adapter is not None else [])),
     )
+
+
+def prompts_of(folder: Path, adapter: Path | None = None) -> str | None:
+    """The folder of the prompt texts that a model, or a LoRA folder of it, was trained with; None if it has none."""
+    found = (place / "prompts" for place in (adapter, folder) if place is not None)
+    return next((str(prompts) for prompts in found if prompts.is_dir()), None)
 
 
 def _short(error: Exception) -> str:

@@ -9,7 +9,7 @@ interleave-thinker parse plan|judgment FILE
 interleave-thinker prompts import CLONE --to FOLDER
 interleave-thinker tinyworld install | train | attempts | average | eval
 interleave-thinker data prompts | trajectories | from-runs | score | filter | planner | export
-interleave-thinker sft planner | critic, grpo, adapters merge | export-comfy, ablate
+interleave-thinker sft planner | critic, grpo, adapters merge | export-comfy | check, ablate
 interleave-thinker bench ueval | comm | wise | rise | viescore | tiny
 """
 

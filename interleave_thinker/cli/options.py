@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import argparse
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +21,8 @@ TINY_SIZE = (64, 64)
 """Size of the images of the tiny world."""
 LONGEST_LINE = 2000
 """Characters of a line that repeats what a model, a server or a file said."""
+LONGEST_CELL = 200
+"""Characters of a cell; names of files are the user's or a workflow's."""
 
 
 def add_seed(parser: argparse.ArgumentParser, help: str | None = None, *, default: int | None = 0) -> None:
@@ -98,6 +100,14 @@ def print_note(text: str) -> None:
 def print_warning(text: str) -> None:
     """What the user should do something about."""
     print(f"Warning: {printable(text, longest=LONGEST_LINE)}")
+
+
+def print_table(rows: Sequence[Sequence[str]]) -> None:
+    """rows: the first is the head; all have as many cells."""
+    rows = [[printable(cell, longest=LONGEST_CELL) for cell in row] for row in rows]
+    widths = [max(len(row[n]) for row in rows) for n in range(len(rows[0]))]
+    for row in rows:
+        print("  " + "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
 
 
 def add_generator_options(

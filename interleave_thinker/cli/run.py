@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import sys
 import time
 from collections.abc import Mapping
@@ -12,8 +13,14 @@ from typing import Any
 from ..comfyui.client import ComfyClient
 from ..comfyui.placeholders import placeholder_warnings
 from ..comfyui.workflow import load_workflow, prepare
+from ..contract import MAX_STRICTNESS
 from ..printable import printable
 from .options import LONGEST_LINE, add_seed, add_server, add_t_max, print_note, print_warning
+
+STRICTNESS_HELP = (
+    "the critic accepts less above 0 and more below 0: the log-odds of true that a verdict must exceed, "
+    f"{-MAX_STRICTNESS:g} to {MAX_STRICTNESS:g}"
+)
 
 
 def add_commands(commands: Any) -> None:
@@ -23,16 +30,31 @@ def add_commands(commands: Any) -> None:
     run.add_argument("--image", type=Path, action="append", default=[], help="a picture of yours; repeatable")
     add_seed(run, "seed of planner and loop", default=None)
     add_t_max(run, None)
+    run.add_argument("--strictness", metavar="S", type=_strictness, help=STRICTNESS_HELP)
     add_server(run)
     run.add_argument("--user", default="", help="id of a ComfyUI user, where the server has several (--multi-user)")
     run.set_defaults(do=_run)
+
+
+def _strictness(text: str) -> float:
+    with contextlib.suppress(ValueError):
+        if -MAX_STRICTNESS <= (value := float(text)) <= MAX_STRICTNESS:
+            return value
+    raise argparse.ArgumentTypeError(f"{text!r} is no number from {-MAX_STRICTNESS:g} to {MAX_STRICTNESS:g}")
 
 
 def _run(options: argparse.Namespace) -> int:
     client = ComfyClient(options.server.rstrip("/"), user=options.user)
     workflow = load_workflow(options.workflow, client=client, note=print_note)
     names = [client.upload(path) for path in options.image]
-    prompt = prepare(workflow, request=options.request, images=names, seed=options.seed, t_max=options.t_max)
+    prompt = prepare(
+        workflow,
+        request=options.request,
+        images=names,
+        seed=options.seed,
+        t_max=options.t_max,
+        strictness=options.strictness,
+    )
     for warning in placeholder_warnings(prompt):
         print_warning(warning)
     begun = time.monotonic()
@@ -51,6 +73,14 @@ def _print(line: str) -> None:
     print(printable(line, longest=LONGEST_LINE))
 
 
+def _accept_rate(verdicts: Mapping[str, Any]) -> str:
+    """As the live view says it (`js/strip.mjs`)."""
+    least, most = verdicts["strictness"]
+    shift = f"strictness {least:g}" if least == most else f"strictness {least:g} to {most:g}"
+    line = f"The critic accepted {verdicts['accepted']} of {verdicts['judged']} attempts"
+    return f"{line} ({shift})." if least or most else f"{line}."
+
+
 def _print_event(event: str, facts: Mapping[str, Any]) -> None:
     """One line an event, as it happens."""
     if event == "planned":
@@ -67,12 +97,12 @@ def _print_event(event: str, facts: Mapping[str, Any]) -> None:
         )
     elif event == "judgment":
         judgment = facts["judgment"]
+        note = f" ({judgment['note']})" if judgment.get("note") else ""
         if judgment["accepted"]:
-            print("  accepted")
+            _print(f"  accepted{note}")
         else:
             unread = "" if judgment["parsed"] else " (the critic's reply could not be read)"
-            unread += f" ({judgment['note']})" if judgment.get("note") else ""
-            _print(f"  rejected{unread}; refined prompt: {judgment['refined_prompt'] or facts['prompt']}")
+            _print(f"  rejected{unread}{note}; refined prompt: {judgment['refined_prompt'] or facts['prompt']}")
         if judgment["reasoning"]:
             _print(f"    {' '.join(judgment['reasoning'].split())[:300]}")
     elif event == "chosen" and not facts["accepted"]:
@@ -80,6 +110,8 @@ def _print_event(event: str, facts: Mapping[str, Any]) -> None:
     elif event == "done":
         if facts["reason"]:
             _print(facts["reason"])
+        if facts.get("verdicts"):
+            print(_accept_rate(facts["verdicts"]))
         if facts.get("loads"):
             print(f"Models loaded: {facts['loads']['count']} times; {facts['loads']['again']} of these again.")
     sys.stdout.flush()

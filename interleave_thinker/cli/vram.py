@@ -14,10 +14,7 @@ from ..comfyui.workflow import load_workflow
 from ..comfyui.wrap import AgentChoice
 from ..errors import ConfigError
 from ..printable import printable
-from .options import add_json, add_server, print_note, print_warning, write_figures
-
-LONGEST_CELL = 200
-"""Characters; names of files are the workflow's."""
+from .options import LONGEST_CELL, add_json, add_server, print_note, print_table, print_warning, write_figures
 
 
 def add_commands(commands: Any) -> None:
@@ -122,7 +119,7 @@ def _print_models(needs: Needs) -> None:
         print("This workflow loads no model file by name.")
         return
     print("Models:")
-    _print_table([("for", "file", "GB", "size from"), *rows])
+    print_table([("for", "file", "GB", "size from"), *rows])
     missing = list(dict.fromkeys(f.name for m in every for f in m.files if f.bytes is None))
     for name in missing:
         print_warning(f"The size of {name} is not known: name its folder with --models, or give --size {name}=9.4GB.")
@@ -136,26 +133,19 @@ def _print_phases(title: str, scenario: Scenario) -> None:
         least = "at least " if any(m.unknown for m in phase.models) else ""
         models = " + ".join(m.name for m in phase.models)
         rows.append((phase.word, f"{least}{_gb(phase.weights)}", _gb(phase.working), _gb(phase.together), models))
-    _print_table([("phase", "weights", "work", "at once", "models"), *rows])
+    print_table([("phase", "weights", "work", "at once", "models"), *rows])
     least = "at least " if scenario.unknown else ""
     print(f"At once {least}{_gb(scenario.peak)} GB; with {least}{_gb(scenario.all_at_once)} GB nothing ever moves.")
 
 
 def _print_cards(needs: Needs, reserve: int, own: str) -> None:
     print(f"\nCards, less {_gb(reserve)} GB for the desktop and CUDA:")
-    _print_table([("card", own, "shared with the generator"), *(_card(needs, c, reserve) for c in CARDS)])
+    print_table([("card", own, "shared with the generator"), *(_card(needs, c, reserve) for c in CARDS)])
 
 
 def _card(needs: Needs, card: int, reserve: int) -> tuple[str, str, str]:
     both = [verdict(fit(s, card, reserve), s.unknown) if s else "-" for s in (needs.own, needs.shared)]
     return f"{card} GB", both[0], both[1]
-
-
-def _print_table(rows: Sequence[Sequence[str]]) -> None:
-    rows = [[printable(cell, longest=LONGEST_CELL) for cell in row] for row in rows]
-    widths = [max(len(row[n]) for row in rows) for n in range(len(rows[0]))]
-    for row in rows:
-        print("  " + "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
 
 
 def _gb(size: int | None) -> str:

@@ -184,15 +184,17 @@ def needs_of(
     encoder = _shared_encoder(workflow, models, [m for _, m, _ in asked])
     shares = encoder is not None and any(m == encoder for _, m, _ in asked)
     packaged = agent or Model("agent", (sizes.file(PACKAGED_CLIP),))
+    adapters = {node_id: m for m in models if m.role == "adapter" for node_id in m.nodes}
+    beside = {word: adapters[i] for word, _, i in asked if i in adapters}
     if agent is None and asked and not shares:
-        talking = [_talk(word, m, uses[i]) for word, m, i in asked]
+        talking = [_talk(word, m, uses[i], adapters.get(i)) for word, m, i in asked]
     elif agent is None and uses and not asked:  # servers
         talking = []
     else:
         talking = [_talk(word, packaged, widest) for word in ("judge", "plan")] if packaged.files else []
     shared = None
     if encoder is not None:
-        both = [_talk(word, encoder, widest) for word in ("judge", "plan")]
+        both = [_talk(word, encoder, widest, beside.get(word)) for word in ("judge", "plan")]
         shared = Scenario((encoder,), (*drawing, *both))
     agents = tuple(_distinct(m for p in talking for m in p.models))
     return Needs(tuple(models), size, bool(uses), shares, Scenario(agents, (*drawing, *talking)), shared)
@@ -330,8 +332,10 @@ def _drawing(models: Sequence[Model], pixels: int, edits: bool) -> list[Phase]:
     ]
 
 
-def _talk(word: str, model: Model, use: Use) -> Phase:
-    return Phase("plan" if word == "plan" else "judge", (model,), working_of(shape_of(model), use))
+def _talk(word: str, model: Model, use: Use, adapter: Model | None = None) -> Phase:
+    """adapter: beside the model while it writes; it comes and goes with each reply, so it counts as working memory."""
+    beside = adapter.bytes if adapter is not None else 0
+    return Phase("plan" if word == "plan" else "judge", (model,), working_of(shape_of(model), use) + beside)
 
 
 def _agents(workflow: Mapping[str, Any], live: set[str], models: Sequence[Model]) -> list[tuple[str, Model, str]]:

@@ -22,8 +22,8 @@ from .known_sizes import KNOWN_SIZES
 from .links import is_link, live_inputs, live_links, upstream
 
 Role = Literal[
-    "agent", "text encoder", "vision encoder", "diffusion model", "checkpoint", "control", "LoRA", "VAE", "upscaler",
-    "other",
+    "agent", "adapter", "text encoder", "vision encoder", "diffusion model", "checkpoint", "control", "LoRA", "VAE",
+    "upscaler", "other",
 ]  # fmt: skip
 
 SUFFIXES = (".safetensors", ".sft", ".gguf", ".ckpt", ".pt", ".pth", ".bin")
@@ -319,6 +319,10 @@ def _loaded_by(workflow: Mapping[str, Any], live: set[str], node_id: str, sizes:
             role: Role = "agent" if kind == NODE_IDS.load_agent else "diffusion model"
             place = sizes.folder_path(folders[0].name)
             yield Model(role, folders, config=_text_config(place) if place else ())
+        return
+    if kind == NODE_IDS.agent_from_clip:
+        for _, file in _file_names(inputs):
+            yield Model("adapter", (sizes.file(file),))
         return
     dtype = str(inputs.get("weight_dtype", ""))
     by_role: dict[Role, list[ModelFile]] = {}

@@ -139,11 +139,13 @@ def prepare(
     images: Sequence[str] = (),
     seed: int | None = None,
     t_max: int | None = None,
+    strictness: float | None = None,
 ) -> dict[str, Any]:
     """A copy with the request in its Planner, pictures (names in the input folder) and seeds set.
 
     Raises:
-        WorkflowError: a request without a Planner or Plan from Text to take it, or pictures without a loop.
+        WorkflowError: a request without a Planner or Plan from Text to take it, pictures without a loop, or a
+            strictness without a Critic-Refine.
     """
     prompt: dict[str, Any] = copy.deepcopy(dict(workflow))
     planners = _of(prompt, NODE_IDS.planner)
@@ -171,6 +173,12 @@ def prepare(
     if t_max is not None:
         for node_id in _of(prompt, NODE_IDS.loop_close):
             prompt[node_id]["inputs"]["t_max"] = t_max
+    if strictness is not None:
+        critics = _of(prompt, NODE_IDS.critic_refine)
+        if not critics:
+            raise WorkflowError("This workflow has no Critic-Refine that could take a strictness. Leave it out.")
+        for node_id in critics:
+            prompt[node_id]["inputs"]["strictness"] = strictness
     return prompt
 
 

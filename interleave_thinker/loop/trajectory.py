@@ -18,6 +18,8 @@ T = TypeVar("T")
 
 MOST_LOADS = 100
 """Models that an attempt loads, and characters of a name, that are kept."""
+MOST_LOG_ODDS = 1000.0
+"""Log-odds are kept within this on both sides: JSON has no infinity."""
 RAW_LIMIT = 20_000
 """Characters of a critic's reply that are kept."""
 
@@ -29,6 +31,10 @@ class Judgment:
     `parsed=False`: the reply could not be read; then `accepted` is the declared fallback and
     `refined_prompt` is empty, and `note` says what was wrong with it. A rejection that was read (`parsed=True`) has a
     `note` if its refined prompt could not be read. `raw` is always what the critic wrote.
+
+    `log_odds`: of true against false at the verdict, in nats, as the agent had them; None where it gives no token
+    probabilities. `strictness`: what was taken off them, 0 where nothing was. At temperature 0 the verdict is true if
+    log_odds > strictness.
     """
 
     accepted: bool
@@ -37,6 +43,13 @@ class Judgment:
     parsed: bool = True
     raw: str = ""
     note: str = ""
+    strictness: float = 0.0
+    log_odds: float | None = None
+
+    @property
+    def turned(self) -> bool:
+        """Whether strictness made another verdict of it than the one that the critic itself thought likelier."""
+        return self.strictness != 0 and self.log_odds is not None and self.accepted != (self.log_odds > 0)
 
     @property
     def bounded(self) -> Judgment:
@@ -47,11 +60,18 @@ class Judgment:
         return replace(self, raw=self.raw[: RAW_LIMIT - len(note)] + note)
 
     def to_dict(self) -> dict[str, Any]:
-        return asdict(self)
+        """Without `strictness` and `log_odds` where there are none: as versions before wrote it."""
+        values = asdict(self)
+        if self.strictness == 0:
+            del values["strictness"]
+        if self.log_odds is None:
+            del values["log_odds"]
+        return values
 
     @staticmethod
     def from_dict(data: Mapping[str, Any]) -> Judgment:
-        return strict(Judgment, data)
+        numbers = {"strictness": _number(data.get("strictness")) or 0.0, "log_odds": _number(data.get("log_odds"))}
+        return strict(Judgment, {**data, **numbers})
 
 
 @dataclass(frozen=True)
@@ -92,6 +112,8 @@ class Attempt:
     def to_dict(self) -> dict[str, Any]:
         """Without `loads` where they are not counted: as versions before wrote it."""
         values = asdict(self)
+        if self.judgment is not None:
+            values["judgment"] = self.judgment.to_dict()
         if self.loads is None:
             del values["loads"]
         return values
@@ -134,6 +156,19 @@ class Loads:
 
 
 @dataclass(frozen=True)
+class Verdicts:
+    """How many of a run's attempts its critic judged, and how many of these it accepted. What a person accepted counts
+    as what the critic said of it; a reply that could not be read is no verdict.
+
+    strictness: the least and the greatest that a verdict was shifted by.
+    """
+
+    accepted: int
+    judged: int
+    strictness: tuple[float, float]
+
+
+@dataclass(frozen=True)
 class Trajectory:
     """A plan and everything that was done for it, in order."""
 
@@ -151,6 +186,14 @@ class Trajectory:
             again += sum(name in known for name in names)
             known.update(names)
         return Loads(sum(map(len, counted)), again) if counted else None
+
+    @property
+    def verdicts(self) -> Verdicts | None:
+        """Over all attempts; None where none was judged."""
+        judged = [a.judgment for a in self.attempts if a.judgment is not None and a.judgment_key and a.judgment.parsed]
+        shifts = [judgment.strictness for judgment in judged]
+        accepted = sum(judgment.accepted for judgment in judged)
+        return Verdicts(accepted, len(judged), (min(shifts), max(shifts))) if judged else None
 
     def attempts_of(self, step: int) -> tuple[Attempt, ...]:
         return tuple(a for a in self.attempts if a.step == step)
@@ -184,6 +227,13 @@ def _names(loads: object) -> tuple[str, ...] | None:
     if not isinstance(loads, (list, tuple)) or not all(isinstance(name, str) for name in loads):
         return None
     return tuple(name[:MOST_LOADS] for name in loads[:MOST_LOADS])
+
+
+def _number(value: object) -> float | None:
+    """A record's number; None where it is none, or beyond `MOST_LOG_ODDS`. A run is read without it."""
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not -MOST_LOG_ODDS <= value <= MOST_LOG_ODDS:
+        return None
+    return float(value)
 
 
 def strict(cls: type[T], data: Mapping[str, Any]) -> T:

@@ -139,6 +139,8 @@ class ReplyReader:
         `over` is set before the object is whole.
     thinking: the chat template opened a thought before the reply began.
     over: nothing that follows is read. visited: how many characters were looked at.
+    answer_at: where the content of the `<answer>` that counts begins; None where there is none yet.
+    thought_over_at: where the last thought in `<think>` tags was closed, while no answer has begun; else None.
     """
 
     def __init__(
@@ -169,12 +171,28 @@ class ReplyReader:
         self._cut: Found | None = None
         self._elements: list[str] = []
         self._channel_at = -1
+        self._content_at = self._closed_at = -1
         if thinking:
             self._state = self._in_thought
 
     @property
     def visited(self) -> int:
         return self._seen + (self._object.visited if self._object else 0)
+
+    @property
+    def thinking(self) -> bool:
+        """Whether a thought is open where the reader is."""
+        return bool(self._thoughts)
+
+    @property
+    def answer_at(self) -> int | None:
+        return self._content_at if self._committed and not self._thoughts else None
+
+    @property
+    def thought_over_at(self) -> int | None:
+        if self._closed_at < 0 or self._thoughts or self._committed or self.over:
+            return None
+        return self._closed_at
 
     def read(self, text: str) -> bool:
         """Read on in `text`, which begins with what was read before. Returns `over`."""
@@ -283,7 +301,11 @@ class ReplyReader:
             return self._channel_tag(name, tag.startswith("<|"), end)
         closes = closes or bool({"end", "stop"} & set(name.split("_")))
         if _THOUGHTS.fullmatch(name) and (tag[0] != "[" or name.startswith("th")):
-            return self._close_thought(name, end) if closes else self._open_thought(text, name, end)
+            if not closes:
+                return self._open_thought(text, name, end)
+            self._close_thought(name, end)
+            self._closed_at = end if name in ("think", "thinking") and not self._thoughts else -1
+            return None
         if self._thoughts or special or tag[0] == "[":
             return None
         if name != "answer":
@@ -291,7 +313,7 @@ class ReplyReader:
         if not closes:
             if not self._committed:
                 self._forget()
-            self._committed, self._saw_object = True, False
+            self._committed, self._saw_object, self._content_at = True, False, end
         elif self._committed:
             self.over = self._saw_object
             self._committed = self._saw_object

@@ -1,11 +1,12 @@
-"""95% bootstrap intervals, shared by data, ablation, benchmarks and the tiny world.
+"""95% intervals, shared by data, training, ablation, benchmarks and the tiny world.
 
-A caller draws its own resamples (of requests, steps, seeds or items) with its own seeded generator. The interval ends
-at the 2.5% and the 97.5% point of the resamples' figures.
+For the bootstrap a caller draws its own resamples (of requests, steps, seeds or items) with its own seeded generator.
+The interval ends at the 2.5% and the 97.5% point of the resamples' figures.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 
 import numpy as np
@@ -33,3 +34,15 @@ def interval_by_quantile(figures: Sequence[float] | NDArray[np.float64]) -> tupl
     """The interval's ends lie between the two nearest figures, as numpy's quantiles do."""
     low, high = np.quantile(figures, ENDS)
     return float(low), float(high)
+
+
+def interval_of_share(hits: int, of: int) -> tuple[float, float]:
+    """Wilson's interval of hits / of, in [0, 1]; it does not shrink to a point where all or none hit. `of` is above 0.
+
+    It takes the items for independent of each other.
+    """
+    z = 1.959964
+    share = hits / of
+    middle, scale = share + z * z / (2 * of), 1 + z * z / of
+    half = z * math.sqrt(share * (1 - share) / of + z * z / (4 * of * of))
+    return max(0.0, (middle - half) / scale), min(1.0, (middle + half) / scale)

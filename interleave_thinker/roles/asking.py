@@ -6,17 +6,20 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Generic, TypeVar
 
 from ..agents.base import Agent, Completion, Message, OnText, Part, Sampling, kept_loaded
+from ..agents.reply_form import ReplyForm
 from ..reading.replies import Reply, ReplyReader, has_any
 from .prompt_files import fill, load_prompt
 
 T = TypeVar("T")
 NO_OBJECT = "no JSON object of the expected form was found in it."
+_ANY_FORM = re.compile(r"<answer>|\{\s*[\"']")
 
 
 class Watch:
@@ -44,6 +47,21 @@ class Watch:
 def until_answered(on_text: OnText | None, keys: Iterable[str] | None = None) -> Watch:
     """End a reply behind the object of its answer, which has one of `keys`."""
     return Watch(lambda: ReplyReader(has_any(keys)), on_text)
+
+
+def in_form(
+    sampling: Sampling, forms: Sequence[ReplyForm], agent: Agent, name: str, folders: Sequence[str | Path | None]
+) -> Sampling:
+    """`sampling` with the form that prompt `name` asks for: the first of `forms` that its text shows.
+
+    A text that came with the model and shows no form at all asks for the first: the model was trained on it. Any
+    other text may ask for keys of its own; then there is no form.
+    """
+    text = load_prompt(name, folders)
+    form = next((form for form in forms if form.shown_in(text)), None)
+    if form is None and agent.prompts is not None and not _ANY_FORM.search(text):
+        form = forms[0] if text == load_prompt(name, [agent.prompts]) else None
+    return replace(sampling, form=form)
 
 
 def ask_twice(

@@ -6,6 +6,7 @@ the prompt really used. It does not see the request or other steps. Knows nothin
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Sequence
 from dataclasses import replace
@@ -14,16 +15,23 @@ from typing import Literal, TypeVar
 
 from PIL import Image
 
-from ..agents.base import Agent, Completion, Message, OnText, Part, Sampling, kept_loaded
+from ..agents.base import Agent, Completion, Message, OnText, Part, Sampling, kept_loaded, shifts_verdicts
+from ..agents.reply_form import ReplyForm
+from ..contract import MAX_STRICTNESS
+from ..errors import AgentError, ConfigError
 from ..loop.plan import text_or_none
-from ..loop.trajectory import Judgment
+from ..loop.trajectory import MOST_LOG_ODDS, Judgment
 from ..reading.judgments import PROMPT_KEPT, judgment_reader, judgment_reading
 from ..reading.replies import Reply
-from .asking import ask_twice, describe_unreadable, until_answered
+from .asking import ask_twice, describe_unreadable, in_form, until_answered
 from .prompt_files import fill, load_prompt
 
 T = TypeVar("T")
 OnUnreadable = Literal["retry", "accept"]
+
+JUDGMENT_FORM = ReplyForm(('{"previous_step_success": ', ("true", "false"), ', "refine_prompt": "'))
+COMPARE_FORM = ReplyForm(('{"best": ',))
+NOT_SHIFTED = "Strictness did not act: the reply has no verdict where the form has it."
 
 
 def white_canvas(size: tuple[int, int]) -> Image.Image:
@@ -42,6 +50,7 @@ def judge(
     prompt_folders: Sequence[str | None] = (),
     on_unreadable: OnUnreadable = "retry",
     on_text: OnText | None = None,
+    strictness: float = 0.0,
 ) -> Judgment:
     """Ask the critic about one attempt; ask once more if the reply cannot be read.
 
@@ -50,13 +59,23 @@ def judge(
     on_unreadable: what two unreadable replies count as: a rejection that keeps the prompt, or an
         acceptance. Either way `parsed` is False and `raw` has the reply. A rejection whose verdict was read stays
         one; if its refined prompt cannot be read twice, the prompt stays and `note` says so.
+    strictness: the log-odds of true against false that the verdict must exceed to be an acceptance, -20 to 20. Above 0
+        fewer attempts are accepted; 0 is as the agent was trained. They are shifted before anything is sampled, so at a
+        temperature above 0 it changes the odds of an acceptance. A reply without a verdict where the form has it is
+        not shifted: `strictness` of the judgment is 0 then, and `note` says so.
 
     The reply is ended as soon as it says "accepted": the prompt that would follow only repeats `prompt`.
 
     Raises:
-        AgentError: the agent cannot be used.
+        AgentError: the agent cannot be used, or gives no token probabilities and `strictness` is not 0.
+        ConfigError: `strictness` is no number from -20 to 20, or not 0 where the critic's prompt text asks for a form
+            of its own.
     """
     folders = [*prompt_folders, agent.prompts]
+    sampling = in_form(sampling or Sampling(), [JUDGMENT_FORM], agent, "critic", folders)
+    strictness = strictness if strictness != 0 else sampling.strictness
+    _check_strictness(strictness, agent, sampling)
+    sampling = replace(sampling, strictness=strictness)
     before = white_canvas(after.size) if before is None else before
     judgment = Judgment(False, parsed=False)
     rejected: Judgment | None = None
@@ -64,6 +83,8 @@ def judge(
     def take(completion: Completion, reply: Reply) -> str | None:
         nonlocal judgment, rejected
         judgment, certain = judgment_reading(reply, cut=completion.finish == "length")
+        if judgment.parsed or certain:
+            judgment = _with_log_odds(judgment, completion.log_odds, strictness)
         if judgment.parsed:
             return None
         judgment = replace(judgment, note=describe_unreadable(completion, judgment.note))
@@ -75,18 +96,48 @@ def judge(
         critic_turn(before, after, instruction, prompt, folders),
         take,
         reader=lambda: judgment_reader(until_accepted=True),
-        sampling=sampling or Sampling(),
+        sampling=sampling,
         prompt_folders=folders,
         on_text=on_text,
     )
-    if judgment.parsed and not judgment.accepted:
-        return judgment
     if judgment.parsed and rejected is None:
-        return replace(judgment, refined_prompt=prompt)
-    # Where only the form was asked for again, the verdict of the first reply stands.
-    if rejected is not None:
-        return replace(rejected, parsed=True, note=PROMPT_KEPT)
-    return replace(judgment, accepted=on_unreadable == "accept", reasoning="")
+        settled = replace(judgment, refined_prompt=prompt) if judgment.accepted else judgment
+    elif judgment.parsed and not judgment.accepted:
+        settled = judgment
+    elif rejected is not None:  # where only the form was asked for again, the verdict of the first reply stands
+        settled = replace(rejected, parsed=True, note=PROMPT_KEPT)
+    else:
+        return replace(judgment, accepted=on_unreadable == "accept", reasoning="")
+    if strictness and settled.log_odds is None:
+        return replace(settled, note=f"{settled.note} {NOT_SHIFTED}".strip())
+    return settled
+
+
+def _check_strictness(strictness: object, agent: Agent, sampling: Sampling) -> None:
+    if not isinstance(strictness, (int, float)) or not -MAX_STRICTNESS <= strictness <= MAX_STRICTNESS:
+        raise ConfigError(
+            f"strictness is {strictness!r:.40}; it must be a number from {-MAX_STRICTNESS:g} to "
+            f"{MAX_STRICTNESS:g}. 0 leaves verdicts alone."
+        )
+    if strictness and not shifts_verdicts(agent):
+        raise AgentError(
+            f"strictness is {strictness:g}, but {agent.name} gives no token probabilities, so its verdicts cannot be "
+            "shifted. Set strictness to 0, or use Load Agent, or Agent from CLIP with a Qwen3-VL, Qwen3.5 or Gemma 4."
+        )
+    if strictness and sampling.form is None:
+        raise ConfigError(
+            f"strictness is {strictness:g}, but your prompt text for the critic asks for a form of its own, in which "
+            "the verdict cannot be found. Set strictness to 0, or let the text ask for "
+            '{"previous_step_success": ..., "refine_prompt": "..."}.'
+        )
+
+
+def _with_log_odds(judgment: Judgment, log_odds: float | None, strictness: float) -> Judgment:
+    """With what the agent thought of its verdict, where that is known; only then was it shifted."""
+    if log_odds is None or math.isnan(log_odds):
+        return judgment
+    within = max(-MOST_LOG_ODDS, min(log_odds, MOST_LOG_ODDS))
+    return replace(judgment, strictness=float(strictness), log_odds=within)
 
 
 def critic_turn(
@@ -127,11 +178,12 @@ def compare(
     """
     before = white_canvas(attempts[-1].size) if before is None else before
     folders = [*prompt_folders, agent.prompts]
+    sampling = in_form(sampling or Sampling(), [COMPARE_FORM], agent, "compare", folders)
 
     def named(order: Sequence[int]) -> int | None:
         parts: tuple[Part, ...] = compare_turn(before, [attempts[at] for at in order], instruction, folders)
         watch = until_answered(on_text, ["best"])
-        completion = agent.complete([Message("user", parts)], sampling or Sampling(), watch)
+        completion = agent.complete([Message("user", parts)], sampling, watch)
         answer = watch.read(completion.text).answer or {}
         number = re.search(r"\d{1,4}", text_or_none(answer.get("best")) or "")
         place = int(number.group()) if number else 0

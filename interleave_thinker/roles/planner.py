@@ -15,17 +15,23 @@ from typing import TypeVar
 from PIL import Image
 
 from ..agents.base import Agent, Completion, OnText, Sampling
+from ..agents.reply_form import ReplyForm
 from ..contract import MAX_STEPS
 from ..errors import PlanError
 from ..loop.plan import Plan, PlanStep, checked
 from ..reading.plan_text import plan_reader, plan_reading
 from ..reading.replies import Reply
-from .asking import ask_twice, describe_unreadable
+from .asking import ask_twice, describe_unreadable, in_form
 from .prompt_files import fill, load_prompt
 
 T = TypeVar("T")
 _MARKER = re.compile(r"<image>", re.I)
 SHOWN = 300
+
+PLAN_FORMS = (
+    ReplyForm(('{"execution_plan": [{"step_number": ',)),
+    ReplyForm(('{"execution_plan": [{"',)),
+)
 
 
 @dataclass(frozen=True)
@@ -77,13 +83,14 @@ def make_plan(
             return problem
         return None
 
+    name = "planner_images" if images else "planner_text"
     turn = planner_turn(request, images, max_steps, folders)
     ask_twice(
         agent,
         turn,
         take,
         reader=plan_reader,
-        sampling=sampling or Sampling(),
+        sampling=in_form(sampling or Sampling(), PLAN_FORMS, agent, name, folders),
         prompt_folders=folders,
         on_text=on_text,
     )

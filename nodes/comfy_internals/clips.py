@@ -57,6 +57,11 @@ class Held:
         row: list[Any] = self.tokenizer.tokenize_with_weights(text, disable_weights=True)[0]
         return row
 
+    def ids(self, text: str) -> list[int]:
+        """Of a text alone, without what the tokenizer puts around it."""
+        around = {getattr(self.tokenizer, f"{name}_token", None) for name in ("start", "end", "pad")}
+        return [entry[0] for entry in self.read(text) if entry[0] not in around]
+
     def picture(self, pad: str, picture: torch.Tensor) -> dict[str, Any]:
         """What stands for a picture among the tokens: what the tokenizer makes of it, where it takes any."""
         row = self.tokenizer.tokenize_with_weights(pad, disable_weights=True, image=picture)[0]
@@ -165,7 +170,7 @@ def reply_room(clip: Any, row: Sequence[Any], max_tokens: int) -> int:
     config = held.config
     pictures = [_picture_tokens(row[i][0]) for i in picture_slots(row)]
     prompt = len(row) + sum(pictures)
-    dtype = _dtype(clip.patcher.load_device)
+    dtype = reply_dtype(clip.patcher.load_device)
     width, inner = config.hidden_size, getattr(config, "intermediate_size", 4 * config.hidden_size)
     inner = max(inner) if isinstance(inner, (list, tuple)) else inner
     reading = prompt * (8 * width + 3 * inner) * dtype.itemsize + prompt * prompt * dtype.itemsize
@@ -198,7 +203,7 @@ def _cache_bytes(transformer: Any, config: Any, length: int, dtype: torch.dtype)
     return int(config.num_hidden_layers * 2 * heads * width * length * dtype.itemsize)
 
 
-def _dtype(device: torch.device) -> torch.dtype:
+def reply_dtype(device: torch.device) -> torch.dtype:
     """What ComfyUI's `generate` computes in."""
     import comfy.model_management as memory
 
@@ -206,17 +211,18 @@ def _dtype(device: torch.device) -> torch.dtype:
 
 
 class TokenDecoder:
-    """A model inside a CLIP, one token at a time.
+    """A model inside a CLIP, one token at a time. room: bytes that are needed beside weights and reply.
 
     `clip.generate` has no streaming and no early end, so its loop is taken apart here. Nothing that the wrapper does
     to its conditioning (template, taps, masks, dropped tokens) is on this way. For a pass one method of the model may
     be replaced (`_turning`); it is put back.
     """
 
-    def __init__(self, clip: Any):
+    def __init__(self, clip: Any, room: int = 0):
         """Raises:
         AttributeError: a part is not there.
         """
+        self.room = room
         held = held_by(clip)
         if held is None:
             raise AttributeError("no language model")
@@ -238,12 +244,12 @@ class TokenDecoder:
         """Move the model in and read the prompt."""
         from comfy.sd1_clip import SDClipModel
 
-        load_with_room(self.clip, {"": [row]}, reply_room(self.clip, row, max_tokens))
+        load_with_room(self.clip, {"": [row]}, self.room + reply_room(self.clip, row, max_tokens))
         entries = [entry[0] for entry in row]
         device = self.clip.patcher.load_device
         embeds, _, _, self.info = SDClipModel.process_tokens(self.encoder, [entries], device)
         self.device: torch.device = embeds.device
-        self.dtype = _dtype(embeds.device)
+        self.dtype = reply_dtype(embeds.device)
         self.positions, self.extra = self._places(embeds)
         self.turns = self._turns()
         self.ids = self._ids(entries, embeds) if _reads_ids(self.model) else None
@@ -348,10 +354,10 @@ def _reads_ids(model: Any) -> bool:
     return bool(getattr(model, "hidden_size_per_layer_input", 0))
 
 
-def started_decoder(clip: Any, row: Sequence[Any], max_tokens: int) -> TokenDecoder | None:
+def started_decoder(clip: Any, row: Sequence[Any], max_tokens: int, room: int = 0) -> TokenDecoder | None:
     """A decoder that has read the prompt; None where a part of the CLIP is missing, takes or returns other things."""
     try:
-        decoder = TokenDecoder(clip)
+        decoder = TokenDecoder(clip, room)
         decoder.start(row, max_tokens)
     except (AttributeError, ImportError, IndexError, KeyError, TypeError, ValueError):
         say_missing("CLIP that can be decoded token by token")

@@ -21,6 +21,7 @@ _WITHOUT = {
     "comfy.model_patcher.ModelPatcher": "Load Agent moves its model to the GPU and back for each reply",
     "CLIP that can be decoded token by token": "Agent from CLIP shows its text and ends only when the reply is whole",
     "patcher.cached_patcher_init": "agents from two CLIP files of the same kind and size count as the same",
+    "quantised weights that can be read": "an adapter for another model of the same sizes is not refused",
     "line in its log for a loaded model": "runs do not count how often models are loaded",
     "comfyui_version.__version__": "the pack cannot tell whether it is too old",
 }

@@ -21,10 +21,10 @@ agents = load_agents(REPO)
 import comfy.model_management as memory  # noqa: E402
 import comfy.model_prefetch as prefetch  # noqa: E402
 import torch  # noqa: E402
-from comfy.quant_ops import QUANT_ALGOS, QuantizedTensor  # noqa: E402
 from interleave_pack.interleave_thinker.agents.base import Message, Sampling  # noqa: E402
 from PIL import Image  # noqa: E402
-from qwen_checkpoint import TEXT, VISION, make_checkpoint  # noqa: E402
+from quantised_files import loaded, quantised  # noqa: E402
+from qwen_checkpoint import make_checkpoint  # noqa: E402
 
 noted: list[object] = []
 caches: list[weakref.ref] = []
@@ -50,24 +50,6 @@ def cache_made(made: list, *_: object) -> list[object]:
     if tensors[0].device.type != "meta":
         caches.extend(map(weakref.ref, tensors))
     return ["cache", tensors[0].device.type, sum(t.nbytes for t in tensors)]
-
-
-def quantised(folder: Path, kind: str) -> Path:
-    """A file as ComfyUI's own are: the layers of the language model in another format, with its scales."""
-    layout = QUANT_ALGOS[kind]["comfy_tensor_layout"]
-    state = comfy.utils.load_torch_file(str(folder / "model.safetensors"))
-    for name in [n for n in state if "language_model.layers" in n and "proj" in n]:
-        tensor = QuantizedTensor.from_float(state.pop(name), layout)
-        state.update(tensor.state_dict(name))
-        told = json.dumps({"format": kind}).encode()
-        state[name.removesuffix("weight") + "comfy_quant"] = torch.tensor(list(told), dtype=torch.uint8)
-    file = folder / f"{kind}.sft"
-    comfy.utils.save_torch_file(state, str(file))
-    return file
-
-
-def loaded(file: Path) -> comfy.sd.CLIP:
-    return comfy.sd.load_clip([str(file)], clip_type=comfy.sd.CLIPType.QWEN_IMAGE, model_options=OPTIONS)
 
 
 def left() -> int:
@@ -126,9 +108,6 @@ def in_other_formats() -> dict[str, object]:
     return found
 
 
-native.QWEN3VL_VISION["qwen3vl_8b"] = VISION
-native.QWEN3VL_VISION_COMMON = {**native.QWEN3VL_VISION_COMMON, "num_heads": 4}
-OPTIONS = {"qwen3vl_8b_model_config": {k: v for k, v in TEXT.items() if k != "head_dim"}}
 make_checkpoint(WORK, "1GB")
 found = {"formats": in_other_formats(), **asked_of_the_manager()}
 print("RESULT " + json.dumps(found))

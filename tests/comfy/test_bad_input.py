@@ -221,6 +221,13 @@ def test_an_unknown_endpoint_says_which_there_are(comfy, chat):
         comfy.run(graph)
 
 
+def test_a_server_cannot_shift_its_verdicts_and_that_is_said_before_it_is_asked(comfy, chat):
+    """Its text alone would be believed: the user would think that the verdicts are stricter."""
+    with pytest.raises(WorkflowError, match=r"node 21 .*strictness is 1.5, but .* gives no token prob.*Set strictness"):
+        comfy.run(judged(6, strictness=1.5))
+    assert chat.asked == []
+
+
 def test_a_failing_critic_loses_no_finished_picture(comfy, chat):
     """The server dies after the first verdict; queued again, the first step is recalled."""
     chat.reply = '<answer>{"previous_step_success": true, "refine_prompt": ""}</answer>'

@@ -1,6 +1,6 @@
 import { test } from "node:test";
 import assert from "node:assert/strict";
-import { changedWords, earlierAttempts, emptyRun, fromFiles, imageLocation, loadsOf, reduce, verdictOf, withAccepted } from "../../js/run_state.mjs";
+import { changedWords, earlierAttempts, emptyRun, fromFiles, imageLocation, loadsOf, reduce, verdictOf, verdictsOf, withAccepted } from "../../js/run_state.mjs";
 
 const PLAN = { execution_plan: [{ step_number: 1, prompt: "a red circle", auxiliary_text: "First." }, { step_number: 2, prompt: null, instruction: "Rest." }] };
 
@@ -38,6 +38,15 @@ test("a model counts as loaded again where an earlier attempt had loaded it, liv
   for (const run of [live, fromFiles("tale", {}, lines)]) assert.deepEqual(loadsOf(run), { count: 7, again: 3 });
   assert.equal(loadsOf(told(plan, attempt(1))), null, "nothing was counted");
   assert.deepEqual(loadsOf(told(plan, attempt(1, { loads: ["Flux"] }), { ...judgment(1, true), loads: ["Flux", "Vlm"] })), { count: 2, again: 0 });
+});
+
+test("the accept rate of saved files is that of the events, and a run without a critic has none", () => {
+  const critic = [[true, true, 1], [false, true, 1], [true, false, 0]].map(([accepted, parsed, strictness]) => ({ accepted, parsed, strictness }));
+  const live = told(plan, ...critic.flatMap((said, i) => [attempt(i + 1), { ...judgment(i + 1), judgment: said }]));
+  const saved = fromFiles("tale", {}, critic.map((said, i) => JSON.stringify({ step: 1, attempt: i + 1, judgment: said, judgment_key: "k" })));
+  for (const run of [live, saved]) assert.deepEqual(verdictsOf(run), { accepted: 1, judged: 2, strictness: [1, 1] });
+  const nobody = { step: 1, attempt: 1, judgment: { accepted: true, parsed: true, reasoning: "no critic is connected" }, judgment_key: "" };
+  assert.equal(verdictsOf(fromFiles("tale", {}, [JSON.stringify(nobody)])), null);
 });
 
 test("loads that are no names are not counted, and the run is shown", () => {

@@ -73,6 +73,31 @@ test("each verdict has a look and words of its own: colour alone does not reach 
   ]);
 });
 
+const rates = (root) => byClass(root, "itk-rate").map((e) => e.textContent);
+
+test("the head says how many attempts the critic itself accepted so far", () => {
+  const going = [plan, attempt(1), judgment(1), attempt(2), judgment(2, { parsed: false, accepted: true }), attempt(3, { overridden: true }), { ...judgment(3), overridden: true }];
+  assert.deepEqual(rates(drawn(runOf(plan, attempt(1))).root), [], "nothing was judged yet");
+  assert.deepEqual(rates(drawn(runOf(...going)).root), ["accepted 0 of 2"], "what a person accepted is no acceptance of the critic's");
+  assert.deepEqual(rates(drawn(runOf(...going, attempt(4), judgment(4, { accepted: true }))).root), ["accepted 1 of 3"]);
+});
+
+test("strictness stands beside the accept rate where it is not 0, and the log-odds at their attempt", () => {
+  const shifted = (strictness, log_odds) => ({ strictness, log_odds });
+  const run = runOf(plan, attempt(1), judgment(1, shifted(2.5, 1.26)), attempt(2), judgment(2, { accepted: true, ...shifted(2.5, 3) }));
+  assert.deepEqual(rates(drawn(run).root), ["accepted 1 of 2 · strictness 2.5"]);
+  assert.equal(byClass(drawn(run, { open: "1.1" }).root, "itk-facts")[0].textContent, "rejected · seed 1 · 0.50 s · log-odds of its verdict 1.3, strictness 2.5");
+  assert.deepEqual(rates(drawn(runOf(plan, attempt(1), judgment(1, shifted(2)), attempt(2), judgment(2, shifted(-1)))).root), ["accepted 0 of 2 · strictness -1 to 2"]);
+});
+
+test("numbers of a file that are none show as nothing", () => {
+  for (const bad of ["<b>2</b>", [2], { valueOf: 1 }, null, true]) {
+    const { root } = drawn(runOf(plan, attempt(1), judgment(1, { strictness: bad, log_odds: bad })), { open: "1.1" });
+    assert.deepEqual(rates(root), ["accepted 0 of 1"]);
+    assert.equal(byClass(root, "itk-facts")[0].textContent, "rejected · seed 1 · 0.50 s");
+  }
+});
+
 test("only the chosen attempt is ticked", () => {
   const { root } = drawn(runOf(plan, attempt(1), judgment(1), attempt(2), judgment(2), { event: "chosen", step: 1, chosen: 1, accepted: false }));
   assert.deepEqual(thumbs(root).map((e) => byClass(e, "itk-chosen").length), [1, 0]);

@@ -174,7 +174,22 @@ def test_events_are_one_line_each(capsys: pytest.CaptureFixture[str]) -> None:
         ("chosen", {"accepted": False, "chosen": 2}, "  no attempt was accepted; attempt 2 goes on\n"),
         ("chosen", {"accepted": True, "chosen": 2}, ""),
         ("done", {"status": "stopped", "reason": "Stopped after step 1."}, "Stopped after step 1.\n"),
-        ("done", {"status": "done", "reason": ""}, ""),
+        ("done", {"status": "done", "reason": "", "verdicts": None}, ""),
+        (
+            "done",
+            {"reason": "", "verdicts": {"accepted": 5, "judged": 8, "strictness": [0.0, 0.0]}},
+            "The critic accepted 5 of 8 attempts.\n",
+        ),
+        (
+            "done",
+            {"reason": "", "verdicts": {"accepted": 0, "judged": 1, "strictness": [-0.5, -0.5]}},
+            "The critic accepted 0 of 1 attempts (strictness -0.5).\n",
+        ),
+        (
+            "done",
+            {"reason": "", "verdicts": {"accepted": 1, "judged": 2, "strictness": [0.0, 2.0]}},
+            "The critic accepted 1 of 2 attempts (strictness 0 to 2).\n",
+        ),
         ("something new", {}, ""),
     ]
     for event, facts, line in told:
@@ -200,6 +215,24 @@ def test_what_models_and_servers_wrote_is_printed_as_text(capsys: pytest.Capture
         lines = capsys.readouterr().out.split("\n")
         assert all(line.isprintable() and len(line) < 3000 for line in lines), event
         assert any("red" in line for line in lines) and len(lines) <= 3, event
+
+
+@pytest.mark.parametrize("value", ["nan", "inf", "20.5", "-21", "strict", "1,5", ""])
+def test_a_strictness_that_is_none_is_refused_before_a_server_is_asked(
+    value: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main(["run", "--workflow", "x.json", f"--strictness={value}"])
+    assert ended.value.code == 2 and f"{value!r} is no number from -20 to 20" in capsys.readouterr().err
+
+
+def test_a_strictness_that_no_node_of_the_workflow_takes_is_said(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = tmp_path / "x.json"
+    file.write_text('{"1": {"class_type": "InterleaveThinkerLoopOpen", "inputs": {}}}')
+    assert main(["run", "--workflow", str(file), "--strictness", "-2.5"]) == 1
+    assert "no Critic-Refine" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("part", ["data", "bench"])

@@ -45,6 +45,15 @@ def test_request_seed_and_t_max_go_where_they_belong() -> None:
     assert prompt["4"]["inputs"]["t_max"] == 5
 
 
+def test_strictness_goes_into_each_critic_and_is_refused_where_there_is_none() -> None:
+    critics = {"5": node("InterleaveThinkerCriticRefine", agent=["1", 0]), "6": node("InterleaveThinkerCriticRefine")}
+    prompt = prepare({**WORKFLOW, **critics}, strictness=-0.5)
+    assert [prompt[i]["inputs"]["strictness"] for i in critics] == [-0.5, -0.5]
+    assert prepare({**WORKFLOW, **critics}, strictness=0)["5"]["inputs"]["strictness"] == 0, "0 undoes what a file has"
+    with pytest.raises(WorkflowError, match="no Critic-Refine"):
+        prepare(WORKFLOW, strictness=0)
+
+
 def test_the_workflow_itself_is_left_alone() -> None:
     before = copy.deepcopy(WORKFLOW)
     prepare(WORKFLOW, request="x", images=["a.png"], seed=7, t_max=5)

@@ -359,6 +359,26 @@ def test_the_text_encoder_that_is_the_agent_already_is_the_shared_one() -> None:
     assert [m.name for m in needs.shared.agents] == ["qwen3vl_8b.safetensors"]
 
 
+def test_adapters_of_the_own_clip_take_room_only_while_their_agent_writes() -> None:
+    """The critic's is no second model, and no LoRA of the generator."""
+    sizes = known(qwen3vl_8b=16 * GB, critic=GB, planner=2 * GB)
+    workflow = looped(clip="qwen3vl_8b.safetensors")
+    plain = needs_of(workflow, sizes)
+    workflow["27"] = node(NODE_IDS.agent_from_clip, clip=["2", 0], adapter="it/critic.safetensors", max_tokens=512)
+    workflow["27"]["inputs"]["max_megapixels"] = 0.5
+    workflow["21"]["inputs"]["adapter"] = "planner.safetensors"
+    workflow["24"]["inputs"]["agent"] = ["27", 0]
+    needs = needs_of(workflow, sizes)
+    assert roles(workflow, sizes)["it/critic.safetensors"] == "adapter"
+    assert needs.shares and needs.shared and plain.shared
+    for before, now in zip(plain.shared.phases, needs.shared.phases, strict=True):
+        more = {"judge": GB, "plan": 2 * GB}.get(now.word, 0)
+        assert (now.word, now.models, now.working) == (before.word, before.models, before.working + more)
+    assert needs.own.agents == plain.own.agents
+    workflow["27"]["inputs"]["adapter"] = "none"
+    assert "adapter" not in {m.role for m in models_of(workflow, sizes) if m.name != "planner.safetensors"}
+
+
 def test_a_loops_reference_makes_room_for_a_picture_that_is_edited() -> None:
     """The critic looks at it too; that costs the generator nothing."""
 

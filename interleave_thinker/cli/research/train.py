@@ -1,4 +1,4 @@
-"""`interleave-thinker sft`, `grpo`, `adapters`: from exported rows to a trained agent in ComfyUI."""
+"""`interleave-thinker sft`, `grpo`: from exported rows to a trained agent."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any, get_args
 
 from ...agents.adapter_folder import weight_files
-from ...research.train.adapters import Dtype
 from ...research.train.grpo import GrpoOptions
 from ...research.train.models import ModelOptions, Precision
 from ...research.train.rewards import Part, Variant
@@ -23,7 +22,6 @@ from .ray_options import add_ray_options, ray_workers
 def add_commands(commands: Any) -> None:
     _add_sft(commands)
     _add_grpo(commands)
-    _add_adapters(commands)
 
 
 def _add_sft(commands: Any) -> None:
@@ -173,53 +171,6 @@ def _print_result(folder: Path) -> None:
 
     if is_main_process():  # one line for all processes of a training
         print(f"Wrote {folder}")
-
-
-def _add_adapters(commands: Any) -> None:
-    adapters = commands.add_parser("adapters", help="give a trained agent back to ComfyUI")
-    commands = adapters.add_subparsers(dest="adapters_command", required=True)
-    merged = commands.add_parser("merge", help="base + LoRA adapter -> a folder for Load Agent (models/VLM)")
-    merged.add_argument("base", type=Path)
-    merged.add_argument("adapter", type=Path)
-    merged.add_argument("--out", type=Path, required=True, help="a new folder")
-    comfy = commands.add_parser("export-comfy", help="a folder -> one file for Load CLIP (models/text_encoders)")
-    comfy.add_argument("model", type=Path)
-    comfy.add_argument("--adapter", type=Path, help="merge this into it first")
-    comfy.add_argument("--out", type=Path, required=True, help="NAME.safetensors")
-    for parser, do in ((merged, _merge), (comfy, _export)):
-        parser.add_argument("--dtype", choices=get_args(Dtype), default="bfloat16")
-        add_config(parser)
-        parser.add_argument(
-            "--resume", action="store_true", help="nothing to go on with: an output that is whole is kept"
-        )
-        parser.add_argument("--dry-run", action="store_true", help="say what it would write")
-        parser.set_defaults(do=do)
-
-
-def _merge(options: argparse.Namespace) -> None:
-    from ...research.train.adapters import merge
-
-    if options.resume and (options.out / "config.json").is_file():
-        print(f"{options.out} is there already")
-        return
-    print(f"{_size(options.base):.2f} GB of weights -> {options.out}")
-    if not options.dry_run:
-        merge(options.base, options.adapter, options.out, options.dtype)
-        save_options(options, options.out / "merge.config.yaml")
-        print(f"Wrote {options.out}")
-
-
-def _export(options: argparse.Namespace) -> None:
-    from ...research.train.adapters import export_comfy
-
-    if options.resume and options.out.is_file():
-        print(f"{options.out} is there already")
-        return
-    print(f"{_size(options.model):.2f} GB of weights -> {options.out}")
-    if not options.dry_run:
-        warning = export_comfy(options.model, options.out, options.dtype, options.adapter)
-        save_options(options, options.out.with_suffix(".config.yaml"))
-        print("\n".join([f"Wrote {options.out}", *([warning] if warning else [])]))
 
 
 def _model(options: argparse.Namespace) -> ModelOptions:

@@ -1,7 +1,9 @@
 """Records from the run folders that the ComfyUI nodes and the command line write (`output/interleave`).
 
 A person's own verdicts count as labels: an attempt that a person accepted is a success, whatever the critic's verdict.
-A plan that a person edited is marked as edited. Attempts and plans that cannot be used are left out and counted.
+A verdict that strictness turned is not the critic's own, so that attempt is left out; the log-odds in its record say
+what the critic's own was. A plan that a person edited is marked as edited. Attempts and plans that cannot be used are
+left out and counted.
 """
 
 from __future__ import annotations
@@ -140,6 +142,9 @@ def _critic_records(
             continue
         if by == "critic" and judgment is not None and not judgment.parsed:
             drops.drop("the critic's reply could not be read")
+            continue
+        if by == "critic" and judgment is not None and judgment.turned:
+            drops.drop("strictness turned the critic's verdict")
             continue
         step = trajectory.plan.steps[attempt.step - 1]
         try:

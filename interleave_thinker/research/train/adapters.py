@@ -2,18 +2,20 @@
 
 merge         base + LoRA adapter -> a Hugging Face folder for Load Agent
 export-comfy  a folder (or base + adapter) -> one .safetensors for stock Load CLIP (Qwen3-VL 4B and 8B)
-An adapter folder needs neither: Load Agent takes base and adapter as they are, and two agents share one base.
+              with --lora the adapter alone -> one .safetensors for Agent from CLIP (`peft_pairs.py`)
+extract       base and fine-tune -> the same kind of file (`extract.py`)
+An adapter folder needs none of them: Load Agent takes base and adapter as they are, and two agents share one base.
 """
 
 from __future__ import annotations
 
-import json
 import shutil
 from pathlib import Path
 from typing import Any, Literal
 
 from ...agents.adapter_folder import base_of, load_weights
 from ...agents.transformers_agent import SharedBase, check_folder
+from .checkpoint import shards
 from .models import TrainError
 
 Dtype = Literal["bfloat16", "float16", "float32"]
@@ -52,10 +54,7 @@ def export_comfy(folder: Path, out: Path, dtype: Dtype = "bfloat16", adapter: Pa
         AgentError: the folder cannot be loaded or lacks shards.
         TrainError: `out` exists, or does not end in .safetensors.
     """
-    if out.suffix != ".safetensors":
-        raise TrainError(f"{out} must end in .safetensors; put it into ComfyUI/models/text_encoders.")
-    if out.exists():
-        raise TrainError(f"{out} is there already. Give another name.")
+    check_new_file(out, "text_encoders")
     import torch
     from safetensors.torch import save_file
 
@@ -86,7 +85,7 @@ def _state(folder: Path, adapter: Path | None) -> dict[str, Any]:
     from safetensors.torch import load_file
 
     state: dict[str, Any] = {}
-    for shard in _shards(folder):
+    for shard in shards(folder):
         state.update(load_file(shard))
     return state
 
@@ -104,12 +103,16 @@ def _merged(base: Path, adapter: Path | None) -> Any:
     return shared.adapted.merge_and_unload()
 
 
-def _shards(folder: Path) -> list[Path]:
-    index = folder / "model.safetensors.index.json"
-    if not index.is_file():
-        return sorted(folder.glob("*.safetensors"))
-    names = set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values())
-    return sorted(folder / Path(str(name)).name for name in names)
+def check_new_file(out: Path, kind: str) -> None:
+    """kind: the folder of ComfyUI's models where the file belongs.
+
+    Raises:
+        TrainError: `out` exists, or does not end in .safetensors.
+    """
+    if out.suffix != ".safetensors":
+        raise TrainError(f"{out} must end in .safetensors; put it into ComfyUI/models/{kind}.")
+    if out.exists():
+        raise TrainError(f"{out} is there already. Give another name.")
 
 
 def _need_empty(out: Path) -> None:

@@ -51,7 +51,7 @@ def sft_rows(path: Path) -> tuple[list[dict[str, Any]], Counter[str]]:
     """
     rows: list[dict[str, Any]] = []
     dropped: Counter[str] = Counter()
-    for _, row in read_rows(path, _sft_problem):
+    for _, row in read_rows(path, sft_problem):
         images = [path.parent / name for name in row["images"]]
         reason = next((r for p in images if (r := unreadable(p))), "")
         if reason:
@@ -59,7 +59,7 @@ def sft_rows(path: Path) -> tuple[list[dict[str, Any]], Counter[str]]:
             continue
         rows.append({**row, "images": [str(p.resolve()) for p in images]})
     if not rows:
-        raise TrainError(f"{path} holds no row to learn from ({_drops_text(dropped)}).")
+        raise TrainError(f"{path} holds no row to learn from ({drops_text(dropped)}).")
     return rows, dropped
 
 
@@ -73,7 +73,7 @@ def states(path: Path, prompts: Path | None) -> tuple[list[dict[str, Any]], Coun
     """
     rows: list[dict[str, Any]] = []
     dropped: Counter[str] = Counter()
-    for number, row in read_rows(path, _state_problem):
+    for number, row in read_rows(path, state_problem):
         before, after = row["origin_image_path"], path.parent / row["edited_image_path"]
         drawn = before.endswith(WHITE)
         reason = unreadable(after) or ("" if drawn else unreadable(path.parent / before))
@@ -102,7 +102,7 @@ def states(path: Path, prompts: Path | None) -> tuple[list[dict[str, Any]], Coun
             }
         )
     if not rows:
-        raise TrainError(f"{path} holds no state to learn from ({_drops_text(dropped)}).")
+        raise TrainError(f"{path} holds no state to learn from ({drops_text(dropped)}).")
     return rows, dropped
 
 
@@ -134,7 +134,7 @@ def _white(folder: Path, size: tuple[int, int]) -> Path:
     return path.resolve()
 
 
-def _sft_problem(row: Any) -> str:
+def sft_problem(row: Any) -> str:
     if not isinstance(row, Mapping) or set(row) != {"prompt", "completion", "images"}:
         return "a row has the keys prompt, completion and images; `data export --format trl` writes such."
     try:
@@ -148,7 +148,7 @@ def _sft_problem(row: Any) -> str:
     return "" if reply.strip() else "the completion is empty."
 
 
-def _state_problem(row: Any) -> str:
+def state_problem(row: Any) -> str:
     wanted = {"origin_prompt": str, "rewritten_prompt": str, "origin_image_path": str, "edited_image_path": str}
     if not isinstance(row, Mapping):
         return "a state must be an object."
@@ -165,5 +165,5 @@ def _state_problem(row: Any) -> str:
     return ""
 
 
-def _drops_text(dropped: Counter[str]) -> str:
+def drops_text(dropped: Counter[str]) -> str:
     return ", ".join(f"{n} left out: {why}" for why, n in dropped.most_common()) or "it is empty"

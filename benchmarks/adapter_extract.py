@@ -1,0 +1,253 @@
+"""What `adapters extract` keeps of a fine-tune by rank, and the memory and time that it takes for two 8B checkpoints.
+
+    python benchmarks/adapter_extract.py verdicts OUT [--count 600]
+    python benchmarks/adapter_extract.py memory OUT [--rank 64] [--layers 36]
+
+verdicts: the package's tiny critic as an adapter of the tiny base; on attempts that the loop makes with the full
+critic, how often the verdict is the full critic's. The rows below "full" also take over what an adapter cannot carry,
+to show where the rest lies.
+
+memory: two checkpoints of random weights in the shapes of Qwen3-VL-8B, in shards of bfloat16; each linear layer of the
+second differs by a change of rank 32 and noise. They take 35 GB of disk and are deleted afterwards. --layers makes
+fewer blocks of the language model; the largest layers are there all the same. Printed: the extraction's own output, its
+peak of resident memory, and its seconds.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import torch
+
+RANKS = (8, 16, 32, 64, 128)
+FULL = 512
+"""No layer of the tiny models has a smaller side above it."""
+SEED = 77
+AT_A_TIME = 100
+SHARD = 4 << 30
+CHANGE_RANK = 32
+PROBE = "import resource, sys; from interleave_thinker.cli import main; code = main(sys.argv[1:]); "
+PROBE += "used = resource.getrusage(resource.RUSAGE_SELF); "
+PROBE += "print(used.ru_maxrss, used.ru_utime, used.ru_stime); sys.exit(code)"
+"""In a process of its own: ru_maxrss is in KiB on Linux."""
+
+
+def verdicts(out: Path, count: int) -> None:
+    from safetensors.torch import load_file
+
+    from interleave_thinker.agents.adapter_file import hf_name, read_adapter
+    from interleave_thinker.research.tinyworld.loop_attempts import _Critics, make_loop_attempts
+    from interleave_thinker.research.train.checkpoint import Checkpoint
+    from interleave_thinker.research.train.extract import extract
+    from interleave_thinker.storage.images import open_rgb
+    from interleave_thinker.tinyworld.convert import WEIGHTS
+    from interleave_thinker.tinyworld.pipeline import TinyKontextPipeline
+
+    pipeline = TinyKontextPipeline.from_pretrained(WEIGHTS / "generator")
+    pipeline.set_progress_bar_config(disable=True)
+    attempts = out / "attempts"
+    make_loop_attempts(pipeline, WEIGHTS / "critic", attempts, count, seed=SEED)
+    lines = (attempts / "attempts.jsonl").read_text(encoding="utf-8").splitlines()[:count]
+    records = sorted(map(json.loads, lines), key=lambda record: record["before_image"] is None)
+    calls = [
+        (
+            open_rgb(attempts / record["before_image"]) if record["before_image"] else None,
+            open_rgb(attempts / record["after_image"]),
+            record["prompt"],
+            record["used"],
+        )
+        for record in records
+    ]
+    critic = _Critics(WEIGHTS / "critic")
+
+    def judge() -> list[bool]:
+        return [j.accepted for i in range(0, count, AT_A_TIME) for j in critic(calls[i : i + AT_A_TIME])]
+
+    wanted = judge()
+    base, tuned = (
+        {name: tensor.float() for name, tensor in load_file(WEIGHTS / part / "model.safetensors").items()}
+        for part in ("base", "critic")
+    )
+    print(f"{count} attempts, {sum(wanted)} accepted by the full critic", flush=True)
+
+    def row(name: str, error: str, size: str, kept: Callable[[str], bool]) -> None:
+        critic.model.load_state_dict(
+            {n: tuned[n] if kept(n) else tensor for n, tensor in weights.items()}, strict=False
+        )
+        critic.model.tie_weights()
+        same = sum(a == b for a, b in zip(judge(), wanted, strict=True)) / count
+        print(f"| {name} | {error} | {size} | {same:.1%} | {math.sqrt(same * (1 - same) / count):.1%} |", flush=True)
+
+    print("| rank | relative error | MB | verdicts as the full critic's | one standard error |\n|---|---|---|---|---|")
+    weights = base
+    row("none (the base)", "1", "0", lambda _: False)
+    for rank in (*RANKS, FULL):
+        file = out / f"rank{rank}.safetensors"
+        file.unlink(missing_ok=True)
+        made = extract(Checkpoint.open(WEIGHTS / "base"), Checkpoint.open(WEIGHTS / "critic"), file, rank=rank)
+        weights = dict(base)
+        for layer, pair in read_adapter(file).pairs.items():
+            weights[f"{hf_name(layer)}.weight"] = (
+                base[f"{hf_name(layer)}.weight"] + pair.scale * pair.up.float() @ pair.down.float()
+            )
+        name = "full" if rank == FULL else str(rank)
+        row(name, f"{made.error:.3f}", f"{made.bytes / 1e6:.1f}", lambda _: False)
+    carried = {f"{hf_name(layer.layer)}.weight" for layer in made.layers}
+    folded = {f"{hf_name(norm)}.weight" for norm in made.folded}
+    left = [name for name in base if name not in carried | folded]
+    row("full, and the vision tower's rest", "", "", lambda n: n in left and "visual" in n)
+    row("full, and the word embeddings", "", "", lambda n: n in left and "embed_tokens" in n)
+    row("full, and both", "", "", lambda n: n in left and ("visual" in n or "embed_tokens" in n))
+    row("full, and all that was dropped", "", "", lambda n: n in left)
+
+
+def memory(out: Path, rank: int, layers: int) -> None:
+    needed = 2 * 2 * sum(math.prod(shape) for shape in shapes(layers).values())
+    if shutil.disk_usage(out.parent).free < needed + (3 << 30):
+        sys.exit(f"{needed / 1e9:.0f} GB of disk are needed below {out.parent}; give another folder or fewer --layers.")
+    folders = [out / "base", out / "tuned"]
+    try:
+        # In a process of its own too: the peak of a child counts what its parent had.
+        subprocess.run([sys.executable, __file__, "make", str(out), "--layers", str(layers)], check=True)
+        adapter = out / "difference.safetensors"
+        adapter.unlink(missing_ok=True)
+        words = ["adapters", "extract", *map(str, folders), "--rank", str(rank), "--out", str(adapter)]
+        begun = time.monotonic()
+        done = subprocess.run([sys.executable, "-c", PROBE, *words], check=True, capture_output=True, text=True)
+        took = time.monotonic() - begun
+        *told, last = done.stdout.splitlines()
+        print("\n".join(told))
+        kib, computing, system = map(float, last.split())
+        print(
+            f"{layers} blocks, rank {rank}: peak {kib * 1024 / 1e9:.2f} GB resident; {took:.0f} s, of which "
+            f"{computing:.0f} s computing and {system:.0f} s in the system"
+        )
+    finally:
+        for folder in folders:
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+def shapes(layers: int) -> dict[str, tuple[int, ...]]:
+    """Of Qwen3-VL-8B by Hugging Face's names, with so many blocks of the language model."""
+    found: dict[str, tuple[int, ...]] = {"lm_head.weight": (151936, 4096)}
+    text, vision = "model.language_model.", "model.visual."
+    found[f"{text}embed_tokens.weight"] = (151936, 4096)
+    found[f"{text}norm.weight"] = (4096,)
+    for n in range(layers):
+        block = f"{text}layers.{n}."
+        for name, shape in {"q_proj": (4096, 4096), "k_proj": (1024, 4096), "v_proj": (1024, 4096)}.items():
+            found[f"{block}self_attn.{name}.weight"] = shape
+        found[f"{block}self_attn.o_proj.weight"] = (4096, 4096)
+        found |= {f"{block}self_attn.{name}.weight": (128,) for name in ("q_norm", "k_norm")}
+        found |= {f"{block}mlp.{name}_proj.weight": (12288, 4096) for name in ("gate", "up")}
+        found[f"{block}mlp.down_proj.weight"] = (4096, 12288)
+        found |= {f"{block}{name}_layernorm.weight": (4096,) for name in ("input", "post_attention")}
+    found[f"{vision}patch_embed.proj.weight"] = (1152, 3, 2, 16, 16)
+    found[f"{vision}patch_embed.proj.bias"] = (1152,)
+    found[f"{vision}pos_embed.weight"] = (2304, 1152)
+    linear: dict[str, tuple[int, int]] = {}
+    for n in range(27):
+        block = f"{vision}blocks.{n}."
+        linear |= {f"{block}attn.qkv": (3456, 1152), f"{block}attn.proj": (1152, 1152)}
+        linear |= {f"{block}mlp.linear_fc1": (4304, 1152), f"{block}mlp.linear_fc2": (1152, 4304)}
+        found |= {f"{block}{norm}.{part}": (1152,) for norm in ("norm1", "norm2") for part in ("weight", "bias")}
+    for merger, width in {"merger": 1152, **{f"deepstack_merger_list.{n}": 4608 for n in range(3)}}.items():
+        linear |= {f"{vision}{merger}.linear_fc1": (4608, 4608), f"{vision}{merger}.linear_fc2": (4096, 4608)}
+        found |= {f"{vision}{merger}.norm.{part}": (width,) for part in ("weight", "bias")}
+    for name, (rows, columns) in linear.items():
+        found |= {f"{name}.weight": (rows, columns), f"{name}.bias": (rows,)}
+    return found
+
+
+def make(out: Path, layers: int) -> None:
+    """Two folders that differ in each tensor; random numbers are parts of one bank, which is quicker."""
+    import torch
+
+    random = torch.Generator().manual_seed(0)
+    bank = torch.randn(1 << 26, generator=random)
+
+    def draw(count: int) -> torch.Tensor:
+        drawn = torch.empty(count)
+        for start in range(0, count, len(bank) // 2):
+            length = min(len(bank) // 2, count - start)
+            at = int(torch.randint(len(bank) - length + 1, (1,), generator=random))
+            drawn[start : start + length] = bank[at : at + length]
+        return drawn
+
+    def pairs() -> Iterator[tuple[str, torch.Tensor, torch.Tensor]]:
+        for name, shape in shapes(layers).items():
+            around = 1.0 if "norm" in name and name.endswith("weight") else 0.0
+            before = (draw(math.prod(shape)).view(shape) * 0.02 + around).to(torch.bfloat16)
+            if around or len(shape) != 2:
+                yield name, before, before + (draw(math.prod(shape)).view(shape) * 0.004).to(torch.bfloat16)
+                continue
+            left, right = draw(shape[0] * CHANGE_RANK).view(-1, CHANGE_RANK), draw(shape[1] * CHANGE_RANK)
+            after = draw(math.prod(shape)).view(shape).mul_(0.0005)
+            after.addmm_(left, right.view(CHANGE_RANK, -1), alpha=0.002 / math.sqrt(CHANGE_RANK))
+            yield name, before, after.add_(before).to(torch.bfloat16)
+
+    sides = [_Shards(out / name) for name in ("base", "tuned")]
+    for name, *both in pairs():
+        for side, tensor in zip(sides, both, strict=True):
+            side.add(name, tensor)
+    for side in sides:
+        side.close()
+
+
+class _Shards:
+    """A folder of weights, written a file at a time."""
+
+    def __init__(self, folder: Path):
+        folder.mkdir(parents=True)
+        (folder / "config.json").write_text(json.dumps({"model_type": "qwen3_vl", "tie_word_embeddings": False}))
+        self.folder, self.held, self.places = folder, dict[str, "torch.Tensor"](), dict[str, str]()
+
+    def add(self, name: str, tensor: torch.Tensor) -> None:
+        self.held[name] = tensor
+        if sum(t.nbytes for t in self.held.values()) > SHARD // 2:
+            self._write()
+
+    def _write(self) -> None:
+        from safetensors.torch import save_file
+
+        file = f"model-{len(set(self.places.values())) + 1:05d}.safetensors"
+        save_file(self.held, self.folder / file, metadata={"format": "pt"})
+        self.places |= dict.fromkeys(self.held, file)
+        self.held = {}
+
+    def close(self) -> None:
+        if self.held:
+            self._write()
+        index = {"metadata": {}, "weight_map": self.places}
+        (self.folder / "model.safetensors.index.json").write_text(json.dumps(index))
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("part", choices=["verdicts", "memory", "make"], help="make: only the checkpoints of `memory`")
+    parser.add_argument("out", type=Path, help="a folder to work in")
+    parser.add_argument("--count", type=int, default=600, help="attempts")
+    parser.add_argument("--rank", type=int, default=64)
+    parser.add_argument("--layers", type=int, default=36)
+    options = parser.parse_args()
+    options.out.mkdir(parents=True, exist_ok=True)
+    if options.part == "verdicts":
+        verdicts(options.out, options.count)
+    elif options.part == "memory":
+        memory(options.out, options.rank, options.layers)
+    else:
+        make(options.out, options.layers)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,340 @@
+"""The difference of two checkpoints of one model as an adapter: low-rank pairs of its linear layers, and nothing else.
+
+A change of other weights would be a patch of the base, and each switch of adapters would load the model again. So the
+layers behind a norm take up its scale where that is exact, and the rest is dropped and counted. Layer by layer; neither
+checkpoint is ever in memory.
+"""
+
+from __future__ import annotations
+
+import math
+from bisect import bisect_left
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import asdict, dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ...agents.adapter_file import Pair, write_adapter
+from .adapters import Dtype, check_new_file
+from .checkpoint import HEAD, Checkpoint, in_blocks
+from .low_rank import LowRank, decompose, distance, norm
+from .models import TrainError
+
+if TYPE_CHECKING:
+    import torch
+
+MAX_RANK = 256
+"""Of a layer, where only an error is asked for."""
+HELD = 1 << 28
+"""Values of a difference that is kept in memory, in float32; a larger one, such as a head's, is read each time."""
+
+KINDS = {
+    "word embeddings": "Rows are looked up and not multiplied; a low-rank pair has no place there.",
+    "tied head": "Head and word embeddings are one weight, which stays the base's.",
+    "norms of queries and keys": "A norm after a layer takes back any scale that is put into the layer.",
+    "norm scales": "A norm before a tied head, with a bias or with a zero: no layer takes its scale up exactly.",
+    "norm biases": "A low-rank pair multiplies; it adds no constant.",
+    "biases": "A low-rank pair multiplies; it adds no constant.",
+    "position embeddings": "They are added and not multiplied.",
+    "patch embedding": "It is a convolution and no linear layer.",
+    "others": "They belong to no linear layer.",
+}
+"""What cannot be carried, and why."""
+
+
+@dataclass(frozen=True)
+class Layer:
+    """size: of the difference, its Frobenius norm. lost: of what the written pair leaves of it."""
+
+    layer: str
+    shape: tuple[int, int]
+    rank: int
+    size: float
+    lost: float
+
+    @property
+    def error(self) -> float:
+        """Relative; 0 is exact, 1 is nothing."""
+        return self.lost / self.size
+
+
+@dataclass(frozen=True)
+class Dropped:
+    """Weights that differ and stay the base's. change: norm of the difference, relative to the base's; None if zero."""
+
+    kind: str
+    tensors: int
+    parameters: int
+    change: float | None
+
+
+@dataclass(frozen=True)
+class Extraction:
+    """folded: norms whose scale is in the pairs of the layers behind them. bytes: of all pairs."""
+
+    base: str
+    tuned: str
+    layers: tuple[Layer, ...]
+    folded: tuple[str, ...]
+    dropped: tuple[Dropped, ...]
+    bytes: int
+
+    @property
+    def error(self) -> float:
+        """Of all layers together, relative, in the Frobenius norm."""
+        return math.hypot(*(f.lost for f in self.layers)) / math.hypot(*(f.size for f in self.layers))
+
+    def to_dict(self) -> dict[str, Any]:
+        layers = [asdict(found) | {"error": found.error} for found in self.layers]
+        return asdict(self) | {"error": self.error, "layers": layers}
+
+
+def extract(
+    base: Checkpoint,
+    tuned: Checkpoint,
+    out: Path,
+    *,
+    rank: int = 0,
+    error: float = 0.0,
+    max_rank: int = MAX_RANK,
+    dtype: Dtype = "bfloat16",
+    on_layer: Callable[[Layer], None] = lambda _: None,
+) -> Extraction:
+    """Write the adapter that makes `base` write as `tuned` does.
+
+    rank: at most so many columns a layer. error: instead of it the least rank, up to `max_rank`, whose relative error
+    is not above; 0 < error < 1. Errors are those of the pairs as they are written.
+
+    Raises:
+        TrainError: the two are not one model, or the same; a wrong rank or error; `out` is there.
+    """
+    import torch
+
+    check_choice(rank, error, max_rank)
+    check_new_file(out, "loras")
+    check_same_model(base, tuned)
+    scales, folded = _scales(base, tuned)
+    pairs: dict[str, Pair] = {}
+    layers: list[Layer] = []
+    for name in base.linear:
+        difference = Difference(base, tuned, name, scales.get(name))
+        size = norm(difference)
+        if not size:
+            continue
+        if not math.isfinite(size):
+            raise TrainError(
+                f"{name} holds numbers that are not finite in {base.name} or {tuned.name}. Use other files."
+            )
+        found = decompose(difference, rank or max_rank)
+        kept = len(found.values) if rank else _least_rank(difference, found, error * size, getattr(torch, dtype))
+        left, right = found.halves(kept, getattr(torch, dtype))
+        layers.append(Layer(name, difference.of, kept, size, distance(difference, left, right)))
+        pairs[name] = Pair(*difference.turned(left, right))
+        on_layer(layers[-1])
+    dropped = tuple(_dropped(base, tuned, set(folded)))
+    if not pairs:
+        if dropped:
+            raise TrainError(f"No linear layer of {tuned.name} differs from {base.name}: there is nothing to extract.")
+        raise TrainError(f"{base.name} and {tuned.name} hold the same weights: there is nothing to extract.")
+    made = Extraction(
+        base.name, tuned.name, tuple(layers), tuple(folded), dropped, sum(pair.bytes for pair in pairs.values())
+    )
+    notes = {"tuned": tuned.name, "error": f"{made.error:.4f}", "max_rank": str(max(f.rank for f in layers))}
+    notes["dropped"] = "; ".join(f"{d.parameters} {d.kind}" for d in dropped)
+    write_adapter(out, pairs, base=base.name, sample=base.sample(), notes=notes)
+    return made
+
+
+def check_choice(rank: int, error: float, max_rank: int) -> None:
+    """Raises:
+    TrainError: no rank and no error, both, or one that is out of bounds.
+    """
+    if bool(rank) == bool(error):
+        raise TrainError("Give either --rank or --error.")
+    for option, value in (("rank", rank), ("max-rank", max_rank)):
+        if value < (option == "max-rank"):
+            raise TrainError(f"--{option} is {value}; it must be 1 or more.")
+    if not (error == 0 or 0 < error < 1):
+        raise TrainError(f"--error is {error}; it must lie between 0 (exact) and 1 (nothing), such as 0.1.")
+
+
+def check_same_model(base: Checkpoint, tuned: Checkpoint) -> None:
+    """Raises:
+    TrainError: a tensor is in one of them only, or has two shapes.
+    """
+    for one, other in ((base, tuned), (tuned, base)):
+        missing = [key for key in one.tensors if key not in other.tensors]
+        if missing:
+            more = f" and {len(missing) - 1} more" if len(missing) > 1 else ""
+            raise TrainError(
+                f"{other.name} has no {missing[0]}{more}, which {one.name} has. Give two whole checkpoints."
+            )
+    for key, stored in base.tensors.items():
+        shape = tuned.tensors[key].shape
+        if shape != stored.shape:
+            sizes = [" x ".join(map(str, sides)) for sides in (stored.shape, shape)]
+            raise TrainError(
+                f"{key} is {sizes[0]} in {base.name} and {sizes[1]} in {tuned.name}. Give the fine-tuned model."
+            )
+
+
+def bytes_at(base: Checkpoint, rank: int, itemsize: int) -> int:
+    """Of the pairs of all linear layers at a rank."""
+    shapes = [base.tensors[f"{name}.weight"].shape for name in base.linear]
+    return sum(min(rank, *shape) * sum(shape) * itemsize for shape in shapes)
+
+
+@dataclass(frozen=True)
+class Difference:
+    """tuned - base of one layer, on its long side (`low_rank.Blocks`); the tuned weight with its input scaled.
+
+    scale: (in), by which the columns of the tuned weight are multiplied.
+    """
+
+    base: Checkpoint
+    tuned: Checkpoint
+    layer: str
+    scale: torch.Tensor | None = None
+
+    @cached_property
+    def of(self) -> tuple[int, int]:
+        """(out, in) of the layer."""
+        out, width = self.base.tensors[f"{self.layer}.weight"].shape
+        return out, width
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        return max(self.of), min(self.of)
+
+    @property
+    def _wide(self) -> bool:
+        return self.of[0] < self.of[1]
+
+    def turned(self, left: torch.Tensor, right: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """(out, rank) and (rank, in) of what was found on the long side."""
+        return (right.T.contiguous(), left.T.contiguous()) if self._wide else (left.contiguous(), right.contiguous())
+
+    def __iter__(self) -> Iterator[tuple[slice, torch.Tensor]]:
+        for place in in_blocks(self.shape):
+            yield place, self._block(place) if self._held is None else self._held[place]
+
+    @cached_property
+    def _held(self) -> torch.Tensor | None:
+        import torch
+
+        if math.prod(self.of) > HELD:
+            return None
+        whole = torch.empty(self.shape)
+        for place in in_blocks(self.shape):
+            whole[place] = self._block(place)
+        return whole
+
+    def _block(self, place: slice) -> torch.Tensor:
+        key, every = f"{self.layer}.weight", slice(None)
+        rows, columns = (every, place) if self._wide else (place, every)
+        block = self.tuned.part(key, rows, columns)
+        if self.scale is not None:
+            block *= self.scale[columns]
+        block -= self.base.part(key, rows, columns)
+        return block.T if self._wide else block
+
+
+def _least_rank(difference: Difference, found: LowRank, bound: float, dtype: torch.dtype) -> int:
+    """The least rank at which not more than `bound` is lost, else all that was found."""
+    most = len(found.values)
+
+    def holds(rank: int) -> bool:
+        return distance(difference, *found.halves(rank, dtype)) <= bound
+
+    return min(most, 1 + bisect_left(range(1, most + 1), True, key=holds))
+
+
+def _scales(base: Checkpoint, tuned: Checkpoint) -> tuple[dict[str, torch.Tensor], list[str]]:
+    """By which the inputs of tuned layers are multiplied to take up what happened to the norm before; these norms.
+
+    With the base's norm g and the tuned g', W' diag(g' / g) on the base's output is W' on the tuned norm's output.
+    """
+    scales: dict[str, torch.Tensor] = {}
+    folded: list[str] = []
+    for key in sorted(base.tensors):
+        consumers = _consumers(key.removesuffix(".weight")) if key.endswith("norm.weight") or ".norm" in key else ()
+        ratio = _ratio(base, tuned, key.removesuffix(".weight")) if key.endswith(".weight") and consumers else None
+        if ratio is None:
+            continue
+        widths = {name: base.tensors[f"{name}.weight"].shape for name in consumers if f"{name}.weight" in base.tensors}
+        if len(widths) < len(consumers) or any(len(w) != 2 or w[1] % len(ratio) for w in widths.values()):
+            continue
+        for name, (_, width) in widths.items():
+            scales[name] = ratio.repeat(width // len(ratio))
+        folded.append(key.removesuffix(".weight"))
+    return scales, folded
+
+
+def _consumers(norm_name: str) -> tuple[str, ...]:
+    """All layers that read the output of a norm of a Qwen3-VL; none if others read it too."""
+    block, _, kind = norm_name.rpartition(".")
+    if norm_name == "model.norm":
+        return (HEAD,)
+    behind: Mapping[str, tuple[str, ...]] = {
+        "input_layernorm": ("self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj"),
+        "post_attention_layernorm": ("mlp.gate_proj", "mlp.up_proj"),
+        "norm1": ("attn.qkv",),
+        "norm2": ("mlp.linear_fc1",),
+        "norm": ("linear_fc1",),
+    }
+    return tuple(f"{block}.{name}" for name in behind.get(kind, ()))
+
+
+def _ratio(base: Checkpoint, tuned: Checkpoint, name: str) -> torch.Tensor | None:
+    """Tuned scale / the base's, where a layer behind can take it up exactly; None also where nothing changed."""
+    import torch
+
+    before, after = (model.part(f"{name}.weight") for model in (base, tuned))
+    if torch.equal(before, after) or not bool((before != 0).all()):
+        return None
+    ratio = after / before
+    if not bool(torch.isfinite(ratio).all()):
+        return None
+    bias = f"{name}.bias"
+    if bias in base.tensors and not torch.equal(ratio * base.part(bias), tuned.part(bias)):
+        return None
+    return ratio
+
+
+def _dropped(base: Checkpoint, tuned: Checkpoint, folded: set[str]) -> Iterator[Dropped]:
+    """By kind, in the order of KINDS."""
+    linear = {f"{name}.weight" for name in base.linear}
+    tied = f"{HEAD}.weight" not in base.tensors
+    found: dict[str, list[tuple[int, float, float]]] = {}
+    for key, stored in base.tensors.items():
+        if key in linear or key.removesuffix(".weight") in folded:
+            continue
+        change = size = 0.0
+        for place in in_blocks(stored.shape):
+            before = base.part(key, place)
+            change += float((tuned.part(key, place) - before).double().square().sum())
+            size += float(before.double().square().sum())
+        if change:
+            found.setdefault(_kind(key, tied), []).append((math.prod(stored.shape), change, size))
+    for kind in KINDS:
+        if kind in found:
+            counts, changes, sizes = zip(*found[kind], strict=True)
+            relative = math.sqrt(sum(changes) / sum(sizes)) if sum(sizes) else None
+            yield Dropped(kind, len(counts), sum(counts), relative)
+
+
+def _kind(key: str, tied: bool) -> str:
+    parts = key.split(".")
+    if "embed_tokens" in parts:
+        return "tied head" if tied else "word embeddings"
+    if "q_norm" in parts or "k_norm" in parts:
+        return "norms of queries and keys"
+    if "pos_embed" in parts:
+        return "position embeddings"
+    if "patch_embed" in parts:
+        return "patch embedding"
+    of_norm = "norm" in parts[-2]
+    if parts[-1] == "bias":
+        return "norm biases" if of_norm else "biases"
+    return "norm scales" if of_norm else "others"

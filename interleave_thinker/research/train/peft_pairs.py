@@ -1,0 +1,114 @@
+"""A LoRA folder of peft as the one file that ComfyUI reads: the same pairs under ComfyUI's names."""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ...agents.adapter_file import AdapterFile, Pair, layer_of, write_adapter
+from .adapters import Dtype, check_new_file
+from .checkpoint import Checkpoint
+from .models import TrainError
+
+if TYPE_CHECKING:
+    import torch
+
+CONFIG, WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
+OTHER_FORMS = (
+    "use_dora", "use_qalora", "use_bdlora", "alora_invocation_tokens", "arrow_config", "kasa_config",
+    "monteclora_config", "layer_replication", "trainable_token_indices",
+)  # fmt: skip
+"""Settings of peft under which an adapter is more than pairs beside linear layers."""
+PLAIN_STARTS = (None, True, False, "gaussian", "eva", "orthogonal")
+"""Ways to begin a LoRA that leave the base's weights as they are."""
+
+
+def export_lora(base: Checkpoint, adapter: Path, out: Path, dtype: Dtype = "bfloat16") -> str:
+    """Write the pairs of a peft folder, with the scale that peft gives them. Returns what was left out, or "".
+
+    Raises:
+        TrainError: the folder holds no LoRA, or one that is more than pairs; `out` is there.
+        AgentError: a layer is not in `base`, or of another size.
+    """
+    check_new_file(out, "loras")
+    config = _config(adapter)
+    import torch
+
+    kind = getattr(torch, dtype)
+    halves: dict[str, dict[str, torch.Tensor]] = {}
+    biases = 0
+    for key, tensor in _tensors(adapter).items():
+        name, _, part = key.removeprefix("base_model.model.").partition(".lora_")
+        if part in ("A.weight", "B.weight"):
+            halves.setdefault(name, {})[part[0]] = tensor
+        elif key.endswith(".bias"):
+            biases += tensor.numel()
+        else:
+            raise TrainError(f"{adapter.name} holds {key} whole (modules_to_save), no pair. {_MERGE}")
+    whole = {name: found for name, found in halves.items() if len(found) == 2}
+    if not whole or len(whole) < len(halves):
+        raise TrainError(f"{adapter.name} holds no whole pairs. Save the adapter again with peft.")
+    pairs = {
+        layer_of(name): Pair(
+            found["B"].to(kind).contiguous(), found["A"].to(kind).contiguous(), _scale(config, name, len(found["A"]))
+        )
+        for name, found in sorted(whole.items())
+    }
+    linear = set(base.linear)
+    AdapterFile(adapter.name, pairs).check_layers(
+        lambda layer: base.tensors[f"{layer}.weight"].shape if layer in linear else None
+    )
+    write_adapter(out, pairs, base=base.name, sample=base.sample(), notes={"tuned": adapter.name})
+    if not biases:
+        return ""
+    return f"{biases} numbers of biases are left out: a low-rank pair adds no constant."
+
+
+_MERGE = "Merge it first (`adapters merge`), then take the difference (`adapters extract`)."
+
+
+def _config(adapter: Path) -> dict[str, Any]:
+    try:
+        config = json.loads((adapter / CONFIG).read_text(encoding="utf-8"))
+    except OSError:
+        raise TrainError(f"{adapter.name} has no {CONFIG}; it is not a LoRA adapter folder.") from None
+    except ValueError as error:
+        raise TrainError(f"{CONFIG} of {adapter.name} is not valid JSON: {error}.") from None
+    if not isinstance(config, dict) or config.get("peft_type") != "LORA":
+        kind = config.get("peft_type") if isinstance(config, dict) else None
+        raise TrainError(f"{adapter.name} is an adapter of kind {kind!r}; only LORA is low-rank pairs. {_MERGE}")
+    other = next((name for name in OTHER_FORMS if config.get(name)), None)
+    if other is not None:
+        raise TrainError(f"{adapter.name} is trained with {other}, which is more than low-rank pairs. {_MERGE}")
+    start = config.get("init_lora_weights")
+    if start not in PLAIN_STARTS:
+        raise TrainError(
+            f"{adapter.name} began with {start!r}, which changes the base's weights. Save it from peft as a plain LoRA "
+            "(save_pretrained with path_initial_model_for_weight_conversion)."
+        )
+    return config
+
+
+def _scale(config: dict[str, Any], name: str, rank: int) -> float:
+    """alpha / rank, or alpha / sqrt(rank) of a rank-stabilised LoRA; alpha may be set for each layer."""
+    patterns = config.get("alpha_pattern") or {}
+    alpha = next((a for key, a in patterns.items() if re.fullmatch(rf"(.*\.)?({key})", name)), config.get("lora_alpha"))
+    if not isinstance(alpha, (int, float)) or not math.isfinite(alpha):
+        raise TrainError(f"lora_alpha is {alpha!r} in {CONFIG}; it must be a number. Save the adapter again with peft.")
+    return float(alpha) / (math.sqrt(rank) if config.get("use_rslora") else rank)
+
+
+def _tensors(adapter: Path) -> dict[str, torch.Tensor]:
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    file = adapter / WEIGHTS
+    if not file.is_file():
+        raise TrainError(f"{adapter.name} has no {WEIGHTS}; save the adapter again with peft.")
+    try:
+        return load_file(file)
+    except (OSError, SafetensorError) as error:
+        raise TrainError(f"{file} cannot be read: {' '.join(str(error).split())[:200]}.") from error

@@ -1,0 +1,203 @@
+"""Run inside ComfyUI's folder by test_clip_adapters.py: planner and critic as two adapters of one CLIP.
+
+A small Qwen3-VL with random weights; two adapters with random pairs for all its linear layers; the same pairs merged into
+the weights of two other CLIPs. Prints one JSON object.
+"""
+
+from __future__ import annotations
+
+import gc
+import json
+import logging
+import random
+import shutil
+import sys
+from pathlib import Path
+
+REPO, WORK = Path(sys.argv[1]), Path(sys.argv[2])
+sys.argv = sys.argv[:1]
+from native_parity import comfy, encoded, load_agents  # noqa: E402  (sets ComfyUI's arguments)
+
+agents = load_agents(REPO)
+
+import comfy.model_management as memory  # noqa: E402
+import torch  # noqa: E402
+from interleave_pack.interleave_thinker.agents.adapter_file import (  # noqa: E402
+    BaseSample,
+    Pair,
+    layer_of,
+    read_adapter,
+    write_adapter,
+)
+from interleave_pack.interleave_thinker.agents.base import Message, Sampling  # noqa: E402
+from interleave_pack.interleave_thinker.errors import AgentError  # noqa: E402
+from PIL import Image  # noqa: E402
+from quantised_files import loaded, quantised  # noqa: E402
+from qwen_checkpoint import make_checkpoint  # noqa: E402
+from safetensors.torch import load_file, save_file  # noqa: E402
+
+CALLS, RANK, SHORT = 50, 4, Sampling(max_tokens=12)
+ROLES = ("planner", "critic")
+NAMES = ("base", *ROLES)
+
+
+def calls() -> list[list[Message]]:
+    """With no, one and two pictures, and words of any kind."""
+    draw = random.Random(3)
+    found = []
+    for number in range(CALLS):
+        pictures = [
+            Image.effect_noise((32 * draw.randint(1, 4), 32 * draw.randint(1, 4)), 90).convert("RGB")
+            for _ in range(number % 3)
+        ]
+        words = " ".join(draw.choice(("red", "boat", "plan", "ein", "画", "3", "{", "judge")) for _ in range(9))
+        found.append([Message("user", (*pictures, words))])
+    return found
+
+
+ASKED = calls()
+
+
+def make_files() -> None:
+    """base, planner and critic as checkpoints, and both adapters."""
+    model = make_checkpoint(WORK / "base", "1GB")
+    layers = {layer_of(n): n for n, m in model.named_modules() if isinstance(m, torch.nn.Linear)}
+    state = load_file(WORK / "base" / "model.safetensors")
+    sample = BaseSample.of(layers, lambda layer: state[layers[layer] + ".weight"][0])
+    for seed, role in enumerate(ROLES):
+        draw = torch.Generator().manual_seed(seed)
+        pairs, merged = {}, dict(state)
+        for layer, name in layers.items():
+            weight = state[name + ".weight"]
+            up, down = (torch.randn(n, RANK, generator=draw) for n in weight.shape)
+            up *= 0.3 * weight.norm() / (up @ down.T).norm()
+            pairs[layer] = Pair(up, down.T.contiguous(), 2.0)
+            merged[name + ".weight"] = weight + 2 * up @ down.T
+        write_adapter(WORK / f"{role}.safetensors", pairs, base="base", sample=sample)
+        (WORK / role).mkdir()
+        save_file(merged, WORK / role / "model.safetensors", metadata={"format": "pt"})
+
+
+def agent_of(clip: comfy.sd.CLIP, role: str = "") -> agents.NativeAgent:
+    file = read_adapter(WORK / f"{role}.safetensors") if role else None
+    return agents.NativeAgent.from_clip(clip, lambda: None, file)
+
+
+def texts(agent: agents.NativeAgent, count: int = CALLS) -> list[str]:
+    return [agent.complete(asked, SHORT).text for asked in ASKED[:count]]
+
+
+def live() -> int:
+    """Bytes of all tensors in memory, each storage once."""
+    gc.collect()
+    found = {}
+    for thing in gc.get_objects():
+        if isinstance(thing, torch.Tensor) and not thing.is_meta:
+            storage = thing.untyped_storage()
+            found[storage.data_ptr()] = storage.nbytes()
+    return sum(found.values())
+
+
+def hooks(clip: comfy.sd.CLIP) -> int:
+    return sum(len(m._forward_hooks) for m in clip.cond_stage_model.modules())
+
+
+def one_clip() -> dict[str, object]:
+    merged = {role: texts(agent_of(loaded(WORK / role / "model.safetensors"))) for role in ROLES}
+    gc.collect()
+    empty = live()
+    clip = loaded(WORK / "base" / "model.safetensors")
+    patches = [str(clip.patcher.patches_uuid)]
+    sizes = {"base": live() - empty}
+    plain = agent_of(clip)
+    found: dict[str, object] = {"base before": texts(plain, 10)}
+    coded = [encoded(clip)]
+    before = live()
+    adapted = {role: agent_of(clip, role) for role in ROLES}
+    sizes["adapters"] = live() - before
+    sizes["their pairs"] = sum(a.adapter.file.bytes for a in adapted.values())
+    for role, agent in adapted.items():
+        found[role] = [texts(agent), merged[role]]
+        coded.append(encoded(clip))
+        found[f"base after {role}"] = texts(plain, 10)
+    patches.append(str(clip.patcher.patches_uuid))
+    found["encoded equal"] = all(len(c) > 1 and all(map(torch.equal, coded[0], c)) for c in coded)
+    found["patches"] = [len(set(patches)), len(clip.patcher.patches)]
+    del coded, merged
+    switched = []
+    for number in range(50):
+        adapted[ROLES[number % 2]].complete(ASKED[1], SHORT)
+        encoded(clip)
+        if number in {1, 49}:
+            switched.append(live())
+    found["live after 2 and 50 switches"] = switched
+    found["sizes"] = sizes
+    critic = adapted["critic"]
+    wanted = texts(critic, 6)
+
+    def stop() -> None:
+        found["hooks while it writes"] = hooks(clip)
+        raise KeyboardInterrupt
+
+    critic.check = stop
+    try:
+        critic.complete(ASKED[0], SHORT, lambda text: bool(stop()))
+    except KeyboardInterrupt:
+        found["hooks after an interrupt"] = hooks(clip)
+    critic.check = lambda: None
+    found["base after an interrupt"] = texts(plain, 10)
+    rooms = []
+    own = memory.load_models_gpu
+    memory.load_models_gpu = lambda models, memory_required=0, **more: (
+        rooms.append(memory_required),
+        own(models, memory_required=memory_required, **more),
+    )
+    for agent in (plain, critic):
+        agent.complete(ASKED[0], SHORT)
+    memory.load_models_gpu = own
+    found["more room"] = [rooms[-1] - rooms[0], critic.adapter.bytes_on(torch.float32)]
+    own_start, agents.started_decoder = agents.started_decoder, lambda *_: None
+    found["by generate"] = [texts(critic, 6), wanted]
+    agents.started_decoder = own_start
+    return found
+
+
+def refused(clip: comfy.sd.CLIP, role: str) -> str:
+    try:
+        agent_of(clip, role)
+    except AgentError as error:
+        return str(error)
+    return ""
+
+
+def quantised_bases() -> dict[str, object]:
+    """What each says, adapted beside quantised weights, and with the same pairs merged before quantising."""
+    found = {}
+    for kind in ("float8_e4m3fn", "int8_tensorwise", "nvfp4"):
+        clip = loaded(quantised(WORK / "base", kind))
+        adapted = texts(agent_of(clip, "critic"))
+        whole = loaded(quantised(WORK / "critic", kind))
+        found[kind] = {
+            "adapted": adapted,
+            "merged": texts(agent_of(whole)),
+            "other base": refused(whole, "critic"),
+        }
+    return found
+
+
+lines: list[str] = []
+handler = logging.Handler()
+handler.emit = lambda record: lines.append(record.getMessage())
+logging.getLogger().addHandler(handler)
+shutil.rmtree(WORK / "base", ignore_errors=True)
+make_files()
+found = one_clip()
+found["loads"] = sum("Requested to load" in line for line in lines)
+found["other base"] = {
+    "critic's weights": refused(loaded(WORK / "critic" / "model.safetensors"), "planner"),
+    "base": refused(loaded(WORK / "base" / "model.safetensors"), "planner"),
+}
+found["formats"] = quantised_bases()
+full = loaded(WORK / "critic" / "model.safetensors")
+found["unquantised"] = texts(agent_of(full))
+print("RESULT " + json.dumps(found))

@@ -1,0 +1,57 @@
+"""Adapter files for the tiny base: of random pairs, and of the difference to the tiny critic."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+from safetensors.torch import load_file
+
+from interleave_thinker.agents.adapter_file import BaseSample, Pair, layer_of, write_adapter
+
+WEIGHTS = Path(__file__).parents[2] / "interleave_thinker" / "tinyworld" / "weights"
+
+
+def weights_of(model: str) -> dict[str, torch.Tensor]:
+    """By Hugging Face's names, as float32."""
+    return {name: tensor.float() for name, tensor in load_file(WEIGHTS / model / "model.safetensors").items()}
+
+
+def linear_weights(model: str) -> dict[str, torch.Tensor]:
+    """Of the linear layers, by ComfyUI's places."""
+    return {
+        layer_of(name.removesuffix(".weight")): tensor
+        for name, tensor in weights_of(model).items()
+        if name.endswith(".weight") and tensor.ndim == 2 and "embed" not in name
+    }
+
+
+def random_adapter(file: Path, seed: int, *, rank: int = 4, scale: float = 0.5, size: float = 0.15) -> dict[str, Pair]:
+    """Pairs on all linear layers, large enough to change what is written."""
+    draw = torch.Generator().manual_seed(seed)
+    layers = linear_weights("base")
+    pairs = {
+        layer: Pair(
+            torch.randn(weight.shape[0], rank, generator=draw) * size,
+            torch.randn(rank, weight.shape[1], generator=draw) * size,
+            scale,
+        )
+        for layer, weight in layers.items()
+    }
+    write_adapter(file, pairs, base="base", sample=sample_of(layers))
+    return pairs
+
+
+def critic_adapter(file: Path, rank: int) -> None:
+    """The best pairs of this rank for what the tiny critic's linear layers have more than the base's."""
+    base, critic = linear_weights("base"), linear_weights("critic")
+    pairs = {}
+    for layer, weight in base.items():
+        left, values, right = torch.linalg.svd(critic[layer] - weight, full_matrices=False)
+        kept = min(rank, len(values))
+        pairs[layer] = Pair(left[:, :kept] * values[:kept], right[:kept].contiguous())
+    write_adapter(file, pairs, base="base", sample=sample_of(base))
+
+
+def sample_of(layers: dict[str, torch.Tensor]) -> BaseSample:
+    return BaseSample.of(layers, lambda layer: layers[layer][0])
