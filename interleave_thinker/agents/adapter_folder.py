@@ -16,7 +16,7 @@ from .adapter_file import AdapterFile, hf_name, read_adapter
 if TYPE_CHECKING:
     import torch
 
-ADAPTER_NAME = "adapter.safetensors"
+ADAPTER_NAME, WHOLE_NAME = "adapter.safetensors", "model.safetensors"
 
 
 def adapter_of(folder: Path) -> AdapterFile | None:
@@ -63,6 +63,21 @@ def load_weights(kind: Any, folder: Path, dtype: Any) -> Any:
         add_pairs(adapter, dict(model.named_parameters()))
         model.name_or_path = model.config._name_or_path = str(folder)
     return model
+
+
+def whole_weights(folder: Path) -> dict[str, torch.Tensor]:
+    """All tensors of a folder with one weight file, in float32, by transformers' names; an adapter's pairs are in them.
+
+    Raises:
+        AgentError: see `load_weights`.
+    """
+    from safetensors.torch import load_file
+
+    adapter = adapter_of(folder)
+    weights = {name: tensor.float() for name, tensor in load_file(base_of(folder) / WHOLE_NAME).items()}
+    if adapter is not None:
+        add_pairs(adapter, weights)
+    return weights
 
 
 def add_pairs(adapter: AdapterFile, weights: Mapping[str, torch.Tensor]) -> None:

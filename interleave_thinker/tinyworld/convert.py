@@ -16,14 +16,12 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from ..agents.adapter_folder import ADAPTER_NAME, adapter_of, add_pairs, base_of
+from ..agents.adapter_folder import ADAPTER_NAME, WHOLE_NAME, base_of, whole_weights
 from ..errors import ConfigError
 from .pipeline import TOKENS, VOCABULARY, WIDTH, TokenVectors
 
 WEIGHTS = Path(__file__).parent / "weights"
 """The trained models that come with the package: generator/, base/, and planner/ and critic/, adapters of base."""
-
-WHOLE_NAME = "model.safetensors"
 
 TRANSFORMER, VAE, TEXT = "tiny_kontext.safetensors", "tiny_taef1.safetensors", "tiny_clip_l.pt"
 NAMES = {"planner": "tiny-planner", "critic": "tiny-critic", "generator": "tiny-kontext"}
@@ -63,12 +61,9 @@ def make_whole(folder: Path, copy: Path) -> None:
 
     A folder below models/VLM then needs no base beside it. Of a folder with weights of its own nothing is changed.
     """
-    adapter = adapter_of(folder)
-    if adapter is None:
+    if base_of(folder) == folder:
         return
-    weights = {name: tensor.float() for name, tensor in load_file(base_of(folder) / WHOLE_NAME).items()}
-    add_pairs(adapter, weights)
-    save_file(weights, copy / WHOLE_NAME, metadata={"format": "pt"})
+    save_file(whole_weights(folder), copy / WHOLE_NAME, metadata={"format": "pt"})
     shutil.copystat(copy / ADAPTER_NAME, copy / WHOLE_NAME)  # the same weights, installed again, are no other model
     (copy / ADAPTER_NAME).unlink()
 

@@ -5,16 +5,16 @@ from __future__ import annotations
 from pathlib import Path
 
 import torch
-from safetensors.torch import load_file
 
 from interleave_thinker.agents.adapter_file import BaseSample, Pair, layer_of, write_adapter
+from interleave_thinker.agents.adapter_folder import whole_weights
 
 WEIGHTS = Path(__file__).parents[2] / "interleave_thinker" / "tinyworld" / "weights"
 
 
 def weights_of(model: str) -> dict[str, torch.Tensor]:
     """By Hugging Face's names, as float32."""
-    return {name: tensor.float() for name, tensor in load_file(WEIGHTS / model / "model.safetensors").items()}
+    return whole_weights(WEIGHTS / model)
 
 
 def linear_weights(model: str) -> dict[str, torch.Tensor]:

@@ -34,6 +34,11 @@ def _add_sft(commands: Any) -> None:
     sft.add_argument("role", choices=["planner", "critic"], help="what is trained; names the data's file by default")
     sft.add_argument("--data", type=Path, required=True, help="folder of an export, or a file of rows")
     _add_model(sft)
+    sft.add_argument(
+        "--start-adapter",
+        type=Path,
+        help="with --lora-rank: begin as this adapter file (adapters extract), not at zero",
+    )
     sft.add_argument("--epochs", type=float, default=2.0)
     sft.add_argument("--batch", type=int, default=2, help="rows a device and step")
     sft.add_argument("--accumulate", type=int, default=1, help="steps of which gradients are added up")
@@ -175,7 +180,7 @@ def _print_result(folder: Path) -> None:
 
 def _model(options: argparse.Namespace) -> ModelOptions:
     names = "model lora_rank lora_alpha lora_dropout train_vision precision max_pixels gradient_checkpointing"
-    return ModelOptions(**_values(options, names))
+    return ModelOptions(**_values(options, names), start_adapter=getattr(options, "start_adapter", None))
 
 
 def _values(options: argparse.Namespace, names: str) -> dict[str, Any]:
