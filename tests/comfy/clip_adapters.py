@@ -10,7 +10,6 @@ import gc
 import json
 import logging
 import random
-import shutil
 import sys
 from pathlib import Path
 
@@ -38,7 +37,12 @@ from safetensors.torch import load_file, save_file  # noqa: E402
 
 CALLS, RANK, SHORT = 50, 4, Sampling(max_tokens=12)
 ROLES = ("planner", "critic")
-NAMES = ("base", *ROLES)
+
+
+lines: list[str] = []
+handler = logging.Handler()
+handler.emit = lambda record: lines.append(record.getMessage())
+logging.getLogger().addHandler(handler)
 
 
 def calls() -> list[list[Message]]:
@@ -104,8 +108,8 @@ def hooks(clip: comfy.sd.CLIP) -> int:
 
 def one_clip() -> dict[str, object]:
     merged = {role: texts(agent_of(loaded(WORK / role / "model.safetensors"))) for role in ROLES}
-    gc.collect()
     empty = live()
+    lines.clear()
     clip = loaded(WORK / "base" / "model.safetensors")
     patches = [str(clip.patcher.patches_uuid)]
     sizes = {"base": live() - empty}
@@ -159,6 +163,7 @@ def one_clip() -> dict[str, object]:
     own_start, agents.started_decoder = agents.started_decoder, lambda *_: None
     found["by generate"] = [texts(critic, 6), wanted]
     agents.started_decoder = own_start
+    found["loads of one CLIP"] = sum("Requested to load" in line for line in lines)
     return found
 
 
@@ -185,14 +190,8 @@ def quantised_bases() -> dict[str, object]:
     return found
 
 
-lines: list[str] = []
-handler = logging.Handler()
-handler.emit = lambda record: lines.append(record.getMessage())
-logging.getLogger().addHandler(handler)
-shutil.rmtree(WORK / "base", ignore_errors=True)
 make_files()
 found = one_clip()
-found["loads"] = sum("Requested to load" in line for line in lines)
 found["other base"] = {
     "critic's weights": refused(loaded(WORK / "critic" / "model.safetensors"), "planner"),
     "base": refused(loaded(WORK / "base" / "model.safetensors"), "planner"),

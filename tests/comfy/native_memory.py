@@ -20,7 +20,6 @@ agents = load_agents(REPO)
 
 import comfy.model_management as memory  # noqa: E402
 import comfy.model_prefetch as prefetch  # noqa: E402
-import torch  # noqa: E402
 from interleave_pack.interleave_thinker.agents.base import Message, Sampling  # noqa: E402
 from PIL import Image  # noqa: E402
 from quantised_files import loaded, quantised  # noqa: E402

@@ -1,0 +1,78 @@
+"""Planner and critic as two adapters of one CLIP: beside its weights while they write, gone while it encodes."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from inside import run_inside
+
+ROLES = ("planner", "critic")
+
+
+@pytest.fixture(scope="module")
+def found(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    return run_inside("clip_adapters.py", str(tmp_path_factory.mktemp("checkpoints")))
+
+
+@pytest.mark.parametrize("role", ROLES)
+def test_an_adapter_says_what_the_merged_model_says(found: dict[str, Any], role: str) -> None:
+    """Token by token, on fifty calls with no, one and two pictures."""
+    adapted, merged = found[role]
+    assert len(merged) == 50 and adapted == merged
+    assert adapted[:10] != found["base before"]
+
+
+def test_the_base_says_the_same_before_between_and_after(found: dict[str, Any]) -> None:
+    for when in ("after planner", "after critic", "after an interrupt"):
+        assert found[f"base {when}"] == found["base before"]
+
+
+def test_what_the_clip_encodes_is_bit_equal_before_between_and_after(found: dict[str, Any]) -> None:
+    assert found["encoded equal"] is True
+
+
+def test_switching_sets_no_patch_and_loads_nothing(found: dict[str, Any]) -> None:
+    assert found["patches"] == [1, 0], "one patches_uuid, no patch"
+    assert found["loads of one CLIP"] == 1
+
+
+def test_in_memory_lie_the_base_and_the_pairs_once(found: dict[str, Any]) -> None:
+    sizes = found["sizes"]
+    assert sizes["adapters"] == pytest.approx(sizes["their pairs"], rel=0.01)
+    assert sizes["their pairs"] < 0.1 * sizes["base"]
+    after_two, after_fifty = found["live after 2 and 50 switches"]
+    assert after_fifty == after_two
+
+
+def test_its_bytes_are_asked_of_the_memory_manager(found: dict[str, Any]) -> None:
+    more, taken = found["more room"]
+    assert more == taken > 0
+
+
+def test_an_interrupt_takes_the_adapter_off(found: dict[str, Any]) -> None:
+    assert found["hooks while it writes"] > 0
+    assert found["hooks after an interrupt"] == 0
+
+
+def test_it_counts_also_where_comfyui_writes_the_whole_reply(found: dict[str, Any]) -> None:
+    said, wanted = found["by generate"]
+    assert said == wanted
+
+
+def test_another_base_is_refused(found: dict[str, Any]) -> None:
+    assert "was made for another model: base (fingerprint" in found["other base"]["critic's weights"]
+    assert found["other base"]["base"] == ""
+
+
+@pytest.mark.parametrize("kind", ["float8_e4m3fn", "int8_tensorwise", "nvfp4"])
+def test_beside_quantised_weights_it_keeps_closer_to_the_full_model_than_merged_before(
+    found: dict[str, Any], kind: str
+) -> None:
+    """The pairs are not quantised; how far replies agree is in docs/measurements.md."""
+    formats = found["formats"][kind]
+    adapted, merged = (
+        sum(a == b for a, b in zip(formats[way], found["unquantised"], strict=True)) for way in ("adapted", "merged")
+    )
+    assert adapted >= merged - 3
+    assert "was made for another model" in formats["other base"]
