@@ -2,6 +2,7 @@
 
     python benchmarks/adapter_extract.py verdicts OUT [--count 600]
     python benchmarks/adapter_extract.py memory OUT [--rank 64] [--layers 36]
+    python benchmarks/adapter_extract.py sizes
 
 verdicts: the package's tiny critic as an adapter of the tiny base; on attempts that the loop makes with the full
 critic, how often the verdict is the full critic's. The rows below "full" also take over what an adapter cannot carry,
@@ -11,6 +12,8 @@ memory: two checkpoints of random weights in the shapes of Qwen3-VL-8B, in shard
 second differs by a change of rank 32 and noise. They take 35 GB of disk and are deleted afterwards. --layers makes
 fewer blocks of the language model; the largest layers are there all the same. Printed: the extraction's own output, its
 peak of resident memory, and its seconds.
+
+sizes: bytes of an adapter in bfloat16 by rank, from the shapes of Qwen3-VL 8B and 4B.
 """
 
 from __future__ import annotations
@@ -24,7 +27,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
     import torch
@@ -34,8 +37,24 @@ FULL = 512
 """No layer of the tiny models has a smaller side above it."""
 SEED = 77
 AT_A_TIME = 100
-SHARD = 4 << 30
+SHARD = 1 << 30
 CHANGE_RANK = 32
+WORDS = 151936
+
+
+class Widths(NamedTuple):
+    """Of a Qwen3-VL: language model, its feed-forward layers, eyes, theirs, and how many blocks they have."""
+
+    text: int
+    wide: int
+    seen: int
+    seen_wide: int
+    seen_blocks: int
+    tied: bool
+
+
+WIDTHS = {"8B": Widths(4096, 12288, 1152, 4304, 27, False), "4B": Widths(2560, 9728, 1024, 4096, 24, True)}
+"""Both have 36 blocks of 32 heads, 8 of them for keys, of 128."""
 PROBE = "import resource, sys; from interleave_thinker.cli import main; code = main(sys.argv[1:]); "
 PROBE += "used = resource.getrusage(resource.RUSAGE_SELF); "
 PROBE += "print(used.ru_maxrss, used.ru_utime, used.ru_stime); sys.exit(code)"
@@ -137,36 +156,49 @@ def memory(out: Path, rank: int, layers: int) -> None:
             shutil.rmtree(folder, ignore_errors=True)
 
 
-def shapes(layers: int) -> dict[str, tuple[int, ...]]:
-    """Of Qwen3-VL-8B by Hugging Face's names, with so many blocks of the language model."""
-    found: dict[str, tuple[int, ...]] = {"lm_head.weight": (151936, 4096)}
+def shapes(layers: int = 36, model: str = "8B") -> dict[str, tuple[int, ...]]:
+    """By Hugging Face's names, with so many blocks of the language model."""
+    of = WIDTHS[model]
     text, vision = "model.language_model.", "model.visual."
-    found[f"{text}embed_tokens.weight"] = (151936, 4096)
-    found[f"{text}norm.weight"] = (4096,)
+    found: dict[str, tuple[int, ...]] = {} if of.tied else {"lm_head.weight": (WORDS, of.text)}
+    found[f"{text}embed_tokens.weight"] = (WORDS, of.text)
+    found[f"{text}norm.weight"] = (of.text,)
     for n in range(layers):
         block = f"{text}layers.{n}."
-        for name, shape in {"q_proj": (4096, 4096), "k_proj": (1024, 4096), "v_proj": (1024, 4096)}.items():
-            found[f"{block}self_attn.{name}.weight"] = shape
-        found[f"{block}self_attn.o_proj.weight"] = (4096, 4096)
+        for name, rows in {"q": 4096, "k": 1024, "v": 1024}.items():
+            found[f"{block}self_attn.{name}_proj.weight"] = (rows, of.text)
+        found[f"{block}self_attn.o_proj.weight"] = (of.text, 4096)
         found |= {f"{block}self_attn.{name}.weight": (128,) for name in ("q_norm", "k_norm")}
-        found |= {f"{block}mlp.{name}_proj.weight": (12288, 4096) for name in ("gate", "up")}
-        found[f"{block}mlp.down_proj.weight"] = (4096, 12288)
-        found |= {f"{block}{name}_layernorm.weight": (4096,) for name in ("input", "post_attention")}
-    found[f"{vision}patch_embed.proj.weight"] = (1152, 3, 2, 16, 16)
-    found[f"{vision}patch_embed.proj.bias"] = (1152,)
-    found[f"{vision}pos_embed.weight"] = (2304, 1152)
+        found |= {f"{block}mlp.{name}_proj.weight": (of.wide, of.text) for name in ("gate", "up")}
+        found[f"{block}mlp.down_proj.weight"] = (of.text, of.wide)
+        found |= {f"{block}{name}_layernorm.weight": (of.text,) for name in ("input", "post_attention")}
+    found[f"{vision}patch_embed.proj.weight"] = (of.seen, 3, 2, 16, 16)
+    found[f"{vision}patch_embed.proj.bias"] = (of.seen,)
+    found[f"{vision}pos_embed.weight"] = (2304, of.seen)
     linear: dict[str, tuple[int, int]] = {}
-    for n in range(27):
+    for n in range(of.seen_blocks):
         block = f"{vision}blocks.{n}."
-        linear |= {f"{block}attn.qkv": (3456, 1152), f"{block}attn.proj": (1152, 1152)}
-        linear |= {f"{block}mlp.linear_fc1": (4304, 1152), f"{block}mlp.linear_fc2": (1152, 4304)}
-        found |= {f"{block}{norm}.{part}": (1152,) for norm in ("norm1", "norm2") for part in ("weight", "bias")}
-    for merger, width in {"merger": 1152, **{f"deepstack_merger_list.{n}": 4608 for n in range(3)}}.items():
-        linear |= {f"{vision}{merger}.linear_fc1": (4608, 4608), f"{vision}{merger}.linear_fc2": (4096, 4608)}
+        linear |= {f"{block}attn.qkv": (3 * of.seen, of.seen), f"{block}attn.proj": (of.seen, of.seen)}
+        linear |= {f"{block}mlp.linear_fc1": (of.seen_wide, of.seen), f"{block}mlp.linear_fc2": (of.seen, of.seen_wide)}
+        found |= {f"{block}{norm}.{part}": (of.seen,) for norm in ("norm1", "norm2") for part in ("weight", "bias")}
+    joined = 4 * of.seen
+    for merger, width in {"merger": of.seen, **{f"deepstack_merger_list.{n}": joined for n in range(3)}}.items():
+        linear |= {f"{vision}{merger}.linear_fc1": (joined, joined), f"{vision}{merger}.linear_fc2": (of.text, joined)}
         found |= {f"{vision}{merger}.norm.{part}": (width,) for part in ("weight", "bias")}
     for name, (rows, columns) in linear.items():
         found |= {f"{name}.weight": (rows, columns), f"{name}.bias": (rows,)}
     return found
+
+
+def sizes() -> None:
+    print("| rank | 8B | 8B, language model alone | 4B | 4B, language model alone |\n|---|---|---|---|---|")
+    for rank in (8, 16, 32, 64, 128, 256):
+        cells = []
+        for model in WIDTHS:
+            linear = {n: s for n, s in shapes(model=model).items() if len(s) == 2 and "embed" not in n}
+            for kept in (linear, {n: s for n, s in linear.items() if "visual" not in n}):
+                cells.append(f"{sum(2 * min(rank, *shape) * sum(shape) for shape in kept.values()) / 1e6:.0f} MB")
+        print(f"| {rank} | {' | '.join(cells)} |")
 
 
 def make(out: Path, layers: int) -> None:
@@ -214,7 +246,7 @@ class _Shards:
 
     def add(self, name: str, tensor: torch.Tensor) -> None:
         self.held[name] = tensor
-        if sum(t.nbytes for t in self.held.values()) > SHARD // 2:
+        if sum(t.nbytes for t in self.held.values()) > SHARD:
             self._write()
 
     def _write(self) -> None:
@@ -234,12 +266,18 @@ class _Shards:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("part", choices=["verdicts", "memory", "make"], help="make: only the checkpoints of `memory`")
-    parser.add_argument("out", type=Path, help="a folder to work in")
+    parser.add_argument(
+        "part", choices=["verdicts", "memory", "sizes", "make"], help="make: the checkpoints of `memory`"
+    )
+    parser.add_argument("out", type=Path, nargs="?", help="a folder to work in")
     parser.add_argument("--count", type=int, default=600, help="attempts")
     parser.add_argument("--rank", type=int, default=64)
     parser.add_argument("--layers", type=int, default=36)
     options = parser.parse_args()
+    if options.part == "sizes":
+        return sizes()
+    if options.out is None:
+        parser.error("name a folder to work in")
     options.out.mkdir(parents=True, exist_ok=True)
     if options.part == "verdicts":
         verdicts(options.out, options.count)

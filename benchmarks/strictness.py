@@ -1,6 +1,6 @@
 """How strictness moves the tiny critic's verdicts: what it accepts, and how much of that is right by the checker.
 
-    python benchmarks/strictness.py --out DIR [--count 640] [--check 40] [--json F]
+    python benchmarks/strictness.py --out DIR [--critic FOLDER] [--count 640] [--check 40] [--json F]
 
 The tiny generator makes attempts at random stories, right ones and wrong ones. The tiny critic judges each at
 strictness 0 and temperature 0, which tells the log-odds of its verdict. The thought before the verdict does not depend
@@ -83,6 +83,7 @@ def differences(critic: Agent, cases: Sequence[Case], odds: Sequence[float]) -> 
 def main() -> None:
     parser = argparse.ArgumentParser(description="The tiny critic's verdicts by strictness.")
     parser.add_argument("--out", type=Path, required=True, metavar="DIR")
+    parser.add_argument("--critic", type=Path, default=WEIGHTS / "critic", metavar="FOLDER", help="another tiny one")
     parser.add_argument("--count", type=int, default=640, help="attempts")
     parser.add_argument("--check", type=int, default=40, help="attempts that are judged at other strictnesses too")
     parser.add_argument("--json", type=Path, metavar="F", help="write the numbers there")
@@ -92,8 +93,8 @@ def main() -> None:
         make_attempts(load_pipeline(WEIGHTS / "generator", device="cpu").pipeline, options.out, options.count, SEED)
     pool = AttemptPool([options.out])
     cases = [pool.case(i) for i in range(options.count)]
-    critic = load_agent(WEIGHTS / "critic", device="cpu")
-    found = log_odds(critic, cases, options.out / "log_odds.jsonl")
+    critic = load_agent(options.critic, device="cpu")
+    found = log_odds(critic, cases, options.out / f"log_odds_{options.critic.name}.jsonl")
     read = [(case, known) for case, known in zip(cases, found, strict=True) if known is not None]
     right, odds = [case.right for case, _ in read], [known for _, known in read]
     rows = [row(s, odds, right) for s in STRICTNESS]

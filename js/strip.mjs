@@ -25,6 +25,8 @@ export function drawRun(root, run, view, tools) {
   const doc = root.ownerDocument;
   const again = () => drawRun(root, run, view, tools);
   const parts = [header(doc, run)];
+  const verdicts = verdictsOf(run);
+  if (verdicts) parts.push(acceptRate(doc, verdicts));
   const controls = tools.controls?.(run) ?? [];
   if (controls.length) parts.push(toolbar(doc, controls));
   for (const warning of run.warnings) parts.push(element(doc, "p", "itk-reason", cut(warning, LONGEST)));
@@ -118,15 +120,13 @@ function header(doc, run) {
   const line = element(doc, "div", "itk-head");
   line.append(element(doc, "strong", "", run.run || "Interleave"), element(doc, "span", "itk-state", state));
   line.setAttribute("role", "status");
-  const verdicts = verdictsOf(run);
-  if (verdicts) line.append(acceptRate(doc, verdicts));
   return line;
 }
 
 /** How often the critic accepted so far, and by how much its verdicts were shifted where they were. */
 function acceptRate(doc, { accepted, judged, strictness: [least, most] }) {
   const shift = least === most ? `strictness ${least}` : `strictness ${least} to ${most}`;
-  const rate = element(doc, "span", "itk-rate", `accepted ${accepted} of ${judged}${least || most ? ` · ${shift}` : ""}`);
+  const rate = element(doc, "div", "itk-rate", `accepted ${accepted} of ${judged}${least || most ? ` · ${shift}` : ""}`);
   rate.title = "The critic's own verdicts in this run; what a person accepted does not count as its acceptance. Critic-Refine's strictness makes it stricter or more lenient.";
   return rate;
 }

@@ -4,8 +4,9 @@ export const STYLE = `
   height: 100%; min-height: 0; overflow: auto; padding: 6px 8px; box-sizing: border-box; overflow-wrap: anywhere; unicode-bidi: plaintext; }
 .itk-in-node { max-height: 28rem; } /* a node that grows with its content would never stop */
 .itk-head { display: flex; gap: 8px; justify-content: space-between; margin-bottom: 4px; }
-.itk-state, .itk-facts, .itk-text { color: var(--descrip-text, #aaa); }
+.itk-state, .itk-facts, .itk-text, .itk-rate { color: var(--descrip-text, #aaa); }
 .itk-state { white-space: nowrap; }
+.itk-rate { margin-bottom: 4px; }
 .itk-step { border-top: 1px solid var(--border-color, #444); padding: 5px 0; }
 .itk-title { font-weight: 600; }
 .itk-row { display: flex; flex-wrap: wrap; gap: 6px; margin-top: 4px; }

@@ -44,7 +44,7 @@ class AgentValue:
 
 
 def with_sampling(
-    agent: Agent, max_tokens: int, temperature: float, megapixels: float, prompts: str = ""
+    agent: Agent, max_tokens: int, temperature: float, megapixels: float, prompts: str = "", keep_form: bool = True
 ) -> AgentValue:
     """`prompts`: a folder below the user's prompt folder or the shared one, or nothing."""
     folders: list[str | None] = []
@@ -56,7 +56,7 @@ def with_sampling(
             raise ConfigError(f"There is no prompt folder {name!r} in {prompt_folders()[0]}.")
     elif agent.prompts is None:
         folders += map(str, prompt_folders())
-    sampling = Sampling(max_tokens, temperature, max_pixels=int(megapixels * 1024 * 1024))
+    sampling = Sampling(max_tokens, temperature, max_pixels=int(megapixels * 1024 * 1024), keep_form=keep_form)
     return AgentValue(agent, sampling, tuple(folders))
 
 
@@ -93,6 +93,14 @@ def sampling_inputs() -> list[io.Input]:
             optional=True,
             advanced=True,
             tooltip="Name of a folder with your own prompt texts in user/interleave_thinker/prompts.",
+        ),
+        io.Boolean.Input(
+            "keep_form",
+            default=True,
+            optional=True,
+            advanced=True,
+            tooltip="Hold the answer to the form that the prompt shows: only its values are the agent's own. "
+            "Off: the agent writes freely.",
         ),
     ]
 
@@ -148,13 +156,14 @@ class AgentFromClip(io.ComfyNode):
         temperature: float,
         max_megapixels: float,
         prompts: str = "",
+        keep_form: bool = True,
         adapter: str = NO_ADAPTER,
     ) -> io.NodeOutput:
         from .native_agent import NativeAgent
 
         file = None if adapter == NO_ADAPTER else read_adapter(lora_file(adapter))
         agent = NativeAgent.from_clip(clip, check_interrupt, file)
-        return io.NodeOutput(with_sampling(agent, max_tokens, temperature, max_megapixels, prompts))
+        return io.NodeOutput(with_sampling(agent, max_tokens, temperature, max_megapixels, prompts, keep_form))
 
 
 class LoadAgent(io.ComfyNode):
@@ -197,13 +206,14 @@ class LoadAgent(io.ComfyNode):
         temperature: float,
         max_megapixels: float,
         prompts: str = "",
+        keep_form: bool = True,
     ) -> io.NodeOutput:
         from .managed_agent import load_managed_agent
 
         folder = model_folder(model)
         lora = None if adapter == NO_ADAPTER else model_folder(adapter)
         agent = load_managed_agent(folder, lora, dtype, check_interrupt)
-        return io.NodeOutput(with_sampling(agent, max_tokens, temperature, max_megapixels, prompts))
+        return io.NodeOutput(with_sampling(agent, max_tokens, temperature, max_megapixels, prompts, keep_form))
 
 
 def _endpoints_file() -> Path:
@@ -253,7 +263,13 @@ class AgentFromServer(io.ComfyNode):
 
     @classmethod
     def execute(
-        cls, endpoint: str, max_tokens: int, temperature: float, max_megapixels: float, prompts: str = ""
+        cls,
+        endpoint: str,
+        max_tokens: int,
+        temperature: float,
+        max_megapixels: float,
+        prompts: str = "",
+        keep_form: bool = True,
     ) -> io.NodeOutput:
         endpoints = load_endpoints(_endpoints_file())
         if endpoint not in endpoints:
@@ -262,4 +278,4 @@ class AgentFromServer(io.ComfyNode):
             )
         check: Callable[[], None] = check_interrupt
         agent = agent_for(endpoints[endpoint], check, _clear_card)
-        return io.NodeOutput(with_sampling(agent, max_tokens, temperature, max_megapixels, prompts))
+        return io.NodeOutput(with_sampling(agent, max_tokens, temperature, max_megapixels, prompts, keep_form))

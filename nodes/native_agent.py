@@ -159,7 +159,8 @@ class NativeAgent:
             if decoder is None:
                 return self._whole_reply(lambda: {held.name: [row]}, sampling, TextStream(on_text))
             try:
-                return self._decode(decoder, sampling, TextStream(on_text), self._steering(held, sampling))
+                steering = self._steering(held, sampling, decoder.stop_tokens)
+                return self._decode(decoder, sampling, TextStream(on_text), steering)
             finally:
                 decoder.close()
 
@@ -170,12 +171,14 @@ class NativeAgent:
         """Bytes that the adapter takes on the CLIP's device."""
         return 0 if self.adapter is None else self.adapter.bytes_on(reply_dtype(self.clip.patcher.load_device))
 
-    def _steering(self, held: Held, sampling: Sampling) -> FormSteering | None:
+    def _steering(self, held: Held, sampling: Sampling, stops: Set[int]) -> FormSteering | None:
         if sampling.form is None:
             return None
         if self._vocabulary is None:
             self._vocabulary = Vocabulary(held.ids, self._text)
-        return FormSteering(sampling.form, self._vocabulary, forced=sampling.keep_form, strictness=sampling.strictness)
+        return FormSteering(
+            sampling.form, self._vocabulary, forced=sampling.keep_form, strictness=sampling.strictness, stops=stops
+        )
 
     def _decode(
         self, decoder: TokenDecoder, sampling: Sampling, stream: TextStream, steering: FormSteering | None

@@ -6,6 +6,7 @@ in ComfyUI's Qwen3-VL. By the sample another base is told apart, in any number f
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import math
@@ -176,9 +177,12 @@ def read_adapter(file: Path) -> AdapterFile:
 def write_adapter(
     file: Path, pairs: Mapping[str, Pair], *, base: str, sample: BaseSample, notes: Mapping[str, str] | None = None
 ) -> None:
-    """Write a whole file or none. notes: more metadata, such as rank and error."""
+    """Write a whole file or none. notes: more metadata, such as rank and error.
+
+    Raises:
+        AgentError: the file cannot be written.
+    """
     import torch
-    from safetensors.torch import save_file
 
     tensors: dict[str, torch.Tensor] = {}
     for layer, pair in pairs.items():
@@ -192,10 +196,30 @@ def write_adapter(
         "base_fingerprint": sample.fingerprint,
         "base_sample": json.dumps(sample.values),
     }
-    file.parent.mkdir(parents=True, exist_ok=True)
+    write_tensors(file, tensors, metadata)
+
+
+def write_tensors(file: Path, tensors: dict[str, torch.Tensor], metadata: dict[str, str]) -> None:
+    """Write a whole .safetensors file or none, for all users to read.
+
+    Raises:
+        AgentError: it cannot be written.
+    """
+    from safetensors import SafetensorError
+    from safetensors.torch import save_file
+
     part = file.with_suffix(".part")
-    save_file(tensors, part, metadata=metadata)
-    part.replace(file)
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        save_file(tensors, part, metadata=metadata)
+        part.chmod(0o644)
+        part.replace(file)
+    except (OSError, SafetensorError) as error:
+        reason = " ".join(str(error).split())[:200]
+        raise AgentError(f"Cannot write {file}: {reason}. Free some space, or choose another folder.") from error
+    finally:
+        with contextlib.suppress(OSError):
+            part.unlink()
 
 
 def _pair(name: str, layer: str, parts: Mapping[str, torch.Tensor]) -> Pair:

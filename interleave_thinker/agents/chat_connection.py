@@ -11,13 +11,14 @@ import itertools
 import queue
 import threading
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any, Literal
 from urllib.parse import urljoin, urlsplit
 
 from ..errors import AgentError
 from .chat_stream import Delta, TooLong, delta_of, error_in, events, hide, inflated, values, words_in
 from .endpoints import FIELDS, Endpoint
+from .server_form import FORM_FIELDS
 
 CONNECT_TIMEOUT = 10.0
 DELAYS = (1.0, 3.0)
@@ -38,7 +39,7 @@ _DIRECT = dict.fromkeys(("http://", "https://", "all://"))
 class Failure(AgentError):
     """A try that failed.
 
-    again: what could help, if anything; "cut" is simply another try. named: those of FIELDS that the
+    again: what could help, if anything; "cut" is simply another try. named: those of FIELDS and FORM_FIELDS that the
     server refuses by name.
     """
 
@@ -96,7 +97,13 @@ class Reader:
     """
 
     def __init__(
-        self, openai: Any, endpoint: Endpoint, key: str | None, request: dict[str, Any], max_tokens: int
+        self,
+        openai: Any,
+        endpoint: Endpoint,
+        key: str | None,
+        request: dict[str, Any],
+        max_tokens: int,
+        form: Mapping[str, Any],
     ) -> None:
         self.items: queue.SimpleQueue[Delta | Exception | None] = queue.SimpleQueue()
         self._openai = openai
@@ -104,6 +111,7 @@ class Reader:
         self._who = f"Endpoint {endpoint.name!r}"
         self._key = key
         self._request = request
+        self._extra = {**form, **endpoint.extra_body}
         self._characters = 40 * max_tokens + 10_000
         self._bytes = 2_000 * max_tokens + 2**20
         self._event = min(self._bytes, _EVENT_BYTES)
@@ -130,9 +138,7 @@ class Reader:
         try:
             with (
                 self._client() as client,
-                client.chat.completions.create(
-                    stream=True, extra_body=dict(self._endpoint.extra_body), **self._request
-                ) as chunks,
+                client.chat.completions.create(stream=True, extra_body=self._extra, **self._request) as chunks,
             ):
                 self._begun = True
                 self._read(chunks.response)
@@ -479,14 +485,14 @@ def _named(body: bytes, words: str) -> frozenset[str]:
     inner = value.get("error") if isinstance(value, dict) else None
     for thing in (inner, value):
         param = thing.get("param") if isinstance(thing, dict) else None
-        if isinstance(param, str) and param in FIELDS:
+        if isinstance(param, str) and param in (*FIELDS, *FORM_FIELDS):
             return frozenset([param])
     return _fields(words)
 
 
 def _fields(words: str) -> frozenset[str]:
     parts = "".join(c if c.isalnum() or c == "_" else " " for c in words).split()
-    return frozenset(part for part in parts if part in FIELDS)
+    return frozenset(part for part in parts if part in (*FIELDS, *FORM_FIELDS))
 
 
 def _causes(error: BaseException | None) -> Iterator[BaseException]:

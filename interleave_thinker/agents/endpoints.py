@@ -27,6 +27,9 @@ timeout = 120
 FIELDS = ("temperature", "top_p", "seed", "max_tokens")
 """Fields of a request that the agent sets itself, and that `leave_out` can name."""
 
+REPLY_FORMS = ("none", "structural_tag", "llama.cpp", "json_schema")
+"""Ways to have a server hold replies to their form (`server_form`)."""
+
 FREES = ("ollama", "llama.cpp")
 """Servers that can be asked to free their memory (`free_memory`)."""
 
@@ -46,7 +49,8 @@ class Endpoint:
     extra_body: further fields of the request, as the server documents them (`top_k`, ...); they win
     over the agent's own temperature, top_p and seed. leave_out: fields of the agent's own that are not
     sent (FIELDS), for a server that refuses them. free_memory: what kind of server it is (FREES), if it
-    is to unload the model when nobody waits for a reply (`server_memory`).
+    is to unload the model when nobody waits for a reply (`server_memory`). reply_form: how the server is asked to hold
+    replies to their form (REPLY_FORMS).
 
     Raises:
         ConfigError: a value that cannot be used; the message never shows the key.
@@ -62,6 +66,7 @@ class Endpoint:
     extra_body: Mapping[str, Any] = field(default_factory=dict, repr=False, hash=False)
     leave_out: Sequence[str] = ()
     free_memory: str | None = None
+    reply_form: str = "none"
 
     def __post_init__(self) -> None:
         for key in ("name", "base_url", "model"):
@@ -105,6 +110,11 @@ class Endpoint:
         self._need(
             self.free_memory is None or self.free_memory in FREES,
             f"free_memory must be {' or '.join(map(repr, FREES))}, not {_shown(self.free_memory)}.",
+        )
+        self._need(
+            self.reply_form in REPLY_FORMS,
+            f"reply_form must be {', '.join(map(repr, REPLY_FORMS[:-1]))} or {REPLY_FORMS[-1]!r}, not "
+            f"{_shown(self.reply_form)}.",
         )
 
     def _need(self, holds: bool, message: str) -> None:

@@ -26,6 +26,7 @@ from .base import Completion, Message, OnText, Sampling, TextStream, chat_conten
 from .chat_connection import AGAIN, CONNECT_TIMEOUT, DELAYS, SAID, Failure, Reader, openai_package
 from .chat_stream import Delta, Wording, is_whole, tags
 from .endpoints import Endpoint
+from .server_form import form_fields
 from .server_memory import in_use
 
 __all__ = ["AGAIN", "CONNECT_TIMEOUT", "DELAYS", "LINGER", "POLL", "SAID", "ServerAgent"]
@@ -60,13 +61,15 @@ class ServerAgent:
 
     @property
     def name(self) -> str:
-        """Endpoint, model and a digest of the endpoint's `extra_body` and `leave_out`, where it has one."""
+        """Endpoint, model and a digest of what the endpoint says of the request, where it says something."""
         model = self.endpoint.model
         if model.startswith((".", "/", "~")) or "\\" in model:
             model = re.split(r"[\\/]", model)[-1]
         extra = self._extra()
         if self.endpoint.leave_out:
             extra += "-" + ",".join(sorted(set(self.endpoint.leave_out)))
+        if self.endpoint.reply_form != "none":
+            extra += f"-{self.endpoint.reply_form}"
         digest = "" if extra == "{}" else "+" + hashlib.sha256(extra.encode()).hexdigest()[:8]
         return f"server:{self.endpoint.name}:{model}{digest}"
 
@@ -81,7 +84,8 @@ class ServerAgent:
         """Write one reply; reasoning that the server splits off comes back as `<think>…</think>`.
 
         A busy server is asked up to three times, a reply that breaks off twice, and a field that the
-        server refuses by name is left out; each try starts `on_text` again from the beginning.
+        server refuses by name (the reply's form too) is left out; each try starts `on_text` again from the
+        beginning.
         `Completion.tokens` counts the pieces received unless the server says. `sampling.top_k` is not
         sent: it is no part of the protocol (`extra_body` is).
 
@@ -109,18 +113,20 @@ class ServerAgent:
             "seed": sampling.seed,
             "max_tokens": sampling.max_tokens,
         }
+        form = form_fields(sampling.form if sampling.keep_form else None, self.endpoint.reply_form)
         limit, refused = self._limit, self._refused
         delays = list(DELAYS)
         cut = False
         while True:
             left_out = refused | set(self.endpoint.leave_out)
             sent = {limit if k == "max_tokens" else k: v for k, v in fields.items() if k not in left_out}
-            reader = Reader(openai, self.endpoint, key, {**request, **sent}, sampling.max_tokens)
+            kept = {k: v for k, v in form.items() if k not in refused}
+            reader = Reader(openai, self.endpoint, key, {**request, **sent}, sampling.max_tokens, kept)
             try:
                 completion = self._read(reader, TextStream(on_text), key)
             except Failure as failure:
                 # What stands in extra_body is the user's own choice.
-                named = {name for name in failure.named if name in sent and name not in self.endpoint.extra_body}
+                named = {n for n in failure.named if n in {*sent, *kept} and n not in self.endpoint.extra_body}
                 if failure.again == "busy" and delays:
                     self._pause(delays.pop(0))
                 elif failure.again == "cut" and not cut:

@@ -5,13 +5,14 @@ Blanks between its parts, either kind of quotation mark and capitals of a word a
 model was trained to write stays as it is. Only where its likeliest token leaves the form, another one is taken.
 
 Where the answer begins is what the reading says (`reading/replies.py`): behind the `<answer>` that counts, or behind a
-closed thought. Inside a thought nothing is ever forced, and no thought is ever closed.
+closed thought. Inside a thought nothing is ever forced, and no thought is ever closed. Behind the form the text is
+free; only the reply may not end before its object does.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import TYPE_CHECKING
@@ -37,7 +38,8 @@ class ReplyForm:
     """What an answer's object begins with; free text follows.
 
     parts: a text is literal, JSON with `"` as its quotation mark; a tuple is a choice of two words, of which none
-    begins another. strict_on: the word that `Sampling.strictness` makes less likely.
+    begins another. strict_on: the word that `Sampling.strictness` makes less likely. schema: the whole object as a
+    JSON schema, for servers.
 
     Raises:
         ValueError: a word of a choice begins another one.
@@ -45,6 +47,7 @@ class ReplyForm:
 
     parts: tuple[str | tuple[str, ...], ...]
     strict_on: str = "true"
+    schema: str = ""
 
     def __post_init__(self) -> None:
         for part in self.parts:
@@ -209,14 +212,21 @@ class FormSteering:
     """Holds the decoder of one reply to a form: `took` each token, `steered` the logits of the next.
 
     forced: whether tokens that leave the form are refused; without it the verdict is only looked for. strictness: what
-    is taken from the logits of the form's strict word where the choice is made. opened: what stands in the reply
-    before its first token.
+    is taken from the logits of the form's strict word where the choice is made. stops: tokens that end a reply. opened:
+    what stands in the reply before its first token.
     log_odds: of the strict word against the other one, by the likeliest token of each, in the model's own logits where
         the choice was made; None before that, or where only one of them could be written.
     """
 
     def __init__(
-        self, form: ReplyForm, vocabulary: Vocabulary, *, forced: bool = True, strictness: float = 0.0, opened: str = ""
+        self,
+        form: ReplyForm,
+        vocabulary: Vocabulary,
+        *,
+        forced: bool = True,
+        strictness: float = 0.0,
+        stops: Collection[int] = (),
+        opened: str = "",
     ):
         self.log_odds: float | None = None
         self._form, self._vocabulary = form, vocabulary
@@ -226,7 +236,8 @@ class FormSteering:
         self._text = opened
         self._tail: list[int] = []
         self._tail_text = ""
-        self._over = False
+        self._stops = list(stops)
+        self._over = self._inside = False
         self._begin, self._tried = -1, -1
         self._shapes: tuple[Sequence[Atom], ...] = ()
         self._free = False  # what is followed now is not to be forced
@@ -252,6 +263,9 @@ class FormSteering:
     def steered(self, logits: torch.Tensor) -> torch.Tensor:
         """Logits of the next token, of shape (vocabulary,): as they are, or those that leave the form at -inf."""
         place = self._place
+        if self._inside and self._stops:
+            logits = logits.clone()
+            logits[self._stops] = float("-inf")
         if self._over or place is None:
             return logits
         forced = self._forced and not self._free
@@ -327,6 +341,10 @@ class FormSteering:
 
     def _look(self) -> None:
         """Where the reply stands now."""
+        if self._inside:
+            self._over = self._reader.read(self._text) or not self._reader.in_object
+            self._inside = not self._over
+            return
         if self._begin >= 0:
             self._follow()
         if self._begin < 0 and not self._over:
@@ -354,7 +372,10 @@ class FormSteering:
         if self._place is None:
             self._stop_here()
         elif self._place.over:
-            self._over = not self._free
+            if not self._free:
+                self._reader.read(self._text)
+                self._inside = self._forced and self._reader.in_object
+                self._over = not self._inside
             self._stop_here()
 
     def _stop_here(self) -> None:

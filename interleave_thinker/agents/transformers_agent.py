@@ -61,7 +61,8 @@ class TransformersAgent:
         stream = TextStream(on_text)
         if opened:
             stream.push(opened, tokens=0)
-        watcher = _Watcher(self.processor.tokenizer, _stop_ids(self.model, self.processor), stream, self.check)
+        stops = _stop_ids(self.model, self.processor)
+        watcher = _Watcher(self.processor.tokenizer, stops, stream, self.check)
         options: dict[str, Any] = {"do_sample": False}
         if sampling.temperature > 0:
             torch.manual_seed(sampling.seed % 2**63)
@@ -80,6 +81,7 @@ class TransformersAgent:
                 self._vocabulary,
                 forced=sampling.keep_form,
                 strictness=sampling.strictness,
+                stops=stops,
                 opened=opened,
             )
             options["logits_processor"] = [_Steered(steering, inputs["input_ids"].shape[1])]

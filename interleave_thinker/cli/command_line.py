@@ -9,7 +9,8 @@ interleave-thinker parse plan|judgment FILE
 interleave-thinker prompts import CLONE --to FOLDER
 interleave-thinker tinyworld install | train | attempts | average | eval
 interleave-thinker data prompts | trajectories | from-runs | score | filter | planner | export
-interleave-thinker sft planner | critic, grpo, adapters merge | export-comfy | check, ablate
+interleave-thinker sft planner | critic, grpo, ablate
+interleave-thinker adapters extract | merge | export-comfy | check
 interleave-thinker bench ueval | comm | wise | rise | viescore | tiny
 """
 

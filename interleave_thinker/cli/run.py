@@ -31,6 +31,12 @@ def add_commands(commands: Any) -> None:
     add_seed(run, "seed of planner and loop", default=None)
     add_t_max(run, None)
     run.add_argument("--strictness", metavar="S", type=_strictness, help=STRICTNESS_HELP)
+    run.add_argument(
+        "--no-keep-form",
+        dest="keep_form",
+        action="store_false",
+        help="agents write freely, and are not held to the form of their answers",
+    )
     add_server(run)
     run.add_argument("--user", default="", help="id of a ComfyUI user, where the server has several (--multi-user)")
     run.set_defaults(do=_run)
@@ -54,6 +60,7 @@ def _run(options: argparse.Namespace) -> int:
         seed=options.seed,
         t_max=options.t_max,
         strictness=options.strictness,
+        keep_form=options.keep_form,
     )
     for warning in placeholder_warnings(prompt):
         print_warning(warning)

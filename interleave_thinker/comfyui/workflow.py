@@ -17,6 +17,7 @@ from ..contract import COMFYUI_ADDRESS, NODE_IDS
 from .client import ComfyClient, WorkflowError
 from .editor_format import EXPORT, is_editor_format, refusal, to_api_format
 from .links import is_link
+from .model_files import AGENTS
 from .workflow_json import parse_json, read_json
 
 LEVELS = 4
@@ -140,12 +141,15 @@ def prepare(
     seed: int | None = None,
     t_max: int | None = None,
     strictness: float | None = None,
+    keep_form: bool = True,
 ) -> dict[str, Any]:
     """A copy with the request in its Planner, pictures (names in the input folder) and seeds set.
 
+    keep_form: False has all agents write freely; True leaves them as they are.
+
     Raises:
-        WorkflowError: a request without a Planner or Plan from Text to take it, pictures without a loop, or a
-            strictness without a Critic-Refine.
+        WorkflowError: a request without a Planner or Plan from Text to take it, pictures without a loop, a strictness
+            without a Critic-Refine, or `keep_form` without an agent.
     """
     prompt: dict[str, Any] = copy.deepcopy(dict(workflow))
     planners = _of(prompt, NODE_IDS.planner)
@@ -179,6 +183,12 @@ def prepare(
             raise WorkflowError("This workflow has no Critic-Refine that could take a strictness. Leave it out.")
         for node_id in critics:
             prompt[node_id]["inputs"]["strictness"] = strictness
+    if not keep_form:
+        agents = [i for kind in AGENTS for i in _of(prompt, kind)]
+        if not agents:
+            raise WorkflowError("This workflow has no agent whose form could be let go (--no-keep-form).")
+        for node_id in agents:
+            prompt[node_id]["inputs"]["keep_form"] = False
     return prompt
 
 

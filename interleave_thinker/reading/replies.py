@@ -185,6 +185,11 @@ class ReplyReader:
         return bool(self._thoughts)
 
     @property
+    def in_object(self) -> bool:
+        """Whether an object or list is open where the reader is."""
+        return self._object is not None
+
+    @property
     def answer_at(self) -> int | None:
         return self._content_at if self._committed and not self._thoughts else None
 

@@ -29,8 +29,17 @@ from .prompt_files import fill, load_prompt
 T = TypeVar("T")
 OnUnreadable = Literal["retry", "accept"]
 
-JUDGMENT_FORM = ReplyForm(('{"previous_step_success": ', ("true", "false"), ', "refine_prompt": "'))
-COMPARE_FORM = ReplyForm(('{"best": ',))
+JUDGMENT_FORM = ReplyForm(
+    ('{"previous_step_success": ', ("true", "false"), ', "refine_prompt": "'),
+    schema='{"type": "object", "properties": {"previous_step_success": {"type": "boolean"}, '
+    '"refine_prompt": {"type": "string"}}, "required": ["previous_step_success", "refine_prompt"], '
+    '"additionalProperties": false}',
+)
+COMPARE_FORM = ReplyForm(
+    ('{"best": ',),
+    schema='{"type": "object", "properties": {"best": {"type": "integer"}}, "required": ["best"], '
+    '"additionalProperties": false}',
+)
 NOT_SHIFTED = "Strictness did not act: the reply has no verdict where the form has it."
 
 

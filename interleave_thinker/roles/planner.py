@@ -28,10 +28,19 @@ T = TypeVar("T")
 _MARKER = re.compile(r"<image>", re.I)
 SHOWN = 300
 
+_TEXT_OR_NULL = '{"type": ["string", "null"]}'
+_PLAN_SCHEMA = (
+    '{"type": "object", "properties": {"execution_plan": {"type": "array", "minItems": 1, "items": {"type": "object", '
+    '"properties": {"step_number": {"type": "integer"}, "step_name": {"type": "string"}, '
+    f'"instruction": {_TEXT_OR_NULL}, "prompt": {_TEXT_OR_NULL}, "auxiliary_text": {_TEXT_OR_NULL}}}, '
+    '"required": ["step_number", "step_name", "instruction", "prompt", "auxiliary_text"], '
+    '"additionalProperties": false}}}, "required": ["execution_plan"], "additionalProperties": false}'
+)
 PLAN_FORMS = (
-    ReplyForm(('{"execution_plan": [{"step_number": ',)),
+    ReplyForm(('{"execution_plan": [{"step_number": ',), schema=_PLAN_SCHEMA),
     ReplyForm(('{"execution_plan": [{"',)),
 )
+"""The second is for prompts that name other keys of a step, or in another order."""
 
 
 @dataclass(frozen=True)

@@ -24,6 +24,7 @@ import torch  # noqa: E402
 from interleave_pack.interleave_thinker.agents.adapter_file import (  # noqa: E402
     BaseSample,
     Pair,
+    hf_name,
     layer_of,
     read_adapter,
     write_adapter,
@@ -35,7 +36,7 @@ from quantised_files import loaded, quantised  # noqa: E402
 from qwen_checkpoint import make_checkpoint  # noqa: E402
 from safetensors.torch import load_file, save_file  # noqa: E402
 
-CALLS, RANK, SHORT = 50, 4, Sampling(max_tokens=12)
+CALLS, FEW, RANK, SHORT = 50, 8, 4, Sampling(max_tokens=8, temperature=0.0)
 ROLES = ("planner", "critic")
 
 
@@ -43,6 +44,7 @@ lines: list[str] = []
 handler = logging.Handler()
 handler.emit = lambda record: lines.append(record.getMessage())
 logging.getLogger().addHandler(handler)
+logging.getLogger().setLevel(logging.INFO)
 
 
 def calls() -> list[list[Message]]:
@@ -114,7 +116,7 @@ def one_clip() -> dict[str, object]:
     patches = [str(clip.patcher.patches_uuid)]
     sizes = {"base": live() - empty}
     plain = agent_of(clip)
-    found: dict[str, object] = {"base before": texts(plain, 10)}
+    found: dict[str, object] = {"base before": texts(plain, FEW)}
     coded = [encoded(clip)]
     before = live()
     adapted = {role: agent_of(clip, role) for role in ROLES}
@@ -123,7 +125,7 @@ def one_clip() -> dict[str, object]:
     for role, agent in adapted.items():
         found[role] = [texts(agent), merged[role]]
         coded.append(encoded(clip))
-        found[f"base after {role}"] = texts(plain, 10)
+        found[f"base after {role}"] = texts(plain, FEW)
     patches.append(str(clip.patcher.patches_uuid))
     found["encoded equal"] = all(len(c) > 1 and all(map(torch.equal, coded[0], c)) for c in coded)
     found["patches"] = [len(set(patches)), len(clip.patcher.patches)]
@@ -137,7 +139,7 @@ def one_clip() -> dict[str, object]:
     found["live after 2 and 50 switches"] = switched
     found["sizes"] = sizes
     critic = adapted["critic"]
-    wanted = texts(critic, 6)
+    wanted = texts(critic, FEW)
 
     def stop() -> None:
         found["hooks while it writes"] = hooks(clip)
@@ -149,7 +151,7 @@ def one_clip() -> dict[str, object]:
     except KeyboardInterrupt:
         found["hooks after an interrupt"] = hooks(clip)
     critic.check = lambda: None
-    found["base after an interrupt"] = texts(plain, 10)
+    found["base after an interrupt"] = texts(plain, FEW)
     rooms = []
     own = memory.load_models_gpu
     memory.load_models_gpu = lambda models, memory_required=0, **more: (
@@ -161,7 +163,7 @@ def one_clip() -> dict[str, object]:
     memory.load_models_gpu = own
     found["more room"] = [rooms[-1] - rooms[0], critic.adapter.bytes_on(torch.float32)]
     own_start, agents.started_decoder = agents.started_decoder, lambda *_: None
-    found["by generate"] = [texts(critic, 6), wanted]
+    found["by generate"] = [texts(critic, FEW), wanted]
     agents.started_decoder = own_start
     found["loads of one CLIP"] = sum("Requested to load" in line for line in lines)
     return found
@@ -176,16 +178,24 @@ def refused(clip: comfy.sd.CLIP, role: str) -> str:
 
 
 def quantised_bases() -> dict[str, object]:
-    """What each says, adapted beside quantised weights, and with the same pairs merged before quantising."""
+    """What is said beside quantised weights, and by a float model that has their values and the pairs in its weights."""
     found = {}
-    for kind in ("float8_e4m3fn", "int8_tensorwise", "nvfp4"):
+    for kind in ("float8_e4m3fn", "int8_tensorwise"):
         clip = loaded(quantised(WORK / "base", kind))
-        adapted = texts(agent_of(clip, "critic"))
-        whole = loaded(quantised(WORK / "critic", kind))
+        adapted = texts(agent_of(clip, "critic"), FEW)
+        held = agents.held_by(clip)
+        state = load_file(WORK / "base" / "model.safetensors")
+        for layer, pair in read_adapter(WORK / "critic.safetensors").pairs.items():
+            weight = held.transformer.get_submodule(layer).weight
+            plain = weight.dequantize() if hasattr(weight, "layout_cls") else weight
+            state[hf_name(layer) + ".weight"] = (plain.float() + pair.scale * pair.up @ pair.down).detach()
+        folder = WORK / f"critic of {kind}"
+        folder.mkdir()
+        save_file(state, folder / "model.safetensors", metadata={"format": "pt"})
         found[kind] = {
             "adapted": adapted,
-            "merged": texts(agent_of(whole)),
-            "other base": refused(whole, "critic"),
+            "values merged": texts(agent_of(loaded(folder / "model.safetensors")), FEW),
+            "other base": refused(loaded(quantised(WORK / "critic", kind)), "critic"),
         }
     return found
 
@@ -197,6 +207,4 @@ found["other base"] = {
     "base": refused(loaded(WORK / "base" / "model.safetensors"), "planner"),
 }
 found["formats"] = quantised_bases()
-full = loaded(WORK / "critic" / "model.safetensors")
-found["unquantised"] = texts(agent_of(full))
 print("RESULT " + json.dumps(found))

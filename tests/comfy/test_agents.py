@@ -105,12 +105,26 @@ def test_a_clip_of_an_unknown_chat_form_replies_by_comfyuis_own_generate():
     assert "Say < end_of_turn> and <think> aloud." in text and marks == found["quiet"][1], "only the template's own"
 
 
-def test_a_model_leaves_vram_when_comfyui_asks(tmp_path):
-    found = run_inside("managed_memory.py", str(REPO / "interleave_thinker" / "tinyworld" / "weights" / "critic"))
+@pytest.fixture(scope="module")
+def managed(tmp_path_factory):
+    model = REPO / "interleave_thinker" / "tinyworld" / "weights" / "critic"
+    return run_inside("managed_memory.py", str(model), str(tmp_path_factory.mktemp("adapter")))
+
+
+def test_a_model_leaves_vram_when_comfyui_asks(managed):
+    found = managed
     assert found["loaded after a reply"]
     assert not found["loaded after free_memory"]
     assert found["reply"] == found["reply after coming back"]
     assert found["unmanaged"] == ["written", "10 bytes free", "meta", "reply", "cpu"]
+
+
+def test_an_adapter_beside_load_agents_weights_is_counted_until_its_last_agent_is_gone(managed):
+    found = managed
+    beside, pairs = found["bytes beside"]
+    assert found["one patcher"] and beside == pairs > 0, "the manager counts an adapter beside the weights"
+    assert found["reply with an adapter"] != found["reply"] == found["reply after the adapter"]
+    assert found["bytes left"] == 0, "and no longer when its last agent is gone"
 
 
 @pytest.fixture(scope="module")

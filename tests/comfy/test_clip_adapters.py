@@ -20,7 +20,7 @@ def test_an_adapter_says_what_the_merged_model_says(found: dict[str, Any], role:
     """Token by token, on fifty calls with no, one and two pictures."""
     adapted, merged = found[role]
     assert len(merged) == 50 and adapted == merged
-    assert adapted[:10] != found["base before"]
+    assert adapted[: len(found["base before"])] != found["base before"]
 
 
 def test_the_base_says_the_same_before_between_and_after(found: dict[str, Any]) -> None:
@@ -65,14 +65,9 @@ def test_another_base_is_refused(found: dict[str, Any]) -> None:
     assert found["other base"]["base"] == ""
 
 
-@pytest.mark.parametrize("kind", ["float8_e4m3fn", "int8_tensorwise", "nvfp4"])
-def test_beside_quantised_weights_it_keeps_closer_to_the_full_model_than_merged_before(
-    found: dict[str, Any], kind: str
-) -> None:
-    """The pairs are not quantised; how far replies agree is in docs/measurements.md."""
+@pytest.mark.parametrize("kind", ["float8_e4m3fn", "int8_tensorwise"])
+def test_beside_quantised_weights_the_pairs_are_added_unquantised(found: dict[str, Any], kind: str) -> None:
+    """It says what a float model says that has the quantised values and the pairs in its weights."""
     formats = found["formats"][kind]
-    adapted, merged = (
-        sum(a == b for a, b in zip(formats[way], found["unquantised"], strict=True)) for way in ("adapted", "merged")
-    )
-    assert adapted >= merged - 3
+    assert formats["adapted"] == formats["values merged"] != []
     assert "was made for another model" in formats["other base"]

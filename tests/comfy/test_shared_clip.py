@@ -16,8 +16,10 @@ sys.path.insert(0, str(Path(__file__).parent / "small_clip"))
 from comfy_server import COMFYUI
 from comfy_test_graphs import ONE_CLIP, install_newer_nodes
 from inside import run_inside
-from learned import FIRST, REFINED, SECOND, make_small_clip
+from learned import FIRST, REFINED, ROLES, SECOND, make_small_base_and_agents, make_small_clip
 from story import Agents, StoryRun, prepare, story, tell, workflow_of_one_clip
+
+from interleave_thinker.cli import main
 
 CLIP, GENERATOR, VAE = "Qwen3VLTEModel_", "Flux", "TAESD"
 Tell = Callable[..., StoryRun]
@@ -62,6 +64,32 @@ def test_it_is_loaded_once_and_lies_in_memory_once(told: Tell) -> None:
     assert (shared.loads.count(CLIP), apart.loads.count(CLIP)) == (1, 2)
     assert shared.bytes == alone.bytes, "agents cost no weights"
     assert apart.bytes > 1.5 * shared.bytes
+
+
+@pytest.fixture(scope="module")
+def adapted(tmp_path_factory: pytest.TempPathFactory) -> Callable[[Agents], StoryRun]:
+    """Runs around a base that knows nothing, whose planner and critic were extracted as adapters."""
+    files = tmp_path_factory.mktemp("fine_tunes")
+    base = make_small_base_and_agents(files, COMFYUI)
+    for role in ROLES:
+        out = files / "loras" / f"{role}.safetensors"
+        assert main(["adapters", "extract", str(base), str(files / out.name), "--rank", "128", "--out", str(out)]) == 0
+
+    def run(agents: Agents) -> StoryRun:
+        place = tmp_path_factory.mktemp("comfy")
+        prepare(place, base)
+        (place / "models" / "loras").symlink_to(files / "loras")
+        return tell(place, story(place, agents))
+
+    return run
+
+
+def test_planner_and_critic_are_two_adapters_of_the_clip_that_encodes(adapted: Callable[[Agents], StoryRun]) -> None:
+    """The base alone can do nothing; its conditioning is bit-equal with and without them, and it is loaded once."""
+    run, alone = adapted("adapted"), adapted("none")
+    assert attempts(run) == STORY
+    assert run.loads.count(CLIP) == 1 and run.bytes == alone.bytes
+    assert run.encoded == alone.encoded and set(run.encoded) == {FIRST, REFINED, SECOND}
 
 
 @pytest.mark.parametrize("name", ONE_CLIP)

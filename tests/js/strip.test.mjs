@@ -75,7 +75,7 @@ test("each verdict has a look and words of its own: colour alone does not reach 
 
 const rates = (root) => byClass(root, "itk-rate").map((e) => e.textContent);
 
-test("the head says how many attempts the critic itself accepted so far", () => {
+test("below the head stands how many attempts the critic itself accepted so far", () => {
   const going = [plan, attempt(1), judgment(1), attempt(2), judgment(2, { parsed: false, accepted: true }), attempt(3, { overridden: true }), { ...judgment(3), overridden: true }];
   assert.deepEqual(rates(drawn(runOf(plan, attempt(1))).root), [], "nothing was judged yet");
   assert.deepEqual(rates(drawn(runOf(...going)).root), ["accepted 0 of 2"], "what a person accepted is no acceptance of the critic's");

@@ -16,6 +16,7 @@ from PIL import Image
 
 from interleave_thinker.agents.base import Completion, Message, OnText, Sampling
 from interleave_thinker.agents.scripted import ScriptedAgent
+from interleave_thinker.agents.transformers_agent import load_agent
 from interleave_thinker.driver import LoopModels, drive, start_run
 from interleave_thinker.errors import AgentError, ConfigError
 from interleave_thinker.loop.plan import Plan, PlanStep
@@ -25,6 +26,8 @@ from interleave_thinker.research.data.from_runs import from_runs, runs_below
 from interleave_thinker.roles.critic import NOT_SHIFTED, OnUnreadable, judge
 from interleave_thinker.session import Session
 from interleave_thinker.storage.run_folder import RunFolder
+from interleave_thinker.tinyworld.convert import WEIGHTS
+from interleave_thinker.tinyworld.scene import Scene, render
 
 BEFORE, AFTER = Image.new("RGB", (6, 4), "red"), Image.new("RGB", (6, 4), "blue")
 OF_BEFORE = {"accepted", "refined_prompt", "reasoning", "parsed", "raw", "note"}
@@ -140,6 +143,20 @@ def test_a_reply_that_is_no_judgment_has_no_odds() -> None:
     for fallback in ("retry", "accept"):
         judgment = judged(CriticWithOdds(["hm"], odds=1.0), 2, fallback)
         assert (judgment.log_odds, judgment.strictness, judgment.turned) == (None, 0, False)
+
+
+def test_a_real_critic_is_turned_by_more_than_its_log_odds_and_not_by_less() -> None:
+    critic = load_agent(WEIGHTS / "critic", device="cpu")
+    wanted, shown = (Scene("circle", colour, "small", "center", "white") for colour in ("red", "blue"))
+    prompt = "a small red circle at the center on a white background"
+    for scene in (wanted, shown):
+        own = judge(critic, None, render(scene), prompt, prompt)
+        assert own.log_odds is not None and own.accepted == (own.log_odds > 0) == (scene is wanted)
+        for by, turned in ((-0.1, False), (0.1, True)):
+            strictness = own.log_odds + (by if own.accepted else -by)
+            judgment = judge(critic, None, render(scene), prompt, prompt, strictness=strictness)
+            assert (judgment.accepted != own.accepted) == judgment.turned == turned
+            assert (judgment.log_odds, judgment.reasoning) == (own.log_odds, own.reasoning)
 
 
 # --- the run ------------------------------------------------------------------------------------------------

@@ -47,6 +47,12 @@ def add_check(commands: Any) -> None:
     check.add_argument("--prompts", type=Path, help="folder of prompt texts for records; default: TUNED's own")
     check.add_argument("--max-tokens", type=int, default=MAX_TOKENS, help="of a reply")
     check.add_argument("--max-pixels", type=int, default=1024 * 1024, help="a larger picture is scaled down")
+    check.add_argument(
+        "--keep-form",
+        action=argparse.BooleanOptionalAction,
+        default=True,
+        help="hold replies to their form, as the loop does",
+    )
     check.add_argument("--out", type=Path, help="folder that keeps every answer, so that --resume can go on")
     add_device(check)
     add_json(check)
@@ -86,7 +92,8 @@ def _check(options: argparse.Namespace) -> None:
             _side(*adapted, options.device),
             _side(*full, options.device),
             AnswerFile(out / ANSWERS if out is not None else None),
-            Sampling(options.max_tokens, 0.0, max_pixels=options.max_pixels),
+            Sampling(options.max_tokens, 0.0, max_pixels=options.max_pixels, keep_form=options.keep_form),
+            prompts,
         )
         check.ask(lambda what, done: print(f"{what}: {done}/{len(calls)}", flush=True))
         figures = check.figures()

@@ -13,6 +13,7 @@ import shutil
 from pathlib import Path
 from typing import Any, Literal
 
+from ...agents.adapter_file import write_tensors
 from ...agents.adapter_folder import base_of, load_weights
 from ...agents.transformers_agent import SharedBase, check_folder
 from .checkpoint import shards
@@ -56,7 +57,6 @@ def export_comfy(folder: Path, out: Path, dtype: Dtype = "bfloat16", adapter: Pa
     """
     check_new_file(out, "text_encoders")
     import torch
-    from safetensors.torch import save_file
 
     config = check_folder(folder)
     state = _state(folder, adapter)
@@ -65,10 +65,7 @@ def export_comfy(folder: Path, out: Path, dtype: Dtype = "bfloat16", adapter: Pa
     if config.get("tie_word_embeddings", config.get("text_config", {}).get("tie_word_embeddings")):
         state.pop("lm_head.weight", None)
     ready = {name: tensor.to(getattr(torch, dtype)).contiguous().clone() for name, tensor in state.items()}
-    out.parent.mkdir(parents=True, exist_ok=True)
-    part = out.with_suffix(".part")
-    save_file(ready, part, metadata={"format": "pt"})
-    part.replace(out)
+    write_tensors(out, ready, {"format": "pt"})
     width = config.get("text_config", {}).get("hidden_size")
     if width in WIDTHS:
         return ""

@@ -4,7 +4,7 @@ One model is in memory at a time: the adapter replies, the full model replies an
 adapter reads the full model's. Every answer is kept in a file, by a key of everything that it hangs on, so that a
 check that was stopped goes on.
 
-A reply is read as the loop reads it and asked for once; the loop would ask again where it is unreadable.
+A reply is held to its form and read as in the loop, and asked for once; the loop asks again where it is unreadable.
 """
 
 from __future__ import annotations
@@ -27,7 +27,9 @@ from ...loop.trajectory import Judgment
 from ...reading.judgments import judgment_reader, judgment_reading
 from ...reading.plan_text import plan_reader, plan_reading
 from ...reading.replies import ReplyReader
-from ...roles.asking import Watch
+from ...roles.asking import Watch, in_form
+from ...roles.critic import JUDGMENT_FORM
+from ...roles.planner import PLAN_FORMS
 from ..intervals import interval_of_share
 from .calls import Call, Role
 from .models import TrainError
@@ -99,13 +101,18 @@ class AnswerFile:
 
 @dataclass(frozen=True)
 class Check:
-    """A comparison: `adapted` stands for `full`. sampling: greedy; its max_tokens and max_pixels count."""
+    """A comparison: `adapted` stands for `full`.
+
+    sampling: greedy; its max_tokens, max_pixels and keep_form count. prompts: folder of the prompt texts that both are
+    asked with; None for ours.
+    """
 
     calls: Sequence[Call]
     adapted: Side
     full: Side
     answers: AnswerFile
     sampling: Sampling
+    prompts: str | None = None
 
     def ask(self, on_progress: Callable[[str, int], None] = lambda what, done: None) -> None:
         """Put all questions to both that were not put yet.
@@ -152,7 +159,7 @@ class Check:
         about = {"call": call.name, "by": side.name}
         key = self._reply_key(call, side)
         if key not in self.answers.known:
-            done = agent.complete(messages, self.sampling, Watch(READERS[call.role]))
+            done = agent.complete(messages, self._sampling(agent, call), Watch(READERS[call.role]))
             self.answers.keep(key, **about, text=done.text, finish=done.finish)
         for writer in writers:
             written = self.reply(call, writer)
@@ -160,6 +167,16 @@ class Check:
             if key not in self.answers.known:
                 found, tokens = agent.log_probability(messages, written.text, self.sampling, ended=written.ended)
                 self.answers.keep(key, **about, log_probability=found, tokens=tokens)
+
+    def _sampling(self, agent: TransformersAgent, call: Call) -> Sampling:
+        """With the form that the prompt asks for, as in the loop."""
+        if call.role == "other":
+            return self.sampling
+        if call.role == "critic":
+            return in_form(self.sampling, [JUDGMENT_FORM], agent, "critic", [self.prompts])
+        return in_form(
+            self.sampling, PLAN_FORMS, agent, "planner_images" if call.pictures else "planner_text", [self.prompts]
+        )
 
     def reply(self, call: Call, side: Side) -> Written:
         entry = self.answers.known[self._reply_key(call, side)]
@@ -171,7 +188,7 @@ class Check:
         return float(entry["log_probability"]), int(entry["tokens"])
 
     def _reply_key(self, call: Call, side: Side) -> str:
-        how = (self.sampling.max_tokens, self.sampling.max_pixels)
+        how = (self.sampling.max_tokens, self.sampling.max_pixels, self.sampling.keep_form, self.prompts)
         return hash_of("reply", side.name, side.state, call.question, call.role, how)
 
     def _likely_key(self, call: Call, side: Side, written: Written) -> str:
@@ -299,7 +316,7 @@ def _free() -> None:
 WORDS: dict[Advice, str] = {
     "fit": f"The adapter stands for the full model: at least {WANTED:.0%} are equal.",
     "more_calls": f"Not decided: with so few calls it may be more or less than {WANTED:.0%}. Check with more calls.",
-    "higher_rank": f"The adapter does not stand for the full model: less than {WANTED:.0%} are equal, and not by chance. "
+    "higher_rank": f"The adapter does not stand for the full model: less than {WANTED:.0%} are equal, not by chance. "
     "Use a higher rank, or train the adapter on.",
 }
 ROWS = {

@@ -163,19 +163,18 @@ def check_same_model(base: Checkpoint, tuned: Checkpoint) -> None:
     """Raises:
     TrainError: a tensor is in one of them only, or has two shapes.
     """
-    for one, other in ((base, tuned), (tuned, base)):
-        missing = [key for key in one.tensors if key not in other.tensors]
+    named = [(f"BASE ({base.name})", base), (f"TUNED ({tuned.name})", tuned)]
+    for (one, whole), (other, lacking) in (named, named[::-1]):
+        missing = [key for key in whole.tensors if key not in lacking.tensors]
         if missing:
             more = f" and {len(missing) - 1} more" if len(missing) > 1 else ""
-            raise TrainError(
-                f"{other.name} has no {missing[0]}{more}, which {one.name} has. Give two whole checkpoints."
-            )
+            raise TrainError(f"{other} has no {missing[0]}{more}, which {one} has. Give two whole checkpoints.")
     for key, stored in base.tensors.items():
         shape = tuned.tensors[key].shape
         if shape != stored.shape:
             sizes = [" x ".join(map(str, sides)) for sides in (stored.shape, shape)]
             raise TrainError(
-                f"{key} is {sizes[0]} in {base.name} and {sizes[1]} in {tuned.name}. Give the fine-tuned model."
+                f"{key} is {sizes[0]} in {named[0][0]} and {sizes[1]} in {named[1][0]}. Give the fine-tuned model."
             )
 
 
@@ -308,7 +307,7 @@ def _dropped(base: Checkpoint, tuned: Checkpoint, folded: set[str]) -> Iterator[
     tied = f"{HEAD}.weight" not in base.tensors
     found: dict[str, list[tuple[int, float, float]]] = {}
     for key, stored in base.tensors.items():
-        if key in linear or key.removesuffix(".weight") in folded:
+        if key in linear or key.rpartition(".")[0] in folded:
             continue
         change = size = 0.0
         for place in in_blocks(stored.shape):

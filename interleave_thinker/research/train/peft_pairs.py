@@ -39,32 +39,43 @@ def export_lora(base: Checkpoint, adapter: Path, out: Path, dtype: Dtype = "bflo
 
     kind = getattr(torch, dtype)
     halves: dict[str, dict[str, torch.Tensor]] = {}
-    biases = 0
+    others: dict[str, torch.Tensor] = {}
     for key, tensor in _tensors(adapter).items():
         name, _, part = key.removeprefix("base_model.model.").partition(".lora_")
         if part in ("A.weight", "B.weight"):
             halves.setdefault(name, {})[part[0]] = tensor
-        elif key.endswith(".bias"):
-            biases += tensor.numel()
         else:
-            raise TrainError(f"{adapter.name} holds {key} whole (modules_to_save), no pair. {_MERGE}")
-    whole = {name: found for name, found in halves.items() if len(found) == 2}
-    if not whole or len(whole) < len(halves):
+            others[key] = tensor
+    if not halves or any(len(found) < 2 for found in halves.values()):
         raise TrainError(f"{adapter.name} holds no whole pairs. Save the adapter again with peft.")
     pairs = {
         layer_of(name): Pair(
             found["B"].to(kind).contiguous(), found["A"].to(kind).contiguous(), _scale(config, name, len(found["A"]))
         )
-        for name, found in sorted(whole.items())
+        for name, found in sorted(halves.items())
     }
     linear = set(base.linear)
     AdapterFile(adapter.name, pairs).check_layers(
         lambda layer: base.tensors[f"{layer}.weight"].shape if layer in linear else None
     )
+    changed = {key: tensor for key, tensor in others.items() if not _is_of(base, key, tensor)}
+    whole = next((key for key in changed if not key.endswith(".bias")), None)
+    if whole is not None:
+        raise TrainError(f"{adapter.name} holds {whole} whole (modules_to_save), no pair. {_MERGE}")
     write_adapter(out, pairs, base=base.name, sample=base.sample(), notes={"tuned": adapter.name})
-    if not biases:
+    if not changed:
         return ""
-    return f"{biases} numbers of biases are left out: a low-rank pair adds no constant."
+    count = sum(tensor.numel() for tensor in changed.values())
+    return f"{count} numbers of biases are left out: a low-rank pair adds no constant."
+
+
+def _is_of(base: Checkpoint, key: str, tensor: torch.Tensor) -> bool:
+    """Whether a tensor that is saved whole is the base's own: peft saves a head that has a pair, too."""
+    import torch
+
+    layer, _, kind = key.removeprefix("base_model.model.").replace(".base_layer.", ".").rpartition(".")
+    place = f"{layer_of(layer)}.{kind}"
+    return place in base.tensors and torch.equal(base.part(place), tensor.float())
 
 
 _MERGE = "Merge it first (`adapters merge`), then take the difference (`adapters extract`)."

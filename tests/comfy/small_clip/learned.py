@@ -27,6 +27,7 @@ PROMPTS = {
 }
 SIZE = 64
 FILE = "small_qwen3vl.safetensors"
+ROLES = ("planner", "critic")
 
 _PICTURE = "<|vision_start|><|image_pad|><|vision_end|>"
 
@@ -119,19 +120,49 @@ class Pupil:
         return all(bool(((thought @ self.head.T).argmax(-1) == wanted).all()) for thought, wanted in asked)
 
 
-def make_small_clip(folder: Path, comfyui: Path, most: int = 600) -> Path:
-    """Train, and write one file for stock `comfy.sd.load_clip`; returns it.
+def make_small_clip(folder: Path, comfyui: Path) -> Path:
+    """Train, and write one file for stock `comfy.sd.load_clip`; returns it."""
+    pupil = _new_pupil(folder, comfyui)
+    words = {id(words.weight) for words in (pupil.model.get_input_embeddings(), pupil.model.get_output_embeddings())}
+    _teach(pupil, list(_turns()), [p for p in pupil.model.parameters() if id(p) not in words])
+    return _saved(pupil, folder, FILE)
+
+
+def make_small_base_and_agents(folder: Path, comfyui: Path) -> Path:
+    """A base that knows nothing, and planner and critic as fine-tunes of its linear layers, each a file in `folder`."""
+    pupil = _new_pupil(folder, comfyui)
+    base = _saved(pupil, folder, FILE)
+    start = {name: weight.clone() for name, weight in pupil.model.state_dict().items()}
+    layers = [m for m in pupil.model.modules() if isinstance(m, torch.nn.Linear) and m is not pupil.model.lm_head]
+    for role in ROLES:
+        pupil.model.load_state_dict(start)
+        turns = [turn for turn in _turns() if (turn[2] == 0) == (role == "planner")]
+        _teach(pupil, turns, [layer.weight for layer in layers])
+        _saved(pupil, folder, f"{role}.safetensors")
+    return base
+
+
+def _new_pupil(folder: Path, comfyui: Path) -> Pupil:
+    pupil = Pupil(make_checkpoint(folder, "1GB"), make_processor(comfyui), torch.Generator().manual_seed(0))
+    pupil.model.model.language_model.norm.weight.data.fill_(8.0)  # so that the likeliest word is clearly so
+    return pupil
+
+
+def _saved(pupil: Pupil, folder: Path, name: str) -> Path:
+    pupil.model.save_pretrained(folder, max_shard_size="1GB")
+    return (folder / "model.safetensors").rename(folder / name)
+
+
+def _teach(pupil: Pupil, turns: list[tuple[str, str, int]], taught: list[torch.nn.Parameter], most: int = 600) -> None:
+    """taught: the weights that learn; without those of words, which are nearly all and would take the time.
 
     Raises:
         RuntimeError: the replies were not learned in `most` rounds.
     """
-    pupil = Pupil(make_checkpoint(folder, "1GB"), make_processor(comfyui), torch.Generator().manual_seed(0))
-    model = pupil.model
-    for words in (model.get_input_embeddings(), model.get_output_embeddings()):
-        words.requires_grad_(False)  # nearly all weights: they would take the time
-    model.model.language_model.norm.weight.data.fill_(8.0)  # so that the likeliest word is clearly so
-    optimizer = torch.optim.AdamW([p for p in model.parameters() if p.requires_grad], lr=2e-3, weight_decay=0.0)
-    turns = list(_turns())
+    pupil.model.requires_grad_(False)
+    for weight in taught:
+        weight.requires_grad_(True)
+    optimizer = torch.optim.AdamW(taught, lr=2e-3, weight_decay=0.0)
     said = torch.tensor(pupil.processor.tokenizer("".join(reply for _, reply, _ in turns))["input_ids"]).unique()
     for done in range(1, most + 1):
         worst = 0.0
@@ -142,6 +173,5 @@ def make_small_clip(folder: Path, comfyui: Path, most: int = 600) -> Path:
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)
         if worst < 0.1 and done % 10 == 0 and all(map(pupil.knows, turns)):
-            model.save_pretrained(folder, max_shard_size="1GB")
-            return (folder / "model.safetensors").rename(folder / FILE)
+            return
     raise RuntimeError(f"The small Qwen3-VL did not learn its replies; the worst word still costs {worst:.2f}.")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from copy import deepcopy
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -10,12 +11,12 @@ from typing import Any, Literal
 import torch
 from comfy_server import Comfy, Ran
 from comfy_test_graphs import Graph, node, ours, shipped, tiny_story, with_tiny_nodes
-from learned import FILE, FIRST, PROMPTS, REFINED, REQUEST, SECOND
+from learned import FILE, FIRST, PROMPTS, REFINED, REQUEST, ROLES, SECOND
 from qwen_checkpoint import TEXT
 from safetensors.torch import load_file, save_file
 
 GENERATOR = "small_kontext.safetensors"
-Agents = Literal["shared", "apart", "none"]
+Agents = Literal["shared", "adapted", "apart", "none"]
 
 
 @dataclass(frozen=True)
@@ -75,9 +76,15 @@ def story(base: Path, agents: Agents, known: bool = True, forget: bool = False) 
     if agents == "apart":
         file = base / "models" / "text_encoders" / ("copy_of_" + FILE)
         graph["13"], clip = node("LoadSmallClip", file=str(file), known=known), ["13", 0]
-    graph["1"] = ours("AgentFromCLIP", clip=clip, max_tokens=256, temperature=0.0, max_megapixels=1.0, prompts="small")
+    agent = ours("AgentFromCLIP", clip=clip, max_tokens=256, temperature=0.0, max_megapixels=1.0, prompts="small")
+    graph["1"] = agent
     graph["3"]["inputs"]["request"] = REQUEST
     graph["30"]["inputs"]["agent"] = ["1", 0]
+    if agents == "adapted":
+        graph["1"], graph["2"] = (deepcopy(agent) for _ in ROLES)
+        for node_id, role in zip("12", ROLES, strict=True):
+            graph[node_id]["inputs"]["adapter"] = f"{role}.safetensors"
+        graph["30"]["inputs"]["agent"] = ["2", 0]
     return graph
 
 

@@ -1,0 +1,537 @@
+"""An adapter out of two checkpoints, or out of a peft folder: what it holds, what is lost, and what is refused."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from PIL import Image
+from safetensors.torch import load_file, save_file
+from transformers import Qwen3VLConfig, Qwen3VLForConditionalGeneration, Qwen3VLProcessor
+
+from interleave_thinker.agents.adapter_file import PREFIX, hf_name, layer_of, read_adapter
+from interleave_thinker.cli import main
+from interleave_thinker.errors import AgentError
+from interleave_thinker.research.train import checkpoint, extract, low_rank
+from interleave_thinker.research.train.adapters import export_comfy
+from interleave_thinker.research.train.checkpoint import Checkpoint
+from interleave_thinker.research.train.models import TrainError
+from interleave_thinker.research.train.peft_pairs import export_lora
+from interleave_thinker.tinyworld.convert import WEIGHTS
+
+FULL = 512
+State = dict[str, torch.Tensor]
+
+
+def small_model(seed: int = 0, *, tied: bool = False, width: int = 32) -> Qwen3VLForConditionalGeneration:
+    """A Qwen3-VL with the tiny world's words, and eyes, that is made in a moment."""
+    config = Qwen3VLConfig.from_pretrained(WEIGHTS / "base").to_dict()
+    config["text_config"] |= {"hidden_size": width, "intermediate_size": 48, "num_hidden_layers": 2}
+    config["text_config"] |= {"num_attention_heads": 2, "num_key_value_heads": 1, "tie_word_embeddings": tied}
+    config["vision_config"] |= {"hidden_size": 32, "intermediate_size": 40, "depth": 3, "num_heads": 2}
+    config["vision_config"]["out_hidden_size"] = width
+    torch.manual_seed(seed)
+    model = Qwen3VLForConditionalGeneration(Qwen3VLConfig(**config | {"tie_word_embeddings": tied})).float().eval()
+    for name, parameter in model.named_parameters():
+        if parameter.ndim > 1:
+            parameter.data.normal_(0, 0.2)
+        elif "norm" in name and name.endswith("weight"):
+            parameter.data.uniform_(0.5, 1.5)
+    return model
+
+
+def saved(model: Qwen3VLForConditionalGeneration, folder: Path, change: Callable[[str, torch.Tensor], None]) -> Path:
+    """The model after `change` to its weights in place."""
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            change(name, parameter)
+    model.save_pretrained(folder)
+    return folder
+
+
+def is_linear(name: str) -> bool:
+    return name.endswith("_proj.weight") or any(
+        f"{w}.weight" in name for w in ("qkv", "attn.proj", "fc1", "fc2", "lm_head")
+    )
+
+
+def nudge(name: str, parameter: torch.Tensor) -> None:
+    if is_linear(name):
+        parameter += 0.05 * torch.randn_like(parameter)
+
+
+def nothing(name: str, parameter: torch.Tensor) -> None:
+    pass
+
+
+@pytest.fixture(scope="module")
+def pair(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    """A base, and the same with other linear layers."""
+    folder = tmp_path_factory.mktemp("pair")
+    return saved(small_model(), folder / "base", nothing), saved(small_model(), folder / "tuned", nudge)
+
+
+@pytest.fixture(scope="module")
+def question() -> dict[str, torch.Tensor]:
+    processor = Qwen3VLProcessor.from_pretrained(WEIGHTS / "base")
+    picture = Image.linear_gradient("L").convert("RGB").resize((64, 64))
+    turn = [{"role": "user", "content": [{"type": "image"}, {"type": "text", "text": "a big red circle"}]}]
+    text = processor.apply_chat_template(turn, tokenize=False, add_generation_prompt=True)
+    return dict(processor(text=[text], images=[picture], return_tensors="pt"))
+
+
+def logits(folder: Path, question: dict[str, torch.Tensor], state: State | None = None) -> torch.Tensor:
+    model = Qwen3VLForConditionalGeneration.from_pretrained(folder, dtype=torch.float32).eval()
+    if state is not None:
+        model.load_state_dict(state, strict=False)
+    with torch.inference_mode():
+        return model(**question).logits
+
+
+def with_pairs(base: Path, file: Path) -> State:
+    """The base's weights with the pairs of a file added."""
+    state = load_file(base / "model.safetensors")
+    for layer, found in read_adapter(file).pairs.items():
+        name = f"{hf_name(layer)}.weight"
+        state[name] = state[name].float() + found.scale * found.up.float() @ found.down.float()
+    return state
+
+
+def run(base: Path, tuned: Path, out: Path, **chosen: object) -> extract.Extraction:
+    out.unlink(missing_ok=True)
+    return extract.extract(Checkpoint.open(base), Checkpoint.open(tuned), out, **chosen)  # type: ignore[arg-type]
+
+
+class Rows:
+    """A matrix that is seen in blocks of a few rows."""
+
+    def __init__(self, whole: torch.Tensor):
+        self.whole, self.shape = whole, (whole.shape[0], whole.shape[1])
+
+    def __iter__(self):
+        for start in range(0, len(self.whole), 7):
+            yield slice(start, start + 7), self.whole[start : start + 7]
+
+
+class TestDecomposition:
+    @given(
+        rows=st.integers(20, 90), columns=st.integers(1, 20), own=st.integers(1, 20), seed=st.integers(0, 999),
+        size=st.sampled_from([1e-4, 1.0, 1e3]),
+    )  # fmt: skip
+    @settings(deadline=None, max_examples=60)
+    def test_a_rank_that_is_enough_loses_nothing_but_rounding(self, rows, columns, own, seed, size):
+        random = torch.Generator().manual_seed(seed)
+        whole = torch.randn(rows, own, generator=random) @ torch.randn(own, columns, generator=random) * size
+        found = low_rank.decompose(Rows(whole), min(own, columns))
+        left, right = found.halves(len(found.values), torch.float32)
+        assert len(found.values) <= min(own, columns)
+        assert low_rank.distance(Rows(whole), left, right) < 1e-4 * low_rank.norm(Rows(whole))
+        assert math.isclose(low_rank.norm(Rows(whole)), float(whole.norm()), rel_tol=1e-5)
+
+    @given(rank=st.integers(1, 30), decay=st.floats(0.3, 2.0), seed=st.integers(0, 99))
+    @settings(deadline=None, max_examples=25)
+    def test_a_rank_that_is_not_enough_loses_hardly_more_than_it_must(self, rank, decay, seed):
+        """Against the exact decomposition, for spectra that fall slowly, as those of a training do."""
+        random = torch.Generator().manual_seed(seed)
+        u, _, v = torch.linalg.svd(torch.randn(300, 120, generator=random), full_matrices=False)
+        values = torch.arange(1.0, 121) ** -decay
+        whole = u * values @ v
+        left, right = low_rank.decompose(Rows(whole), rank).halves(rank, torch.float32)
+        least = float(values[rank:].square().sum().sqrt())
+        assert low_rank.distance(Rows(whole), left, right) <= 1.02 * least + 1e-5
+
+    def test_the_same_matrix_gives_the_same_pair(self):
+        whole = torch.randn(200, 100, generator=torch.Generator().manual_seed(1))
+        one, other = (low_rank.decompose(Rows(whole), 8).halves(8, torch.bfloat16) for _ in range(2))
+        assert all(torch.equal(a, b) for a, b in zip(one, other, strict=True))
+
+
+class TestExact:
+    @given(
+        seed=st.integers(0, 99), tied=st.booleans(), width=st.sampled_from([16, 32, 48]),
+        scales=st.tuples(st.floats(-3, -0.3), st.floats(0.3, 4)),
+    )  # fmt: skip
+    @settings(deadline=None, max_examples=8, suppress_health_check=[HealthCheck.function_scoped_fixture])
+    def test_base_and_all_pairs_are_the_tuned_model(self, tmp_path_factory, question, seed, tied, width, scales):
+        """Linear layers, and each norm that layers behind it can take up: of the vision tower too, without biases."""
+        folder = tmp_path_factory.mktemp("exact")
+        norms = ("layernorm.weight", "norm1.weight", "norm2.weight", "merger.norm.weight", "0.norm.weight")
+
+        def change(name: str, parameter: torch.Tensor) -> None:
+            nudge(name, parameter)
+            if name.endswith(norms) or (name.endswith("language_model.norm.weight") and not tied):
+                parameter *= torch.empty_like(parameter).uniform_(*scales).sign() * torch.rand_like(parameter).add(0.5)
+
+        base = saved(small_model(seed, tied=tied, width=width), folder / "base", nothing)
+        tuned = saved(small_model(seed, tied=tied, width=width), folder / "tuned", change)
+        made = run(base, tuned, folder / "a.safetensors", rank=FULL, dtype="float32")
+        assert made.dropped == () and len(made.folded) == 2 * 2 + 3 * 2 + 2 + (not tied)
+        wanted = logits(tuned, question)
+        found = logits(base, question, with_pairs(base, folder / "a.safetensors"))
+        assert (found - wanted).abs().max() < 2e-3 * wanted.abs().max()
+        assert (logits(base, question) - wanted).abs().max() > 0.1 * wanted.abs().max(), "the two differ"
+
+    def test_a_layer_behind_a_norm_is_in_the_file_though_it_did_not_change_itself(self, pair, tmp_path):
+        def change(name: str, parameter: torch.Tensor) -> None:
+            if name.endswith("0.input_layernorm.weight"):
+                parameter *= 2
+
+        base, _ = pair
+        made = run(base, saved(small_model(), tmp_path / "t", change), tmp_path / "a.safetensors", rank=FULL)
+        layers = {f"model.layers.0.self_attn.{kind}_proj" for kind in "qkv"}
+        assert {layer.layer for layer in made.layers} == set(read_adapter(tmp_path / "a.safetensors").pairs) == layers
+        assert made.folded == ("model.layers.0.input_layernorm",)
+
+
+class TestLost:
+    @pytest.mark.parametrize("chosen", [{"rank": 3}, {"rank": 16, "dtype": "float16"}, {"error": 0.3}])
+    def test_the_error_is_that_of_the_pairs_as_they_are_written(self, pair, tmp_path, chosen):
+        base, tuned = pair
+        made = run(base, tuned, tmp_path / "a.safetensors", **chosen)
+        before, after = (load_file(folder / "model.safetensors") for folder in pair)
+        lost = size = 0.0
+        for layer in made.layers:
+            found = read_adapter(tmp_path / "a.safetensors").pairs[layer.layer]
+            name = f"{hf_name(layer.layer)}.weight"
+            difference = after[name].double() - before[name].double()
+            left = difference - found.scale * found.up.double() @ found.down.double()
+            assert math.isclose(float(left.norm() / difference.norm()), layer.error, rel_tol=1e-3)
+            assert (layer.rank, layer.shape) == (found.down.shape[0], tuple(before[name].shape))
+            lost, size = lost + float(left.norm()) ** 2, size + float(difference.norm()) ** 2
+        assert math.isclose(math.sqrt(lost / size), made.error, rel_tol=1e-3)
+
+    @given(error=st.floats(0.01, 0.95), dtype=st.sampled_from(["bfloat16", "float16", "float32"]))
+    @settings(deadline=None, max_examples=12, suppress_health_check=[HealthCheck.function_scoped_fixture])
+    def test_an_error_is_kept_with_the_least_rank(self, pair, tmp_path_factory, error, dtype):
+        out = tmp_path_factory.mktemp("error") / "a.safetensors"
+        made = run(*pair, out, error=error, dtype=dtype, max_rank=FULL)
+        assert all(layer.error <= error for layer in made.layers)
+        for layer in made.layers[::9]:
+            if layer.rank > 1:
+                difference = extract.Difference(*(Checkpoint.open(folder) for folder in pair), layer.layer)
+                halves = low_rank.decompose(difference, FULL).halves(layer.rank - 1, getattr(torch, dtype))
+                assert low_rank.distance(difference, *halves) > error * layer.size
+
+    def test_an_error_that_takes_more_than_the_largest_rank_is_told(self, pair, tmp_path, capsys):
+        base, tuned = pair
+        line = f"adapters extract {base} {tuned} --error 0.05 --max-rank 4 --out {tmp_path}/a.safetensors"
+        assert main(line.split()) == 0
+        assert max(found.down.shape[0] for found in read_adapter(tmp_path / "a.safetensors").pairs.values()) == 4
+        assert "layers are above 0.05: give a larger --max-rank" in capsys.readouterr().out
+
+    def test_a_layer_that_is_read_in_blocks_gives_the_pair_of_one_that_is_held(self, tmp_path, monkeypatch):
+        """Tall, wide and square ones, also behind a norm."""
+
+        def change(name: str, parameter: torch.Tensor) -> None:
+            if name.endswith(("0.self_attn.k_proj.weight", "0.mlp.up_proj.weight", "0.linear_fc1.weight")):
+                nudge(name, parameter)
+            elif name.endswith("0.input_layernorm.weight"):
+                parameter *= torch.linspace(0.5, 2, len(parameter))
+
+        base = saved(small_model(width=40), tmp_path / "b", nothing)
+        tuned = saved(small_model(width=40), tmp_path / "t", change)
+        run(base, tuned, tmp_path / "held.safetensors", rank=5)
+        monkeypatch.setattr(extract, "HELD", 100)
+        monkeypatch.setattr(checkpoint, "BLOCK", 300)
+        run(base, tuned, tmp_path / "read.safetensors", rank=5)
+        held, read = (read_adapter(tmp_path / f"{name}.safetensors").pairs for name in ("held", "read"))
+        assert held.keys() == read.keys()
+        assert {pair.up.shape[0] - pair.down.shape[1] for pair in held.values()} == {-8, 0, 8, 24}
+        for layer, one in held.items():
+            whole = one.up.float() @ one.down.float()
+            difference = whole - read[layer].up.float() @ read[layer].down.float()
+            assert float(difference.norm()) < 0.02 * float(whole.norm()), layer
+
+    def test_what_no_pair_can_carry_is_counted_and_stays_out(self, tmp_path, capsys):
+        changed = {
+            "q_norm.weight": "norms of queries and keys",
+            "embed_tokens.weight": "word embeddings",
+            "pos_embed.weight": "position embeddings",
+            "patch_embed.proj.weight": "patch embedding",
+            "qkv.bias": "biases",
+            "norm1.bias": "norm biases",
+            "norm1.weight": "norm scales",
+        }
+
+        def change(name: str, parameter: torch.Tensor) -> None:
+            nudge(name, parameter)
+            if name.endswith(tuple(changed)):
+                parameter += 0.1
+
+        base, tuned = saved(small_model(), tmp_path / "b", nothing), saved(small_model(), tmp_path / "t", change)
+        line = f"adapters extract {base} {tuned} --rank 4 --out {tmp_path}/a.safetensors --json {tmp_path}/a.json"
+        assert main(line.split()) == 0
+        told = json.loads((tmp_path / "a.json").read_text())
+        before, after = (load_file(folder / "model.safetensors") for folder in (base, tuned))
+        assert [left["kind"] for left in told["dropped"]] == [k for k in extract.KINDS if k in changed.values()]
+        out = capsys.readouterr().out
+        for left in told["dropped"]:
+            names = [
+                name
+                for name in before
+                if name.endswith(tuple(e for e, kind in changed.items() if kind == left["kind"]))
+            ]
+            assert left["tensors"] == len(names) and left["parameters"] == sum(before[name].numel() for name in names)
+            change_of, size = (
+                math.sqrt(sum(float(t.double().square().sum()) for t in tensors))
+                for tensors in ([after[n] - before[n] for n in names], [before[n] for n in names])
+            )
+            assert left["change"] is None if not size else math.isclose(left["change"], change_of / size, rel_tol=1e-4)
+            assert f"left out: {left['kind']}, {left['parameters']} numbers" in out
+            assert extract.KINDS[left["kind"]] in out, "and why"
+        pairs = read_adapter(tmp_path / "a.safetensors").pairs
+        assert {f"{hf_name(layer)}.weight" for layer in pairs} == {name for name in before if is_linear(name)}
+
+    @pytest.mark.parametrize(
+        ("scale", "bias", "folds"),
+        [([2.0, 1.0], [0.0, 0.0], True), ([2.0, 1.0], [0.5, 0.5], False), ([0.0, 1.0], [0.0, 0.0], False)],
+        ids=["no bias", "a bias", "a zero in the base's scale"],
+    )
+    def test_a_norm_is_taken_up_only_where_that_is_exact(self, pair, tmp_path, scale, bias, folds):
+        def begin(name: str, parameter: torch.Tensor) -> None:
+            if "blocks.0.norm1" in name:
+                values = scale if name.endswith("weight") else bias
+                parameter[:] = torch.tensor(values).repeat(len(parameter) // 2)
+
+        def change(name: str, parameter: torch.Tensor) -> None:
+            begin(name, parameter)
+            nudge(name, parameter)
+            if name.endswith("blocks.0.norm1.weight"):
+                parameter += 0.25
+
+        base, tuned = saved(small_model(), tmp_path / "b", begin), saved(small_model(), tmp_path / "t", change)
+        made = run(base, tuned, tmp_path / "a.safetensors", rank=4)
+        assert made.folded == (("visual.blocks.0.norm1",) if folds else ())
+        assert [left.kind for left in made.dropped] == ([] if folds else ["norm scales"])
+
+    def test_a_bias_that_goes_with_its_scale_is_taken_up_too(self, tmp_path):
+        """W' diag(r) on g n + b is W' on r g n + r b."""
+
+        def begin(name: str, parameter: torch.Tensor) -> None:
+            if "blocks.0.norm1.bias" in name:
+                parameter[:] = 0.5
+
+        def change(name: str, parameter: torch.Tensor) -> None:
+            begin(name, parameter)
+            if "blocks.0.norm1" in name:
+                parameter *= 2
+
+        base, tuned = saved(small_model(), tmp_path / "b", begin), saved(small_model(), tmp_path / "t", change)
+        made = run(base, tuned, tmp_path / "a.safetensors", rank=FULL)
+        assert made.folded == ("visual.blocks.0.norm1",) and made.dropped == ()
+
+
+class TestFile:
+    def test_a_folder_shards_and_one_file_for_load_clip_give_the_same_pairs(self, pair, tmp_path):
+        base, tuned = pair
+        small_model().save_pretrained(tmp_path / "shards", max_shard_size="100KB")
+        assert len(list((tmp_path / "shards").glob("*.safetensors"))) > 2
+        export_comfy(tuned, tmp_path / "tuned.safetensors", "float32")
+        run(base, tuned, tmp_path / "a.safetensors", rank=4)
+        run(tmp_path / "shards", tmp_path / "tuned.safetensors", tmp_path / "b.safetensors", rank=4)
+        one, other = (load_file(tmp_path / f"{name}.safetensors") for name in "ab")
+        assert one.keys() == other.keys() and all(torch.equal(one[key], other[key]) for key in one)
+
+    def test_its_keys_are_comfyuis_and_its_numbers_of_the_chosen_kind(self, pair, tmp_path):
+        for dtype in ("bfloat16", "float16", "float32"):
+            made = run(*pair, tmp_path / "a.safetensors", rank=4, dtype=dtype)
+            tensors = load_file(tmp_path / "a.safetensors")
+            assert {t.dtype for key, t in tensors.items() if ".lora_" in key} == {getattr(torch, dtype)}
+            assert made.bytes == sum(t.nbytes for key, t in tensors.items() if ".lora_" in key)
+        expected = {
+            layer_of(name.removesuffix(".weight"))
+            for name in load_file(pair[0] / "model.safetensors")
+            if is_linear(name)
+        }
+        parts = ("lora_up.weight", "lora_down.weight", "alpha")
+        assert set(tensors) == {f"{PREFIX}{layer}.{part}" for layer in expected for part in parts}
+        assert all(
+            float(t) == len(tensors[key.replace("alpha", "lora_down.weight")])
+            for key, t in tensors.items()
+            if "alpha" in key
+        )
+
+    def test_it_knows_its_base(self, pair, tmp_path):
+        run(*pair, tmp_path / "a.safetensors", rank=4)
+        adapter = read_adapter(tmp_path / "a.safetensors")
+        own, other = (Checkpoint.open(f) for f in (pair[0], saved(small_model(7), tmp_path / "other", nothing)))
+        adapter.check_base(lambda layer: own.part(f"{layer}.weight", slice(0, 1)), quantised=False)
+        with pytest.raises(AgentError, match="made for another model: base"):
+            adapter.check_base(lambda layer: other.part(f"{layer}.weight", slice(0, 1)), quantised=False)
+
+    def test_an_output_that_is_there_is_kept(self, pair, tmp_path, capsys):
+        line = f"adapters extract {pair[0]} {pair[1]} --rank 2 --out {tmp_path}/a.safetensors".split()
+        assert main([*line, "--dry-run"]) == 0 and list(tmp_path.iterdir()) == []
+        promised = capsys.readouterr().out
+        assert main(line) == 0
+        first = (tmp_path / "a.safetensors").read_bytes()
+        assert f"at most {extract.bytes_at(Checkpoint.open(pair[0]), 2, 2) / 1e6:.1f} MB" in promised
+        assert main(line) == 1 and "is there already. Give another name" in capsys.readouterr().err
+        assert main([*line, "--resume"]) == 0 and "is there already" in capsys.readouterr().out
+        assert (tmp_path / "a.safetensors").read_bytes() == first
+        assert main(["adapters", "extract", *map(str, pair), "--config", f"{tmp_path}/a.config.yaml", "--resume"]) == 0
+
+    def test_a_file_that_cannot_be_written_is_one_line(self, pair, tmp_path, capsys):
+        (tmp_path / "file").write_text("x")
+        line = f"adapters extract {pair[0]} {pair[1]} --rank 2 --out {tmp_path}/file/a.safetensors"
+        assert main(line.split()) == 1
+        assert capsys.readouterr().err.startswith(f"Error: Cannot write {tmp_path}/file/a.safetensors: ")
+        run(*pair, tmp_path / "b.safetensors", rank=2)
+        assert (tmp_path / "b.safetensors").stat().st_mode & 0o777 == 0o644, "ComfyUI may run as another user"
+        assert sorted(p.name for p in tmp_path.iterdir()) == ["b.safetensors", "file"]
+
+    def test_an_interrupt_leaves_nothing_under_its_name(self, pair, tmp_path):
+        def interrupt(layer: extract.Layer) -> None:
+            raise KeyboardInterrupt
+
+        with pytest.raises(KeyboardInterrupt):
+            run(*pair, tmp_path / "a.safetensors", rank=2, on_layer=interrupt)
+        assert list(tmp_path.iterdir()) == []
+
+
+class TestRefused:
+    @pytest.mark.parametrize(
+        ("words", "told"),
+        [
+            ("{b} {t}", "either --rank or --error"),
+            ("{b} {t} --rank 4 --error 0.1", "either --rank or --error"),
+            ("{b} {t} --rank -1", "--rank is -1; it must be 1 or more"),
+            ("{b} {t} --error 1.5", "--error is 1.5; it must lie between 0"),
+            ("{b} {t} --error 0.1 --max-rank 0", "--max-rank is 0"),
+            ("{b} {b} --rank 4", "hold the same weights"),
+            ("{b} {d}/none --rank 4", "There is no folder or file"),
+            ("{b} {d}/wide --rank 4", "in BASE (base) and 639 x 16 in TUNED (wide). Give the fine-tuned model"),
+            (
+                "{b} {d}/fewer --rank 4",
+                "TUNED (fewer) has no model.layers.0.self_attn.k_proj.weight, which BASE (base) has. Give two whole checkpoints",
+            ),
+            ("{d}/fewer {b} --rank 4", "which TUNED (base) has. Give two whole checkpoints"),
+            ("{b} {d}/eight.safetensors --rank 4", "eight is quantised"),
+            ("{b} {d}/int8.safetensors --rank 4", "is I8. Give the bfloat16 files"),
+            ("{b} {d}/other.safetensors --rank 4", "it is no Qwen3-VL"),
+            ("{b} {d}/half.safetensors --rank 4", "cannot be read"),
+            ("{b} {d}/text.txt --rank 4", "is no safetensors file"),
+            ("{b} {d}/nan --rank 4", "not finite"),
+            ("{b} {w} --rank 4", "TUNED (base) has no model.lm_head.weight, which BASE (base) has"),
+        ],
+    )
+    def test_what_cannot_be_extracted_is_one_line(self, pair, wrong, tmp_path, capsys, words, told):
+        words = words.format(b=pair[0], t=pair[1], d=wrong, w=WEIGHTS / "base")
+        assert main(["adapters", "extract", *words.split(), "--out", f"{tmp_path}/a.safetensors"]) == 1
+        error = capsys.readouterr().err.strip().splitlines()
+        assert len(error) == 1 and error[0].startswith("Error: ") and told in error[0]
+        assert list(tmp_path.iterdir()) == []
+
+    @pytest.fixture(scope="class")
+    def wrong(self, pair, tmp_path_factory):
+        folder = tmp_path_factory.mktemp("wrong")
+        saved(small_model(width=16), folder / "wide", nothing)
+        saved(small_model(), folder / "fewer", nothing)
+        saved(small_model(), folder / "nan", nothing)
+        state = load_file(pair[0] / "model.safetensors")
+        name = next(name for name in state if "k_proj" in name)
+        save_file({n: t for n, t in state.items() if n != name}, folder / "fewer" / "model.safetensors")
+        save_file(state | {name: state[name] * math.nan}, folder / "nan" / "model.safetensors")
+        save_file(state | {name: state[name].to(torch.float8_e4m3fn)}, folder / "eight.safetensors")
+        save_file(state | {name: state[name].to(torch.int8)}, folder / "int8.safetensors")
+        save_file({"model.layers.0.self_attn.q_proj.weight": torch.ones(2, 2)}, folder / "other.safetensors")
+        (folder / "half.safetensors").write_bytes((folder / "eight.safetensors").read_bytes()[:5000])
+        (folder / "text.txt").write_text("x")
+        return folder
+
+
+class TestPeft:
+    TARGETS = ["q_proj", "down_proj", "qkv", "linear_fc2", "lm_head"]
+
+    def trained(self, folder: Path, **config: object) -> Qwen3VLForConditionalGeneration:
+        """A saved LoRA with random pairs; the model that it is on."""
+        from peft import LoraConfig, get_peft_model
+
+        torch.manual_seed(4)
+        adapted = get_peft_model(small_model(), LoraConfig(**{"r": 4, "target_modules": self.TARGETS, **config}))
+        for name, parameter in adapted.named_parameters():
+            if "lora_B" in name:
+                torch.nn.init.normal_(parameter, 0, 0.1)
+        adapted.save_pretrained(folder)
+        return adapted.eval()
+
+    @pytest.mark.parametrize(
+        "config",
+        [
+            {"lora_alpha": 16},
+            {"lora_alpha": 16, "use_rslora": True},
+            {"lora_alpha": 16, "alpha_pattern": {"layers.1.self_attn.q_proj": 64}, "rank_pattern": {"down_proj": 2}},
+        ],
+        ids=["alpha", "rank-stabilised", "patterns"],
+    )
+    def test_the_file_writes_as_peft_does(self, pair, tmp_path, question, config):
+        adapted = self.trained(tmp_path / "lora", **config)
+        line = f"adapters export-comfy {pair[0]} --adapter {tmp_path}/lora --lora --dtype float32 --out {tmp_path}/a.safetensors"
+        assert main(line.split()) == 0
+        with torch.inference_mode():
+            wanted = adapted(**question).logits
+        found = logits(pair[0], question, with_pairs(pair[0], tmp_path / "a.safetensors"))
+        assert (found - wanted).abs().max() < 1e-4 * wanted.abs().max()
+        assert (logits(pair[0], question) - wanted).abs().max() > 0.01 * wanted.abs().max()
+        read_adapter(tmp_path / "a.safetensors").check_base(
+            lambda layer: Checkpoint.open(pair[0]).part(f"{layer}.weight", slice(0, 1)), quantised=False
+        )
+
+    @pytest.mark.parametrize(
+        ("config", "told"),
+        [
+            ({"use_dora": True}, "trained with use_dora"),
+            ({"modules_to_save": ["embed_tokens"]}, "whole .modules_to_save."),
+            ({"init_lora_weights": "pissa"}, "began with 'pissa'"),
+        ],
+    )
+    def test_what_is_more_than_pairs_is_refused(self, pair, tmp_path, config, told):
+        adapted = self.trained(tmp_path / "lora", **config)
+        for name, parameter in adapted.named_parameters():
+            if "modules_to_save" in name:
+                parameter.data += 1
+        adapted.save_pretrained(tmp_path / "lora")
+        with pytest.raises(TrainError, match=told):
+            export_lora(Checkpoint.open(pair[0]), tmp_path / "lora", tmp_path / "a.safetensors")
+        assert not (tmp_path / "a.safetensors").exists()
+
+    def test_biases_are_left_out_and_counted(self, pair, tmp_path):
+        adapted = self.trained(tmp_path / "lora", bias="lora_only", target_modules=["qkv"])
+        for name, parameter in adapted.named_parameters():
+            if name.endswith(("qkv.bias", "qkv.base_layer.bias")):
+                parameter.data += 1
+        adapted.save_pretrained(tmp_path / "lora")
+        warning = export_lora(Checkpoint.open(pair[0]), tmp_path / "lora", tmp_path / "a.safetensors")
+        assert warning.startswith(f"{3 * 96} numbers of biases are left out")
+        assert len(read_adapter(tmp_path / "a.safetensors").pairs) == 3
+
+    @pytest.mark.parametrize(
+        ("change", "told"),
+        [
+            (lambda config: config | {"peft_type": "IA3"}, "of kind 'IA3'"),
+            (lambda config: config | {"lora_alpha": "x"}, "lora_alpha is 'x'"),
+            (lambda config: [], "of kind None"),
+        ],
+    )
+    def test_a_config_that_is_not_a_loras_is_refused(self, pair, tmp_path, change, told):
+        self.trained(tmp_path / "lora")
+        file = tmp_path / "lora" / "adapter_config.json"
+        file.write_text(json.dumps(change(json.loads(file.read_text()))))
+        with pytest.raises(TrainError, match=told):
+            export_lora(Checkpoint.open(pair[0]), tmp_path / "lora", tmp_path / "a.safetensors")
+
+    def test_an_adapter_of_another_model_is_refused(self, tmp_path):
+        self.trained(tmp_path / "lora")
+        base = Checkpoint.open(saved(small_model(width=16), tmp_path / "b", nothing))
+        with pytest.raises(AgentError, match="does not fit this model"):
+            export_lora(base, tmp_path / "lora", tmp_path / "a.safetensors")
+
+    def test_a_file_without_an_adapter_is_refused(self, pair, capsys):
+        assert main(f"adapters export-comfy {pair[0]} --lora --out a.safetensors".split()) == 1
+        assert "name its folder with --adapter" in capsys.readouterr().err
