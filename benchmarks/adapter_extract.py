@@ -5,7 +5,7 @@
     python benchmarks/adapter_extract.py sizes
 
 verdicts: a tiny critic that was trained from the tiny base (recipes/tiny.sh: OUT/agents/critic) as an adapter of it; on
-attempts that the loop makes with the full critic, how often the verdict is the full critic's. The rows below "full" also
+attempts that the loop makes with the full critic, how often the verdict is that critic's. The rows below "full" also
 take over what an adapter cannot carry, to show where the rest lies.
 
 memory: two checkpoints of random weights in the shapes of Qwen3-VL-8B, in shards of bfloat16; each linear layer of the
