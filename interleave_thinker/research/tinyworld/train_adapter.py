@@ -144,7 +144,8 @@ def add_low_rank(model: Any, rank: int) -> dict[str, LowRank]:
     layers = {n: m for n, m in model.named_modules() if isinstance(m, nn.Linear) and re.fullmatch(PAIRED, n)}
     pairs = {}
     for name, layer in layers.items():
-        pairs[name] = LowRank(*layer.weight.shape, min(rank, *layer.weight.shape))
+        out, inner = layer.weight.shape
+        pairs[name] = LowRank(out, inner, min(rank, out, inner))
         parametrize.register_parametrization(layer, "weight", pairs[name])
     return pairs
 
@@ -176,11 +177,8 @@ class AdapterTrainer(Trainer):
     def __init__(self, *args: Any, teacher: Any = None, **options: Any):
         super().__init__(*args, **options)
         self.teacher = teacher
-        self.model_accepts_loss_kwargs = False
 
-    def compute_loss(
-        self, model: Any, inputs: dict[str, Tensor], return_outputs: bool = False, num_items_in_batch: Any = None
-    ) -> Any:
+    def compute_loss(self, model: Any, inputs: dict[str, Tensor], **_: Any) -> Tensor:
         labels = inputs.pop("labels")[:, 1:]
         wanted = labels != -100
         logits = reply_logits(model, inputs, wanted)
