@@ -161,6 +161,7 @@ class TestTraining:
         [
             (("--teacher", "x"), "give --lora-rank"),
             (("--lora-rank", "0"), "between 1 and 1024"),
+            (("--lora-rank", "8", "--compare-every", "0"), "at least 1"),
         ],
     )
     def test_options_that_do_not_fit_are_named(self, tmp_path, capsys, more, told):

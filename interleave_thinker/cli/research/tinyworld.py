@@ -48,6 +48,9 @@ def _add_train(commands: Any) -> None:
     train.add_argument(
         "--teacher", type=Path, help="with --lora-rank: learn the replies of this model, not the ground truth"
     )
+    train.add_argument(
+        "--compare-every", type=int, default=7, help="with --lora-rank, critic: of so many batches one has comparisons"
+    )
     train.set_defaults(do=_train)
 
 
@@ -101,6 +104,8 @@ def _train_adapter(options: argparse.Namespace) -> None:
 
     if options.start_from is None:
         raise ConfigError("An adapter is added to a model: give its folder as --start-from.")
+    if options.compare_every < 1:
+        raise ConfigError(f"--compare-every is {options.compare_every}; it must be at least 1.")
     if not 1 <= options.lora_rank <= 1024:
         raise ConfigError(f"--lora-rank is {options.lora_rank}; it must be between 1 and 1024.")
     steps, batch, rate = (600, 16, 3e-3) if options.model == "planner" else (1000, 32, 1e-3)
@@ -118,6 +123,7 @@ def _train_adapter(options: argparse.Namespace) -> None:
             teacher=options.teacher,
             attempts=options.attempts,
             right_share=options.right_share,
+            compare_every=options.compare_every,
             on_cpu=quicken,
         )
     )

@@ -50,8 +50,17 @@ COMPARE_EVERY = 7
 class Lessons(Dataset[Lesson]):
     """Lesson i is drawn from the seed and i alone, so a resumed training sees the same lessons."""
 
-    def __init__(self, role: str, count: int, seed: int, batch: int, pool: AttemptPool | None = None):
+    def __init__(
+        self,
+        role: str,
+        count: int,
+        seed: int,
+        batch: int,
+        pool: AttemptPool | None = None,
+        compare_every: int = COMPARE_EVERY,
+    ):
         self.role, self.count, self.seed, self.batch, self.pool = role, count, seed, batch, pool
+        self.compare_every = compare_every
 
     def __len__(self) -> int:
         return self.count
@@ -65,7 +74,7 @@ class Lessons(Dataset[Lesson]):
         chance = rng.random()
         if self.pool is None:
             return critic_lesson(rendered_case(rng), PROMPTS)
-        if index // self.batch % COMPARE_EVERY == COMPARE_EVERY - 1:
+        if index // self.batch % self.compare_every == self.compare_every - 1:
             return compare_lesson(self.pool.group(rng), PROMPTS)
         if chance < 0.12:
             return critic_lesson(rendered_case(rng), PROMPTS)

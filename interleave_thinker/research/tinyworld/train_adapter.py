@@ -33,7 +33,7 @@ from ...agents.adapter_folder import ADAPTER_NAME, load_weights
 from ...errors import AgentError
 from ...tinyworld.lessons import Lesson
 from .attempt_pool import AttemptPool
-from .sft import Collator, Lessons, training_arguments
+from .sft import COMPARE_EVERY, Collator, Lessons, training_arguments
 from .vlm import save_prompts
 
 PAIRED = r"(model\.language_model\.layers|model\.visual)\..*"
@@ -44,7 +44,8 @@ PAIRED = r"(model\.language_model\.layers|model\.visual)\..*"
 class AdapterOptions:
     """base: the model that the adapter is for. start: an adapter file to go on from, as `adapters extract` makes one.
     teacher: a model of the same vocabulary whose replies are learned; None for the ground truth. attempts, right_share:
-    of a critic (`AttemptPool`). on_cpu: changes how a model computes where there is no GPU.
+    of a critic (`AttemptPool`). compare_every: of so many batches one has comparisons. on_cpu: changes how a model
+    computes where there is no GPU.
     """
 
     role: str
@@ -59,6 +60,7 @@ class AdapterOptions:
     teacher: Path | None = None
     attempts: Sequence[Path] = ()
     right_share: float = 0.5
+    compare_every: int = COMPARE_EVERY
     on_cpu: Callable[[Any], None] = lambda model: None
 
 
@@ -79,7 +81,7 @@ def train_adapter(options: AdapterOptions) -> Path:
         start_from(pairs, read_adapter(options.start))
     pool = AttemptPool(options.attempts, options.right_share) if options.attempts else None
     count = options.steps * options.batch
-    lessons: Dataset[Lesson] = Lessons(options.role, count, options.seed, options.batch, pool)
+    lessons: Dataset[Lesson] = Lessons(options.role, count, options.seed, options.batch, pool, options.compare_every)
     if options.role == "planner":  # plans differ much in length; judgments do not
         lessons = ByLength(lessons, count, options.batch, options.seed)
     work = options.out / f"{options.role}-checkpoints"
