@@ -21,7 +21,7 @@ from ..errors import ConfigError
 from .pipeline import TOKENS, VOCABULARY, WIDTH, TokenVectors
 
 WEIGHTS = Path(__file__).parent / "weights"
-"""The trained models that come with the package: generator/, base/, and planner/ and critic/, adapters of base."""
+"""The trained models that come with the package: generator/, base/, critic/, and planner/, an adapter of base."""
 
 TRANSFORMER, VAE, TEXT = "tiny_kontext.safetensors", "tiny_taef1.safetensors", "tiny_clip_l.pt"
 NAMES = {"planner": "tiny-planner", "critic": "tiny-critic", "generator": "tiny-kontext"}

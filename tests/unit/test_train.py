@@ -19,7 +19,7 @@ from grpo_advantages import advantages
 from PIL import Image
 
 from interleave_thinker.agents.adapter_file import hf_name, read_adapter
-from interleave_thinker.agents.adapter_folder import ADAPTER_NAME, load_weights
+from interleave_thinker.agents.adapter_folder import load_weights
 from interleave_thinker.agents.base import Message, Sampling
 from interleave_thinker.agents.transformers_agent import load_agent
 from interleave_thinker.cli import main
@@ -148,7 +148,7 @@ class TestSft:
         from peft import get_peft_model
         from safetensors.torch import load_file
 
-        start = CRITIC / ADAPTER_NAME
+        start = CRITIC.parent / "adapters" / "critic.safetensors"
         begun = replace(options(data, tmp_path / "l", steps=1, lora_rank=64), learning_rate=0.0)
         begun = replace(begun, base=replace(begun.base, model=BASE, start_adapter=start))
         fine_tune(begun, lambda line: None)

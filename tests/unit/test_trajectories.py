@@ -119,12 +119,12 @@ def test_requests_side_by_side_end_as_one_after_the_other(tmp_path):
 
 def test_weights_that_were_written_anew_are_another_model(tmp_path):
     """Attempts are kept by model; a critic that was trained again into the same folder has said nothing yet."""
-    base, critic = (shutil.copytree(WEIGHTS / name, tmp_path / name) for name in ("base", "critic"))
+    base, agent = (shutil.copytree(WEIGHTS / name, tmp_path / name) for name in ("base", "planner"))
     generator = GeneratorChoice("tiny").load()
-    keys = [LoopModels(generator, load_agent(critic)).judged_by, LoopModels(generator, load_agent(critic)).judged_by]
-    for seconds, weights in ((1, critic / ADAPTER_NAME), (2, base / "model.safetensors")):
+    keys = [LoopModels(generator, load_agent(agent)).judged_by, LoopModels(generator, load_agent(agent)).judged_by]
+    for seconds, weights in ((1, agent / ADAPTER_NAME), (2, base / "model.safetensors")):
         later = time.time_ns() + seconds * 10**9
         os.utime(weights, ns=(later, later))
-        keys.append(LoopModels(generator, load_agent(critic)).judged_by)
+        keys.append(LoopModels(generator, load_agent(agent)).judged_by)
     assert keys[0] == keys[1] and len(set(keys)) == 3, "an adapter's, and those of the base that it is added to"
     assert LoopModels(generator).made_by != LoopModels(replace(generator, state="anew")).made_by
