@@ -1,12 +1,12 @@
 """Replies that keep their form: what changes for trained agents (nothing), and for weakly trained ones.
 
     python benchmarks/reply_form.py trained --calls 200
-    python benchmarks/reply_form.py weak --steps 12 --calls 100 [--role planner]
+    python benchmarks/reply_form.py weak --steps 2 --calls 100 [--role planner]
 
 trained: the tiny critic and planner of the package are asked with the form and without, greedy and sampled. weak: an
-agent is trained for a few steps from the tiny world's base, with a vocabulary in which the form is spelled in pieces as
-in those of large models; counted are first replies that cannot be read, with the form and without, for the same calls
-and seeds. Both also cut replies inside their thought: none of these may become readable. Prints one JSON object.
+agent is trained for a few steps from the other one, which knows another form; counted are first replies that cannot be
+read, with the form and without, for the same calls and seeds. Both also cut replies inside
+their thought: none of these may become readable. Prints one JSON object.
 """
 
 from __future__ import annotations
@@ -21,15 +21,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from tokenizers import Tokenizer
-from transformers import PreTrainedTokenizerFast, Qwen3VLForConditionalGeneration
 
 from interleave_thinker.agents.base import Completion, Message, Sampling
 from interleave_thinker.agents.transformers_agent import TransformersAgent, load_agent
 from interleave_thinker.reading.judgments import judgment_reader, judgment_reading
 from interleave_thinker.reading.plan_text import plan_reader, plan_reading
 from interleave_thinker.research.tinyworld.sft import Collator, Lessons
-from interleave_thinker.research.tinyworld.vlm import STRUCTURE, build_processor, save_agent
+from interleave_thinker.research.tinyworld.vlm import save_agent
 from interleave_thinker.roles.asking import Watch, in_form
 from interleave_thinker.roles.critic import JUDGMENT_FORM, critic_turn, white_canvas
 from interleave_thinker.roles.planner import PLAN_FORMS, planner_turn
@@ -37,6 +35,7 @@ from interleave_thinker.tinyworld.lessons import rendered_case
 from interleave_thinker.tinyworld.requests import draw_request
 
 WEIGHTS = Path(__file__).parents[1] / "interleave_thinker" / "tinyworld" / "weights"
+START = {"critic": "planner", "planner": "critic"}
 LONGEST = {"critic": 120, "planner": 600}
 BATCH = 8
 
@@ -105,32 +104,19 @@ def cut_thoughts(role: str, agent: TransformersAgent, count: int) -> dict[str, i
 
 
 def weak_agent(role: str, steps: int, out: Path) -> TransformersAgent:
-    """The base of the tiny world after `steps` batches of 8 lessons; the form's own tokens are taken from it before."""
-    words = json.loads((WEIGHTS / "base" / "tokenizer.json").read_text(encoding="utf-8"))
-    words["added_tokens"] = [word for word in words["added_tokens"] if word["content"] not in STRUCTURE]
-    processor = build_processor(
-        PreTrainedTokenizerFast(
-            tokenizer_object=Tokenizer.from_str(json.dumps(words)),
-            pad_token="<|endoftext|>",
-            eos_token="<|im_end|>",
-            clean_up_tokenization_spaces=False,
-            model_max_length=4096,
-        )
-    )
+    """The other agent of the tiny world after `steps` batches of 8 lessons in this role."""
+    start = load_agent(WEIGHTS / START[role], device="cpu")
     torch.manual_seed(0)
-    model = Qwen3VLForConditionalGeneration.from_pretrained(WEIGHTS / "base", dtype=torch.float32)
-    lessons, collator = Lessons(role, steps * BATCH, 0, BATCH), Collator(processor)
-    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3, betas=(0.9, 0.98))
-    model.train()
+    model, collator = start.model.train(), Collator(start.processor)
+    lessons = Lessons(role, steps * BATCH, 0, BATCH)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=2e-4, betas=(0.9, 0.98))
     for step in range(steps):
-        for group in optimizer.param_groups:
-            group["lr"] = 1e-3 * min(1.0, (step + 1) / 30)
         batch = collator([lessons[step * BATCH + n] for n in range(BATCH)])
         model(**batch).loss.backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimizer.step()
         optimizer.zero_grad()
-    save_agent(model, processor, out / role)
+    save_agent(model, start.processor, out / role)
     return load_agent(out / role, device="cpu")
 
 
@@ -139,7 +125,7 @@ def main() -> None:
     parser.add_argument("what", choices=["trained", "weak"])
     parser.add_argument("--role", choices=["critic", "planner"], action="append")
     parser.add_argument("--calls", type=int, default=200)
-    parser.add_argument("--steps", type=int, default=12)
+    parser.add_argument("--steps", type=int, default=2)
     parser.add_argument("--temperature", type=float, action="append")
     parser.add_argument("--out", type=Path, help="keep the weakly trained agent here")
     options = parser.parse_args()

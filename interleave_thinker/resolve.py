@@ -24,6 +24,7 @@ from .generators.base import Generator
 from .roles.scorer import AgentScorer, Scorer
 
 if TYPE_CHECKING:
+    from .agents.transformers_agent import TransformersAgent
     from .generators.diffusers_generator import DiffusersGenerator
 
 TINY = "tiny"
@@ -62,7 +63,7 @@ def agent_from(spec: str, *, role: str = "critic", endpoints: Path | None = None
     if spec == TINY:
         from .tinyworld.convert import WEIGHTS
 
-        return _local_agent(WEIGHTS / ("planner" if role == "planner" else "critic"), None, device or "cpu")
+        return local_agent(WEIGHTS / ("planner" if role == "planner" else "critic"), None, device or "cpu")
     if spec == ORACLE:
         from .tinyworld.oracle import OracleCritic
 
@@ -70,7 +71,7 @@ def agent_from(spec: str, *, role: str = "critic", endpoints: Path | None = None
     found = folder_and_adapter(spec)
     if found is None:
         raise ConfigError(f"{spec!r} is no model folder, and no endpoint (write endpoint:NAME). Give {AGENT_HELP}.")
-    return _local_agent(*found, device)
+    return local_agent(*found, device)
 
 
 def folder_and_adapter(spec: str) -> tuple[Path, Path | None] | None:
@@ -93,7 +94,12 @@ def folder_and_adapter(spec: str) -> tuple[Path, Path | None] | None:
     return None
 
 
-def _local_agent(folder: Path, adapter: Path | None, device: str | None) -> Agent:
+def local_agent(folder: Path, adapter: Path | None, device: str | None) -> TransformersAgent:
+    """A model of this process.
+
+    Raises:
+        AgentError: as `load_agent`.
+    """
     from transformers.utils import logging
 
     from .agents.transformers_agent import load_agent

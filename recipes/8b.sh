@@ -33,3 +33,6 @@ $LAUNCH grpo --model "$OUT/critic-sft/model" --data "$OUT/data" --out "$OUT/crit
 # Back to ComfyUI: folders for Load Agent (models/VLM), or one file for Load CLIP (models/text_encoders).
 $I adapters export-comfy "$OUT/planner-sft/model" --out "$OUT/planner.safetensors" --resume
 $I adapters export-comfy "$OUT/critic-rl/model" --out "$OUT/critic.safetensors" --resume
+# Or both as adapters of the model that they began with, for Agent from CLIP (models/loras).
+$I adapters extract "$MODEL" "$OUT/planner-sft/model" --rank 64 --out "$OUT/planner_lora.safetensors" --resume
+$I adapters extract "$MODEL" "$OUT/critic-rl/model" --rank 64 --out "$OUT/critic_lora.safetensors" --resume

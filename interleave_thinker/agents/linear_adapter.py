@@ -30,8 +30,7 @@ class LinearAdapter:
         file.check_base(lambda layer: _first_row(linears.get(hf_name(layer))), quantised=False)
         self.layers: list[tuple[torch.nn.Linear, float]] = []
         self.up, self.down = f"{name}_up", f"{name}_down"
-        self.leave = weakref.finalize(self, _take_away, self.layers, (self.up, self.down))
-        self.leave.atexit = False
+        weakref.finalize(self, _take_away, self.layers, (self.up, self.down))
         usual = next((p.dtype for p in model.parameters() if _is_plain(p)), None)
         for layer, pair in file.pairs.items():
             linear = linears[hf_name(layer)]

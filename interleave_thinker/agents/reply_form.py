@@ -192,10 +192,15 @@ class Vocabulary:
         self.decode = decode
         self._encode = encode
         self._known: dict[str, int | None] = {}
+        self._beginnings: dict[str, frozenset[int]] = {}
 
-    def beginning(self, text: str) -> set[int]:
+    def beginning(self, text: str) -> frozenset[int]:
         """Tokens that are exactly a beginning of `text`."""
-        found = set()
+        if text not in self._beginnings:
+            self._beginnings[text] = frozenset(self._tokens_of(text))
+        return self._beginnings[text]
+
+    def _tokens_of(self, text: str) -> Iterator[int]:
         for end in range(1, len(text) + 1):
             begin = text[:end]
             if begin not in self._known:
@@ -204,8 +209,7 @@ class Vocabulary:
                 self._known[begin] = ids[0] if exact else None
             token = self._known[begin]
             if token is not None:
-                found.add(token)
-        return found
+                yield token
 
 
 class FormSteering:

@@ -108,8 +108,42 @@ def main(repository: Path, work: Path) -> None:
             agents.NativeAgent.from_clip(value, lambda: None)
         except AgentError as error:
             found["no clip"].append(str(error))
+    agent.check = lambda: None
+    found["form"] = formed_replies(agents, agent)
     found["log"] = said
     print("RESULT " + json.dumps(found))
+
+
+def formed_replies(agents, agent) -> dict[str, list]:
+    """What a random model writes behind a closed thought, a begun answer and an open thought, with the form and without.
+
+    The first tokens are put into its mouth; all others are its own, or the form's.
+    """
+    from interleave_pack.interleave_thinker.agents.base import Message, Sampling
+    from interleave_pack.interleave_thinker.roles.critic import JUDGMENT_FORM
+
+    held = agents.held_by(agent.clip)
+    logits = agents.TokenDecoder.logits
+    found = {}
+    try:
+        for begin in ("<think>a</think>", "<think>a</think>\n<answer>{'previous", "<think><answer>"):
+            for how in ({}, {"strictness": 50.0}, {"strictness": -50.0}, {"keep_form": False}):
+                ids = iter(held.ids(begin))
+
+                def begun(decoder, ids=ids):
+                    own = logits(decoder)
+                    token = next(ids, None)
+                    if token is not None:
+                        own[0, token] = own.max() + 100
+                    return own
+
+                agents.TokenDecoder.logits = begun
+                sampling = Sampling(max_tokens=40, form=JUDGMENT_FORM, **how)
+                done = agent.complete([Message("user", ("x",))], sampling)
+                found.setdefault(begin, []).append([done.text, done.log_odds])
+    finally:
+        agents.TokenDecoder.logits = logits
+    return found
 
 
 class _Wordless:

@@ -22,7 +22,7 @@ import torch  # noqa: E402
 from interleave_pack.interleave_thinker.agents.adapter_file import hf_name, read_adapter  # noqa: E402
 from interleave_pack.interleave_thinker.agents.base import Message, Sampling  # noqa: E402
 from interleave_pack.interleave_thinker.reading.judgments import read_judgment  # noqa: E402
-from interleave_pack.interleave_thinker.research.tinyworld.attempts import make_attempts  # noqa: E402
+from interleave_pack.interleave_thinker.research.tinyworld import attempts  # noqa: E402
 from interleave_pack.interleave_thinker.resolve import load_pipeline  # noqa: E402
 from interleave_pack.interleave_thinker.roles.critic import critic_turn, white_canvas  # noqa: E402
 from interleave_pack.interleave_thinker.roles.planner import planner_turn  # noqa: E402
@@ -40,7 +40,8 @@ LENGTH = {"planner": 700, "critic": 160}
 def recorded() -> dict[str, list[list[Message]]]:
     prompts = {role: [str(WEIGHTS / role / "prompts")] for role in ROLES}
     plans = [planner_turn(r.text, r.images(), 10, prompts["planner"]) for r in held_out(COUNT, 5)]
-    make_attempts(load_pipeline(WEIGHTS / "generator", device="cpu").pipeline, WORK / "attempts", COUNT, 5)
+    attempts.WALKERS = max(2, COUNT // 12)  # each walks until it has made a dozen attempts
+    attempts.make_attempts(load_pipeline(WEIGHTS / "generator", device="cpu").pipeline, WORK / "attempts", COUNT, 5)
     lines = (WORK / "attempts" / "attempts.jsonl").read_text(encoding="utf-8").splitlines()[-COUNT:]
     judged = []
     for record in map(json.loads, lines):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 from comfy_server import REPO
 from comfy_test_graphs import node, ours
@@ -34,6 +36,23 @@ def test_a_seed_fixes_what_is_sampled(native):
 def test_an_interrupt_takes_effect_at_the_next_token(native):
     """The third check raises, so no fourth token is begun."""
     assert native["interrupted after checks"] == 3
+
+
+def test_behind_a_closed_thought_even_a_random_model_keeps_the_form(native):
+    """In Python's spelling where it began so, and with the verdict that strictness leaves. Without the form it does not."""
+    for begin, quote in (("<think>a</think>", '"'), ("<think>a</think>\n<answer>{'previous", "'")):
+        kept, strict, lenient, free = native["form"][begin]
+        form = rf"\s*<answer>\s*{{\s*{quote}previous_step_success{quote}\s*:\s*(\w+)\s*,\s*['\"]refine_prompt['\"]"
+        said = [re.match(form, text.removeprefix("<think>a</think>"), re.I) for text, _ in (kept, strict, lenient)]
+        assert all(said)
+        assert [match.group(1).lower() for match in said[1:]] == ["false", "true"]
+        assert kept[1] is not None and kept[1] == pytest.approx(strict[1], abs=1e-3)
+        assert re.match(form, free[0].removeprefix("<think>a</think>"), re.I) is None
+
+
+def test_inside_a_thought_a_random_model_writes_what_it_wrote_without_the_form(native):
+    texts = [text for text, _ in native["form"]["<think><answer>"]]
+    assert len(set(texts)) == 1 and "previous_step" not in texts[0]
 
 
 def test_what_is_no_clip_is_refused_by_its_name(native):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import shutil
 from itertools import pairwise
 
@@ -12,7 +13,7 @@ from hypothesis import strategies as st
 from PIL import Image
 from tiny_adapters import WEIGHTS, critic_adapter, random_adapter
 
-from interleave_thinker.agents.base import Sampling
+from interleave_thinker.agents.base import Message, Sampling
 from interleave_thinker.agents.transformers_agent import load_agent
 from interleave_thinker.cli import main
 from interleave_thinker.errors import ConfigError
@@ -22,7 +23,7 @@ from interleave_thinker.research.train.calls import Call, read_calls, spread
 from interleave_thinker.research.train.check_adapter import WANTED, advice, share_of
 from interleave_thinker.research.train.models import TrainError
 from interleave_thinker.resolve import agent_from, folder_and_adapter
-from interleave_thinker.roles.critic import judge
+from interleave_thinker.roles.critic import critic_turn, judge, white_canvas
 
 BASE, CRITIC = WEIGHTS / "base", WEIGHTS / "critic"
 
@@ -51,8 +52,8 @@ def check(made, *more, adapter="near", against=CRITIC, calls="runs"):
     return main(["adapters", "check", spec, "--against", str(against), "--calls", str(made / calls), *map(str, more)])
 
 
-def direct_verdicts(agent, data):
-    """Each record, asked as the loop asks."""
+def asked_directly(agent, data):
+    """The judgment of each record, asked for as the loop does, with what was asked."""
     found = []
     for line in (data / "critic.jsonl").read_text().splitlines():
         record = json.loads(line)
@@ -60,31 +61,43 @@ def direct_verdicts(agent, data):
         after = Image.open(data / record["after"]).convert("RGB")
         judgment = judge(agent, before, after, record["prompt"], record["used"], sampling=Sampling())
         assert judgment.parsed
-        found.append("accepted" if judgment.accepted else "rejected")
+        before = before or white_canvas(after.size)
+        turn = critic_turn(before, after, record["prompt"], record["used"], [agent.prompts])
+        found.append((judgment, [Message("user", turn)]))
     return found
 
 
 def test_the_figures_are_what_a_direct_count_gives(made, tmp_path, capsys):
     assert check(made, "--role", "critic", "--json", tmp_path / "f.json", "--max-tokens", 300) == 0
     found = json.loads((tmp_path / "f.json").read_text())["critic"]
-    one = direct_verdicts(load_agent(BASE, adapter=made / "near.safetensors", device="cpu"), made / "data")
-    two = direct_verdicts(load_agent(CRITIC, device="cpu"), made / "data")
-    same = sum(a == b for a, b in zip(one, two, strict=True))
-    assert 0 < same < len(one) > 9, "verdicts of both kinds, or nothing is shown"
-    assert found["calls"] == len(one)
-    assert (found["verdicts_equal"]["count"], found["verdicts_equal"]["of"]) == (same, len(one))
-    for of_adapter in ("accepted", "rejected"):
-        for of_full in ("accepted", "rejected"):
-            pairs = zip(one, two, strict=True)
-            assert found["verdicts"][of_adapter][of_full] == sum(p == (of_adapter, of_full) for p in pairs)
+    agents = {
+        "adapter": load_agent(BASE, adapter=made / "near.safetensors", device="cpu"),
+        "full": load_agent(CRITIC, device="cpu"),
+    }
+    told = {whose: asked_directly(agent, made / "data") for whose, agent in agents.items()}
+    said = {whose: [judgment.accepted for judgment, _ in of] for whose, of in told.items()}
+    pairs = list(zip(said["adapter"], said["full"], strict=True))
+    same = sum(a == b for a, b in pairs)
+    assert 0 < same < len(pairs) > 9, "verdicts of both kinds, or nothing is shown"
+    assert (found["verdicts_equal"]["count"], found["verdicts_equal"]["of"]) == (same, len(pairs))
+    names = {True: "accepted", False: "rejected"}
+    for a in names:
+        for b in names:
+            assert found["verdicts"][names[a]][names[b]] == pairs.count((a, b))
     assert found["unreadable"] == {"adapter": 0, "full": 0}
-    for writer in ("adapter", "full"):
+    assert f"| verdicts equal | {same} of {len(pairs)} |" in capsys.readouterr().out
+    for writer, other in (("adapter", "full"), ("full", "adapter")):
+        replies = [(messages, judgment.raw) for judgment, messages in told[writer]]
+        own, read = (
+            [agents[whose].log_probability(m, raw, Sampling(), ended=False) for m, raw in replies]
+            for whose in (writer, other)
+        )
+        tokens = sum(count for _, count in own)
         of = found["likelihood"][writer]
-        assert of["own"] > of["other"], "each writes what itself thinks likely"
-        assert of["ratio"] > 1
-    told = capsys.readouterr().out
-    assert f"| verdicts equal | {same} of {len(one)} |" in told
-    assert "ratio of perplexities" in told
+        assert of["tokens"] == tokens
+        assert of["own"] == pytest.approx(sum(value for value, _ in own) / tokens)
+        assert of["other"] == pytest.approx(sum(value for value, _ in read) / tokens)
+        assert of["ratio"] == pytest.approx(math.exp(of["own"] - of["other"])) != 1
 
 
 def test_a_model_agrees_with_itself_in_everything(made, tmp_path):
@@ -245,7 +258,8 @@ def test_a_limit_takes_calls_from_the_first_to_the_last(many, limit):
     kept = [int(call.name) for call in spread(calls, limit)]
     assert len(kept) == min(many, limit or many) and kept == sorted(set(kept))
     gaps = {b - a for a, b in pairwise(kept)}
-    assert not kept or (kept[0] == 0 and max(gaps, default=1) - min(gaps, default=1) <= 1)
+    assert not kept or (kept[0] == 0 and max(gaps, default=many) - min(gaps, default=many) <= 1)
+    assert not kept or kept[-1] + -(-many // len(kept)) >= many, "to the last"
 
 
 @given(st.integers(1, 5000), st.floats(0, 1))

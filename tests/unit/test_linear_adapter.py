@@ -13,6 +13,8 @@ from interleave_thinker.agents.adapter_file import hf_name
 from interleave_thinker.agents.base import Message, Sampling
 from interleave_thinker.agents.transformers_agent import load_agent
 from interleave_thinker.errors import AgentError
+from interleave_thinker.research.train.adapters import merge
+from interleave_thinker.research.train.models import TrainError
 from interleave_thinker.tinyworld.scene import Scene, render
 
 BASE = WEIGHTS / "base"
@@ -93,9 +95,9 @@ def test_an_interrupt_takes_the_adapter_off(files):
 
 def test_the_pairs_move_with_the_model_and_are_no_part_of_what_is_saved(files):
     """Whoever moves the model between devices knows nothing of adapters."""
-    bare = load_agent(BASE, device="cpu")
+    bare = load_agent(BASE, device="cpu", dtype="float32")  # weights of their own, which are lost here
     names, kept = set(bare.model.state_dict()), buffers(bare.model)
-    adapted = load_agent(BASE, adapter=files[0], device="cpu")
+    adapted = load_agent(BASE, adapter=files[0], device="cpu", dtype="float32")
     mine = buffers(bare.model) - kept
     assert len(mine) == 2 * len(adapted.adapter.layers)
     assert set(bare.model.state_dict()) == names
@@ -176,6 +178,11 @@ def test_a_file_that_is_missing_or_no_adapter_is_refused(tmp_path):
         load_agent(BASE, adapter=tmp_path / "text.safetensors", device="cpu")
     with pytest.raises(AgentError, match="no adapter of an agent"):
         load_agent(BASE, adapter=BASE / "model.safetensors", device="cpu")
+
+
+def test_merging_takes_a_lora_folder_and_says_so_of_a_file(files, tmp_path):
+    with pytest.raises(TrainError, match=r"1\.safetensors is an adapter file"):
+        merge(BASE, files[0], tmp_path / "merged")
 
 
 def test_a_file_and_a_lora_folder_share_one_base(files, tmp_path):

@@ -40,7 +40,7 @@ FORMS = [JUDGMENT_FORM, COMPARE_FORM, *PLAN_FORMS]
 LETTERS = "".join(map(chr, range(32, 127))) + "\n\t"
 PIECES = ["<think>", "</think>", "<answer>", '{"', '":', ' "', " true", " false", "true", '": ', "step", "_", "prompt"]
 STOP = 0
-settings.register_profile("toys", deadline=None, phases=[Phase.explicit, Phase.reuse, Phase.generate])
+settings.register_profile("toys", deadline=None, max_examples=25, phases=[Phase.explicit, Phase.reuse, Phase.generate])
 settings.load_profile("toys")
 
 
@@ -130,7 +130,7 @@ def test_every_continuation_that_is_offered_ends_the_form(form, data):
     assert rests and all(place_in(atoms, begun + rest).over for rest in rests)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=25)
 @given(
     st.sampled_from(FORMS),
     st.lists(st.text(LETTERS, min_size=2, max_size=6), max_size=20),
@@ -139,7 +139,7 @@ def test_every_continuation_that_is_offered_ends_the_form(form, data):
 )
 def test_whatever_a_model_likes_its_answer_begins_with_the_form(form, pieces, seed, start):
     toy = Toy([*pieces, *PIECES])
-    text = toy.written(toy.steering(form), chance(toy, seed), 160, start)
+    text = toy.written(toy.steering(form), chance(toy, seed), 90, start)
     begin = start.index("</think>") + 8 if "</think>" in start else 0
     place = place_in(atoms_of(form), text[begin:])
     assert place is not None and place.over
@@ -148,7 +148,7 @@ def test_whatever_a_model_likes_its_answer_begins_with_the_form(form, pieces, se
 THOUGHTS = st.text("ab <>/\"'{}", max_size=30).map(lambda text: "<think>" + text.replace("</", "< /"))
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=25)
 @given(THOUGHTS, st.sampled_from(["", '"<answer>', "<answer>", '<answer>{"previous_step_success":', "</answer>"]))
 def test_inside_a_thought_the_model_is_left_alone(thought, then):
     """Also where a draft of the answer stands in it, and where it stops: that reply stays unreadable."""
@@ -160,16 +160,16 @@ def test_inside_a_thought_the_model_is_left_alone(thought, then):
     assert steering.log_odds is None
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=25)
 @given(SPELLED, st.booleans())
 def test_a_model_that_keeps_the_form_in_its_own_way_writes_what_it_would_have_written(text, tight):
     """Python's quotation marks, capitals and blanks are as good as JSON's."""
     toy = Toy([*PIECES, "{'", "':", " '", " True", ", '"] if tight else [])
     reply = f"<think>a</think>{text}1 b c"
     form = next(f for f in FORMS if (p := place_in(atoms_of(f), text)) is not None and p.over)
-    closed = reply + {0: '"}'}.get(0, "")
-    free = toy.written(toy.steering(form, forced=False), after(toy, closed), 400)
-    assert toy.written(toy.steering(form), after(toy, closed), 400)[: len(reply)] == free[: len(reply)] == reply
+    closed = reply + '"}'
+    free = toy.written(toy.steering(form, forced=False), after(toy, closed), len(closed))
+    assert toy.written(toy.steering(form), after(toy, closed), len(closed))[: len(reply)] == free[: len(reply)] == reply
 
 
 def test_a_reply_does_not_end_inside_its_object_and_ends_behind_it():
@@ -202,7 +202,7 @@ VERDICTS = [
 ]
 
 
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=25)
 @given(
     st.sampled_from(VERDICTS), st.floats(-6, 6, width=16), st.floats(-8, 8, width=16), st.booleans(), st.integers(0, 99)
 )
@@ -227,7 +227,7 @@ def test_a_verdict_is_accepted_exactly_where_its_log_odds_exceed_the_strictness(
     assert chosen == (yes if odds > strictness else no)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=25)
 @given(st.text(LETTERS, max_size=300), st.integers(0, 99))
 def test_without_a_form_to_force_and_without_strictness_logits_stay_as_they_are(text, seed):
     toy = Toy(PIECES)
@@ -248,7 +248,7 @@ def test_each_token_is_looked_at_a_bounded_number_of_times_however_long_the_repl
         return "".join(toy.words[i] for i in ids)
 
     per_token = []
-    for length in (500, 4000):
+    for length in (300, 2000):
         decoded = 0
         steering = FormSteering(JUDGMENT_FORM, Vocabulary(toy.encode, decode))
         toy.said(steering, "<think>" + "word " * length)
@@ -437,7 +437,7 @@ def as_pattern(grammar: str) -> str:
     return pattern("root")
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=25)
 @given(SPELLED, st.sampled_from(["", "<think>a < b, </b> is it?</think>", "so it is</think>"]))
 def test_the_grammar_for_llama_cpp_takes_what_the_form_takes_and_no_other_beginning(text, thought):
     takes = [re.compile(as_pattern(grammar_of(form))) for form in FORMS]

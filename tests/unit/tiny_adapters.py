@@ -7,22 +7,18 @@ from pathlib import Path
 import torch
 
 from interleave_thinker.agents.adapter_file import BaseSample, Pair, layer_of, write_adapter
-from interleave_thinker.agents.adapter_folder import whole_weights
+from interleave_thinker.agents.transformers_agent import load_agent
 
 WEIGHTS = Path(__file__).parents[2] / "interleave_thinker" / "tinyworld" / "weights"
 
 
-def weights_of(model: str) -> dict[str, torch.Tensor]:
-    """By Hugging Face's names, as float32."""
-    return whole_weights(WEIGHTS / model)
-
-
 def linear_weights(model: str) -> dict[str, torch.Tensor]:
-    """Of the linear layers, by ComfyUI's places."""
+    """Of the linear layers of an agent of the tiny world, by ComfyUI's places, as float32."""
+    agent = load_agent(WEIGHTS / model, device="cpu", dtype="float32")
     return {
-        layer_of(name.removesuffix(".weight")): tensor
-        for name, tensor in weights_of(model).items()
-        if name.endswith(".weight") and tensor.ndim == 2 and "embed" not in name
+        layer_of(name): layer.weight.detach()
+        for name, layer in agent.model.named_modules()
+        if isinstance(layer, torch.nn.Linear) and name != "lm_head"
     }
 
 

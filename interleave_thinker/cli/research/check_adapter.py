@@ -13,12 +13,11 @@ from ...errors import ConfigError
 from ...files import files_state
 from ...research.train.calls import Call, Role, read_calls, spread
 from ...research.train.models import TrainError
-from ...resolve import folder_and_adapter
+from ...resolve import folder_and_adapter, local_agent
 from ..config_file import add_config, save_options
 from ..options import add_device, add_json, write_figures
 
 if TYPE_CHECKING:
-    from ...agents.transformers_agent import TransformersAgent
     from ...research.train.check_adapter import Side
 
 ANSWERS, RECORDS = "answers.jsonl", "calls"
@@ -135,16 +134,9 @@ def _files(calls: Path, records: Path, store: Path | None) -> list[Path]:
 def _side(folder: Path, adapter: Path | None, device: str | None) -> Side:
     from ...research.train.check_adapter import Side
 
-    def load() -> TransformersAgent:
-        from transformers.utils import logging
-
-        from ...agents.transformers_agent import load_agent
-
-        logging.disable_progress_bar()
-        return load_agent(folder, adapter=adapter, device=device)
-
     places = [folder] if adapter is None else [folder, adapter]
-    return Side("+".join(place.name for place in places), files_state(*places), load)
+    name = "+".join(place.name for place in places)
+    return Side(name, files_state(*places), lambda: local_agent(folder, adapter, device))
 
 
 def _counted(calls: list[Call]) -> str:

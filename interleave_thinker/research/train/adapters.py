@@ -13,7 +13,7 @@ import shutil
 from pathlib import Path
 from typing import Any, Literal
 
-from ...agents.adapter_file import write_tensors
+from ...agents.adapter_file import SUFFIXES, write_tensors
 from ...agents.adapter_folder import base_of, load_weights
 from ...agents.transformers_agent import SharedBase, check_folder
 from .checkpoint import shards
@@ -89,6 +89,8 @@ def _state(folder: Path, adapter: Path | None) -> dict[str, Any]:
 
 def _merged(base: Path, adapter: Path | None) -> Any:
     """A model of its own with the adapter in its weights; agents that share the same base are not touched."""
+    if adapter.suffix in SUFFIXES:
+        raise TrainError(f"{adapter.name} is an adapter file; what is merged is a LoRA folder of peft's.")
     check_folder(base)
     from transformers import Qwen3VLForConditionalGeneration
 

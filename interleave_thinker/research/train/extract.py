@@ -290,10 +290,10 @@ def _ratio(base: Checkpoint, tuned: Checkpoint, name: str) -> torch.Tensor | Non
     import torch
 
     before, after = (model.part(f"{name}.weight") for model in (base, tuned))
-    if torch.equal(before, after) or not bool((before != 0).all()):
+    if torch.equal(before, after):
         return None
     ratio = after / before
-    if not bool(torch.isfinite(ratio).all()):
+    if not bool(torch.isfinite(ratio).all()):  # the base's scale has a zero
         return None
     bias = f"{name}.bias"
     if bias in base.tensors and not torch.equal(ratio * base.part(bias), tuned.part(bias)):
