@@ -89,7 +89,7 @@ def _state(folder: Path, adapter: Path | None) -> dict[str, Any]:
 
 def _merged(base: Path, adapter: Path | None) -> Any:
     """A model of its own with the adapter in its weights; agents that share the same base are not touched."""
-    if adapter.suffix in SUFFIXES:
+    if adapter is not None and adapter.suffix in SUFFIXES:
         raise TrainError(f"{adapter.name} is an adapter file; what is merged is a LoRA folder of peft's.")
     check_folder(base)
     from transformers import Qwen3VLForConditionalGeneration
