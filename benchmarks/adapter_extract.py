@@ -1,12 +1,12 @@
 """What `adapters extract` keeps of a fine-tune by rank, and the memory and time that it takes for two 8B checkpoints.
 
-    python benchmarks/adapter_extract.py verdicts OUT [--count 600]
+    python benchmarks/adapter_extract.py verdicts OUT --critic FOLDER [--count 600]
     python benchmarks/adapter_extract.py memory OUT [--rank 64] [--layers 36]
     python benchmarks/adapter_extract.py sizes
 
-verdicts: the package's tiny critic as an adapter of the tiny base; on attempts that the loop makes with the full
-critic, how often the verdict is the full critic's. The rows below "full" also take over what an adapter cannot carry,
-to show where the rest lies.
+verdicts: a tiny critic that was trained from the tiny base (recipes/tiny.sh: OUT/agents/critic) as an adapter of it; on
+attempts that the loop makes with the full critic, how often the verdict is that critic's. The rows below "full" also
+take over what an adapter cannot carry, to show where the rest lies.
 
 memory: two checkpoints of random weights in the shapes of Qwen3-VL-8B, in shards of bfloat16; each linear layer of the
 second differs by a change of rank 32 and noise. They take 35 GB of disk and are deleted afterwards. --layers makes
@@ -61,10 +61,9 @@ PROBE += "print(used.ru_maxrss, used.ru_utime, used.ru_stime); sys.exit(code)"
 """In a process of its own: ru_maxrss is in KiB on Linux."""
 
 
-def verdicts(out: Path, count: int) -> None:
-    from safetensors.torch import load_file
-
+def verdicts(out: Path, count: int, folder: Path) -> None:
     from interleave_thinker.agents.adapter_file import hf_name, read_adapter
+    from interleave_thinker.agents.adapter_folder import whole_weights
     from interleave_thinker.research.tinyworld.loop_attempts import _Critics, make_loop_attempts
     from interleave_thinker.research.train.checkpoint import Checkpoint
     from interleave_thinker.research.train.extract import extract
@@ -75,7 +74,7 @@ def verdicts(out: Path, count: int) -> None:
     pipeline = TinyKontextPipeline.from_pretrained(WEIGHTS / "generator")
     pipeline.set_progress_bar_config(disable=True)
     attempts = out / "attempts"
-    make_loop_attempts(pipeline, WEIGHTS / "critic", attempts, count, seed=SEED)
+    make_loop_attempts(pipeline, folder, attempts, count, seed=SEED)
     lines = (attempts / "attempts.jsonl").read_text(encoding="utf-8").splitlines()[:count]
     records = sorted(map(json.loads, lines), key=lambda record: record["before_image"] is None)
     calls = [
@@ -87,16 +86,13 @@ def verdicts(out: Path, count: int) -> None:
         )
         for record in records
     ]
-    critic = _Critics(WEIGHTS / "critic")
+    critic = _Critics(folder)
 
     def judge() -> list[bool]:
         return [j.accepted for i in range(0, count, AT_A_TIME) for j in critic(calls[i : i + AT_A_TIME])]
 
     wanted = judge()
-    base, tuned = (
-        {name: tensor.float() for name, tensor in load_file(WEIGHTS / part / "model.safetensors").items()}
-        for part in ("base", "critic")
-    )
+    base, tuned = map(whole_weights, (WEIGHTS / "base", folder))
     print(f"{count} attempts, {sum(wanted)} accepted by the full critic", flush=True)
 
     def row(name: str, error: str, size: str, kept: Callable[[str], bool]) -> None:
@@ -113,7 +109,7 @@ def verdicts(out: Path, count: int) -> None:
     for rank in (*RANKS, FULL):
         file = out / f"rank{rank}.safetensors"
         file.unlink(missing_ok=True)
-        made = extract(Checkpoint.open(WEIGHTS / "base"), Checkpoint.open(WEIGHTS / "critic"), file, rank=rank)
+        made = extract(Checkpoint.open(WEIGHTS / "base"), Checkpoint.open(folder), file, rank=rank)
         weights = dict(base)
         for layer, pair in read_adapter(file).pairs.items():
             weights[f"{hf_name(layer)}.weight"] = (
@@ -270,6 +266,7 @@ def main() -> None:
         "part", choices=["verdicts", "memory", "sizes", "make"], help="make: the checkpoints of `memory`"
     )
     parser.add_argument("out", type=Path, nargs="?", help="a folder to work in")
+    parser.add_argument("--critic", type=Path, help="verdicts: the whole critic")
     parser.add_argument("--count", type=int, default=600, help="attempts")
     parser.add_argument("--rank", type=int, default=64)
     parser.add_argument("--layers", type=int, default=36)
@@ -280,7 +277,9 @@ def main() -> None:
         parser.error("name a folder to work in")
     options.out.mkdir(parents=True, exist_ok=True)
     if options.part == "verdicts":
-        verdicts(options.out, options.count)
+        if options.critic is None:
+            parser.error("verdicts needs a whole critic: give its folder as --critic.")
+        verdicts(options.out, options.count, options.critic)
     elif options.part == "memory":
         memory(options.out, options.rank, options.layers)
     else:

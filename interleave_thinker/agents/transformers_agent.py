@@ -21,6 +21,7 @@ from weakref import WeakValueDictionary
 from ..errors import AgentError
 from ..files import files_state
 from .adapter_file import SUFFIXES, read_adapter
+from .adapter_folder import base_of, load_weights, weight_files
 from .base import Completion, Message, OnText, Sampling, TextStream, chat_content, shrink
 from .linear_adapter import LinearAdapter
 from .reply_form import FormSteering, Vocabulary
@@ -363,7 +364,8 @@ def check_folder(folder: Path, kinds: Callable[[], Collection[str]] = lambda: MO
     """The model's config, if `folder` holds a model of one of these kinds that can be loaded.
 
     Raises:
-        AgentError: no such folder, no config.json, another kind of model, or no or incomplete weights.
+        AgentError: no such folder, no config.json, another kind of model, or no or incomplete weights; of an adapter's
+            folder (`adapter_folder`), those of its base.
     """
     if not folder.is_dir():
         raise AgentError(f"There is no model folder {folder.name!r}. Put a Qwen3-VL folder into models/VLM.")
@@ -391,6 +393,9 @@ def check_folder(folder: Path, kinds: Callable[[], Collection[str]] = lambda: MO
             raise AgentError(f"{folder.name} lacks {len(missing)} of {len(shards)} weight files, e.g. {missing[0]}.")
     elif not any(folder.glob("*.safetensors")):
         raise AgentError(f"{folder.name} holds no .safetensors weights; download the model completely.")
+    base = base_of(folder)
+    if base != folder:
+        check_folder(base, kinds)
     return dict(config)
 
 
@@ -420,13 +425,13 @@ def load_agent(
             "pip install -U 'transformers>=4.57', or use Agent from CLIP, which needs nothing."
         ) from error
     device = device or ("cuda" if torch.cuda.is_available() else "cpu")
-    written = max(path.stat().st_mtime_ns for path in folder.glob("*.safetensors"))
+    written = max(path.stat().st_mtime_ns for path in weight_files(folder))
     key = (folder.resolve(), written, dtype, device)
     base = _BASES.get(key)
     if base is None:
         wanted: Any = getattr(torch, dtype) if dtype != "auto" else (torch.float32 if device == "cpu" else "auto")
         try:
-            model = AutoModelForImageTextToText.from_pretrained(folder, dtype=wanted, local_files_only=True)
+            model = load_weights(AutoModelForImageTextToText, folder, wanted)
             processor = AutoProcessor.from_pretrained(folder, local_files_only=True)
         except (OSError, ValueError, RuntimeError, KeyError) as error:
             raise AgentError(f"{folder.name} cannot be loaded: {_short(error)}") from error
@@ -444,7 +449,7 @@ def load_agent(
         prompts_of(folder, adapter),
         base=base,
         adapter=role,
-        state=files_state(*(f for f in (folder, adapter) if f is not None)),
+        state=files_state(*dict.fromkeys((folder, base_of(folder))), *([adapter] if adapter is not None else [])),
     )
 
 

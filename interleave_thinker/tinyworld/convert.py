@@ -16,11 +16,12 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from ..agents.adapter_folder import ADAPTER_NAME, WHOLE_NAME, base_of, whole_weights
 from ..errors import ConfigError
 from .pipeline import TOKENS, VOCABULARY, WIDTH, TokenVectors
 
 WEIGHTS = Path(__file__).parent / "weights"
-"""The trained models that come with the package: generator/, planner/, critic/."""
+"""The trained models that come with the package: generator/, base/, critic/, and planner/, an adapter of base."""
 
 TRANSFORMER, VAE, TEXT = "tiny_kontext.safetensors", "tiny_taef1.safetensors", "tiny_clip_l.pt"
 NAMES = {"planner": "tiny-planner", "critic": "tiny-critic", "generator": "tiny-kontext"}
@@ -50,8 +51,21 @@ def install(models: Path, weights: Path = WEIGHTS) -> list[Path]:
         if (weights / role).is_dir():
             target = models / kind / NAMES[role]
             shutil.copytree(weights / role, target, dirs_exist_ok=True)
+            make_whole(weights / role, target)
             written.append(target)
     return written
+
+
+def make_whole(folder: Path, copy: Path) -> None:
+    """Give a copy of a folder that holds an adapter the whole weights, in float32, in the adapter's place.
+
+    A folder below models/VLM then needs no base beside it. Of a folder with weights of its own nothing is changed.
+    """
+    if base_of(folder) == folder:
+        return
+    save_file(whole_weights(folder), copy / WHOLE_NAME, metadata={"format": "pt"})
+    shutil.copystat(copy / ADAPTER_NAME, copy / WHOLE_NAME)  # the same weights, installed again, are no other model
+    (copy / ADAPTER_NAME).unlink()
 
 
 def comfy_transformer(folder: Path) -> dict[str, Tensor]:

@@ -16,17 +16,17 @@ from torch.nn import functional  # noqa: E402
 
 from interleave_thinker.research.train.on_cpu import attend_by_image, quicken  # noqa: E402
 
-CRITIC = Path(__file__).parents[2] / "interleave_thinker" / "tinyworld" / "weights" / "critic"
+BASE = Path(__file__).parents[2] / "interleave_thinker" / "tinyworld" / "weights" / "base"
 
 
 def load():
-    return transformers.Qwen3VLForConditionalGeneration.from_pretrained(CRITIC, dtype=torch.float32)
+    return transformers.Qwen3VLForConditionalGeneration.from_pretrained(BASE, dtype=torch.float32)
 
 
 @pytest.fixture(scope="module")
 def batch():
     """Two turns of different lengths, so that there is padding; three pictures, one of them of another shape."""
-    processor = transformers.AutoProcessor.from_pretrained(CRITIC)
+    processor = transformers.AutoProcessor.from_pretrained(BASE)
     pictures = [
         Image.new("RGB", size, color) for size, color in (((64, 64), "red"), ((128, 32), "blue"), ((64, 64), "green"))
     ]

@@ -18,6 +18,8 @@ import pytest
 from grpo_advantages import advantages
 from PIL import Image
 
+from interleave_thinker.agents.adapter_file import hf_name, read_adapter
+from interleave_thinker.agents.adapter_folder import load_weights
 from interleave_thinker.agents.base import Message, Sampling
 from interleave_thinker.agents.transformers_agent import load_agent
 from interleave_thinker.cli import main
@@ -33,6 +35,7 @@ from interleave_thinker.tinyworld.lessons import PROMPTS, critic_lesson, rendere
 from interleave_thinker.tinyworld.oracle import CheckerScorer
 
 CRITIC = Path(__file__).parents[2] / "interleave_thinker" / "tinyworld" / "weights" / "critic"
+BASE = CRITIC.parent / "base"
 
 
 @pytest.fixture(scope="module")
@@ -93,8 +96,10 @@ class TestSft:
 
     def test_the_vision_tower_is_frozen_unless_asked(self, trained):
         from safetensors.torch import load_file
+        from transformers import Qwen3VLForConditionalGeneration
 
-        before, after = (load_file(f / "model.safetensors") for f in (CRITIC, trained / "model"))
+        before = load_weights(Qwen3VLForConditionalGeneration, CRITIC, "float32").state_dict()
+        after = load_file(trained / "model" / "model.safetensors")
         seen = [k for k in before if "visual" in k]
         assert seen and all((before[k].float() == after[k].float()).all() for k in seen)
         assert any((before[k].float() != after[k].float()).any() for k in before if "language_model" in k)
@@ -136,6 +141,32 @@ class TestSft:
         assert bare.complete(asked, Sampling(80)).text == before, "an agent without adapter is not touched by another's"
         with pytest.raises(TrainError, match="not empty"):
             merge(CRITIC, adapter, tmp_path / "merged")
+
+    def test_a_lora_begins_as_the_adapter_file_that_it_starts_from(self, data, tmp_path):
+        """With a learning rate of zero it ends as it began; all layers of the file are in it, the vision tower's too."""
+        import torch
+        from peft import get_peft_model
+        from safetensors.torch import load_file
+
+        start = CRITIC.parent / "adapters" / "critic.safetensors"
+        begun = replace(options(data, tmp_path / "l", steps=1, lora_rank=64), learning_rate=0.0)
+        begun = replace(begun, base=replace(begun.base, model=BASE, start_adapter=start))
+        fine_tune(begun, lambda line: None)
+        made = load_file(tmp_path / "l" / "model" / "adapter_model.safetensors")
+        pairs = read_adapter(start).pairs
+        assert len(made) == 2 * len(pairs) > 100
+        for place, pair in pairs.items():
+            name = f"base_model.model.{hf_name(place)}.lora_"
+            found = 2.0 * made[f"{name}B.weight"] @ made[f"{name}A.weight"]  # alpha is twice the rank
+            assert torch.allclose(found, pair.scale * pair.up.float() @ pair.down.float(), atol=1e-5), place
+        too_small = replace(begun.base, lora_rank=8)
+        model, _ = models.load_model(too_small)
+        with pytest.raises(TrainError, match="give --lora-rank 64"):
+            models.start_from_file(get_peft_model(model, models.lora(too_small)), start)
+        with pytest.raises(AgentError, match="another model"):
+            fine_tune(replace(begun, base=replace(begun.base, model=CRITIC), out=tmp_path / "c"), lambda line: None)
+        with pytest.raises(ConfigError, match="give lora_rank"):
+            replace(begun.base, lora_rank=0)
 
     def test_an_adapter_that_does_not_fit_leaves_the_shared_base_as_it_was(self, data, tmp_path):
         """peft changes a model before it finds out; agents of the same base must not notice."""
@@ -362,7 +393,7 @@ def test_export_joins_shards_into_one_file(tmp_path):
     from safetensors import safe_open
     from transformers import Qwen3VLForConditionalGeneration
 
-    model = Qwen3VLForConditionalGeneration.from_pretrained(CRITIC)
+    model = Qwen3VLForConditionalGeneration.from_pretrained(CRITIC.parent / "base")
     model.save_pretrained(tmp_path / "m", max_shard_size="2MB")
     assert len(list((tmp_path / "m").glob("*.safetensors"))) > 2
     told = export_comfy(tmp_path / "m", tmp_path / "one.safetensors")

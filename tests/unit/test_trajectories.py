@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from interleave_thinker.agents.adapter_folder import ADAPTER_NAME
 from interleave_thinker.agents.transformers_agent import load_agent
 from interleave_thinker.cli import main
 from interleave_thinker.driver import LoopModels
@@ -118,11 +119,12 @@ def test_requests_side_by_side_end_as_one_after_the_other(tmp_path):
 
 def test_weights_that_were_written_anew_are_another_model(tmp_path):
     """Attempts are kept by model; a critic that was trained again into the same folder has said nothing yet."""
-    critic = shutil.copytree(WEIGHTS / "critic", tmp_path / "critic")
+    base, agent = (shutil.copytree(WEIGHTS / name, tmp_path / name) for name in ("base", "planner"))
     generator = GeneratorChoice("tiny").load()
-    keys = [LoopModels(generator, load_agent(critic)).judged_by, LoopModels(generator, load_agent(critic)).judged_by]
-    later = time.time_ns() + 10**9
-    os.utime(critic / "model.safetensors", ns=(later, later))
-    keys.append(LoopModels(generator, load_agent(critic)).judged_by)
-    assert keys[0] == keys[1] != keys[2]
+    keys = [LoopModels(generator, load_agent(agent)).judged_by, LoopModels(generator, load_agent(agent)).judged_by]
+    for seconds, weights in ((1, agent / ADAPTER_NAME), (2, base / "model.safetensors")):
+        later = time.time_ns() + seconds * 10**9
+        os.utime(weights, ns=(later, later))
+        keys.append(LoopModels(generator, load_agent(agent)).judged_by)
+    assert keys[0] == keys[1] and len(set(keys)) == 3, "an adapter's, and those of the base that it is added to"
     assert LoopModels(generator).made_by != LoopModels(replace(generator, state="anew")).made_by

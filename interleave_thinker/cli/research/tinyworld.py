@@ -41,6 +41,16 @@ def _add_train(commands: Any) -> None:
     )
     train.add_argument("--right-share", type=float, default=0.5, help="critic: of right attempts; less is stricter")
     train.add_argument("--start-from", type=Path, help="a trained folder to go on from")
+    train.add_argument(
+        "--lora-rank", type=int, help="critic, planner: train an adapter of the model of --start-from, of this rank"
+    )
+    train.add_argument("--start-adapter", type=Path, help="with --lora-rank: an adapter's .safetensors to go on from")
+    train.add_argument(
+        "--teacher", type=Path, help="with --lora-rank: learn the replies of this model, not the ground truth"
+    )
+    train.add_argument(
+        "--compare-every", type=int, default=7, help="with --lora-rank, critic: of so many batches one has comparisons"
+    )
     train.set_defaults(do=_train)
 
 
@@ -69,6 +79,11 @@ def _train(options: argparse.Namespace) -> None:
 
     if options.model == "critic" and not options.attempts:
         raise ConfigError("The critic learns from real attempts: give --attempts (see `tinyworld attempts`).")
+    if options.lora_rank is not None:
+        _train_adapter(options)
+        return
+    if options.start_adapter or options.teacher:
+        raise ConfigError("--start-adapter and --teacher are for an adapter: give --lora-rank too.")
     steps, batch, rate = (1200, 32, 8e-4) if options.model == "planner" else (1500, 48, 1e-3)
     train_agent(
         options.model,
@@ -81,6 +96,38 @@ def _train(options: argparse.Namespace) -> None:
         start_from=options.start_from,
         right_share=options.right_share,
     )
+
+
+def _train_adapter(options: argparse.Namespace) -> None:
+    from ...research.tinyworld.train_adapter import AdapterOptions, train_adapter
+    from ...research.train.on_cpu import quicken
+
+    if options.start_from is None:
+        raise ConfigError("An adapter is added to a model: give its folder as --start-from.")
+    if options.compare_every < 1:
+        raise ConfigError(f"--compare-every is {options.compare_every}; it must be at least 1.")
+    if not 1 <= options.lora_rank <= 1024:
+        raise ConfigError(f"--lora-rank is {options.lora_rank}; it must be between 1 and 1024.")
+    steps, batch, rate = (600, 16, 3e-3) if options.model == "planner" else (1000, 32, 1e-3)
+    folder = train_adapter(
+        AdapterOptions(
+            options.model,
+            options.start_from,
+            options.out,
+            options.lora_rank,
+            options.steps or steps,
+            options.batch or batch,
+            options.learning_rate or rate,
+            options.seed,
+            start=options.start_adapter,
+            teacher=options.teacher,
+            attempts=options.attempts,
+            right_share=options.right_share,
+            compare_every=options.compare_every,
+            on_cpu=quicken,
+        )
+    )
+    print(f"Wrote {folder}")
 
 
 def _add_attempts(commands: Any) -> None:

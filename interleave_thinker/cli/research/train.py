@@ -7,6 +7,7 @@ import math
 from pathlib import Path
 from typing import Any, get_args
 
+from ...agents.adapter_folder import weight_files
 from ...research.train.grpo import GrpoOptions
 from ...research.train.models import ModelOptions, Precision
 from ...research.train.rewards import Part, Variant
@@ -33,6 +34,11 @@ def _add_sft(commands: Any) -> None:
     sft.add_argument("role", choices=["planner", "critic"], help="what is trained; names the data's file by default")
     sft.add_argument("--data", type=Path, required=True, help="folder of an export, or a file of rows")
     _add_model(sft)
+    sft.add_argument(
+        "--start-adapter",
+        type=Path,
+        help="with --lora-rank: begin as this adapter file (adapters extract), not at zero",
+    )
     sft.add_argument("--epochs", type=float, default=2.0)
     sft.add_argument("--batch", type=int, default=2, help="rows a device and step")
     sft.add_argument("--accumulate", type=int, default=1, help="steps of which gradients are added up")
@@ -174,7 +180,7 @@ def _print_result(folder: Path) -> None:
 
 def _model(options: argparse.Namespace) -> ModelOptions:
     names = "model lora_rank lora_alpha lora_dropout train_vision precision max_pixels gradient_checkpointing"
-    return ModelOptions(**_values(options, names))
+    return ModelOptions(**_values(options, names), start_adapter=getattr(options, "start_adapter", None))
 
 
 def _values(options: argparse.Namespace, names: str) -> dict[str, Any]:
@@ -197,4 +203,4 @@ def _disk(options: argparse.Namespace) -> str:
 
 
 def _size(folder: Path) -> float:
-    return sum(p.stat().st_size for p in folder.glob("*.safetensors")) / 2**30
+    return sum(p.stat().st_size for p in weight_files(folder)) / 2**30

@@ -18,6 +18,7 @@ import torch
 from PIL import Image
 from transformers import Qwen3VLForConditionalGeneration, Qwen3VLProcessor
 
+from ...agents.adapter_folder import load_weights
 from ...agents.base import chat_content
 from ...loop.trajectory import Judgment
 from ...reading.judgments import read_judgment
@@ -107,7 +108,7 @@ class _Critics:
         self.prompts = str(folder / "prompts")
         self.processor = Qwen3VLProcessor.from_pretrained(folder)
         self.processor.tokenizer.padding_side = "left"
-        self.model = Qwen3VLForConditionalGeneration.from_pretrained(folder, dtype=torch.float32).eval()
+        self.model = load_weights(Qwen3VLForConditionalGeneration, folder, torch.float32).eval()
 
     def __call__(self, asked: Sequence[tuple[Image.Image | None, Image.Image, str, str]]) -> list[Judgment]:
         texts: list[str] = []

@@ -29,6 +29,7 @@ from transformers import (
 )
 from transformers.trainer_utils import get_last_checkpoint
 
+from ...agents.adapter_folder import load_weights
 from ...agents.base import chat_content
 from ...tinyworld.lessons import (
     PROMPTS,
@@ -49,8 +50,17 @@ COMPARE_EVERY = 7
 class Lessons(Dataset[Lesson]):
     """Lesson i is drawn from the seed and i alone, so a resumed training sees the same lessons."""
 
-    def __init__(self, role: str, count: int, seed: int, batch: int, pool: AttemptPool | None = None):
+    def __init__(
+        self,
+        role: str,
+        count: int,
+        seed: int,
+        batch: int,
+        pool: AttemptPool | None = None,
+        compare_every: int = COMPARE_EVERY,
+    ):
         self.role, self.count, self.seed, self.batch, self.pool = role, count, seed, batch, pool
+        self.compare_every = compare_every
 
     def __len__(self) -> int:
         return self.count
@@ -64,7 +74,7 @@ class Lessons(Dataset[Lesson]):
         chance = rng.random()
         if self.pool is None:
             return critic_lesson(rendered_case(rng), PROMPTS)
-        if index // self.batch % COMPARE_EVERY == COMPARE_EVERY - 1:
+        if index // self.batch % self.compare_every == self.compare_every - 1:
             return compare_lesson(self.pool.group(rng), PROMPTS)
         if chance < 0.12:
             return critic_lesson(rendered_case(rng), PROMPTS)
@@ -117,21 +127,43 @@ def train_agent(
     pool = AttemptPool(attempts, right_share) if attempts else None
     if start_from is not None:
         processor = Qwen3VLProcessor.from_pretrained(start_from)
-        model = Qwen3VLForConditionalGeneration.from_pretrained(start_from, dtype=torch.float32)
+        model = load_weights(Qwen3VLForConditionalGeneration, start_from, torch.float32)
     else:
         processor = build_processor(train_tokenizer(_sentences(seed)))
         model = new_model(processor.tokenizer)
     work = out / f"{role}-checkpoints"
-    arguments = TrainingArguments(
+    trainer = Trainer(
+        model=model,
+        args=training_arguments(work, steps, batch, learning_rate, seed),
+        train_dataset=Lessons(role, steps * batch, seed, batch, pool),
+        data_collator=Collator(processor),
+    )
+    trainer.train(resume_from_checkpoint=get_last_checkpoint(str(work)) if work.is_dir() else None)
+    save_agent(model.float(), processor, out / role)
+
+
+def training_arguments(
+    work: Path,
+    steps: int,
+    batch: int,
+    learning_rate: float,
+    seed: int,
+    *,
+    warmup: int = 100,
+    weight_decay: float = 0.01,
+    bf16: bool = True,
+) -> TrainingArguments:
+    """warmup: steps in which the learning rate rises."""
+    return TrainingArguments(
         output_dir=str(work),
         max_steps=steps,
         per_device_train_batch_size=batch,
         learning_rate=learning_rate,
         lr_scheduler_type="cosine",
-        warmup_steps=100,
-        weight_decay=0.01,
+        warmup_steps=warmup,
+        weight_decay=weight_decay,
         adam_beta2=0.98,
-        bf16=True,
+        bf16=bf16,
         use_cpu=not torch.cuda.is_available(),
         logging_steps=50,
         save_steps=250,
@@ -143,14 +175,6 @@ def train_agent(
         disable_tqdm=True,
         dataloader_pin_memory=False,
     )
-    trainer = Trainer(
-        model=model,
-        args=arguments,
-        train_dataset=Lessons(role, steps * batch, seed, batch, pool),
-        data_collator=Collator(processor),
-    )
-    trainer.train(resume_from_checkpoint=get_last_checkpoint(str(work)) if work.is_dir() else None)
-    save_agent(model.float(), processor, out / role)
 
 
 def _sentences(seed: int) -> list[str]:

@@ -160,6 +160,11 @@ def save_agent(model: Qwen3VLForConditionalGeneration, processor: Qwen3VLProcess
     copy.generation_config = model.generation_config
     copy.to(torch.bfloat16).save_pretrained(folder)
     processor.save_pretrained(folder)
+    save_prompts(folder)
+
+
+def save_prompts(folder: Path) -> None:
+    """The prompts that the tiny agents are trained on, as `folder`/prompts/*.md."""
     prompts = folder / "prompts"
     prompts.mkdir(exist_ok=True)
     for name, text in PROMPTS.items():

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from ...agents.adapter_file import SUFFIXES, write_tensors
+from ...agents.adapter_folder import base_of, load_weights
 from ...agents.transformers_agent import SharedBase, check_folder
 from .checkpoint import has_tied_head, shards, text_config
 from .models import TrainError
@@ -77,7 +78,7 @@ def export_comfy(folder: Path, out: Path, dtype: Dtype = "bfloat16", adapter: Pa
 
 def _state(folder: Path, adapter: Path | None) -> dict[str, Any]:
     """All tensors by Hugging Face's names."""
-    if adapter is not None:
+    if adapter is not None or base_of(folder) != folder:
         return dict(_merged(folder, adapter).state_dict())
     from safetensors.torch import load_file
 
@@ -87,14 +88,16 @@ def _state(folder: Path, adapter: Path | None) -> dict[str, Any]:
     return state
 
 
-def _merged(base: Path, adapter: Path) -> Any:
+def _merged(base: Path, adapter: Path | None) -> Any:
     """A model of its own with the adapter in its weights; agents that share the same base are not touched."""
-    if adapter.suffix in SUFFIXES:
+    if adapter is not None and adapter.suffix in SUFFIXES:
         raise TrainError(f"{adapter.name} is an adapter file; what is merged is a LoRA folder of peft's.")
     check_folder(base)
     from transformers import Qwen3VLForConditionalGeneration
 
-    model = Qwen3VLForConditionalGeneration.from_pretrained(base, dtype="float32", local_files_only=True)
+    model = load_weights(Qwen3VLForConditionalGeneration, base, "float32")
+    if adapter is None:
+        return model
     shared = SharedBase(model, None)
     shared.add(adapter)
     return shared.adapted.merge_and_unload()

@@ -16,6 +16,7 @@ from pathlib import Path
 from statistics import mean
 from typing import Any
 
+from ...agents.adapter_folder import base_of
 from ...errors import ConfigError
 from ...files import write_atomically
 from ...resolve import GeneratorChoice
@@ -25,6 +26,8 @@ from .models import CHECKPOINTS, RunOptions, extra_missing, load_model, lora, ru
 from .rewards import Outcome, Part, Variant, needs_image, next_prompt, read_response, reward
 from .rollouts import Rollouts, build_generator, trial_of
 from .rows import dataset, states
+
+START = "start"
 
 
 @dataclass(frozen=True)
@@ -124,6 +127,10 @@ def train_critic(options: GrpoOptions, load_scorer: Callable[[], Scorer], log: C
     except ImportError as error:
         raise extra_missing(error) from None
     model, processor = load_model(options.base)
+    if options.kl and base_of(options.base.model) != options.base.model:
+        # To measure the divergence, the trainer loads the start a second time, whole, from where its config says.
+        model.save_pretrained(options.out / START)
+        model.config._name_or_path = str(options.out / START)
     processor.tokenizer.padding_side = "left"  # the trainer pads token types as the tokenizer does, and prompts left
     arguments = GRPOConfig(
         **options.arguments(),

@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from ...agents.adapter_file import hf_name, read_adapter
+from ...agents.adapter_folder import load_weights
 from ...agents.transformers_agent import check_folder
 from ...errors import ConfigError, InterleaveError
 from ...files import write_atomically
@@ -32,6 +34,7 @@ def extra_missing(error: ImportError) -> TrainError:
 class ModelOptions:
     """model: a Qwen3-VL folder. lora_rank: 0 trains the weights themselves, else an adapter of that rank.
 
+    start_adapter: an adapter file of this model (`adapters extract`) that the adapter begins as; its layers learn.
     train_vision: whether the vision tower and its projector learn too (the paper freezes them for SFT).
     precision: "auto" is bfloat16 on a GPU and float32 on a CPU. max_pixels: a larger picture is scaled down to it.
     """
@@ -44,10 +47,13 @@ class ModelOptions:
     precision: Precision = "auto"
     max_pixels: int = 1024 * 1024
     gradient_checkpointing: bool = False
+    start_adapter: Path | None = None
 
     def __post_init__(self) -> None:
         if not 0 <= self.lora_rank <= 1024:
             raise ConfigError(f"lora_rank is {self.lora_rank}; it must be between 0 (no adapter) and 1024.")
+        if self.start_adapter is not None and not self.lora_rank:
+            raise ConfigError("A start adapter is trained on as an adapter: give lora_rank, its rank or more.")
 
 
 @dataclass(frozen=True)
@@ -123,7 +129,7 @@ def load_model(options: ModelOptions) -> tuple[Any, Any]:
     except ImportError as error:
         raise extra_missing(error) from None
     dtype = torch.bfloat16 if use_bf16(options.precision) and torch.cuda.is_available() else torch.float32
-    model = Qwen3VLForConditionalGeneration.from_pretrained(options.model, dtype=dtype, local_files_only=True)
+    model = load_weights(Qwen3VLForConditionalGeneration, options.model, dtype)
     processor = AutoProcessor.from_pretrained(options.model, local_files_only=True)
     bound_pixels(processor.image_processor, options.max_pixels)
     if not options.train_vision:
@@ -152,14 +158,50 @@ def lora(options: ModelOptions) -> Any:
         from peft import LoraConfig
     except ImportError as error:
         raise extra_missing(error) from None
-    where, layers = ("", LINEAR + VISION_LINEAR) if options.train_vision else (r"(?=.*language_model)", LINEAR)
+    targets: str | list[str]
+    if options.start_adapter is not None:
+        targets = [hf_name(layer) for layer in read_adapter(options.start_adapter).pairs]
+    else:
+        where, layers = ("", LINEAR + VISION_LINEAR) if options.train_vision else (r"(?=.*language_model)", LINEAR)
+        targets = rf"{where}.*\.({'|'.join(layers)})"
     return LoraConfig(
         r=options.lora_rank,
         lora_alpha=options.lora_alpha or 2 * options.lora_rank,
         lora_dropout=options.lora_dropout,
-        target_modules=rf"{where}.*\.({'|'.join(layers)})",
+        target_modules=targets,
         task_type="CAUSAL_LM",
     )
+
+
+def start_from_file(model: Any, file: Path) -> None:
+    """Let a new LoRA (`lora`) begin as the adapter of a file. What it has room for beyond that begins as ever: at zero.
+
+    Raises:
+        AgentError: the file is of another base.
+        TrainError: it has a higher rank, or a layer that this model does not train.
+    """
+    import torch
+    from peft.tuners.lora import LoraLayer
+
+    adapter = read_adapter(file)
+    layers = {n: m for n, m in model.get_base_model().named_modules() if isinstance(m, LoraLayer)}
+
+    def layer_at(place: str) -> Any:
+        return layers.get(hf_name(place))
+
+    def first_row(place: str) -> Any:
+        layer = layer_at(place)
+        return None if layer is None else layer.base_layer.weight.detach()[0]
+
+    adapter.check_base(first_row, quantised=False)
+    for place, pair in adapter.pairs.items():
+        layer, rank = layer_at(place), pair.down.shape[0]
+        if layer is None or rank > layer.r["default"]:
+            raise TrainError(f"Adapter {file.name} has rank {rank} at {place}: give --lora-rank {rank} or more.")
+        up, down = layer.lora_B["default"].weight, layer.lora_A["default"].weight
+        with torch.no_grad():
+            up.zero_()[:, :rank] = (pair.up.float() * (pair.scale / layer.scaling["default"])).to(up)
+            down[:rank] = pair.down.to(down)
 
 
 def save_result(trainer: Any, processor: Any, options: ModelOptions, out: Path, prompts: Path | None) -> Path:

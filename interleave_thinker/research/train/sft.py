@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from .batch_order import order_rows
-from .models import CHECKPOINTS, RunOptions, extra_missing, load_model, lora, run, save_result
+from .models import CHECKPOINTS, RunOptions, extra_missing, load_model, lora, run, save_result, start_from_file
 from .rows import dataset, sft_rows
 
 
@@ -63,5 +63,7 @@ def fine_tune(options: SftOptions, log: Callable[[str], None] = print) -> Path:
         processing_class=processor,
         peft_config=lora(options.base),
     )
+    if options.base.start_adapter is not None:
+        start_from_file(trainer.model, options.base.start_adapter)
     run(trainer, options.out / CHECKPOINTS, options.resume)
     return save_result(trainer, processor, options.base, options.out, options.prompts)
