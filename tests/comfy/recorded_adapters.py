@@ -19,7 +19,7 @@ from native_parity import comfy, encoded, load_agents  # noqa: E402  (sets Comfy
 agents = load_agents(REPO)
 
 import torch  # noqa: E402
-from interleave_pack.interleave_thinker.agents.adapter_file import hf_name, read_adapter  # noqa: E402
+from interleave_pack.interleave_thinker.agents.adapter_file import AdapterFile, hf_name, read_adapter  # noqa: E402
 from interleave_pack.interleave_thinker.agents.base import Message, Sampling  # noqa: E402
 from interleave_pack.interleave_thinker.reading.judgments import read_judgment  # noqa: E402
 from interleave_pack.interleave_thinker.research.tinyworld import attempts  # noqa: E402
@@ -57,10 +57,15 @@ def recorded() -> dict[str, list[list[Message]]]:
     }
 
 
+def adapter(role: str) -> AdapterFile:
+    beside = WEIGHTS / role / "adapter.safetensors"
+    return read_adapter(beside if beside.is_file() else WEIGHTS / "adapters" / f"{role}.safetensors")
+
+
 def merged(role: str, state: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
     """The base's weights with the role's pairs in them."""
     found = dict(state)
-    for layer, pair in read_adapter(WEIGHTS / role / "adapter.safetensors").pairs.items():
+    for layer, pair in adapter(role).pairs.items():
         name = hf_name(layer) + ".weight"
         found[name] = found[name] + pair.scale * pair.up.float() @ pair.down.float()
     return found
@@ -98,8 +103,7 @@ def main() -> None:
         clip = clip_in(kind, "base", state, options)
         coded = [encoded(clip)]
         for role in ROLES:
-            file = read_adapter(WEIGHTS / role / "adapter.safetensors")
-            agent = agents.NativeAgent.from_clip(clip, lambda: None, file)
+            agent = agents.NativeAgent.from_clip(clip, lambda: None, adapter(role))
             said[kind, role, "beside"] = replies(agent, role, calls[role])
             coded.append(encoded(clip))
             whole = agents.NativeAgent.from_clip(clip_in(kind, role, merged(role, state), options), lambda: None)
