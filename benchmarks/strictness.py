@@ -119,7 +119,7 @@ def table(figures: dict[str, Any]) -> str:
         f"acceptance never rises with strictness: {figures['never_rises']}",
         f"{figures['different']} of {figures['checked']} verdicts differ from what the log-odds tell",
         "",
-        "| strictness | accepted | right accepted | wrong rejected | balanced | |",
+        "| strictness | accepted | right accepted | wrong rejected | balanced accuracy | |",
         "|---|---|---|---|---|---|",
     ]
     for r in figures["rows"]:
