@@ -31,7 +31,8 @@ def add_check(commands: Any) -> None:
         "check",
         help="how often an adapter says what the full model says",
         description="Asks BASE+ADAPTER and TUNED, the full model, what was recorded, greedily, and says how often "
-        "verdicts, plans and replies are equal, and how likely each thinks the other's words. One model is in memory at a time.",
+        "verdicts, plans and replies are equal, and how likely each thinks the other's words. One model is in "
+        "memory at a time.",
     )
     check.add_argument("adapted", metavar="BASE+ADAPTER", help="a model folder, and an adapter's file or LoRA folder")
     check.add_argument("--against", required=True, metavar="TUNED", help="the full model's folder, or FOLDER+ADAPTER")
