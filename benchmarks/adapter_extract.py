@@ -43,7 +43,7 @@ WORDS = 151936
 
 
 class Widths(NamedTuple):
-    """Of a Qwen3-VL: language model, its feed-forward layers, eyes, theirs, and how many blocks they have."""
+    """Of a Qwen3-VL: language model and its feed-forward layers; vision tower, its feed-forward layers and blocks."""
 
     text: int
     wide: int

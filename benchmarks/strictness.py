@@ -104,7 +104,7 @@ def main() -> None:
         "unreadable": len(cases) - len(read),
         "right": sum(right),
         "rows": rows,
-        "falls": all(a["accepted"] >= b["accepted"] for a, b in itertools.pairwise(rows)),
+        "never_rises": all(a["accepted"] >= b["accepted"] for a, b in itertools.pairwise(rows)),
         "checked": len(checked) * len(CHECKED),
         "different": differences(critic, [case for case, _ in checked], [known for _, known in checked]),
     }
@@ -116,10 +116,10 @@ def main() -> None:
 def table(figures: dict[str, Any]) -> str:
     lines = [
         f"{figures['attempts']} attempts, {figures['right']} of them right; {figures['unreadable']} unreadable replies",
-        f"acceptance never rises with strictness: {figures['falls']}",
+        f"acceptance never rises with strictness: {figures['never_rises']}",
         f"{figures['different']} of {figures['checked']} verdicts differ from what the log-odds tell",
         "",
-        "| strictness | accepted | right accepted | wrong rejected | balanced | |",
+        "| strictness | accepted | right accepted | wrong rejected | balanced accuracy | |",
         "|---|---|---|---|---|---|",
     ]
     for r in figures["rows"]:

@@ -79,8 +79,8 @@ class CriticRefine(io.ComfyNode):
                     display_mode=io.NumberDisplay.slider,
                     optional=True,
                     advanced=True,
-                    tooltip="Above 0 it accepts less, below 0 more; 0: as trained. The log-odds of true that a verdict "
-                    "must exceed. Agent from Server gives no token probabilities: leave it at 0 there.",
+                    tooltip="Accept only if the log-odds of true exceed this. Above 0: stricter. Below 0: more "
+                    "lenient. 0: as trained. Agent from Server gives no token probabilities: leave it at 0 there.",
                 ),
             ],
             outputs=_judgment_outputs("What to try next; unchanged if accepted."),

@@ -10,13 +10,17 @@ import contextlib
 import hashlib
 import json
 import math
+import os
 import re
+import stat
+import uuid
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from ..errors import AgentError
+from ..files import HALF_WRITTEN
 from ..printable import printable
 
 if TYPE_CHECKING:
@@ -222,7 +226,7 @@ def write_adapter(
 
 
 def write_tensors(file: Path, tensors: dict[str, torch.Tensor], metadata: dict[str, str]) -> None:
-    """Write a whole .safetensors file or none, for all users to read.
+    """Write a whole .safetensors file or none, readable for whom a new file is (umask).
 
     Raises:
         AgentError: it cannot be written.
@@ -230,11 +234,13 @@ def write_tensors(file: Path, tensors: dict[str, torch.Tensor], metadata: dict[s
     from safetensors import SafetensorError
     from safetensors.torch import save_file
 
-    part = file.with_suffix(".part")
+    part = file.with_name(f"{HALF_WRITTEN}{uuid.uuid4().hex}")
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
-        save_file(tensors, part, metadata=metadata)
-        part.chmod(0o644)
+        with part.open("xb") as empty:
+            mode = stat.S_IMODE(os.fstat(empty.fileno()).st_mode)
+        save_file(tensors, part, metadata=metadata)  # for its owner alone
+        part.chmod(mode)
         part.replace(file)
     except (OSError, SafetensorError) as error:
         reason = " ".join(str(error).split())[:200]

@@ -18,8 +18,8 @@ from ..printable import printable
 from .options import LONGEST_LINE, add_seed, add_server, add_t_max, print_note, print_warning
 
 STRICTNESS_HELP = (
-    "the critic accepts less above 0 and more below 0: the log-odds of true that a verdict must exceed, "
-    f"{-MAX_STRICTNESS:g} to {MAX_STRICTNESS:g}"
+    "of the critic: accept only if the log-odds of true exceed this; above 0: stricter, below 0: more lenient, "
+    f"0: as trained; {-MAX_STRICTNESS:g} to {MAX_STRICTNESS:g}"
 )
 
 

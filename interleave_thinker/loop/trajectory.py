@@ -33,8 +33,8 @@ class Judgment:
     `note` if its refined prompt could not be read. `raw` is always what the critic wrote.
 
     `log_odds`: of true against false at the verdict, in nats, as the agent had them; None where it gives no token
-    probabilities. `strictness`: what was taken off them, 0 where nothing was. At temperature 0 the verdict is true if
-    log_odds > strictness.
+    probabilities. `strictness`: accept only if the log-odds of true exceed this. Above 0: stricter. Below 0: more
+    lenient. 0: as trained, also where nothing could be shifted.
     """
 
     accepted: bool

@@ -68,10 +68,10 @@ def judge(
     on_unreadable: what two unreadable replies count as: a rejection that keeps the prompt, or an
         acceptance. Either way `parsed` is False and `raw` has the reply. A rejection whose verdict was read stays
         one; if its refined prompt cannot be read twice, the prompt stays and `note` says so.
-    strictness: the log-odds of true against false that the verdict must exceed to be an acceptance, -20 to 20. Above 0
-        fewer attempts are accepted; 0 is as the agent was trained. They are shifted before anything is sampled, so at a
-        temperature above 0 it changes the odds of an acceptance. A reply without a verdict where the form has it is
-        not shifted: `strictness` of the judgment is 0 then, and `note` says so.
+    strictness: -20 to 20. Accept only if the log-odds of true exceed this. Above 0: stricter. Below 0: more lenient.
+        0: as trained. The log-odds are shifted before anything is sampled, so at a temperature above 0 it changes the
+        odds of an acceptance. A reply without a verdict where the form has it is not shifted: `strictness` of the
+        judgment is 0 then, and `note` says so. `sampling.strictness` does not count.
 
     The reply is ended as soon as it says "accepted": the prompt that would follow only repeats `prompt`.
 
@@ -82,7 +82,6 @@ def judge(
     """
     folders = [*prompt_folders, agent.prompts]
     sampling = in_form(sampling or Sampling(), [JUDGMENT_FORM], agent, "critic", folders)
-    strictness = strictness if strictness != 0 else sampling.strictness
     _check_strictness(strictness, agent, sampling)
     sampling = replace(sampling, strictness=strictness)
     before = white_canvas(after.size) if before is None else before

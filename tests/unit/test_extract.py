@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -377,13 +378,48 @@ class TestFile:
         assert (tmp_path / "a.safetensors").read_bytes() == first
         assert main(["adapters", "extract", *map(str, pair), "--config", f"{tmp_path}/a.config.yaml", "--resume"]) == 0
 
+    @pytest.mark.parametrize(
+        ("words", "told"),
+        [
+            ("{b} {t} --rank 3", "rank or error and dtype is 'rank 2, bfloat16', and 'rank 3, bfloat16' is wanted"),
+            ("{b} {t} --error 0.5", "and 'error 0.5, max-rank 256, bfloat16' is wanted"),
+            ("{b} {t} --rank 2 --dtype float16", "and 'rank 2, float16' is wanted"),
+            ("{t} {b} --rank 2", "its base's fingerprint is"),
+            ("{b} {d}/other --rank 2", "its fine-tune is 'tuned', and 'other' is wanted"),
+            ("{b} {d}/tuned --rank 2", "its fine-tune's fingerprint is"),
+        ],
+    )
+    def test_resume_takes_only_what_the_same_command_made(self, pair, tmp_path, capsys, words, told):
+        """Else a fine-tune that was trained anew, or another rank, would seem to be extracted."""
+        for name in ("other", "tuned"):
+            saved(small_model(3), tmp_path / name, nothing)
+        run(*pair, tmp_path / "a.safetensors", rank=2)
+        first = (tmp_path / "a.safetensors").read_bytes()
+        line = f"adapters extract {words} --resume --out {{d}}/a.safetensors"
+        assert main(line.format(b=pair[0], t=pair[1], d=tmp_path).split()) == 1
+        error = capsys.readouterr().err
+        assert "is not the result of this command: " in error and told in error and "give another --out" in error
+        assert (tmp_path / "a.safetensors").read_bytes() == first
+
+    @pytest.mark.parametrize("content", [b"", b"x" * 99, None], ids=["empty", "no safetensors", "another safetensors"])
+    def test_resume_takes_no_file_of_others(self, pair, tmp_path, capsys, content):
+        file = tmp_path / "a.safetensors"
+        file.write_bytes((pair[0] / "model.safetensors").read_bytes() if content is None else content)
+        line = f"adapters extract {pair[0]} {pair[1]} --rank 2 --resume --out {file}"
+        assert main(line.split()) == 1
+        assert "Delete it, or give another --out" in capsys.readouterr().err
+
     def test_a_file_that_cannot_be_written_is_one_line(self, pair, tmp_path, capsys):
         (tmp_path / "file").write_text("x")
         line = f"adapters extract {pair[0]} {pair[1]} --rank 2 --out {tmp_path}/file/a.safetensors"
         assert main(line.split()) == 1
         assert capsys.readouterr().err.startswith(f"Error: Cannot write {tmp_path}/file/a.safetensors: ")
-        run(*pair, tmp_path / "b.safetensors", rank=2)
-        assert (tmp_path / "b.safetensors").stat().st_mode & 0o777 == 0o644, "ComfyUI may run as another user"
+        before = os.umask(0o027)
+        try:
+            run(*pair, tmp_path / "b.safetensors", rank=2)
+        finally:
+            os.umask(before)
+        assert (tmp_path / "b.safetensors").stat().st_mode & 0o777 == 0o640, "ComfyUI may run as another of the group"
         assert sorted(p.name for p in tmp_path.iterdir()) == ["b.safetensors", "file"]
 
     def test_an_interrupt_leaves_nothing_under_its_name(self, pair, tmp_path):
@@ -507,7 +543,7 @@ class TestPeft:
             if name.endswith(("qkv.bias", "qkv.base_layer.bias")):
                 parameter.data += 1
         adapted.save_pretrained(tmp_path / "lora")
-        warning = export_lora(Checkpoint.open(pair[0]), tmp_path / "lora", tmp_path / "a.safetensors")
+        (warning,) = export_lora(Checkpoint.open(pair[0]), tmp_path / "lora", tmp_path / "a.safetensors")
         assert warning.startswith(f"{3 * 96} numbers of biases are left out")
         assert len(read_adapter(tmp_path / "a.safetensors").pairs) == 3
 
@@ -525,6 +561,23 @@ class TestPeft:
         file.write_text(json.dumps(change(json.loads(file.read_text()))))
         with pytest.raises(TrainError, match=told):
             export_lora(Checkpoint.open(pair[0]), tmp_path / "lora", tmp_path / "a.safetensors")
+
+    @pytest.mark.parametrize(
+        ("named", "warned"),
+        [
+            ("some/place/base/", False), ("C:\\models\\base", False), ("base", False), ("", False), (None, False),
+            ("org/Other-8B", True), ("C:\\models\\Other-8B", True), ("base/Other-8B", True),
+        ],
+    )  # fmt: skip
+    def test_a_base_of_another_name_is_warned_of(self, pair, tmp_path, capsys, named, warned):
+        """Models of one size have equal shapes, and a peft folder says of its base only the name."""
+        self.trained(tmp_path / "lora")
+        file = tmp_path / "lora" / "adapter_config.json"
+        file.write_text(json.dumps(json.loads(file.read_text()) | {"base_model_name_or_path": named}))
+        line = f"adapters export-comfy {pair[0]} --adapter {tmp_path}/lora --lora --out {tmp_path}/a.safetensors"
+        assert main(line.split()) == 0
+        told = "Warning: The adapter was trained on Other-8B, and BASE is base."
+        assert (told in capsys.readouterr().out) is warned
 
     def test_an_adapter_of_another_model_is_refused(self, tmp_path):
         self.trained(tmp_path / "lora")

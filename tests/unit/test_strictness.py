@@ -118,9 +118,12 @@ def test_a_prompt_text_with_a_form_of_its_own_is_refused_unless_strictness_is_0(
     assert judge(agent, BEFORE, AFTER, "a cat", "one cat", prompt_folders=texts).accepted
 
 
-def test_a_strictness_among_the_samplings_values_counts_too() -> None:
-    judgment = judge(CriticWithOdds([], odds=1.0), BEFORE, AFTER, "a", "b", sampling=Sampling(strictness=2.0))
-    assert (judgment.accepted, judgment.strictness) == (False, 2.0)
+@pytest.mark.parametrize("strictness", [0.0, -1.0])
+def test_judges_own_strictness_decides_and_not_that_among_the_samplings_values(strictness: float) -> None:
+    """Else nobody could ask for 0."""
+    agent = CriticWithOdds([], odds=1.0)
+    judgment = judge(agent, BEFORE, AFTER, "a", "b", sampling=Sampling(strictness=2.0), strictness=strictness)
+    assert (judgment.accepted, judgment.strictness) == (True, strictness)
 
 
 def test_a_verdict_outside_of_the_form_is_not_said_to_be_shifted() -> None:

@@ -48,15 +48,19 @@ def _extract_command(commands: Any) -> argparse.ArgumentParser:
         "extract",
         help="the difference of two checkpoints -> an adapter for Agent from CLIP (models/loras)",
         description="Low-rank pairs of the linear layers, layer by layer; two 8B checkpoints need under 6 GB of RAM. "
-        "BASE and TUNED: a Qwen3-VL folder, or one file as stock Load CLIP takes it (bfloat16, not quantised).",
+        "BASE and TUNED, the full model: a Qwen3-VL folder, or one file as stock Load CLIP takes it (bfloat16, not "
+        "quantised).",
     )
     parser.add_argument("base", type=Path, metavar="BASE")
     parser.add_argument("tuned", type=Path, metavar="TUNED")
-    parser.add_argument("--rank", type=int, default=0, help="of each layer, at most")
+    parser.add_argument("--rank", type=int, default=0, help="largest rank of a layer")
     parser.add_argument(
-        "--error", type=float, default=0.0, help="instead: each layer's least rank with no larger error"
+        "--error",
+        type=float,
+        default=0.0,
+        help="instead of --rank: the smallest rank of each layer whose relative error is at most this, such as 0.1",
     )
-    parser.add_argument("--max-rank", type=int, default=256, help="of a layer with --error")
+    parser.add_argument("--max-rank", type=int, default=256, help="largest rank of a layer with --error")
     parser.add_argument("--out", type=Path, required=True, help="NAME.safetensors")
     add_json(parser)
     return parser
@@ -88,24 +92,28 @@ def _export(options: argparse.Namespace) -> None:
         from ...research.train.checkpoint import Checkpoint
         from ...research.train.peft_pairs import export_lora
 
-        warning = export_lora(Checkpoint.open(options.model), options.adapter, options.out, options.dtype)
+        warnings = export_lora(Checkpoint.open(options.model), options.adapter, options.out, options.dtype)
     else:
         from ...research.train.adapters import export_comfy
 
         warning = export_comfy(options.model, options.out, options.dtype, options.adapter)
+        warnings = [warning] if warning else []
     save_options(options, options.out.with_suffix(".config.yaml"))
-    print("\n".join([f"Wrote {options.out}", *([warning] if warning else [])]))
+    print(f"Wrote {options.out}")
+    for warning in warnings:
+        print_warning(warning)
 
 
 def _extract(options: argparse.Namespace) -> None:
     from ...research.train.checkpoint import Checkpoint
-    from ...research.train.extract import bytes_at, check_choice, check_same_model, extract
+    from ...research.train.extract import asked, bytes_at, check_choice, check_made, check_same_model, extract
 
     check_choice(options.rank, options.error, options.max_rank)
+    base, tuned = Checkpoint.open(options.base), Checkpoint.open(options.tuned)
     if options.resume and options.out.is_file():
+        check_made(base, tuned, options.out, asked(options.rank, options.error, options.max_rank, options.dtype))
         print(f"{options.out} is there already")
         return
-    base, tuned = Checkpoint.open(options.base), Checkpoint.open(options.tuned)
     check_same_model(base, tuned)
     most = bytes_at(base, options.rank or options.max_rank, 4 if options.dtype == "float32" else 2)
     print(

@@ -1,4 +1,4 @@
-"""`interleave-thinker adapters check`: does an adapter answer as the model that it stands for?"""
+"""`interleave-thinker adapters check`: does an adapter answer as the full model?"""
 
 from __future__ import annotations
 
@@ -30,8 +30,9 @@ def add_check(commands: Any) -> None:
     check = commands.add_parser(
         "check",
         help="how often an adapter says what the full model says",
-        description="Asks BASE+ADAPTER and TUNED what was recorded, greedily, and says how often verdicts, plans and "
-        "replies are equal, and how likely each thinks the other's words. One model is in memory at a time.",
+        description="Asks BASE+ADAPTER and TUNED, the full model, what was recorded, greedily, and says how often "
+        "verdicts, plans and replies are equal, and how likely each thinks the other's words. One model is in "
+        "memory at a time.",
     )
     check.add_argument("adapted", metavar="BASE+ADAPTER", help="a model folder, and an adapter's file or LoRA folder")
     check.add_argument("--against", required=True, metavar="TUNED", help="the full model's folder, or FOLDER+ADAPTER")
@@ -43,7 +44,7 @@ def add_check(commands: Any) -> None:
     check.add_argument("--store", type=Path, help="attempt store (user/interleave_thinker/store): users' own pictures")
     check.add_argument("--role", choices=["critic", "planner"], help="only calls of this role; default: all")
     check.add_argument("--limit", type=int, default=500, help="calls of each role, spread over all; 0: all of them")
-    check.add_argument("--prompts", type=Path, help="folder of prompt texts for records; default: TUNED's own")
+    check.add_argument("--prompts", type=Path, help="folder of prompt texts for records; default: the full model's own")
     check.add_argument("--max-tokens", type=int, default=MAX_TOKENS, help="of a reply")
     check.add_argument("--max-pixels", type=int, default=1024 * 1024, help="a larger picture is scaled down")
     check.add_argument(

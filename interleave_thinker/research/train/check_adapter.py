@@ -1,4 +1,4 @@
-"""Does an adapter answer as the model that it stands for? Both are asked what was recorded, greedily, and compared.
+"""Does an adapter answer as the full model? Both are asked what was recorded, greedily, and compared.
 
 One model is in memory at a time: the adapter replies, the full model replies and reads the adapter's replies, the
 adapter reads the full model's. Every answer is kept in a file, by a key of everything that it hangs on, so that a

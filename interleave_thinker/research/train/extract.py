@@ -35,8 +35,9 @@ LARGEST = 1e12
 KINDS = {
     "word embeddings": "Rows are looked up and not multiplied; a low-rank pair has no place there.",
     "tied head": "Head and word embeddings are one weight, which stays the base's.",
-    "norms of queries and keys": "A norm after a layer takes back any scale that is put into the layer.",
-    "norm scales": "A norm before a tied head, with a bias or with a zero: no layer takes its scale up exactly.",
+    "norms of queries and keys": "They lie behind a layer and undo any scale put into it.",
+    "norm scales": "The layer behind cannot take this scale up exactly: the head is tied, the norm has a bias, or the "
+    "base's scale is 0.",
     "norm biases": "A low-rank pair multiplies; it adds no constant.",
     "biases": "A low-rank pair multiplies; it adds no constant.",
     "position embeddings": "They are added and not multiplied.",
@@ -144,7 +145,8 @@ def extract(
     made = Extraction(
         base.name, tuned.name, tuple(layers), tuple(folded), dropped, sum(pair.bytes for pair in pairs.values())
     )
-    notes = {"tuned": tuned.name, "error": f"{made.error:.4f}", "max_rank": str(max(f.rank for f in layers))}
+    notes = {"error": f"{made.error:.4f}", "max_rank": str(max(f.rank for f in layers))}
+    notes |= _made_of(tuned, asked(rank, error, max_rank, dtype))
     notes["dropped"] = "; ".join(f"{d.parameters} {d.kind}" for d in dropped)
     write_adapter(out, pairs, base=base.name, sample=base.sample(), notes=notes)
     return made
@@ -161,6 +163,48 @@ def check_choice(rank: int, error: float, max_rank: int) -> None:
             raise TrainError(f"--{option} is {value}; it must be 1 or more.")
     if not (error == 0 or 0 < error < 1):
         raise TrainError(f"--error is {error}; it must lie between 0 (exact) and 1 (nothing), such as 0.1.")
+
+
+def asked(rank: int, error: float, max_rank: int, dtype: Dtype) -> str:
+    """What decides the pairs, beside the two models."""
+    return f"{f'rank {rank}' if rank else f'error {float(error)}, max-rank {max_rank}'}, {dtype}"
+
+
+_NOTES = {
+    "base_fingerprint": "base's fingerprint",
+    "tuned": "fine-tune",
+    "tuned_fingerprint": "fine-tune's fingerprint",
+    "asked": "rank or error and dtype",
+}
+"""What a file says of its making, in words."""
+
+
+def _made_of(tuned: Checkpoint, chosen: str) -> dict[str, str]:
+    return {"tuned": tuned.name, "tuned_fingerprint": tuned.sample().fingerprint, "asked": chosen}
+
+
+def check_made(base: Checkpoint, tuned: Checkpoint, out: Path, chosen: str) -> None:
+    """chosen: as `asked` says it.
+
+    Raises:
+        TrainError: the file is not what `extract` makes of these two models so.
+    """
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(out, "pt") as opened:
+            found = dict(opened.metadata() or {})
+    except (OSError, SafetensorError) as error:
+        raise TrainError(
+            f"{out} cannot be read: {' '.join(str(error).split())[:200]}. Delete it, or give another --out."
+        ) from error
+    wanted = {"base_fingerprint": base.sample().fingerprint, **_made_of(tuned, chosen)}
+    for note, value in wanted.items():
+        if found.get(note) != value:
+            raise TrainError(
+                f"{out} is not the result of this command: its {_NOTES[note]} is "
+                f"{found.get(note, 'not known')[:100]!r}, and {value!r} is wanted. Delete it, or give another --out."
+            )
 
 
 def check_same_model(base: Checkpoint, tuned: Checkpoint) -> None:

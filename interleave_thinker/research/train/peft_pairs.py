@@ -26,8 +26,9 @@ PLAIN_STARTS = (None, True, False, "gaussian", "eva", "orthogonal")
 """Ways to begin a LoRA that leave the base's weights as they are."""
 
 
-def export_lora(base: Checkpoint, adapter: Path, out: Path, dtype: Dtype = "bfloat16") -> str:
-    """Write the pairs of a peft folder, with the scale that peft gives them. Returns what was left out, or "".
+def export_lora(base: Checkpoint, adapter: Path, out: Path, dtype: Dtype = "bfloat16") -> list[str]:
+    """Write the pairs of a peft folder, with the scale that peft gives them. Returns warnings: a base of another name,
+    and what was left out.
 
     Raises:
         TrainError: the folder holds no LoRA, or one that is more than pairs; `out` is there.
@@ -63,10 +64,21 @@ def export_lora(base: Checkpoint, adapter: Path, out: Path, dtype: Dtype = "bflo
     if whole is not None:
         raise TrainError(f"{adapter.name} holds {whole} whole (modules_to_save), no pair. {_MERGE}")
     write_adapter(out, pairs, base=base.name, sample=base.sample(), notes={"tuned": adapter.name})
-    if not changed:
-        return ""
-    count = sum(tensor.numel() for tensor in changed.values())
-    return f"{count} numbers of biases are left out: a low-rank pair adds no constant."
+    warnings = _other_base(config, base.name)
+    if changed:
+        count = sum(tensor.numel() for tensor in changed.values())
+        warnings.append(f"{count} numbers of biases are left out: a low-rank pair adds no constant.")
+    return warnings
+
+
+def _other_base(config: dict[str, Any], base: str) -> list[str]:
+    """A warning if the adapter was trained on a model of another name; a peft folder has no fingerprint."""
+    named = str(config.get("base_model_name_or_path") or "").replace("\\", "/").rstrip("/").rpartition("/")[2]
+    if named in ("", base):
+        return []
+    return [
+        f"The adapter was trained on {named}, and BASE is {base}. Only their shapes were compared: are they one model?"
+    ]
 
 
 def _is_of(base: Checkpoint, key: str, tensor: torch.Tensor) -> bool:
