@@ -17,7 +17,7 @@ from typing import Any
 import torch
 
 from ..interleave_thinker.agents.adapter_file import AdapterFile
-from ..interleave_thinker.agents.base import Completion, Message, OnText, Sampling, TextStream, shrink
+from ..interleave_thinker.agents.base import Completion, Message, OnText, Sampling, TextStream, check_logits, shrink
 from ..interleave_thinker.agents.reply_form import FormSteering, Vocabulary
 from ..interleave_thinker.errors import AgentError
 from .comfy_internals.adapters import ClipAdapter
@@ -194,6 +194,7 @@ class NativeAgent:
         for _ in range(sampling.max_tokens):
             self.check()
             logits = decoder.logits()
+            check_logits(logits, self.name)
             if steering is not None:
                 logits = steering.steered(logits[0])[None]
             token = _pick(logits, sampling, random)

@@ -37,7 +37,7 @@ TOLERANCES: Mapping[Bits, float] = {16: 0.003, 8: 0.08, 4: 0.15}
 """Relative distance to the sample that rounding alone can make. A fine-tune that is nearer to the base than that is not
 told from it."""
 MOST = 3.4e38
-"""No value of a sample is larger: what bfloat16 holds."""
+"""What bfloat16 holds."""
 QUOTED = 100
 """Characters of a name that a message quotes from a file."""
 SUFFIXES = (".safetensors", ".sft")
@@ -195,7 +195,7 @@ def read_adapter(file: Path) -> AdapterFile:
                 of_layer[found["part"]] = opened.get_tensor(key).clone()
     except (OSError, SafetensorError) as error:
         raise AgentError(f"Adapter {file.name} cannot be read: {' '.join(str(error).split())[:200]}") from error
-    pairs = {layer: _pair(file.name, layer, found) for layer, found in sorted(parts.items())}
+    pairs = {layer: whole_pair(file.name, layer, found) for layer, found in sorted(parts.items())}
     base = printable(metadata.get("base", ""), longest=QUOTED)
     return AdapterFile(file.name, pairs, base, _sample(file.name, metadata))
 
@@ -250,7 +250,12 @@ def write_tensors(file: Path, tensors: dict[str, torch.Tensor], metadata: dict[s
             part.unlink()
 
 
-def _pair(name: str, layer: str, parts: Mapping[str, torch.Tensor]) -> Pair:
+def whole_pair(name: str, layer: str, parts: Mapping[str, torch.Tensor]) -> Pair:
+    """name: of the adapter. parts: `lora_up.weight`, `lora_down.weight` and, where there is one, `alpha`.
+
+    Raises:
+        AgentError: they are no pair of a linear layer.
+    """
     import torch
 
     up, down = parts.get("lora_up.weight"), parts.get("lora_down.weight")

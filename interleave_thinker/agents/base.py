@@ -11,12 +11,16 @@ import time
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field, fields
-from typing import Any, Literal, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeVar
 
 from PIL import Image
 
 from ..contract import MAX_TOKENS, TEMPERATURE
+from ..errors import AgentError
 from .reply_form import ReplyForm
+
+if TYPE_CHECKING:
+    import torch
 
 T = TypeVar("T")
 Part = str | Image.Image
@@ -154,6 +158,19 @@ def shrink(image: Image.Image, max_pixels: int) -> Image.Image:
     width, height = (max(1, min(int(side * scale), max_pixels)) for side in image.size)
     size = (width, height)
     return image.resize(size, Image.Resampling.LANCZOS)
+
+
+def check_logits(logits: torch.Tensor, name: str) -> None:
+    """name: of the agent.
+
+    Raises:
+        AgentError: they are no numbers; what would be chosen of them is noise.
+    """
+    if bool(logits.isnan().any()):
+        raise AgentError(
+            f"{name} computes no numbers (NaN): a file of it is damaged, its adapter is too strong, or its weights do "
+            "not work in this number format. Load it in bfloat16 or float32, or use another file."
+        )
 
 
 @dataclass

@@ -22,7 +22,7 @@ from ..errors import AgentError
 from ..files import files_state
 from .adapter_file import SUFFIXES, read_adapter
 from .adapter_folder import base_of, load_weights, weight_files
-from .base import Completion, Message, OnText, Sampling, TextStream, chat_content, shrink
+from .base import Completion, Message, OnText, Sampling, TextStream, chat_content, check_logits, shrink
 from .linear_adapter import LinearAdapter
 from .reply_form import FormSteering, Vocabulary
 
@@ -75,6 +75,7 @@ class TransformersAgent:
         else:
             options |= {"temperature": None, "top_p": None, "top_k": None}
         steering = None
+        options["logits_processor"] = [self._checked]
         if sampling.form is not None:
             steering = FormSteering(
                 sampling.form,
@@ -84,7 +85,7 @@ class TransformersAgent:
                 stops=stops,
                 opened=opened,
             )
-            options["logits_processor"] = [_Steered(steering, inputs["input_ids"].shape[1])]
+            options["logits_processor"] += [_Steered(steering, inputs["input_ids"].shape[1])]
         with self._as_role(), torch.inference_mode():
             self.model.generate(
                 **inputs,
@@ -134,6 +135,11 @@ class TransformersAgent:
             logits = made.logits[0, -count - 1 : -1].float()
             found = logits.log_softmax(-1).gather(-1, wanted[0, :, None].to(logits.device))
         return float(found.double().sum()), count
+
+    def _checked(self, _: Any, scores: Any) -> Any:
+        """A logits processor that changes nothing."""
+        check_logits(scores, self.name)
+        return scores
 
     @contextmanager
     def _as_role(self) -> Iterator[None]:

@@ -201,6 +201,22 @@ def quantised_bases() -> dict[str, object]:
     return found
 
 
+def overflowing() -> list[str]:
+    """What an agent says whose adapter leaves the numbers of float32: greedy, and drawn."""
+    pairs = {
+        layer: Pair(p.up * 1e30, p.down, p.scale)
+        for layer, p in read_adapter(WORK / "critic.safetensors").pairs.items()
+    }
+    write_adapter(WORK / "huge.safetensors", pairs, base="base", sample=BaseSample({}))
+    agent, said = agent_of(loaded(WORK / "base" / "model.safetensors"), "huge"), []
+    for temperature in (0.0, 0.8):
+        try:
+            said.append(agent.complete(ASKED[1], Sampling(max_tokens=8, temperature=temperature)).text)
+        except AgentError as error:
+            said.append(str(error))
+    return said
+
+
 make_files()
 found = one_clip()
 found["other base"] = {
@@ -208,4 +224,5 @@ found["other base"] = {
     "base": refused(loaded(WORK / "base" / "model.safetensors"), "planner"),
 }
 found["formats"] = quantised_bases()
+found["overflowing"] = overflowing()
 print("RESULT " + json.dumps(found))

@@ -72,3 +72,9 @@ def test_beside_quantised_weights_the_pairs_are_added_unquantised(found: dict[st
     formats = found["formats"][kind]
     assert formats["adapted"] == formats["values merged"] != []
     assert "was made for another model" in formats["other base"]
+
+
+def test_an_adapter_that_computes_no_numbers_is_told(found: dict[str, Any]) -> None:
+    """Else the reply is noise, or torch's own words."""
+    assert len(found["overflowing"]) == 2
+    assert all("huge.safetensors computes no numbers" in said for said in found["overflowing"])

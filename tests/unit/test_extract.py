@@ -552,6 +552,9 @@ class TestPeft:
         [
             (lambda config: config | {"peft_type": "IA3"}, "of kind 'IA3'"),
             (lambda config: config | {"lora_alpha": "x"}, "lora_alpha is 'x'"),
+            (lambda config: config | {"lora_alpha": 10**400}, "lora_alpha is 1000"),
+            (lambda config: config | {"alpha_pattern": {"(": 3}}, "alpha_pattern"),
+            (lambda config: config | {"alpha_pattern": [3]}, "alpha_pattern"),
             (lambda config: [], "of kind None"),
         ],
     )
@@ -578,6 +581,26 @@ class TestPeft:
         assert main(line.split()) == 0
         told = "Warning: The adapter was trained on Other-8B, and BASE is base."
         assert (told in capsys.readouterr().out) is warned
+
+    @pytest.mark.parametrize(
+        ("half", "changed", "told"),
+        [
+            ("A", lambda found: found[:0], "damaged"),
+            ("A", lambda found: found[:2], "damaged"),
+            ("A", lambda found: found * math.nan, "not finite"),
+            ("B", lambda found: found[..., None], "damaged"),
+            ("A", lambda found: found[0, 0], "damaged"),
+        ],
+    )
+    def test_pairs_that_no_agent_would_take_are_refused(self, pair, tmp_path, half, changed, told):
+        self.trained(tmp_path / "lora")
+        file = tmp_path / "lora" / "adapter_model.safetensors"
+        state = load_file(file)
+        name = next(name for name in state if f"lora_{half}" in name)
+        save_file(state | {name: changed(state[name]).clone()}, file)
+        with pytest.raises(AgentError, match=told):
+            export_lora(Checkpoint.open(pair[0]), tmp_path / "lora", tmp_path / "a.safetensors")
+        assert not (tmp_path / "a.safetensors").exists()
 
     def test_an_adapter_of_another_model_is_refused(self, tmp_path):
         self.trained(tmp_path / "lora")

@@ -35,6 +35,16 @@ def buffers(model):
     return {name for name, _ in model.named_buffers()}
 
 
+@pytest.mark.parametrize("temperature", [0.0, 0.8])
+def test_weights_that_compute_no_numbers_are_told(tmp_path, temperature):
+    """Else the reply is noise, or torch's own words."""
+    random_adapter(tmp_path / "a.safetensors", 1, scale=1e36)
+    agent = load_agent(BASE, adapter=tmp_path / "a.safetensors", device="cpu")
+    with pytest.raises(AgentError, match=r"base\+a computes no numbers"):
+        agent.complete(QUESTION, Sampling(40, temperature))
+    assert hooks(agent.model) == 0
+
+
 @pytest.fixture
 def files(tmp_path):
     """Two adapters of the tiny base."""

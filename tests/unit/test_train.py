@@ -296,6 +296,7 @@ class TestRows:
         ("line", "told"),
         [
             ("{", "line 1 is not valid JSON"),
+            ("[" * 100_000, "line 1 is not valid JSON"),
             ("{}", "prompt, completion and images"),
             ('{"prompt": 1, "completion": 2, "images": []}', "lists of"),
             (

@@ -5,10 +5,11 @@ from __future__ import annotations
 import json
 import math
 import re
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ...agents.adapter_file import AdapterFile, Pair, layer_of, write_adapter
+from ...agents.adapter_file import MOST, AdapterFile, layer_of, whole_pair, write_adapter
 from .adapters import Dtype, check_new_file
 from .checkpoint import Checkpoint
 from .models import TrainError
@@ -50,8 +51,11 @@ def export_lora(base: Checkpoint, adapter: Path, out: Path, dtype: Dtype = "bflo
     if not halves or any(len(found) < 2 for found in halves.values()):
         raise TrainError(f"{adapter.name} holds no whole pairs. Save the adapter again with peft.")
     pairs = {
-        layer_of(name): Pair(
-            found["B"].to(kind).contiguous(), found["A"].to(kind).contiguous(), _scale(config, name, len(found["A"]))
+        layer_of(name): replace(
+            whole_pair(
+                adapter.name, name, {"lora_up.weight": found["B"].to(kind), "lora_down.weight": found["A"].to(kind)}
+            ),
+            scale=_scale(config, name, len(found["A"])),
         )
         for name, found in sorted(halves.items())
     }
@@ -98,7 +102,7 @@ def _config(adapter: Path) -> dict[str, Any]:
         config = json.loads((adapter / CONFIG).read_text(encoding="utf-8"))
     except OSError:
         raise TrainError(f"{adapter.name} has no {CONFIG}; it is not a LoRA adapter folder.") from None
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise TrainError(f"{CONFIG} of {adapter.name} is not valid JSON: {error}.") from None
     if not isinstance(config, dict) or config.get("peft_type") != "LORA":
         kind = config.get("peft_type") if isinstance(config, dict) else None
@@ -118,9 +122,17 @@ def _config(adapter: Path) -> dict[str, Any]:
 def _scale(config: dict[str, Any], name: str, rank: int) -> float:
     """alpha / rank, or alpha / sqrt(rank) of a rank-stabilised LoRA; alpha may be set for each layer."""
     patterns = config.get("alpha_pattern") or {}
-    alpha = next((a for key, a in patterns.items() if re.fullmatch(rf"(.*\.)?({key})", name)), config.get("lora_alpha"))
-    if not isinstance(alpha, (int, float)) or not math.isfinite(alpha):
-        raise TrainError(f"lora_alpha is {alpha!r} in {CONFIG}; it must be a number. Save the adapter again with peft.")
+    try:
+        found = [a for key, a in patterns.items() if re.fullmatch(rf"(.*\.)?({key})", name)]
+    except (AttributeError, re.error) as error:
+        raise TrainError(
+            f"alpha_pattern in {CONFIG} cannot be read: {error}. Save the adapter again with peft."
+        ) from None
+    alpha = found[0] if found else config.get("lora_alpha")
+    if not isinstance(alpha, (int, float)) or not abs(alpha) < MOST:
+        raise TrainError(
+            f"lora_alpha is {alpha!r:.40} in {CONFIG}; it must be a number. Save the adapter again with peft."
+        )
     return float(alpha) / (math.sqrt(rank) if config.get("use_rslora") else rank)
 
 

@@ -35,7 +35,7 @@ def read_rows(path: Path, problem: Callable[[Any], str]) -> Iterator[tuple[int, 
             continue
         try:
             row = json.loads(line)
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise TrainError(f"{path}, line {number} is not valid JSON: {error}.") from None
         wrong = problem(row)
         if wrong:
