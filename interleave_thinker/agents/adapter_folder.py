@@ -100,7 +100,7 @@ def add_pairs(adapter: AdapterFile, weights: Mapping[str, torch.Tensor]) -> None
         return None if weight is None else weight.detach()[0]
 
     adapter.check_layers(shape_of)
-    adapter.check_base(first_row, quantised=False)
+    adapter.check_base(first_row)
     with torch.no_grad():
         for layer, pair in adapter.pairs.items():
             weight = weights[f"{hf_name(layer)}.weight"]

@@ -193,7 +193,7 @@ def start_from_file(model: Any, file: Path) -> None:
         layer = layer_at(place)
         return None if layer is None else layer.base_layer.weight.detach()[0]
 
-    adapter.check_base(first_row, quantised=False)
+    adapter.check_base(first_row)
     for place, pair in adapter.pairs.items():
         layer, rank = layer_at(place), pair.down.shape[0]
         if layer is None or rank > layer.r["default"]:
