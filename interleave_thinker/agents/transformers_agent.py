@@ -322,7 +322,7 @@ class _Steered:
 
 
 def _part_of_reply(thought: str) -> str:
-    """The tag of a thought that the prompt leaves open: the reply begins with it. One that it closes is the prompt's."""
+    """A thought that the prompt leaves open: the reply begins with its tag. A closed one is the prompt's alone."""
     return thought if _OPENED.fullmatch(thought) else ""
 
 

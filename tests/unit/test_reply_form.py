@@ -479,7 +479,9 @@ def test_without_a_form_or_a_word_in_the_endpoint_the_request_is_as_before(serve
     assert not {"response_format", "grammar"} & set(server.bodies[0])
 
 
-def test_a_server_that_refuses_the_form_is_asked_without_it_and_not_again(server: Server) -> None:
+def test_a_server_that_refuses_the_form_is_asked_without_it_and_not_again(server: Server, caplog) -> None:
+    """The log says once what is missing from now on."""
+
     def refuse(r: Reply) -> None:
         if "response_format" in server.bodies[-1]:
             r.error(400, {"error": {"message": "Invalid specification.", "param": "response_format"}})
@@ -489,6 +491,8 @@ def test_a_server_that_refuses_the_form_is_asked_without_it_and_not_again(server
     agent = server.agent(refuse, reply_form="structural_tag")
     assert [agent.complete([], JUDGED).text for _ in range(2)] == ["ok", "ok"]
     assert ["response_format" in body for body in server.bodies] == [True, False, False]
+    (warned,) = [r.getMessage() for r in caplog.records if r.levelname == "WARNING"]
+    assert repr(agent.endpoint.name) in warned and "response_format" in warned
 
 
 def test_what_the_user_wrote_into_extra_body_wins(server: Server) -> None:
@@ -500,6 +504,9 @@ def test_what_the_user_wrote_into_extra_body_wins(server: Server) -> None:
 def test_an_unknown_way_is_refused_by_name() -> None:
     with pytest.raises(ConfigError, match="not 'xml'"):
         Endpoint("lab", "http://127.0.0.1:1/v1", "m", reply_form="xml")
+
+
+GRAMMAR_THOUGHTS = ["<think>a < b, </b> is it?</think>", "so it is</think>", "<think>a <</think>", "a <<</</think>"]
 
 
 def as_pattern(grammar: str) -> str:
@@ -520,13 +527,41 @@ def as_pattern(grammar: str) -> str:
 
 
 @TOYS
-@given(SPELLED, st.sampled_from(["", "<think>a < b, </b> is it?</think>", "so it is</think>"]))
+@given(SPELLED, st.sampled_from(["", *GRAMMAR_THOUGHTS]))
 def test_the_grammar_for_llama_cpp_takes_what_the_form_takes_and_no_other_beginning(text, thought):
     takes = [re.compile(as_pattern(grammar_of(form))) for form in FORMS]
     whole = thought + text + "1, anything}"
     assert any(one.fullmatch(whole) for one in takes)
-    for other in (whole.replace("<answer>", "", 1), whole.replace("{", "", 1), thought + "<think>" + text):
+    others = [whole.replace("<answer>", "", 1), whole.replace("{", "", 1), thought + "<think>" + text]
+    for close in ("", "</think>"):  # what stands behind `<answer>` is no thought
+        others.append('<answer>{"verdict": 1}' + close + text)
+        others.append(thought + '<answer>{"verdict": 1}' + close + text)
+    for other in others:
         assert not any(one.fullmatch(other) for one in takes)
+
+
+@given(
+    st.lists(st.sampled_from(["<", "</", "</t", "<a", "<an", "a", "/", "t", "h", "n", ">", "\n"]), max_size=8).map(
+        "".join
+    )
+)
+def test_the_grammar_for_llama_cpp_takes_any_thought_that_holds_no_tag_of_ours(thought):
+    """Also one that ends with the beginning of a tag."""
+    for opened, ours in (("<think>", ["</th"]), ("", ["</th", "<ans"])):
+        if any(tag in thought for tag in ours):
+            continue
+        whole = f'{opened}{thought}</think><answer>{{"previous_step_success": true, "refine_prompt": "x"}}'
+        assert re.fullmatch(as_pattern(grammar_of(JUDGMENT_FORM)), whole)
+
+
+def test_a_structure_begins_only_where_a_thought_is_closed_before_it():
+    """`<answer>` alone also stands in thoughts."""
+    tag = form_fields(JUDGMENT_FORM, "structural_tag")["response_format"]
+    begins = [structure["begin"] for structure in tag["structures"]]
+    assert "</think><answer>" in begins and "</think>\n<answer>" in begins
+    for begin in [*begins, *tag["triggers"]]:
+        assert begin.startswith("</think>")
+    assert all(any(begin.startswith(trigger) for trigger in tag["triggers"]) for begin in begins)
 
 
 def test_all_schemas_are_of_objects_that_begin_with_the_form():
