@@ -159,9 +159,8 @@ class TransformersAgent:
             turns.append({"role": message.role, "content": content})
         text = _chat_text(self.processor, turns)
         thought = _OPENED.search(text) or _CLOSED.search(text)
-        return self.processor(
-            text=[text], images=images or None, return_tensors="pt"
-        ), thought.group() if thought else ""
+        inputs = self.processor(text=[text], images=images or None, return_tensors="pt")
+        return inputs, thought.group() if thought else ""
 
 
 class SharedBase:

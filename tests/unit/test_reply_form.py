@@ -540,6 +540,7 @@ def test_the_grammar_for_llama_cpp_takes_what_the_form_takes_and_no_other_beginn
         assert not any(one.fullmatch(other) for one in takes)
 
 
+@TOYS
 @given(
     st.lists(st.sampled_from(["<", "</", "</t", "<a", "<an", "a", "/", "t", "h", "n", ">", "\n"]), max_size=8).map(
         "".join
