@@ -58,13 +58,17 @@ _LACKS = {
 
 @dataclass(frozen=True)
 class ChatForm:
-    """How a model is spoken to. `picture` contains `pad`, the one token that a picture stands for."""
+    """How a model is spoken to. `picture` contains `pad`, the one token that a picture stands for.
+
+    thought: a closed one that stands behind `reply`, for a model that is asked not to think.
+    """
 
     turn: str
     reply: str
     picture: str
     pad: str
     assistant: str = "assistant"
+    thought: str = ""
 
     def written(self, messages: Sequence[Message], sampling: Sampling) -> tuple[str, list[torch.Tensor]]:
         turns, pictures = [], []
@@ -78,7 +82,7 @@ class ChatForm:
                     pictures.append(to_tensor(shrink(part, sampling.max_pixels)))
             role = self.assistant if message.role == "assistant" else message.role
             turns.append(self.turn.format(role=role, content=content))
-        return "".join(turns) + self.reply, pictures
+        return "".join(turns) + self.reply + self.thought, pictures
 
     def row(self, held: Held, messages: Sequence[Message], sampling: Sampling) -> list[Any]:
         """The prompt's tokens, each picture in its place."""
@@ -93,13 +97,14 @@ _QWEN = ChatForm(
     "<|vision_start|><|image_pad|><|vision_end|>",
     "<|image_pad|>",
 )
-_QWEN35 = replace(_QWEN, reply=_QWEN.reply + "<think>\n\n</think>\n\n")
+_QWEN35 = replace(_QWEN, thought="<think>\n\n</think>\n\n")
 _GEMMA4 = ChatForm(
     "<|turn>{role}\n{content}<turn|>\n",
-    "<|turn>model\n<|channel>thought\n<channel|>",
+    "<|turn>model\n",
     "\n\n<|image><|image|><image|>\n\n",
     "<|image|>",
     "model",
+    "<|channel>thought\n<channel|>",
 )
 """The two that think before they write are asked not to, as Generate Text does."""
 
@@ -159,7 +164,7 @@ class NativeAgent:
             if decoder is None:
                 return self._whole_reply(lambda: {held.name: [row]}, sampling, TextStream(on_text))
             try:
-                steering = self._steering(held, sampling, decoder.stop_tokens)
+                steering = self._steering(held, sampling, decoder.stop_tokens, form.thought)
                 return self._decode(decoder, sampling, TextStream(on_text), steering)
             finally:
                 decoder.close()
@@ -171,13 +176,18 @@ class NativeAgent:
         """Bytes that the adapter takes on the CLIP's device."""
         return 0 if self.adapter is None else self.adapter.bytes_on(reply_dtype(self.clip.patcher.load_device))
 
-    def _steering(self, held: Held, sampling: Sampling, stops: Set[int]) -> FormSteering | None:
+    def _steering(self, held: Held, sampling: Sampling, stops: Set[int], thought: str) -> FormSteering | None:
         if sampling.form is None:
             return None
         if self._vocabulary is None:
             self._vocabulary = Vocabulary(held.ids, self._text)
         return FormSteering(
-            sampling.form, self._vocabulary, forced=sampling.keep_form, strictness=sampling.strictness, stops=stops
+            sampling.form,
+            self._vocabulary,
+            forced=sampling.keep_form,
+            strictness=sampling.strictness,
+            stops=stops,
+            opened=thought,
         )
 
     def _decode(

@@ -11,6 +11,7 @@ import base64
 import hashlib
 import io
 import json
+import logging
 import queue
 import re
 import time
@@ -30,6 +31,8 @@ from .server_form import form_fields
 from .server_memory import in_use
 
 __all__ = ["AGAIN", "CONNECT_TIMEOUT", "DELAYS", "LINGER", "POLL", "SAID", "ServerAgent"]
+
+_log = logging.getLogger(__name__)
 
 POLL = 0.1
 """Seconds between two looks at `check` while waiting."""
@@ -134,6 +137,13 @@ class ServerAgent:
                 elif "max_tokens" in named:
                     limit = "max_completion_tokens"
                 elif named:
+                    if unheld := sorted(named & set(form)):
+                        _log.warning(
+                            "Endpoint %r refuses the field %s: its replies are no longer held to their form. Another "
+                            "reply_form in the endpoints file may suit the server.",
+                            self.endpoint.name,
+                            ", ".join(unheld),
+                        )
                     # Some models take one of these two; temperature is the one that matters more.
                     refused |= named - {"temperature"} if "top_p" in named else named
                 else:

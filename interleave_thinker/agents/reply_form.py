@@ -5,8 +5,9 @@ Blanks between its parts, either kind of quotation mark and capitals of a word a
 model was trained to write stays as it is. Only where its likeliest token leaves the form, another one is taken.
 
 Where the answer begins is what the reading says (`reading/replies.py`): behind the `<answer>` that counts, or behind a
-closed thought. Inside a thought nothing is ever forced, and no thought is ever closed. Behind the form the text is
-free; only the reply may not end before its object does.
+closed thought, which may stand in the prompt. Inside a thought nothing is ever forced, and no thought is ever closed. A
+reply with no thought before it is free up to its `<answer>`: a thought may still come. Behind the form the text is
+free. A reply that would end inside its object goes on; one that keeps wanting to ends there, and is unreadable.
 """
 
 from __future__ import annotations
@@ -27,6 +28,12 @@ MAX_BLANKS = 8
 """Blanks between two parts of a form; a model that goes on with blanks leaves the form."""
 TAIL = 12
 """Tokens that are decoded again with each new one, so that characters of several tokens come out whole."""
+UNWILLING = 8
+"""Tokens in a row that a reply goes on inside its object where its end is the likeliest."""
+UNWILLING_IN_ALL = 32
+"""The same, of the whole reply."""
+CHOICES = 20
+"""Likeliest tokens of which those that stay in the form are kept, for sampling to choose from."""
 LIKELIEST = 256
 """Tokens that are looked at where no token is known that goes on with the form."""
 _BLANKS = " \t\r\n"
@@ -216,10 +223,11 @@ class FormSteering:
     """Holds the decoder of one reply to a form: `took` each token, `steered` the logits of the next.
 
     forced: whether tokens that leave the form are refused; without it the verdict is only looked for. strictness: what
-    is taken from the logits of the form's strict word where the choice is made. stops: tokens that end a reply. opened:
-    what stands in the reply before its first token.
+    is taken from the logits of the form's strict word where the choice is made. stops: tokens that end a reply; inside
+    the object they are refused, up to UNWILLING times in a row and UNWILLING_IN_ALL times in all where one of them is
+    the likeliest. opened: a thought, open or closed, that stands before the first token.
     log_odds: of the strict word against the other one, by the likeliest token of each, in the model's own logits where
-        the choice was made; None before that, or where only one of them could be written.
+        the choice was made last; None before that, or where only one of them could be written.
     """
 
     def __init__(
@@ -241,6 +249,7 @@ class FormSteering:
         self._tail: list[int] = []
         self._tail_text = ""
         self._stops = list(stops)
+        self._unwilling = self._unwilling_in_all = 0
         self._over = self._inside = False
         self._begin, self._tried = -1, -1
         self._shapes: tuple[Sequence[Atom], ...] = ()
@@ -267,9 +276,14 @@ class FormSteering:
     def steered(self, logits: torch.Tensor) -> torch.Tensor:
         """Logits of the next token, of shape (vocabulary,): as they are, or those that leave the form at -inf."""
         place = self._place
+<<<<<<< HEAD
         if self._inside and self._stops:
             logits = logits.clone()
             logits[[token for token in self._stops if 0 <= token < len(logits)]] = float("-inf")
+=======
+        if self._inside:
+            logits = self._unended(logits)
+>>>>>>> 3a59e5ad7f96c4c2e7281cc41acd72df02c986e7
         if self._over or place is None:
             return logits
         forced = self._forced and not self._free
@@ -287,15 +301,36 @@ class FormSteering:
             best = tokens[int(logits[tokens].argmax())]
             after = allowed[best]
         if not after.word or place.word:
-            return _only(logits, [best]) if forced else logits
+            if not forced:
+                return logits
+            others = allowed or self._leading(logits.topk(min(CHOICES, logits.shape[-1])).indices.tolist())
+            # A word of the choice is taken only where the likeliest token takes one: there strictness counts.
+            return _only(logits, [token for token, p in {**others, best: after}.items() if p.word == after.word])
         allowed = {**(allowed or self._allowed(logits)), best: after}
         decided = {token: p.word for token, p in allowed.items() if p.word}
         return self._decided(logits, decided, forced)
+
+    def _unended(self, logits: torch.Tensor) -> torch.Tensor:
+        """Inside the object: without the tokens that end the reply, unless it was made to go on often enough."""
+        stops = [token for token in self._stops if 0 <= token < logits.shape[-1]]
+        if not stops:
+            return logits
+        if int(logits.argmax()) in stops:
+            if self._unwilling == UNWILLING or self._unwilling_in_all == UNWILLING_IN_ALL:
+                return logits
+            self._unwilling += 1
+            self._unwilling_in_all += 1
+        else:
+            self._unwilling = 0
+        logits = logits.clone()
+        logits[stops] = float("-inf")
+        return logits
 
     def _decided(self, logits: torch.Tensor, words: dict[int, str], forced: bool) -> torch.Tensor:
         """The choice is made with the next token: one of `words`."""
         strict = [token for token, word in words.items() if word == self._form.strict_on]
         others = [token for token in words if token not in strict]
+        self.log_odds = None
         if strict and others:
             self.log_odds = float(logits[strict].float().max() - logits[others].float().max())
         if not forced and not self._strictness:
@@ -370,6 +405,8 @@ class FormSteering:
             self._begin, self._shapes, self._free = len(self._text.rstrip(_BLANKS)), (self._at_choice,), True
         elif reader.over:
             self._over = True
+        if self._begin >= 0:
+            self.log_odds = None  # of an earlier draft
 
     def _follow(self) -> None:
         self._place = self._matched(self._text[self._begin :])

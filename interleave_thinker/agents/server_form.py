@@ -1,7 +1,9 @@
 """The form of a reply (`reply_form`), as fields of a request to a chat server.
 
-- "structural_tag": what follows `<answer>` is an object of the form's schema (vLLM, SGLang).
-- "llama.cpp": a grammar in which the thought is free, and so is what follows the form.
+- "structural_tag": what follows `</think><answer>` is an object of the form's schema (vLLM, SGLang). `<answer>` alone
+  also stands in thoughts.
+- "llama.cpp": a grammar in which the thought is free, and so is what follows the form. A thought without `<think>` has
+  no `<answer>` in it: that one would be the reply's own.
 - "json_schema": the whole reply is the object; there is no `<answer>`, and no thought unless the server sends it apart.
 """
 
@@ -15,8 +17,14 @@ from .reply_form import ANSWER, MAX_BLANKS, ReplyForm, atoms_of
 FORM_FIELDS = ("response_format", "grammar")
 """Fields of a request that these are."""
 
-_RULES = rf"""thought ::= "<think>"? inside "</think>"
-inside ::= ([^<] | "<" [^/] | "</" [^t] | "</t" [^h])*
+ANSWER_AFTER = (f"</think>{ANSWER}", f"</think>\n{ANSWER}", f"</think>\n\n{ANSWER}")
+"""Where a structure begins."""
+
+_RULES = rf"""thought ::= "<think>" inside "</think>" | bare "</think>"
+inside ::= ([^<] | open* ("<" [^</] | "</" [^<t] | "</t" [^<h]))* open*
+open ::= "<" | "</" | "</t"
+bare ::= ([^<] | begun* ("<" [^</a] | "</" [^<t] | "</t" [^<h] | "<a" [^<n] | "<an" [^<s]))* begun*
+begun ::= open | "<a" | "<an"
 blank ::= [ \t\r\n]{{0,{MAX_BLANKS}}}
 free ::= [^\x00]*
 """
@@ -34,8 +42,8 @@ def form_fields(form: ReplyForm | None, way: str) -> dict[str, Any]:
     if way == "json_schema":
         named = {"name": form.key, "schema": schema, "strict": True}
         return {"response_format": {"type": "json_schema", "json_schema": named}}
-    structure = {"begin": ANSWER, "schema": schema, "end": "</answer>"}
-    return {"response_format": {"type": "structural_tag", "structures": [structure], "triggers": [ANSWER]}}
+    structures = [{"begin": begin, "schema": schema, "end": "</answer>"} for begin in ANSWER_AFTER]
+    return {"response_format": {"type": "structural_tag", "structures": structures, "triggers": list(ANSWER_AFTER)}}
 
 
 def grammar_of(form: ReplyForm) -> str:

@@ -31,6 +31,11 @@ if TYPE_CHECKING:
 
 MODEL_TYPES = ("qwen3_vl",)
 """What can be trained. As an agent any model goes that transformers knows to see and write."""
+_OPENED = re.compile(r"(?:<think(?:ing)?>|\[THINK\])\s*\Z", re.I)
+_CLOSED = re.compile(
+    r"(?:(?:<think(?:ing)?>|\[THINK\]|<\|channel>thought)\s*)?(?:</think(?:ing)?>|\[/THINK\]|<channel\|>)\s*\Z", re.I
+)
+"""A thought at the end of a prompt: left open, or closed for a model that is asked not to think."""
 
 
 @dataclass
@@ -56,8 +61,9 @@ class TransformersAgent:
         import torch
 
         device = self.on_device() if self.on_device else next(self.model.parameters()).device
-        inputs, opened = self._inputs(messages, sampling)
+        inputs, thought = self._inputs(messages, sampling)
         inputs = inputs.to(device)
+        opened = _part_of_reply(thought)
         stream = TextStream(on_text)
         if opened:
             stream.push(opened, tokens=0)
@@ -83,7 +89,7 @@ class TransformersAgent:
                 forced=sampling.keep_form,
                 strictness=sampling.strictness,
                 stops=stops,
-                opened=opened,
+                opened=thought,
             )
             options["logits_processor"] += [_Steered(steering, inputs["input_ids"].shape[1])]
         with self._as_role(), torch.inference_mode():
@@ -117,7 +123,8 @@ class TransformersAgent:
         import torch
 
         device = self.on_device() if self.on_device else next(self.model.parameters()).device
-        inputs, opened = self._inputs(messages, sampling)
+        inputs, thought = self._inputs(messages, sampling)
+        opened = _part_of_reply(thought)
         tokenizer = self.processor.tokenizer
         wanted = tokenizer(reply.removeprefix(opened), add_special_tokens=False, return_tensors="pt").input_ids.long()
         if ended:
@@ -151,15 +158,16 @@ class TransformersAgent:
             yield
 
     def _inputs(self, messages: Sequence[Message], sampling: Sampling) -> tuple[Any, str]:
-        """What the model is given, and the tag of a thought that the chat template opened: the reply begins with it."""
+        """What the model is given, and the thought, open or closed, that its chat template ends with."""
         turns, images = [], []
         for message in messages:
             content, seen = chat_content(message.parts)
             images += [shrink(image.convert("RGB"), sampling.max_pixels) for image in seen]
             turns.append({"role": message.role, "content": content})
         text = _chat_text(self.processor, turns)
-        opened = re.search(r"(?:<think(?:ing)?>|\[THINK\])\s*\Z", text, re.I)
-        return self.processor(text=[text], images=images or None, return_tensors="pt"), opened.group() if opened else ""
+        thought = _OPENED.search(text) or _CLOSED.search(text)
+        inputs = self.processor(text=[text], images=images or None, return_tensors="pt")
+        return inputs, thought.group() if thought else ""
 
 
 class SharedBase:
@@ -317,6 +325,11 @@ class _Steered:
             self.steering.took(token)
         self.seen = input_ids.shape[1]
         return self.steering.steered(scores[0])[None]
+
+
+def _part_of_reply(thought: str) -> str:
+    """A thought that the prompt leaves open: the reply begins with its tag. A closed one is the prompt's alone."""
+    return thought if _OPENED.fullmatch(thought) else ""
 
 
 def _stop_ids(model: Any, processor: Any) -> set[int]:

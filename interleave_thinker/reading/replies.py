@@ -140,7 +140,8 @@ class ReplyReader:
     thinking: the chat template opened a thought before the reply began.
     over: nothing that follows is read. visited: how many characters were looked at.
     answer_at: where the content of the `<answer>` that counts begins; None where there is none yet.
-    thought_over_at: where the last thought in `<think>` tags was closed, while no answer has begun; else None.
+    thought_over_at: where the last thought was closed by `</think>` or `<channel|>`, while no answer has begun; else
+        None.
     """
 
     def __init__(
@@ -336,6 +337,7 @@ class ReplyReader:
         """Channels of harmony, and of models that write them alike: `<|channel|>analysis<|message|>...<|end|>`."""
         if "channel" in self._thoughts and name != "message":
             self._close_thought("channel", end)
+            self._closed_at = end if name == "channel" and not begins and not self._thoughts else -1
         if name == "message" and self._thoughts and self._opened_at == self._tag_at:
             self._opened_at = end
         if name == "channel" and begins:

@@ -107,7 +107,8 @@ class _Weights:
             plain = weight.dequantize() if hasattr(weight, "layout_cls") else weight
             if type(plain) not in _PLAIN or not plain.is_floating_point():
                 return None
-            return plain[0].detach().float().cpu()
+            row: torch.Tensor = plain[0].detach().float().cpu()
+            return row
         except (AttributeError, NotImplementedError, RuntimeError, TypeError):
             say_missing("weights of a CLIP that can be read")
             return None

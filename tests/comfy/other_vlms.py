@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 REPO, WORK, KIND = Path(sys.argv[1]), Path(sys.argv[2]), sys.argv[3]
@@ -21,6 +22,7 @@ agents = load_agents(REPO)
 import torch  # noqa: E402
 from interleave_pack.interleave_thinker.agents.base import Completion, Message, Sampling  # noqa: E402
 from interleave_pack.interleave_thinker.agents.transformers_agent import TransformersAgent  # noqa: E402
+from interleave_pack.interleave_thinker.roles.critic import JUDGMENT_FORM  # noqa: E402
 from PIL import Image  # noqa: E402
 from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers  # noqa: E402
 
@@ -204,7 +206,10 @@ def main() -> None:
         asked = [Message("system", ("Be brief.",)), Message("user", parts)]
         done = agent.complete(asked, Sampling(max_tokens=24), lambda text: shown.append(text) is None)
         found[name] = [done.text, reference.complete(asked, Sampling(max_tokens=24)).text, len(shown)]
+    sampling = Sampling(max_tokens=90, form=JUDGMENT_FORM)
+    formed = [agent.complete(asked, replace(sampling, keep_form=keep)).text for keep in (True, False)]
     after = encoded(clip) if encodes else []
+    found["form"] = formed
     found["types with a lack"] = lacking
     found["same conditioning"] = len(fresh) == len(after) and all(map(torch.equal, fresh, after))
     print("RESULT " + json.dumps(found))

@@ -27,8 +27,7 @@ from interleave_thinker.reading.replies import read_reply
 from interleave_thinker.roles.asking import Watch
 
 EXAMPLES = int(os.environ.get("INTERLEAVE_EXAMPLES", 300))
-settings.register_profile("interleave", max_examples=EXAMPLES, deadline=None, suppress_health_check=list(HealthCheck))
-settings.load_profile("interleave")
+RULES = settings(max_examples=EXAMPLES, deadline=None, suppress_health_check=list(HealthCheck))
 
 PROMPTS = ["a red cat", 'a sign "open"', "", "写着“开门”的木牌", "it's {red|blue}, one, two", "a <think> bubble", "..."]
 
@@ -197,6 +196,7 @@ def reference(text: str) -> bool | None:
 # --- the rules --------------------------------------------------------------------------------------------------------
 
 
+@RULES
 @given(REPLIES)
 @example('{"success": false}<think><|channel|>final<|message|></think>{"success": true, "refine_prompt": "a red cat"}')
 @example(
@@ -207,6 +207,7 @@ def test_nothing_is_accepted_but_by_the_rules(text: str) -> None:
         assert reference(text) is True
 
 
+@RULES
 @given(OBJECTS, st.sampled_from(["{}", "<answer>{}</answer>", "<think>t</think>{}", "```json\n{}\n```", "So: {} ."]))
 def test_a_plain_judgment_is_read_as_it_was_written(body: str, form: str) -> None:
     wanted = json.loads(body)
@@ -217,6 +218,7 @@ def test_a_plain_judgment_is_read_as_it_was_written(body: str, form: str) -> Non
         assert judgment.refined_prompt == wanted["refine_prompt"]
 
 
+@RULES
 @given(ANYTHING, st.lists(st.integers(0, 400), max_size=12))
 def test_the_stream_decides_what_the_whole_text_decides(text: str, cuts: list[int]) -> None:
     whole = read_judgment(text)
@@ -229,6 +231,7 @@ def test_the_stream_decides_what_the_whole_text_decides(text: str, cuts: list[in
             assert streamed.refined_prompt == whole.refined_prompt
 
 
+@RULES
 @given(ANYTHING, st.lists(st.integers(0, 400), max_size=12))
 def test_a_plan_in_pieces_is_the_plan_as_a_whole(text: str, cuts: list[int]) -> None:
     reader = plan_reader()
@@ -237,6 +240,7 @@ def test_a_plan_in_pieces_is_the_plan_as_a_whole(text: str, cuts: list[int]) -> 
     assert plan_reading(text[:stop]).plan == plan_reading(text).plan
 
 
+@RULES
 @given(ANYTHING, st.integers(1, 7))
 def test_each_character_is_looked_at_a_few_times_at_most(text: str, step: int) -> None:
     for reader in (judgment_reader(until_accepted=True), judgment_reader(), plan_reader()):
@@ -296,6 +300,7 @@ STEPS = st.lists(
 )
 
 
+@RULES
 @given(STEPS, TEXTS)
 def test_a_plan_that_was_written_is_read_back(steps: list[PlanStep], request: str) -> None:
     try:
@@ -316,6 +321,7 @@ def test_a_plan_that_was_written_is_read_back(steps: list[PlanStep], request: st
     assert read is not None and read.steps == plan.steps
 
 
+@RULES
 @given(
     st.recursive(
         st.none() | st.booleans() | st.integers() | st.text(), lambda c: st.lists(c) | st.dictionaries(st.text(), c)
@@ -330,3 +336,8 @@ def test_json_is_read_as_json(value: Any) -> None:
         read = read_reply(text)
         if read.answer is not None:
             assert read.answer == wanted
+
+
+def test_no_file_changes_how_often_the_tests_of_others_are_tried():
+    """A profile that is loaded at import counts for all files that are collected with it."""
+    assert settings.default == settings.get_profile("unit")

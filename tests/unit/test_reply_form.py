@@ -18,6 +18,8 @@ from interleave_thinker.agents.base import Sampling
 from interleave_thinker.agents.endpoints import Endpoint
 from interleave_thinker.agents.reply_form import (
     MAX_BLANKS,
+    UNWILLING,
+    UNWILLING_IN_ALL,
     FormSteering,
     ReplyForm,
     Vocabulary,
@@ -40,8 +42,7 @@ FORMS = [JUDGMENT_FORM, COMPARE_FORM, *PLAN_FORMS]
 LETTERS = "".join(map(chr, range(32, 127))) + "\n\t"
 PIECES = ["<think>", "</think>", "<answer>", '{"', '":', ' "', " true", " false", "true", '": ', "step", "_", "prompt"]
 STOP = 0
-settings.register_profile("toys", deadline=None, max_examples=25, phases=[Phase.explicit, Phase.reuse, Phase.generate])
-settings.load_profile("toys")
+TOYS = settings(deadline=None, max_examples=25, phases=[Phase.explicit, Phase.reuse, Phase.generate])
 
 
 class Toy:
@@ -113,6 +114,7 @@ def spell(atom, single: bool, number: int) -> str:
     return atom.spellings[number % len(atom.spellings) if any(atom.words) else single * (len(atom.spellings) - 1)]
 
 
+@TOYS
 @given(SPELLED, st.text(max_size=5))
 def test_each_beginning_of_a_written_form_is_a_place_in_it_and_only_its_end_is_over(text, rest):
     shapes = [atoms_of(form) for form in FORMS]
@@ -121,6 +123,7 @@ def test_each_beginning_of_a_written_form_is_a_place_in_it_and_only_its_end_is_o
     assert any((p := place_in(shape, text + rest)) is not None and p.over for shape in shapes)
 
 
+@TOYS
 @given(st.sampled_from(FORMS), st.data())
 def test_every_continuation_that_is_offered_ends_the_form(form, data):
     atoms = atoms_of(form)
@@ -130,10 +133,10 @@ def test_every_continuation_that_is_offered_ends_the_form(form, data):
     assert rests and all(place_in(atoms, begun + rest).over for rest in rests)
 
 
-@settings(max_examples=25)
+@settings(TOYS, max_examples=10)
 @given(
     st.sampled_from(FORMS),
-    st.lists(st.text(LETTERS, min_size=2, max_size=6), max_size=20),
+    st.lists(st.text(LETTERS, min_size=2, max_size=4), max_size=5),
     st.integers(0, 10**6),
     st.sampled_from(["<think>a</think>", "<think>a</think>\n\n<answer>", "<answer>", "b</think> <answer>"]),
 )
@@ -148,7 +151,7 @@ def test_whatever_a_model_likes_its_answer_begins_with_the_form(form, pieces, se
 THOUGHTS = st.text("ab <>/\"'{}", max_size=30).map(lambda text: "<think>" + text.replace("</", "< /"))
 
 
-@settings(max_examples=25)
+@TOYS
 @given(THOUGHTS, st.sampled_from(["", '"<answer>', "<answer>", '<answer>{"previous_step_success":', "</answer>"]))
 def test_inside_a_thought_the_model_is_left_alone(thought, then):
     """Also where a draft of the answer stands in it, and where it stops: that reply stays unreadable."""
@@ -160,7 +163,7 @@ def test_inside_a_thought_the_model_is_left_alone(thought, then):
     assert steering.log_odds is None
 
 
-@settings(max_examples=25)
+@TOYS
 @given(SPELLED, st.booleans())
 def test_a_model_that_keeps_the_form_in_its_own_way_writes_what_it_would_have_written(text, tight):
     """Python's quotation marks, capitals and blanks are as good as JSON's."""
@@ -170,6 +173,85 @@ def test_a_model_that_keeps_the_form_in_its_own_way_writes_what_it_would_have_wr
     closed = reply + '"}'
     free = toy.written(toy.steering(form, forced=False), after(toy, closed), len(closed))
     assert toy.written(toy.steering(form), after(toy, closed), len(closed))[: len(reply)] == free[: len(reply)] == reply
+
+
+CLOSED = ["<think>\n\n</think>\n\n", "</think>", "[THINK][/THINK]", "<|channel>thought\n<channel|>"]
+
+
+@pytest.mark.parametrize("closed", CLOSED)
+@pytest.mark.parametrize("forced", [True, False])
+def test_where_the_prompt_closed_the_thought_the_reply_begins_with_the_form(closed, forced):
+    """As models are asked that would think before they write. The prompt's part is none of the reply."""
+    toy = Toy(PIECES)
+    text = toy.written(toy.steering(opened=closed, forced=forced), chance(toy, 1), 80)
+    place = place_in(atoms_of(JUDGMENT_FORM), text)
+    assert (place is not None and place.over) == forced
+
+
+def test_a_reply_whose_prompt_has_no_thought_may_still_begin_one():
+    toy = Toy(PIECES)
+    text = "<think>It is well.</think>"
+    assert toy.written(toy.steering(), after(toy, text), 30).startswith(text)
+
+
+@TOYS
+@given(st.integers(0, 99), st.integers(0, 3))
+def test_a_reply_that_will_not_go_on_in_its_object_ends_after_few_tokens(seed, willing):
+    """It is no use to make a model write what it has not got, up to max_tokens; here it never closes its object."""
+    toy = Toy(PIECES)
+    start = '<think>a</think><answer>{"previous_step_success": false, "refine_prompt": "'
+    letters = random.Random(seed)
+    count = itertools.count()
+
+    def likes(text: str) -> torch.Tensor:
+        logits = torch.zeros(len(toy.words))
+        logits[STOP] = -9.0 if willing and next(count) % (willing + 1) == 0 else 9.0
+        logits[toy.ids[letters.choice("abc")]] = 5.0
+        return logits
+
+    text = toy.written(toy.steering(), likes, 400, start)
+    assert UNWILLING <= len(text) - len(start) <= UNWILLING_IN_ALL * (willing + 2)
+
+
+def test_a_sampled_reply_may_take_each_token_that_stays_in_the_form():
+    """Not the likeliest alone; none that decides the verdict where the likeliest does not, for it would go unshifted."""
+    toy = Toy(PIECES)
+    steering = toy.steering(strictness=2.0)
+    toy.said(steering, '<think>a</think><answer>{"previous_step_success":')
+    logits = torch.zeros(len(toy.words))
+    liked = {" ": 9.0, "\n": 8.0, " true": 7.0, "x": 6.0, "\t": 5.0}
+    for word, how in liked.items():
+        logits[toy.ids[word]] = how
+    kept = steering.steered(logits)
+    assert {toy.words[i] for i in kept.isfinite().nonzero()[:, 0]} == {" ", "\n", "\t"}
+    assert [float(kept[toy.ids[w]]) for w in (" ", "\n", "\t")] == [9.0, 8.0, 5.0]
+    logits[0] = 20.0  # where it would leave the form, too
+    assert {toy.words[i] for i in steering.steered(logits).isfinite().nonzero()[:, 0]} == {" "}
+
+
+@pytest.mark.parametrize("beyond", [10**6, -1])
+def test_a_stop_token_that_the_model_cannot_write_is_passed_over(beyond):
+    """Tokenizers may know more tokens than the head of a model has rows."""
+    toy = Toy(PIECES)
+    steering = FormSteering(JUDGMENT_FORM, toy.vocabulary, stops=[STOP, beyond])
+    toy.said(steering, '<think>a</think><answer>{"previous_step_success": true, "refine_prompt": "')
+    kept = steering.steered(torch.zeros(len(toy.words)))
+    assert kept.isneginf().nonzero().flatten().tolist() == [STOP]
+
+
+def test_the_log_odds_of_an_earlier_draft_are_forgotten_where_the_answer_chooses_again():
+    toy = Toy([])
+    steering = toy.steering(forced=False)
+    toy.said(steering, 'A draft: {"previous_step_success": ')
+    logits = torch.zeros(len(toy.words))
+    logits[toy.ids["t"]] = 3.0
+    steering.steered(logits)
+    assert steering.log_odds == pytest.approx(3.0)
+    toy.said(steering, 'true}. <answer>{"previous_step_success":')
+    assert steering.log_odds is None
+    logits[toy.ids["f"]] = 4.0
+    steering.steered(logits)
+    assert steering.log_odds == pytest.approx(-1.0)
 
 
 def test_a_reply_does_not_end_inside_its_object_and_ends_behind_it():
@@ -211,7 +293,7 @@ VERDICTS = [
 ]
 
 
-@settings(max_examples=25)
+@TOYS
 @given(
     st.sampled_from(VERDICTS), st.floats(-6, 6, width=16), st.floats(-8, 8, width=16), st.booleans(), st.integers(0, 99)
 )
@@ -236,7 +318,7 @@ def test_a_verdict_is_accepted_exactly_where_its_log_odds_exceed_the_strictness(
     assert chosen == (yes if odds > strictness else no)
 
 
-@settings(max_examples=25)
+@TOYS
 @given(st.text(LETTERS, max_size=300), st.integers(0, 99))
 def test_without_a_form_to_force_and_without_strictness_logits_stay_as_they_are(text, seed):
     toy = Toy(PIECES)
@@ -406,7 +488,9 @@ def test_without_a_form_or_a_word_in_the_endpoint_the_request_is_as_before(serve
     assert not {"response_format", "grammar"} & set(server.bodies[0])
 
 
-def test_a_server_that_refuses_the_form_is_asked_without_it_and_not_again(server: Server) -> None:
+def test_a_server_that_refuses_the_form_is_asked_without_it_and_not_again(server: Server, caplog) -> None:
+    """The log says once what is missing from now on."""
+
     def refuse(r: Reply) -> None:
         if "response_format" in server.bodies[-1]:
             r.error(400, {"error": {"message": "Invalid specification.", "param": "response_format"}})
@@ -416,6 +500,8 @@ def test_a_server_that_refuses_the_form_is_asked_without_it_and_not_again(server
     agent = server.agent(refuse, reply_form="structural_tag")
     assert [agent.complete([], JUDGED).text for _ in range(2)] == ["ok", "ok"]
     assert ["response_format" in body for body in server.bodies] == [True, False, False]
+    (warned,) = [r.getMessage() for r in caplog.records if r.levelname == "WARNING"]
+    assert repr(agent.endpoint.name) in warned and "response_format" in warned
 
 
 def test_what_the_user_wrote_into_extra_body_wins(server: Server) -> None:
@@ -427,6 +513,9 @@ def test_what_the_user_wrote_into_extra_body_wins(server: Server) -> None:
 def test_an_unknown_way_is_refused_by_name() -> None:
     with pytest.raises(ConfigError, match="not 'xml'"):
         Endpoint("lab", "http://127.0.0.1:1/v1", "m", reply_form="xml")
+
+
+GRAMMAR_THOUGHTS = ["<think>a < b, </b> is it?</think>", "so it is</think>", "<think>a <</think>", "a <<</</think>"]
 
 
 def as_pattern(grammar: str) -> str:
@@ -446,14 +535,43 @@ def as_pattern(grammar: str) -> str:
     return pattern("root")
 
 
-@settings(max_examples=25)
-@given(SPELLED, st.sampled_from(["", "<think>a < b, </b> is it?</think>", "so it is</think>"]))
+@TOYS
+@given(SPELLED, st.sampled_from(["", *GRAMMAR_THOUGHTS]))
 def test_the_grammar_for_llama_cpp_takes_what_the_form_takes_and_no_other_beginning(text, thought):
     takes = [re.compile(as_pattern(grammar_of(form))) for form in FORMS]
     whole = thought + text + "1, anything}"
     assert any(one.fullmatch(whole) for one in takes)
-    for other in (whole.replace("<answer>", "", 1), whole.replace("{", "", 1), thought + "<think>" + text):
+    others = [whole.replace("<answer>", "", 1), whole.replace("{", "", 1), thought + "<think>" + text]
+    for close in ("", "</think>"):  # what stands behind `<answer>` is no thought
+        others.append('<answer>{"verdict": 1}' + close + text)
+        others.append(thought + '<answer>{"verdict": 1}' + close + text)
+    for other in others:
         assert not any(one.fullmatch(other) for one in takes)
+
+
+@TOYS
+@given(
+    st.lists(st.sampled_from(["<", "</", "</t", "<a", "<an", "a", "/", "t", "h", "n", ">", "\n"]), max_size=8).map(
+        "".join
+    )
+)
+def test_the_grammar_for_llama_cpp_takes_any_thought_that_holds_no_tag_of_ours(thought):
+    """Also one that ends with the beginning of a tag."""
+    for opened, ours in (("<think>", ["</th"]), ("", ["</th", "<ans"])):
+        if any(tag in thought for tag in ours):
+            continue
+        whole = f'{opened}{thought}</think><answer>{{"previous_step_success": true, "refine_prompt": "x"}}'
+        assert re.fullmatch(as_pattern(grammar_of(JUDGMENT_FORM)), whole)
+
+
+def test_a_structure_begins_only_where_a_thought_is_closed_before_it():
+    """`<answer>` alone also stands in thoughts."""
+    tag = form_fields(JUDGMENT_FORM, "structural_tag")["response_format"]
+    begins = [structure["begin"] for structure in tag["structures"]]
+    assert "</think><answer>" in begins and "</think>\n<answer>" in begins
+    for begin in [*begins, *tag["triggers"]]:
+        assert begin.startswith("</think>")
+    assert all(any(begin.startswith(trigger) for trigger in tag["triggers"]) for begin in begins)
 
 
 def test_all_schemas_are_of_objects_that_begin_with_the_form():

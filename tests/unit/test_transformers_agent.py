@@ -11,7 +11,7 @@ from PIL import Image
 from interleave_thinker.agents.base import Message, Sampling
 from interleave_thinker.agents.transformers_agent import check_folder, load_agent
 from interleave_thinker.errors import AgentError
-from interleave_thinker.roles.critic import judge
+from interleave_thinker.roles.critic import JUDGMENT_FORM, judge
 from interleave_thinker.roles.planner import make_plan
 from interleave_thinker.tinyworld.scene import Scene, render
 
@@ -237,3 +237,14 @@ def test_a_thought_that_the_chat_template_opened_is_part_of_the_reply(critic, mo
     reply = critic.complete(asked("x"), Sampling(max_tokens=2))
     assert reply.text.startswith(opened or "<think>")  # the tiny critic writes a tag of its own
     assert reply.text.count("<think>") == 1 + bool(opened)
+
+
+@pytest.mark.parametrize("closed", ["<think>\n\n</think>\n\n", "</think>", "<|channel>thought\n<channel|>"])
+def test_behind_a_thought_that_the_chat_template_closed_the_reply_keeps_its_form(critic, monkeypatch, closed):
+    """The tiny critic would think anew. The prompt's thought is no part of the reply."""
+    written = critic.processor.apply_chat_template
+    monkeypatch.setattr(critic.processor, "apply_chat_template", lambda *a, **k: written(*a, **k) + closed)
+    reply = critic.complete(asked("x"), Sampling(max_tokens=12, form=JUDGMENT_FORM))
+    assert reply.text.lstrip().startswith("<answer>")
+    free = critic.complete(asked("x"), Sampling(max_tokens=12, form=JUDGMENT_FORM, keep_form=False))
+    assert not free.text.lstrip().startswith("<answer>") and "channel" not in free.text
