@@ -276,14 +276,8 @@ class FormSteering:
     def steered(self, logits: torch.Tensor) -> torch.Tensor:
         """Logits of the next token, of shape (vocabulary,): as they are, or those that leave the form at -inf."""
         place = self._place
-<<<<<<< HEAD
-        if self._inside and self._stops:
-            logits = logits.clone()
-            logits[[token for token in self._stops if 0 <= token < len(logits)]] = float("-inf")
-=======
         if self._inside:
             logits = self._unended(logits)
->>>>>>> 3a59e5ad7f96c4c2e7281cc41acd72df02c986e7
         if self._over or place is None:
             return logits
         forced = self._forced and not self._free
