@@ -422,6 +422,14 @@ class TestFile:
         assert (tmp_path / "b.safetensors").stat().st_mode & 0o777 == 0o640, "ComfyUI may run as another of the group"
         assert sorted(p.name for p in tmp_path.iterdir()) == ["b.safetensors", "file"]
 
+    def test_a_half_written_file_of_another_process_is_left_alone(self, pair, tmp_path):
+        """Both wrote `a.part`: one deleted or published what the other was writing."""
+        for name in ("a.part", "a.safetensors.part"):
+            (tmp_path / name).write_text("of the other")
+        run(*pair, tmp_path / "a.safetensors", rank=2)
+        assert sorted(p.name for p in tmp_path.iterdir()) == ["a.part", "a.safetensors", "a.safetensors.part"]
+        assert (tmp_path / "a.part").read_text() == "of the other"
+
     def test_an_interrupt_leaves_nothing_under_its_name(self, pair, tmp_path):
         def interrupt(layer: extract.Layer) -> None:
             raise KeyboardInterrupt
