@@ -45,4 +45,6 @@ def interval_of_share(hits: int, of: int) -> tuple[float, float]:
     share = hits / of
     middle, scale = share + z * z / (2 * of), 1 + z * z / of
     half = z * math.sqrt(share * (1 - share) / of + z * z / (4 * of * of))
-    return max(0.0, (middle - half) / scale), min(1.0, (middle + half) / scale)
+    # The bounds of rounding: where all or none hit, the interval ends at the share itself.
+    low, high = (middle - half) / scale, (middle + half) / scale
+    return max(0.0, min(low, share)), min(1.0, max(high, share))
