@@ -187,7 +187,7 @@ class NativeAgent:
             forced=sampling.keep_form,
             strictness=sampling.strictness,
             stops=stops,
-            opened=thought,
+            opened="" if sampling.form.thought else thought,
         )
 
     def _decode(

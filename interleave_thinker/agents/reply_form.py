@@ -45,8 +45,9 @@ class ReplyForm:
     """What an answer's object begins with; free text follows.
 
     parts: a text is literal, JSON with `"` as its quotation mark; a tuple is a choice of two words, of which none
-    begins another. strict_on: the word that `Sampling.strictness` makes less likely. schema: the whole object as a
-    JSON schema, for servers.
+    begins another. strict_on: the word that `Sampling.strictness` makes less likely. thought: whether the prompt asks for
+    a thought before the answer; without one the reply begins with the form. schema: the whole object as a JSON schema,
+    for servers.
 
     Raises:
         ValueError: a word of a choice begins another one.
@@ -54,6 +55,7 @@ class ReplyForm:
 
     parts: tuple[str | tuple[str, ...], ...]
     strict_on: str = "true"
+    thought: bool = True
     schema: str = ""
 
     def __post_init__(self) -> None:
@@ -395,6 +397,8 @@ class FormSteering:
             # Unless it is forced, an answer may do without its tag.
             shapes = (self._atoms,) if self._forced else (self._atoms, self._atoms[1:])
             self._begin, self._shapes, self._free = at, shapes, False
+        elif not self._form.thought and self._tried < 0 and not self._text.strip():
+            self._begin, self._shapes, self._free = len(self._text), (self._atoms, self._atoms[1:]), False
         elif self._at_choice and not reader.thinking and self._before_choice.search(self._text[-self._longest :]):
             self._begin, self._shapes, self._free = len(self._text.rstrip(_BLANKS)), (self._at_choice,), True
         elif reader.over:

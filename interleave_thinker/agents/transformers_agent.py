@@ -89,7 +89,7 @@ class TransformersAgent:
                 forced=sampling.keep_form,
                 strictness=sampling.strictness,
                 stops=stops,
-                opened=thought,
+                opened=thought if opened or not sampling.form.thought else "",
             )
             options["logits_processor"] += [_Steered(steering, inputs["input_ids"].shape[1])]
         with self._as_role(), torch.inference_mode():

@@ -55,13 +55,15 @@ def in_form(
     """`sampling` with the form that prompt `name` asks for: the first of `forms` that its text shows.
 
     A text that came with the model and shows no form at all asks for the first: the model was trained on it. Any
-    other text may ask for keys of its own; then there is no form.
+    other text may ask for keys of its own; then there is no form. A text that shows the form and no `<think>` before it
+    asks for the answer alone.
     """
     text = load_prompt(name, folders)
     form = next((form for form in forms if form.shown_in(text)), None)
     if form is None and agent.prompts is not None and not _ANY_FORM.search(text):
         form = forms[0] if text == load_prompt(name, [agent.prompts]) else None
-    return replace(sampling, form=form)
+    thought = form is not None and (not form.shown_in(text) or "<think" in text)
+    return replace(sampling, form=form and replace(form, thought=thought))
 
 
 def ask_twice(

@@ -206,10 +206,11 @@ def main() -> None:
         asked = [Message("system", ("Be brief.",)), Message("user", parts)]
         done = agent.complete(asked, Sampling(max_tokens=24), lambda text: shown.append(text) is None)
         found[name] = [done.text, reference.complete(asked, Sampling(max_tokens=24)).text, len(shown)]
-    sampling = Sampling(max_tokens=90, form=JUDGMENT_FORM)
+    sampling = Sampling(max_tokens=90, form=replace(JUDGMENT_FORM, thought=False))
     formed = [agent.complete(asked, replace(sampling, keep_form=keep)).text for keep in (True, False)]
     after = encoded(clip) if encodes else []
     found["form"] = formed
+    found["thoughtful"] = agent.complete(asked, replace(sampling, form=JUDGMENT_FORM)).text
     found["types with a lack"] = lacking
     found["same conditioning"] = len(fresh) == len(after) and all(map(torch.equal, fresh, after))
     print("RESULT " + json.dumps(found))

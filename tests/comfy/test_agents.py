@@ -104,12 +104,13 @@ def test_a_clip_is_refused_by_what_it_lacks(wrappers):
 def test_other_vlms_of_comfyui_write_what_transformers_writes(kind, tmp_path):
     """Greedy, with streaming, without a trace in what the CLIP encodes; text, one image, two of different sizes.
 
-    Their prompt closes the thought, so a reply that is to keep its form begins with it.
+    Where our prompt asks for no thought, the reply begins with its form; where it asks for one, it is free to think.
     """
     found = run_inside("other_vlms.py", str(tmp_path), kind)
     assert found.pop("same conditioning")
     kept, free = (re.match(r"\s*<answer>\s*{\s*[\"']previous_step", text) for text in found.pop("form"))
     assert kept and not free
+    assert not re.match(r"\s*<answer>", found.pop("thoughtful"))
     assert found.pop("types with a lack") == []  # so `why_no_agent` takes them with any type
     for ours_wrote, reference, shown in found.values():
         assert ours_wrote.strip() == reference.strip() and len(reference) > 20

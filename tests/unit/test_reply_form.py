@@ -27,6 +27,7 @@ from interleave_thinker.agents.reply_form import (
     continuations,
     place_in,
 )
+from interleave_thinker.agents.scripted import ScriptedAgent
 from interleave_thinker.agents.server_form import form_fields, grammar_of
 from interleave_thinker.agents.transformers_agent import load_agent
 from interleave_thinker.errors import ConfigError
@@ -580,3 +581,21 @@ def test_all_schemas_are_of_objects_that_begin_with_the_form():
             schema = part["structures"][0]["schema"]
             assert next(iter(schema["properties"])) == form.key and form.key in schema["required"]
     assert len(list(itertools.chain(*(form_fields(f, "json_schema") for f in FORMS)))) == 3
+
+
+@pytest.mark.parametrize(("before", "thought"), [("<think>why</think>", True), ("", False)])
+def test_a_prompt_text_that_shows_no_thought_asks_for_the_form_at_once(tmp_path, before, thought):
+    shown = before + '<answer>{"previous_step_success": true or false, "refine_prompt": "..."}</answer>'
+    (tmp_path / "critic.md").write_text("want {original_instruction} got {rewritten_prompt} " + shown)
+    agent = ScriptedAgent([])
+    form = in_form(Sampling(), [JUDGMENT_FORM], agent, "critic", [tmp_path]).form
+    assert form is not None and form.thought is thought
+
+
+@pytest.mark.parametrize("forced", [True, False])
+def test_a_form_without_thought_begins_with_the_reply(forced):
+    """Only where it is forced."""
+    toy = Toy(PIECES)
+    text = toy.written(toy.steering(replace(JUDGMENT_FORM, thought=False), forced=forced), chance(toy, 1), 80)
+    places = [place_in(shape, text) for shape in (atoms_of(JUDGMENT_FORM), atoms_of(JUDGMENT_FORM)[1:])]
+    assert any(place is not None and place.over for place in places) is forced

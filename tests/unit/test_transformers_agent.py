@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -240,11 +241,13 @@ def test_a_thought_that_the_chat_template_opened_is_part_of_the_reply(critic, mo
 
 
 @pytest.mark.parametrize("closed", ["<think>\n\n</think>\n\n", "</think>", "<|channel>thought\n<channel|>"])
-def test_behind_a_thought_that_the_chat_template_closed_the_reply_keeps_its_form(critic, monkeypatch, closed):
-    """The tiny critic would think anew. The prompt's thought is no part of the reply."""
+def test_behind_a_thought_that_the_chat_template_closed_a_form_without_thought_begins(critic, monkeypatch, closed):
+    """The tiny critic would think anew, and may where our prompt asks for a thought. The prompt's is no part of the reply."""
     written = critic.processor.apply_chat_template
     monkeypatch.setattr(critic.processor, "apply_chat_template", lambda *a, **k: written(*a, **k) + closed)
-    reply = critic.complete(asked("x"), Sampling(max_tokens=12, form=JUDGMENT_FORM))
+    bare = replace(JUDGMENT_FORM, thought=False)
+    reply = critic.complete(asked("x"), Sampling(max_tokens=12, form=bare))
     assert reply.text.lstrip().startswith("<answer>")
-    free = critic.complete(asked("x"), Sampling(max_tokens=12, form=JUDGMENT_FORM, keep_form=False))
-    assert not free.text.lstrip().startswith("<answer>") and "channel" not in free.text
+    for free in (Sampling(max_tokens=12, form=bare, keep_form=False), Sampling(max_tokens=12, form=JUDGMENT_FORM)):
+        text = critic.complete(asked("x"), free).text
+        assert not text.lstrip().startswith("<answer>") and "channel" not in text
