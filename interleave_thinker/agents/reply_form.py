@@ -45,9 +45,9 @@ class ReplyForm:
     """What an answer's object begins with; free text follows.
 
     parts: a text is literal, JSON with `"` as its quotation mark; a tuple is a choice of two words, of which none
-    begins another. strict_on: the word that `Sampling.strictness` makes less likely. thought: whether the prompt asks for
-    a thought before the answer; without one the reply begins with the form. schema: the whole object as a JSON schema,
-    for servers.
+    begins another. strict_on: the word that `Sampling.strictness` makes less likely. thought: whether the prompt asks
+    for a thought before the answer; without one the reply begins with the form. schema: the whole object as a JSON
+    schema, for servers.
 
     Raises:
         ValueError: a word of a choice begins another one.

@@ -45,6 +45,5 @@ def interval_of_share(hits: int, of: int) -> tuple[float, float]:
     share = hits / of
     middle, scale = share + z * z / (2 * of), 1 + z * z / of
     half = z * math.sqrt(share * (1 - share) / of + z * z / (4 * of * of))
-    # The bounds of rounding: where all or none hit, the interval ends at the share itself.
-    low, high = (middle - half) / scale, (middle + half) / scale
-    return max(0.0, min(low, share)), min(1.0, max(high, share))
+    # Rounding may leave 1e-19 where it is 0.
+    return max(0.0, min(share, (middle - half) / scale)), min(1.0, max(share, (middle + half) / scale))

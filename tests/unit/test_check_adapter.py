@@ -8,7 +8,7 @@ import shutil
 from itertools import pairwise
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from PIL import Image
 from tiny_adapters import WEIGHTS, critic_adapter, random_adapter
@@ -263,6 +263,7 @@ def test_a_limit_takes_calls_from_the_first_to_the_last(many, limit):
 
 
 @given(st.integers(1, 5000), st.floats(0, 1))
+@example(1145, 0.0)
 def test_the_interval_of_a_share_is_wilsons(of, part):
     from scipy.stats import binomtest
 
