@@ -19,6 +19,7 @@ from .prompt_files import fill, load_prompt
 
 T = TypeVar("T")
 NO_OBJECT = "no JSON object of the expected form was found in it."
+_THOUGHT = re.compile(r"think|thought|reason|explain|step by step|思|推理", re.I)
 _ANY_FORM = re.compile(r"<answer>|\{\s*[\"']")
 
 
@@ -55,14 +56,14 @@ def in_form(
     """`sampling` with the form that prompt `name` asks for: the first of `forms` that its text shows.
 
     A text that came with the model and shows no form at all asks for the first: the model was trained on it. Any
-    other text may ask for keys of its own; then there is no form. A text that shows the form and no `<think>` before it
-    asks for the answer alone.
+    other text may ask for keys of its own; then there is no form. A text that shows the form and speaks of no thought asks
+    for the answer alone.
     """
     text = load_prompt(name, folders)
     form = next((form for form in forms if form.shown_in(text)), None)
     if form is None and agent.prompts is not None and not _ANY_FORM.search(text):
         form = forms[0] if text == load_prompt(name, [agent.prompts]) else None
-    thought = form is not None and (not form.shown_in(text) or "<think" in text)
+    thought = form is not None and (not form.shown_in(text) or bool(_THOUGHT.search(text)))
     return replace(sampling, form=form and replace(form, thought=thought))
 
 

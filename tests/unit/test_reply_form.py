@@ -395,7 +395,7 @@ def test_our_prompts_show_their_forms():
 )
 def test_a_users_prompt_that_asks_for_another_form_is_not_held_to_ours(tmp_path, shown, form):
     (tmp_path / "critic.md").write_text("{original_instruction} {rewritten_prompt}\n" + shown)
-    assert formed("critic", [JUDGMENT_FORM], own=tmp_path) == form
+    assert formed("critic", [JUDGMENT_FORM], own=tmp_path) == (form and replace(form, thought=False))
 
 
 def test_prompts_that_came_with_a_model_and_show_no_form_stand_for_ours():
@@ -407,7 +407,7 @@ def test_prompts_that_came_with_a_model_and_show_no_form_stand_for_ours():
 
 def test_a_plan_whose_steps_begin_with_another_key_is_held_to_its_own_beginning(tmp_path):
     (tmp_path / "planner_text.md").write_text('{text_input} {"execution_plan": [{"prompt": "...", "step_number": 1}]}')
-    assert formed("planner_text", PLAN_FORMS, own=tmp_path) == PLAN_FORMS[1]
+    assert formed("planner_text", PLAN_FORMS, own=tmp_path) == replace(PLAN_FORMS[1], thought=False)
 
 
 # --- on the tiny agents
@@ -583,7 +583,9 @@ def test_all_schemas_are_of_objects_that_begin_with_the_form():
     assert len(list(itertools.chain(*(form_fields(f, "json_schema") for f in FORMS)))) == 3
 
 
-@pytest.mark.parametrize(("before", "thought"), [("<think>why</think>", True), ("", False)])
+@pytest.mark.parametrize(
+    ("before", "thought"), [("<think>why</think>", True), ("Give your reasons first: ", True), ("", False)]
+)
 def test_a_prompt_text_that_shows_no_thought_asks_for_the_form_at_once(tmp_path, before, thought):
     shown = before + '<answer>{"previous_step_success": true or false, "refine_prompt": "..."}</answer>'
     (tmp_path / "critic.md").write_text("want {original_instruction} got {rewritten_prompt} " + shown)
