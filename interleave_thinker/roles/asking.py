@@ -56,8 +56,8 @@ def in_form(
     """`sampling` with the form that prompt `name` asks for: the first of `forms` that its text shows.
 
     A text that came with the model and shows no form at all asks for the first: the model was trained on it. Any
-    other text may ask for keys of its own; then there is no form. A text that shows the form and speaks of no thought asks
-    for the answer alone.
+    other text may ask for keys of its own; then there is no form. A text that shows the form and speaks of no thought
+    asks for the answer alone.
     """
     text = load_prompt(name, folders)
     form = next((form for form in forms if form.shown_in(text)), None)
