@@ -12,11 +12,16 @@ from typing import Any
 from comfy_server import COMFYUI, REPO
 
 
-def run_inside(script: str, *arguments: str, comfyui: Path = COMFYUI) -> dict[str, Any]:
+def run_inside(script: str, *arguments: str, comfyui: Path = COMFYUI, seconds: int = 300) -> dict[str, Any]:
     """A script beside this file, given the repository and `arguments`; its RESULT line."""
     command = [sys.executable, str(Path(__file__).with_name(script)), str(REPO), *arguments]
     done = subprocess.run(
-        command, cwd=comfyui, capture_output=True, text=True, timeout=300, env={**os.environ, "OMP_NUM_THREADS": "1"}
+        command,
+        cwd=comfyui,
+        capture_output=True,
+        text=True,
+        timeout=seconds,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
     )
     lines = [line for line in done.stdout.splitlines() if line.startswith("RESULT ")]
     assert lines, done.stdout[-2000:] + done.stderr[-4000:]

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
 from inside import run_inside
+
+from interleave_thinker.tinyworld.convert import WEIGHTS
 
 ROLES = ("planner", "critic")
 
@@ -78,3 +81,11 @@ def test_an_adapter_that_computes_no_numbers_is_told(found: dict[str, Any]) -> N
     """Else the reply is noise, or torch's own words."""
     assert len(found["overflowing"]) == 2
     assert all("huge.safetensors computes no numbers" in said for said in found["overflowing"])
+
+
+@pytest.mark.slow
+def test_the_tiny_worlds_adapters_say_what_the_merged_models_say(tmp_path: Path) -> None:
+    """On recorded calls of both roles. The share in fp8 and int8 is measured: benchmarks/clip_adapters.py."""
+    told = run_inside("recorded_adapters.py", str(WEIGHTS), str(tmp_path), "6", seconds=1200)
+    assert told["encoded_equal"] is True
+    assert [told[f"float32 {role}"]["replies_equal"] for role in ROLES] == [1.0, 1.0]
