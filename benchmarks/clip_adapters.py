@@ -2,11 +2,11 @@
 
     python benchmarks/clip_adapters.py [--calls 50] [--json F]
 
-The tiny world's adapters in ComfyUI's own Qwen3-VL, asked at temperature 0 what requests and attempts ask, in float32, fp8
-and int8. For each format and role, shares of the calls:
+The tiny world's adapters in ComfyUI's own Qwen3-VL, asked at temperature 0 what requests and attempts ask, in float32,
+fp8 and int8. For each format and role, shares of the calls:
 
-replies_equal, verdicts_equal: the adapter beside the (quantised) base says what the merged model says that was quantised
-    afterwards.
+replies_equal, verdicts_equal: the adapter beside the base says what the merged model says, which is quantised after
+    merging.
 beside_as_float32, merged_as_float32: each of them says what the merged model in float32 says.
 encoded_equal: whether the CLIP encoded the same, bit for bit, before, between and after the replies.
 """

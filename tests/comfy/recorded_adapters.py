@@ -1,4 +1,6 @@
-"""Run inside ComfyUI's folder by test_clip_adapters.py and benchmarks/clip_adapters.py: the tiny world's planner and critic as adapters of one CLIP.
+"""The tiny world's planner and critic as adapters of one CLIP; run inside ComfyUI's folder.
+
+By test_clip_adapters.py and benchmarks/clip_adapters.py.
 
 Arguments: repository, folder with base and adapters, work folder. Calls of both roles are recorded from attempts of the
 tiny generator and from requests; each is answered by the adapter beside the base, and by a CLIP with the pairs in its
