@@ -109,7 +109,7 @@ def weak_agent(role: str, steps: int, out: Path) -> TransformersAgent:
     torch.manual_seed(0)
     model, collator = start.model.train(), Collator(start.processor)
     lessons = Lessons(role, steps * BATCH, 0, BATCH)
-    optimizer = torch.optim.AdamW(model.parameters(), lr=2e-4, betas=(0.9, 0.98))
+    optimizer = torch.optim.AdamW(model.parameters(), lr=5e-5, betas=(0.9, 0.98))
     for step in range(steps):
         batch = collator([lessons[step * BATCH + n] for n in range(BATCH)])
         model(**batch).loss.backward()

@@ -382,7 +382,7 @@ class FormSteering:
             return
         if self._begin >= 0:
             self._follow()
-        if self._begin < 0 and not self._over:
+        if self._begin < 0 and not (self._over or self._inside):
             self._reader.read(self._text)
             self._find()
             if self._begin >= 0:

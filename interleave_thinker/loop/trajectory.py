@@ -70,6 +70,8 @@ class Judgment:
 
     @staticmethod
     def from_dict(data: Mapping[str, Any]) -> Judgment:
+        if not isinstance(data, Mapping):
+            raise RunError(f"A judgment is {str(data)[:40]!r}; it must be an object.")
         numbers = {"strictness": _number(data.get("strictness")) or 0.0, "log_odds": _number(data.get("log_odds"))}
         return strict(Judgment, {**data, **numbers})
 

@@ -601,3 +601,12 @@ def test_a_form_without_thought_begins_with_the_reply(forced):
     text = toy.written(toy.steering(replace(JUDGMENT_FORM, thought=False), forced=forced), chance(toy, 1), 80)
     places = [place_in(shape, text) for shape in (atoms_of(JUDGMENT_FORM), atoms_of(JUDGMENT_FORM)[1:])]
     assert any(place is not None and place.over for place in places) is forced
+
+
+@pytest.mark.parametrize("begin", ["<think>a</think>", "<think>a</think><answer>", "<think>a</think>\n<answer>{"])
+def test_the_log_odds_of_the_verdict_stay_when_the_object_goes_on(begin):
+    """The form may begin behind the thought or behind its tag: it is one form."""
+    toy = Toy(PIECES)
+    steering = toy.steering()
+    toy.written(steering, chance(toy, 1), 120, begin)
+    assert steering.log_odds is not None
