@@ -38,6 +38,7 @@ def test_from_the_gallery_to_the_document(editor, tmp_path) -> None:
     look_at(page, PLANNER)
     page.locator(".itk-planview button", has_text="Plan only").click()
     wait_until(page, lambda: len(outline(page)) == 4)
+    wait_until(page, lambda: idle(comfy))  # the history knows of this run only when it has ended
     assert not any("interleave_document" in o for h in finished(comfy)[-1:] for o in h["outputs"].values())
 
     page.locator(".itk-planview button", has_text="Edit plan").click()
