@@ -41,7 +41,7 @@ BATCH = 8
 
 
 def calls(role: str, count: int, agent: TransformersAgent) -> Iterator[tuple[list[Message], Sampling]]:
-    """What the agent is asked, and how, with its form."""
+    """The questions to the agent, each with its sampling and the form of its reply."""
     rng = random.Random(f"reply-form-{role}")
     for number in range(count):
         if role == "critic":

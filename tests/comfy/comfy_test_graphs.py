@@ -106,3 +106,20 @@ def with_tiny_nodes(graph: Graph) -> Graph:
     if "14" in graph:
         graph["14"] = node("EmptySD3LatentImage", width=64, height=64, batch_size=1)
     return graph
+
+
+def with_critic(graph: Graph, **critic: Any) -> Graph:
+    """A `loop` whose attempts Critic-Refine judges, with the agent of node 9. critic: further inputs of it."""
+    graph["21"] = ours(
+        "CriticRefine",
+        agent=["9", 0],
+        after=["12", 0],
+        instruction=["2", 4],
+        prompt=["2", 1],
+        seed=0,
+        if_unreadable="retry",
+        before=["2", 2],
+    )
+    graph["21"]["inputs"] |= critic
+    del graph["20"]
+    return graph

@@ -8,7 +8,7 @@ import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
-from comfy_test_graphs import loop, node, ours, plan_text
+from comfy_test_graphs import loop, node, ours, plan_text, with_critic
 
 from interleave_thinker.comfyui.client import WorkflowError
 
@@ -112,19 +112,7 @@ def judged(chat_reply_matters: int, **critic) -> dict:
     """A loop whose critic is the chat server."""
     graph = loop(plan_text(2), seed=900 + chat_reply_matters, t_max=2)
     graph["9"] = ours("AgentFromServer", endpoint="test", **SAMPLING)
-    graph["21"] = ours(
-        "CriticRefine",
-        agent=["9", 0],
-        after=["12", 0],
-        instruction=["2", 4],
-        prompt=["2", 1],
-        seed=0,
-        if_unreadable="retry",
-        before=["2", 2],
-    )
-    graph["21"]["inputs"] |= critic
-    del graph["20"]
-    return graph
+    return with_critic(graph, **critic)
 
 
 def test_a_plan_comes_from_a_server(comfy, chat):

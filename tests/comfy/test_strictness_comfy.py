@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 
 import pytest
-from comfy_test_graphs import Graph, loop, ours
+from comfy_test_graphs import Graph, loop, ours, with_critic
 
 from interleave_thinker.cli import main
 from interleave_thinker.comfyui.client import WorkflowError
@@ -27,19 +27,7 @@ def judged(seed: int, **critic) -> Graph:
         temperature=0.0,
         max_megapixels=1.0,
     )
-    graph["21"] = ours(
-        "CriticRefine",
-        agent=["9", 0],
-        after=["12", 0],
-        instruction=["2", 4],
-        prompt=["2", 1],
-        seed=0,
-        if_unreadable="retry",
-        before=["2", 2],
-    )
-    graph["21"]["inputs"] |= critic
-    del graph["20"]
-    return graph
+    return with_critic(graph, **critic)
 
 
 def verdict(ran) -> tuple[bool, float, float]:
