@@ -22,8 +22,11 @@ if TYPE_CHECKING:
     from .agents.base import Agent, Completion, Message, Sampling
     from .driver import LoopModels, drive, start_run
     from .errors import AgentError, ConfigError, GeneratorError, InterleaveError, PlanError, RunError
+    from .export.markdown import to_markdown
+    from .export.page import PageOptions, to_html
+    from .export.pictures import page_picture
     from .generators.base import GenerationRequest, Generator
-    from .loop.document import Document, compose, to_html, to_markdown
+    from .loop.document import Document, compose
     from .loop.plan import Plan, PlanStep
     from .loop.state import LoopSettings, LoopState, advance, begin
     from .loop.trajectory import Attempt, Judgment, Trajectory
@@ -42,7 +45,10 @@ _HOMES = {
     "driver": ("LoopModels", "drive", "start_run"),
     "errors": ("AgentError", "ConfigError", "GeneratorError", "InterleaveError", "PlanError", "RunError"),
     "generators.base": ("GenerationRequest", "Generator"),
-    "loop.document": ("Document", "compose", "to_html", "to_markdown"),
+    "export.markdown": ("to_markdown",),
+    "export.page": ("PageOptions", "to_html"),
+    "export.pictures": ("page_picture",),
+    "loop.document": ("Document", "compose"),
     "loop.plan": ("Plan", "PlanStep"),
     "loop.state": ("LoopSettings", "LoopState", "advance", "begin"),
     "loop.trajectory": ("Attempt", "Judgment", "Trajectory"),
@@ -74,10 +80,12 @@ __all__ = [  # noqa: RUF022 - in the order of the list above
     "RunError",
     "GenerationRequest",
     "Generator",
+    "to_markdown",
+    "PageOptions",
+    "to_html",
+    "page_picture",
     "Document",
     "compose",
-    "to_html",
-    "to_markdown",
     "Plan",
     "PlanStep",
     "LoopSettings",

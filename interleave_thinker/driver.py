@@ -68,7 +68,7 @@ def start_run(
 ) -> Session:
     """A run of `plan` with the user's `images`, nothing done yet. The same call goes on with one that was begun."""
     given = tuple(store.put_image(i) for i in images)
-    return Session(begin(plan, settings, given), store, folder, loop.made_by, loop.judged_by)
+    return Session(begin(plan, settings, given), store, folder, loop.made_by, loop.judged_by, title=plan.headline)
 
 
 def drive(session: Session, loop: LoopModels) -> Session:

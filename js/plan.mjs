@@ -12,7 +12,7 @@ export function toCards(plan) {
   }));
 }
 
-/** The plan's JSON text. was: the plan that the cards came from; its first number, request and reasoning are kept. */
+/** The plan's JSON text. was: the plan that the cards came from; its first number and its texts beside the steps are kept. */
 export function toText(cards, was = null) {
   const first = firstNumber(was);
   const steps = cards.map((card, at) => ({
@@ -22,7 +22,7 @@ export function toText(cards, was = null) {
     prompt: card.textOnly ? null : card.prompt.trim(),
     auxiliary_text: card.text.trim() || null,
   }));
-  const kept = Object.fromEntries(["reasoning", "request"].filter((key) => was?.[key]).map((key) => [key, String(was[key])]));
+  const kept = Object.fromEntries(["reasoning", "request", "title", "lead"].filter((key) => was?.[key]).map((key) => [key, String(was[key])]));
   return JSON.stringify({ execution_plan: steps, ...kept }, null, 1);
 }
 

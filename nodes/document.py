@@ -12,9 +12,14 @@ from comfy_execution.graph_utils import ExecutionBlocker
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
-from ..interleave_thinker.errors import RunError
+from ..interleave_thinker.errors import ConfigError, RunError
+from ..interleave_thinker.export.language import is_language
+from ..interleave_thinker.export.markdown import to_markdown
+from ..interleave_thinker.export.page import LAYOUTS, Layout, PageOptions, to_html
+from ..interleave_thinker.export.pictures import Picture, page_picture, with_workflow
+from ..interleave_thinker.export.saved_run import with_words
 from ..interleave_thinker.files import write_atomically
-from ..interleave_thinker.loop.document import Document, DocumentItem, to_html, to_markdown
+from ..interleave_thinker.loop.document import Document, DocumentItem
 from ..interleave_thinker.storage.run_folder import RunFolder, image_of_run, safe_name
 from .events import editors_graph
 from .folders import attempt_store, runs_root, saved_file
@@ -82,27 +87,80 @@ class SaveDocument(io.ComfyNode):
         return schema(
             "SaveDocument",
             display_name="Interleave Save Document",
-            description="Save the interleaved document as Markdown, one HTML file, and PNGs that hold the workflow.",
+            description="Save the interleaved document as a page to pass on (HTML), as Markdown, and as PNGs that hold "
+            "the workflow.",
             search_aliases=["save story", "export HTML", "export Markdown", "interleave", "InterleaveThinker"],
             is_output_node=True,
             hidden=[io.Hidden.prompt, io.Hidden.extra_pnginfo],
-            inputs=[DOCUMENT.Input("document", tooltip="From Loop Close.")],
+            inputs=[
+                DOCUMENT.Input("document", tooltip="From Loop Close."),
+                io.String.Input("title", default="", optional=True, tooltip="Empty: the planner's, or the request's."),
+                io.Combo.Input(
+                    "layout",
+                    options=list(LAYOUTS),
+                    default="story",
+                    optional=True,
+                    tooltip="Of the page: text above pictures, numbered steps, a comic's grid, or one step a screen.",
+                ),
+                io.Boolean.Input(
+                    "details",
+                    default=False,
+                    optional=True,
+                    advanced=True,
+                    tooltip="Say in the document how it was made: attempts, prompts, what the critic did not accept.",
+                ),
+                io.Boolean.Input(
+                    "workflow_in_page",
+                    default=False,
+                    optional=True,
+                    advanced=True,
+                    tooltip="Put the workflow into the page's pictures, for whoever gets the page. Those of the run "
+                    "folder hold it anyway.",
+                ),
+                io.String.Input(
+                    "language",
+                    default="",
+                    optional=True,
+                    advanced=True,
+                    tooltip="Of the page, such as en or pt-BR. Empty: the texts tell.",
+                ),
+            ],
             outputs=[io.String.Output("PATH", "path", tooltip="Path of document.html.")],
         )
 
     @classmethod
-    def execute(cls, document: Document) -> io.NodeOutput:
-        document = expect(document, Document, "Save Document")
+    def validate_inputs(cls, language: str | None = "") -> bool | str:
+        if not (language or "").strip() or is_language(str(language).strip()):
+            return True
+        return f"language is {str(language)[:60]!r}; write a tag such as en or pt-BR, or leave it empty."
+
+    @classmethod
+    def execute(
+        cls,
+        document: Document,
+        title: str = "",
+        layout: Layout = "story",
+        details: bool = False,
+        workflow_in_page: bool = False,
+        language: str = "",
+    ) -> io.NodeOutput:
+        document = with_words(expect(document, Document, "Save Document"), title)
+        options = PageOptions(layout, details, language.strip())
         run = RunFolder(runs_root(), document.run)
         folder = run.path
-        names = {}
+        graph = editors_graph(cls.hidden.extra_pnginfo) if workflow_in_page else None
+        if workflow_in_page and graph is None:
+            raise ConfigError("workflow_in_page is on, but the prompt was queued without the editor's workflow.")
+        names: dict[DocumentItem, str] = {}
+        pictures: dict[DocumentItem, Picture] = {}
         for number, item in enumerate(document.images, 1):
+            image = image_of(document, item.image_key)
             names[item] = f"image_{number:02d}.png"
-            data = _png(image_of(document, item.image_key), _metadata(cls.hidden, document, item))
-            write_atomically(folder / names[item], data)
-        markdown = to_markdown(document, names.__getitem__)
+            pictures[item] = page_picture(image) if graph is None else with_workflow(image, graph)
+            write_atomically(folder / names[item], _png(image, _metadata(cls.hidden, document, item)))
+        markdown = to_markdown(document, names.__getitem__, details=details)
         write_atomically(folder / "document.md", markdown.encode("utf-8", "replace"))
-        page = to_html(document, lambda i: (folder / names[i]).read_bytes())
+        page = to_html(document, pictures.__getitem__, options)
         write_atomically(folder / "document.html", page.encode("utf-8", "replace"))
         images = [folder / name for name in names.values()]
         shown = _ui(document, run, images, markdown)

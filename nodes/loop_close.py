@@ -219,7 +219,7 @@ def _begun_session(
             attempt_store(),
             folder,
             *(signed.in_run(folder.about.get("token", "")) if signed else (Signature("", frozenset()), None)),
-            title=context.plan.request,
+            title=context.plan.headline,
             origin={"node": str(node_id), "workflow": workflow, "prompt": running_prompt_id()},
             notify=lambda event, facts: send_event(event, node_id, {"workflow": workflow, **facts}),
             writer=WriteBehind(),

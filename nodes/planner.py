@@ -222,4 +222,4 @@ class PlanFromText(io.ComfyNode):
     @classmethod
     def execute(cls, text: str, max_steps: int = MAX_STEPS_LIMIT, title: str = "") -> io.NodeOutput:
         plan = plan_as_typed(text, max_steps, check_interrupt)
-        return _plan_result(replace(plan, request=title or plan.request), cls.hidden)
+        return _plan_result(replace(plan, request=title or plan.request, title=title or plan.title), cls.hidden)

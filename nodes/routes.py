@@ -17,6 +17,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import folder_paths
 from aiohttp import web
@@ -28,10 +29,14 @@ from ..interleave_thinker.comfyui.links import is_link
 from ..interleave_thinker.comfyui.prompt_texts import POSITIVE
 from ..interleave_thinker.comfyui.workflow import checked_workflow
 from ..interleave_thinker.contract import MAX_STEPS_LIMIT
-from ..interleave_thinker.errors import InterleaveError
+from ..interleave_thinker.errors import InterleaveError, RunError
+from ..interleave_thinker.export.formats import export_run
+from ..interleave_thinker.export.page import PageOptions
+from ..interleave_thinker.files import is_below
 from ..interleave_thinker.reading.plan_text import plan_as_typed
+from ..interleave_thinker.storage.run_folder import safe_name
 from .doctor_answers import report_for, stages_for
-from .folders import USERS, run_path, runs_root
+from .folders import USERS, run_path, runs_root, user_prefix
 from .users import follow_requests, request_user
 
 MAX_LISTED, MAX_LOOKED_AT = 200, 20_000
@@ -50,7 +55,9 @@ While Python's JSON reader makes many small parts, all threads wait."""
 _END = re.compile(rb'"status":\s*("(?:[^"\\]|\\.)*")\s*\}\s*(?:,\s*"\w+":\s*"[^"\\]*"\s*)?\}\s*\Z')
 """The end of a trajectory, and of the file: a digest may stand between them."""
 _log = logging.getLogger(__name__)
-_listing, _computing = asyncio.Semaphore(1), asyncio.Semaphore(2)
+_listing, _computing, _exporting = asyncio.Semaphore(1), asyncio.Semaphore(2), asyncio.Semaphore(1)
+_SHUT = "sandbox; default-src 'none'; img-src data:; style-src 'unsafe-inline'"
+"""What a document that is opened may do: be looked at."""
 _entries: OrderedDict[Path, tuple[int, int, dict[str, Any]]] = OrderedDict()
 Answer = tuple[int, str]
 """Status and JSON."""
@@ -59,6 +66,8 @@ Answer = tuple[int, str]
 def add_routes() -> None:
     """GET /interleave_thinker/runs: [{name, title, status, origin}], the latest first. It takes no parameters.
 
+    GET /interleave_thinker/document?run=NAME&format=html|zip|docx|mp4: a run's document as a file; more parameters:
+    layout, title, details=1, workflow=1, language, and download=1, without which a browser shows what it can.
     POST /interleave_thinker/choose: a workflow in API format, as {workflow, output?, among?} -> what the prompt,
     seed, reference and result could be (`find_inputs.Candidates`), and whether its own CLIP can be the agent.
     POST /interleave_thinker/plan: {text, max_steps?} -> {plan, error}, for the plan editor.
@@ -70,6 +79,7 @@ def add_routes() -> None:
     if server is not None:
         follow_requests(server)
         server.routes.get("/interleave_thinker/runs")(_runs)
+        server.routes.get("/interleave_thinker/document")(_document)
         server.routes.post("/interleave_thinker/choose")(_choose)
         server.routes.post("/interleave_thinker/plan")(_plan)
         server.routes.post("/interleave_thinker/doctor")(_doctor)
@@ -87,6 +97,44 @@ async def _runs(request: web.Request) -> web.Response:
         return _reply(401, json.dumps({"error": "ComfyUI does not know this user."}))
     async with _listing:
         return _reply(200, await asyncio.to_thread(_list_runs, user))
+
+
+async def _document(request: web.Request) -> web.Response:
+    """Made anew each time, and written nowhere."""
+    asked = request.query
+    try:
+        user = request_user(request)
+    except KeyError:
+        return _reply(401, json.dumps({"error": "ComfyUI does not know this user."}))
+    try:
+        form = asked.get("format", "html")
+        options = PageOptions(asked.get("layout", "story"), asked.get("details") == "1", asked.get("language", ""))  # type: ignore[arg-type]
+        folder = _run_folder(asked.get("run", ""), user)
+        words = {"title": asked.get("title", "")[:MAX_NAME], "with_graph": asked.get("workflow") == "1"}
+        async with _exporting:
+            made = await asyncio.to_thread(export_run, folder, form, options, **words)
+    except InterleaveError as error:
+        return _reply(400, json.dumps({"error": str(error)[:500]}))
+    shown = "attachment" if asked.get("download") == "1" else "inline"
+    name = f"{shown}; filename=\"document.{form}\"; filename*=UTF-8''{quote(made.name)}"
+    headers = {"Content-Disposition": name, "Content-Security-Policy": _SHUT, "X-Content-Type-Options": "nosniff"}
+    charset = "utf-8" if made.type.startswith("text/") else None
+    return web.Response(body=made.data, content_type=made.type, charset=charset, headers=headers)
+
+
+def _run_folder(name: str, user: str) -> Path:
+    """The folder of a run, as the page names it.
+
+    Raises:
+        RunError: it is no run of this user.
+    """
+    owner = user_prefix(user)
+    plain = name.removeprefix(f"{owner}/") if owner else name
+    root = runs_root(user)
+    folder = root / safe_name(plain, branch=True)
+    if not is_below(root, folder) or not folder.is_dir():
+        raise RunError(f"There is no run {plain[:MAX_NAME]!r}.")
+    return folder
 
 
 async def _choose(request: web.Request) -> web.Response:

@@ -5,6 +5,7 @@ interleave-thinker wrap IN.json -o OUT.json
 interleave-thinker unwrap IN.json -o OUT.json
 interleave-thinker vram WORKFLOW [--models DIR] [--json F]
 interleave-thinker doctor [WORKFLOW] [--seconds S] [--json F]
+interleave-thinker export RUN --out FILE.html|zip|docx|mp4
 interleave-thinker parse plan|judgment FILE
 interleave-thinker prompts import CLONE --to FOLDER
 interleave-thinker tinyworld install | train | attempts | average | eval
@@ -25,7 +26,7 @@ from collections.abc import Sequence
 
 from ..errors import InterleaveError
 from ..printable import printable
-from . import doctor, parse, prompts, run, tinyworld, vram, wrap
+from . import doctor, export, parse, prompts, run, tinyworld, vram, wrap
 from .config_file import with_config
 
 
@@ -33,7 +34,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command. Returns the exit code; errors meant for the user are one line on stderr."""
     parser = argparse.ArgumentParser(prog="interleave-thinker", description=(__doc__ or "").splitlines()[0])
     commands = parser.add_subparsers(dest="command", required=True)
-    for group in (run, wrap, vram, doctor, parse, prompts):
+    for group in (run, wrap, vram, doctor, export, parse, prompts):
         group.add_commands(commands)
     tiny = tinyworld.add_commands(commands)
     try:

@@ -1,6 +1,7 @@
 """The plan: what a Planner writes before any picture exists (paper, section 3.2).
 
-Wire format: {"execution_plan": [{step_number, step_name, instruction, prompt, auxiliary_text}, ...]}.
+Wire format: {"execution_plan": [{step_number, step_name, instruction, prompt, auxiliary_text}, ...]}, and beside the
+steps "title" and "lead", which are ours: the paper's planners write none.
 A step whose `prompt` is None makes no picture (Task A): it only contributes its text.
 Knows nothing of agents, pictures or how a plan is executed.
 """
@@ -19,7 +20,15 @@ from ..errors import PlanError
 MAX_TEXT = 8_000
 """Characters kept of any one text field of a plan."""
 
+MAX_TITLE, MAX_LEAD = 200, 1_000
+"""Characters kept of a plan's title and lead."""
+_SHORT = 64
+"""Characters of a title that is made from a request."""
+
+_TEXTS = ("reasoning", "request", "title", "lead")
 _ABSENT = {"", "none", "null", "n/a"}
+_MARK = re.compile(r"<image>", re.I)
+_CLAUSE = re.compile(r".{12,}?(?:[.:;!?](?=\s|$)|[。！？；：])")
 _LABEL = re.compile(r"^\s*(?:\*\*)?step\s*\d{1,3}(?:\*\*)?\s*[:.)\-–—](?!\d)\s*(?:\*\*)?\s*", re.I)
 
 
@@ -66,17 +75,24 @@ class PlanStep:
 
 @dataclass(frozen=True)
 class Plan:
-    """Steps in order, the planner's reasoning, and the request that it answers where that is known."""
+    """Steps in order, the planner's reasoning, and the request that it answers where that is known.
+
+    title, lead: of the document; a lead is a sentence or two below the title. "" where nobody wrote one.
+    """
 
     steps: tuple[PlanStep, ...]
     reasoning: str = ""
     request: str = ""
+    title: str = ""
+    lead: str = ""
 
     def to_dict(self) -> dict[str, Any]:
+        written = {name: text for name, text in (("title", self.title), ("lead", self.lead)) if text}
         return {
             "execution_plan": [s.to_dict() for s in self.steps],
             "reasoning": self.reasoning,
             "request": self.request,
+            **written,
         }
 
     def to_json(self) -> str:
@@ -84,15 +100,17 @@ class Plan:
 
     @staticmethod
     def from_dict(data: Mapping[str, Any]) -> Plan:
-        _refuse_unknown(data, {"execution_plan", "reasoning", "request"}, "plan")
+        _refuse_unknown(data, {"execution_plan", *_TEXTS}, "plan")
         steps = data.get("execution_plan")
         if not isinstance(steps, Sequence) or isinstance(steps, str):
             raise PlanError("The plan has no list 'execution_plan'.")
-        return Plan(
-            tuple(PlanStep.from_dict(s) for s in steps),
-            str(data.get("reasoning") or ""),
-            str(data.get("request") or ""),
-        )
+        texts = {name: str(data.get(name) or "") for name in _TEXTS}
+        return Plan(tuple(PlanStep.from_dict(s) for s in steps), **texts)
+
+    @property
+    def headline(self) -> str:
+        """The title, or else what the request begins with."""
+        return self.title or short_title(self.request)
 
     @property
     def image_steps(self) -> int:
@@ -140,7 +158,25 @@ def checked(plan: Plan, *, max_steps: int = MAX_STEPS_LIMIT, t_max: int = 1, fir
         if clean.prompt is None and not clean.text:
             raise PlanError(f"Step {clean.step_number} has neither a prompt nor a text. Give it one or remove it.")
         steps.append(clean)
-    return Plan(tuple(steps), plan.reasoning[: MAX_TEXT * 4], plan.request[:MAX_TEXT])
+    return replace(
+        plan,
+        steps=tuple(steps),
+        reasoning=plan.reasoning[: MAX_TEXT * 4],
+        request=plan.request[:MAX_TEXT],
+        title=" ".join(plan.title.split())[:MAX_TITLE],
+        lead=plan.lead.strip()[:MAX_LEAD],
+    )
+
+
+def short_title(request: str) -> str:
+    """The beginning of a request as a title: its first clause, cut between two words where that is long."""
+    first = " ".join(_MARK.sub(" ", request).strip().partition("\n")[0].split())
+    clause = _CLAUSE.match(first)
+    short = (clause[0] if clause else first).rstrip(" .:;,。：；、，")
+    if len(short) <= _SHORT:
+        return short
+    cut = short[: _SHORT + 1]
+    return (cut.rpartition(" ")[0] or cut[:_SHORT]).rstrip(" .:;,。：；、，") + "…"
 
 
 def _bounded(text: str | None) -> str | None:

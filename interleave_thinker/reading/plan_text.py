@@ -255,7 +255,9 @@ def _plan(found: Found) -> Plan:
         step = _step(entry, place, steps[-1].step_number + 1 if steps else 0)
         steps.append(step)
     holder = value if isinstance(value, dict) else {}
-    return Plan(tuple(steps), text_or_none(holder.get("reasoning")) or "", text_or_none(holder.get("request")) or "")
+    texts = {name: text_or_none(holder.get(name)) or "" for name in ("reasoning", "request")}
+    shown = {name: text_or_none(v) or "" for name in ("title", "lead") if isinstance(v := holder.get(name), str)}
+    return Plan(tuple(steps), **texts, **shown)
 
 
 def _step(entry: Any, place: int, number: int) -> PlanStep:

@@ -34,7 +34,8 @@ _PLAN_SCHEMA = (
     '"properties": {"step_number": {"type": "integer"}, "step_name": {"type": "string"}, '
     f'"instruction": {_TEXT_OR_NULL}, "prompt": {_TEXT_OR_NULL}, "auxiliary_text": {_TEXT_OR_NULL}}}, '
     '"required": ["step_number", "step_name", "instruction", "prompt", "auxiliary_text"], '
-    '"additionalProperties": false}}}, "required": ["execution_plan"], "additionalProperties": false}'
+    '"additionalProperties": false}}, "title": {"type": "string"}, "lead": {"type": "string"}}, '
+    '"required": ["execution_plan"], "additionalProperties": false}'
 )
 PLAN_FORMS = (
     ReplyForm(('{"execution_plan": [{"step_number": ',), schema=_PLAN_SCHEMA),

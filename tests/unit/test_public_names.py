@@ -27,5 +27,5 @@ def test_the_surface_is_what_it_was() -> None:
         "Agent AgentError Attempt AttemptStore Completion ConfigError Document GenerationRequest Generator "
         "GeneratorChoice GeneratorError InterleaveError Judgment LoopModels LoopSettings LoopState Message Plan "
         "PlanError PlanStep RunError RunFolder Sampling Score Scorer Session Trajectory advance agent_from begin "
-        "compose drive judge make_plan read_judgment read_plan scorer_from start_run to_html to_markdown".split()
+        "PageOptions compose drive judge make_plan page_picture read_judgment read_plan scorer_from start_run to_html to_markdown".split()
     )

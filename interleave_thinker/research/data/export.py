@@ -76,7 +76,8 @@ def critic_conversation(record: CriticRecord, options: ExportOptions) -> Convers
 def planner_conversation(record: PlannerRecord, options: ExportOptions) -> Conversation:
     """The request with its pictures, and the plan."""
     turn = planner_turn(record.request, [Path(p) for p in record.images], options.max_steps, [options.prompts])
-    body = json.dumps({"execution_plan": record.plan["execution_plan"]}, ensure_ascii=False)
+    written = {name: record.plan[name] for name in ("execution_plan", "title", "lead") if record.plan.get(name)}
+    body = json.dumps(written, ensure_ascii=False)
     thought = inside(str(record.plan.get("reasoning") or ""))
     return Conversation(turn, f"<think>{thought}</think><answer>{body}</answer>")
 
