@@ -97,7 +97,9 @@ class Session:
         self.write()
         self._keep_inputs()
         parent = self.folder.about.get("parent", "")
-        self.send_event("plan", plan=self.state.plan.to_dict(), run=self.folder.name, parent=parent)
+        self.send_event(
+            "plan", plan=self.state.plan.to_dict(), run=self.folder.name, title=self.title, parent=parent
+        )
         if self.state.finished:
             self.send_event("done", status=self.state.status, reason=self.state.reason)
 

@@ -7,7 +7,7 @@ import { EVENTS } from "./contract.mjs";
 
 /** A run of which nothing is known yet. */
 export function emptyRun() {
-  return { run: "", node: "", steps: [], current: null, status: "", reason: "", tMax: 0, agentText: "", plan: null, workflow: "", prompt: "", parent: "", ancestors: [], warnings: [] };
+  return { run: "", title: "", node: "", steps: [], current: null, status: "", reason: "", tMax: 0, agentText: "", plan: null, workflow: "", prompt: "", parent: "", ancestors: [], warnings: [] };
 }
 
 /** The run after one event of the pack. */
@@ -21,7 +21,7 @@ export function reduce(run, message) {
   };
   switch (message.event) {
     case EVENTS.plan:
-      return { ...emptyRun(), run: String(message.run ?? ""), parent: String(message.parent ?? ""), node: next.node, workflow: next.workflow, prompt: next.prompt, steps: planSteps(message.plan), plan: message.plan ?? null, status: "running" };
+      return { ...emptyRun(), run: String(message.run ?? ""), title: String(message.title ?? ""), parent: String(message.parent ?? ""), node: next.node, workflow: next.workflow, prompt: next.prompt, steps: planSteps(message.plan), plan: message.plan ?? null, status: "running" };
     case EVENTS.warning:
       return { ...next, warnings: [...run.warnings, String(message.text ?? "")] };
     case EVENTS.trying:

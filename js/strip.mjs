@@ -33,7 +33,7 @@ export function drawRun(root, run, view, tools) {
   if (run.steps.length) parts.push(tabs(doc, view, again));
   const pair = [view.base, view.open].map((key) => find(run, key));
   if (!view.page && pair[0]) parts.push(comparison(doc, pair, view, tools, again));
-  if (view.page) parts.push(...drawDocument(doc, run, view, tools));
+  if (view.page) parts.push(...drawDocument(doc, run, view, tools, again));
   else for (const step of run.steps) parts.push(drawStep(doc, run, step, view, tools, again));
   if (run.reason) parts.push(element(doc, "p", "itk-reason", run.reason));
   const loads = loadsOf(run);

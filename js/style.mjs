@@ -40,6 +40,9 @@ export const STYLE = `
 .itk-own { display: flex; gap: 6px; align-items: flex-start; margin: 4px 0; flex-wrap: wrap; }
 .itk-own textarea { flex: 1; min-width: 10rem; font: inherit; color: inherit; background: var(--comfy-menu-bg, #333);
   border: 1px solid var(--border-color, #666); border-radius: 4px; padding: 3px 5px; resize: vertical; }
+.itk-page-title { margin: 6px 0 2px; font-size: 16px; line-height: 1.25; }
+.itk-choice { display: inline-flex; align-items: center; gap: 4px; }
+.itk-choice select { font: inherit; color: inherit; background: var(--comfy-menu-bg, #333); border: 1px solid var(--border-color, #555); border-radius: 5px; }
 .itk-path { user-select: all; overflow-wrap: anywhere; }
 .itk-folded summary { cursor: pointer; color: var(--descrip-text, #aaa); margin: 2px 0; }
 .itk-said { white-space: pre-wrap; margin: 8px 0 4px; font-size: 13px; }

@@ -2,6 +2,7 @@
 import { app } from "../../scripts/app.js";
 import { api } from "../../scripts/api.js";
 import { EVENTS, EVENT_TYPE, NODE_IDS, PREFIX } from "./contract.mjs";
+import { createDocumentFiles } from "./document_files.mjs";
 import { checkMachine, drawCheck, emptyCheck } from "./doctor.mjs";
 import { asOneUndoStep, idOf, nodeById, pathTo, rootOf, setWidget, showToast, widgetOf } from "./graph.mjs";
 import { emptyRun, fromFiles, imageLocation, runOf } from "./run_state.mjs";
@@ -179,30 +180,9 @@ async function copy(text) {
   }
 }
 
-/** Print a copy of an element alone, from a frame without scripts of its own. */
-function print(page) {
-  const frame = document.createElement("iframe");
-  frame.style.cssText = "position: fixed; width: 0; height: 0; border: 0";
-  frame.title = "Document to print";
-  document.body.append(frame);
-  const doc = frame.contentDocument;
-  const style = doc.createElement("style");
-  style.textContent = "body { font: 12pt/1.5 serif; } img { max-width: 100%; page-break-inside: avoid; } details { display: none; }";
-  doc.head.append(style);
-  doc.body.append(doc.importNode(page, true));
-  const pictures = [...doc.images].map((image) => {
-    image.loading = "eager";
-    if (image.complete) return null;
-    return new Promise((ready) => ["load", "error"].forEach((kind) => image.addEventListener(kind, ready, { once: true })));
-  });
-  Promise.all(pictures).then(() => {
-    frame.contentWindow.print();
-    setTimeout(() => frame.remove(), 60_000);
-  });
-}
-
+const documentFiles = createDocumentFiles(api, toast);
 const thumbs = createThumbs(redraw);
-const tools = { imageUrl, thumbUrl: (location) => thumbs(imageUrl(location)), accept, retry, controls, copy, print };
+const tools = { imageUrl, thumbUrl: (location) => thumbs(imageUrl(location)), accept, retry, controls, copy, ...documentFiles };
 
 /** `owner`: the node that shows its run; null for the sidebar. */
 function addPanel(owner) {

@@ -1,6 +1,7 @@
 import { test } from "node:test";
 import assert from "node:assert/strict";
-import { drawDocument, toMarkdown } from "../../js/document.mjs";
+import { drawDocument, titleOf, toText } from "../../js/document.mjs";
+import { fileName } from "../../js/document_files.mjs";
 import { emptyRun, reduce } from "../../js/run_state.mjs";
 import { all, buttonOf, byClass, hasButton, newDocument } from "./dom.mjs";
 
@@ -20,7 +21,9 @@ function drawn(run, view = {}, more = {}) {
   const tools = {
     imageUrl: (location) => `/view/${location.subfolder}/${location.filename}`,
     copy: (text) => calls.push(["copy", text]),
-    print: (page) => calls.push(["print", page]),
+    open: (asked) => calls.push(["open", asked]),
+    print: (asked) => calls.push(["print", asked]),
+    download: (asked) => calls.push(["download", asked]),
     ...more,
   };
   doc.body.append(...drawDocument(doc, run, view, tools));
@@ -38,37 +41,38 @@ test("texts and images stand in the order of the plan, one image a step", () => 
 test("a step that is not finished is not in the document yet", () => {
   const run = runOf([step(1), step(2)], attempt(1, 1), chosen(1, 1), attempt(2, 1), judgment(2, 1, false));
   assert.deepEqual(outline(drawn(run).root), ["P Text 1.", "step01_attempt01_aaaa.png"]);
-  assert.ok(!toMarkdown(run).includes("Text 2"));
+  assert.ok(!toText(run).includes("Text 2"));
 });
 
 test("a run without a finished step says so, and has nothing to copy", () => {
   for (const run of [emptyRun(), runOf([step(1)]), runOf([step(1)], attempt(1, 1))]) {
     const { root } = drawn(run);
     assert.equal(root.textContent, "No step is finished yet.");
-    assert.deepEqual([all(root).filter((e) => e.tagName === "BUTTON"), toMarkdown(run)], [[], ""]);
+    assert.deepEqual([all(root).filter((e) => e.tagName === "BUTTON"), toText(run)], [[], ""]);
   }
 });
 
-test("an image that the critic did not accept says so: a reader would take it for a good one", () => {
-  const notes = (accepted) => byClass(drawn(runOf([step(1)], attempt(1, 1), chosen(1, 1, accepted))).root, "itk-page")[0].children.map((e) => e.textContent);
+test("an image that the critic did not accept says so where it is asked how the document was made", () => {
+  const notes = (accepted, details = true) => byClass(drawn(runOf([step(1)], attempt(1, 1), chosen(1, 1, accepted)), { details }).root, "itk-page")[0].children.map((e) => e.textContent);
   assert.ok(notes(false).includes("not accepted by the critic"));
   assert.ok(!notes(true).includes("not accepted by the critic"));
+  assert.ok(!notes(false, false).includes("not accepted by the critic"), "a reader wants the story");
 });
 
 test("the attempts behind an image are folded away, each with the look of its verdict", () => {
   const run = runOf([step(1)], attempt(1, 1), judgment(1, 1, false), attempt(1, 2), { ...judgment(1, 2, false), judgment: { parsed: false } }, attempt(1, 3), judgment(1, 3, true), attempt(1, 4), chosen(1, 3));
-  const { root } = drawn(run, {}, { thumbUrl: (location) => `/small/${location.filename}` });
+  const { root } = drawn(run, { details: true }, { thumbUrl: (location) => `/small/${location.filename}` });
   const [box] = byClass(root, "itk-folded");
   assert.equal(box.open, false);
   assert.equal(box.children[0].textContent, "4 attempts");
   assert.deepEqual(byClass(box, "itk-thumb").map((e) => e.className.split(" ")[1]), ["itk-rejected", "itk-unread", "itk-accepted", "itk-plain"]);
   assert.ok(byClass(box, "itk-thumb").every((e) => e.src.startsWith("/small/")));
-  assert.deepEqual(byClass(drawn(runOf([step(1)], attempt(1, 1), chosen(1, 1))).root, "itk-folded"), [], "one attempt is the image itself");
+  assert.deepEqual(byClass(drawn(runOf([step(1)], attempt(1, 1), chosen(1, 1)), { details: true }).root, "itk-folded"), [], "one attempt is the image itself");
 });
 
 test("what a person unfolded is still unfolded when the document is drawn anew", () => {
   const run = runOf([step(1)], attempt(1, 1), attempt(1, 2), chosen(1, 2));
-  const view = {};
+  const view = { details: true };
   const opened = () => byClass(drawn(run, view).root, "itk-folded")[0];
   const box = opened();
   box.open = true;
@@ -80,32 +84,69 @@ test("what a person unfolded is still unfolded when the document is drawn anew",
   assert.equal(opened().open, false);
 });
 
-test("the buttons copy the Markdown and the folder, and print the page", () => {
+test("open, print and download ask for the document as it was chosen", () => {
   const run = runOf([step(1)], attempt(1, 1), chosen(1, 1));
-  const { root, calls } = drawn(run);
-  buttonOf(root, "Copy as Markdown").fire("click");
-  buttonOf(root, "Copy the folder's path").fire("click");
-  buttonOf(root, "Print").fire("click");
-  assert.deepEqual(calls, [["copy", toMarkdown(run)], ["copy", "output/interleave/tale"], ["print", byClass(root, "itk-page")[0]]]);
-  assert.equal(byClass(root, "itk-path")[0].textContent, "output/interleave/tale");
-  const bare = drawn({ ...run, run: "" }, {}, { copy: undefined, print: undefined }).root;
-  assert.deepEqual([hasButton(bare, "Print"), byClass(bare, "itk-path")], [false, []], "what cannot be done is not offered");
+  const view = {};
+  let { root, calls } = drawn(run, view);
+  const plain = { run: "tale", format: "html", layout: "story", details: false, workflow: false };
+  for (const label of ["Open", "Print or PDF", "HTML", "ZIP", "Word", "Video", "Copy the text"]) buttonOf(root, label).fire("click");
+  assert.deepEqual(calls, [
+    ["open", plain],
+    ["print", plain],
+    ["download", plain],
+    ["download", { ...plain, format: "zip" }],
+    ["download", { ...plain, format: "docx" }],
+    ["download", { ...plain, format: "mp4" }],
+    ["copy", "Text 1."],
+  ]);
+  const layout = all(root).find((e) => e.tagName === "SELECT");
+  assert.deepEqual(layout.children.map((e) => e.value), ["story", "guide", "comic", "slides"], "as the server's layouts");
+  layout.value = "comic";
+  layout.fire("change");
+  const [details, workflow] = all(root).filter((e) => e.tagName === "INPUT");
+  for (const box of [details, workflow]) {
+    box.checked = true;
+    box.fire("change");
+  }
+  ({ root, calls } = drawn(run, view));
+  for (const label of ["ZIP", "Print or PDF"]) buttonOf(root, label).fire("click");
+  const asked = { run: "tale", format: "zip", layout: "comic", details: true, workflow: true };
+  assert.deepEqual(calls, [["download", asked], ["print", { ...asked, format: "html", workflow: false }]], "paper needs no workflow");
 });
 
-test("the Markdown names images as they lie beside it in the run folder", () => {
-  const run = runOf([step(1), step(2, { prompt: null })], attempt(1, 1), attempt(1, 2), chosen(1, 2));
-  assert.equal(toMarkdown(run), "Text 1.\n\n![](attempts/step01_attempt02_aaaa.png)\n\nText 2.\n");
+test("what cannot be done is not offered", () => {
+  const run = runOf([step(1)], attempt(1, 1), chosen(1, 1));
+  assert.ok(!hasButton(drawn({ ...run, run: "" }).root, "Open"), "a run that is nowhere on disk");
+  const bare = drawn(run, {}, { open: undefined, print: undefined, download: undefined, copy: undefined }).root;
+  assert.deepEqual(all(bare).filter((e) => e.tagName === "BUTTON"), []);
+});
+
+test("title and lead are the plan's, else the title that the server made of the request", () => {
+  const titled = (plan, title = "") => {
+    const events = [{ event: "plan", run: "tale", title, node: "31", plan: { execution_plan: [step(1)], ...plan } }, attempt(1, 1), chosen(1, 1)];
+    return events.reduce(reduce, emptyRun());
+  };
+  const run = titled({ title: "The Fox", lead: "A tale." }, "Tell me of a fox");
+  const [box] = byClass(drawn(run).root, "itk-page");
+  assert.deepEqual(box.children.slice(0, 2).map((e) => [e.tagName, e.textContent]), [["H2", "The Fox"], ["P", "A tale."]]);
+  assert.equal(toText(run), "The Fox\n\nA tale.\n\nText 1.");
+  assert.equal(titleOf(titled({}, "Tell me of a fox")), "Tell me of a fox");
+  assert.equal(titleOf(titled({})), "");
+});
+
+test("a download has the name that the server gives it, whatever stands in it", () => {
+  assert.equal(fileName("attachment; filename=\"document.zip\"; filename*=UTF-8''The-Fox.zip", "zip"), "The-Fox.zip");
+  assert.equal(fileName("attachment; filename*=UTF-8''%E7%8B%90.html", "html"), "狐.html");
+  for (const odd of [null, "", "attachment", "attachment; filename*=UTF-8''%E7%8"]) assert.equal(fileName(odd, "mp4"), "document.mp4");
 });
 
 test("a text of a model is text in the page and in the Markdown", () => {
   const hostile = '<img src=x onerror="hit()"> [a](javascript:hit()) # *b* `c`';
   const run = runOf([step(1, { auxiliary_text: hostile })], attempt(1, 1, { prompt: hostile }), attempt(1, 2, { prompt: hostile }), chosen(1, 2));
-  const { root } = drawn(run);
+  const { root } = drawn(run, { details: true });
   assert.equal(byClass(root, "itk-said")[0].textContent, hostile);
   const images = all(root).filter((e) => e.tagName === "IMG");
   assert.equal(images.length, 3, "the image and its two attempts");
   assert.ok(images.every((e) => e.src.startsWith("/view/") && e.onerror === undefined));
-  const [line] = toMarkdown(run).split("\n");
-  assert.doesNotMatch(line, /(?<!\\)[<[\]()#*`]/, "no sign of Markdown or HTML without a backslash");
-  assert.equal(line.replaceAll("\\", ""), hostile);
+  assert.equal(toText(run), hostile);
 });

@@ -1,0 +1,78 @@
+/** The files of a document, as the server makes them: opened, printed, downloaded. */
+
+/**
+ * @param api ComfyUI's; fetchApi(path)
+ * @param toast (severity, text)
+ */
+export function createDocumentFiles(api, toast, doc = document) {
+  const path = ({ run, format, layout, details, workflow }, download) => {
+    const asked = new URLSearchParams({ run, format, layout });
+    for (const [name, chosen] of Object.entries({ details, workflow, download })) if (chosen) asked.set(name, "1");
+    return `/interleave_thinker/document?${asked}`;
+  };
+
+  /** The server's file, or null; then the user was told why. */
+  async function made(asked, download) {
+    const reply = await api.fetchApi(path(asked, download), { cache: "no-store" });
+    if (reply.ok) return reply;
+    const answer = await reply.json().catch(() => ({}));
+    toast("error", String(answer.error ?? `The document cannot be made (${reply.status}).`));
+    return null;
+  }
+
+  async function download(asked) {
+    const reply = await made(asked, true);
+    if (!reply) return;
+    const link = doc.createElement("a");
+    link.href = addressOf(await reply.blob());
+    link.download = fileName(reply.headers.get("Content-Disposition"), asked.format);
+    link.click();
+  }
+
+  /** The tab comes first, or the browser would take it for a pop-up. A plain address would not say which user asks. */
+  async function open(asked) {
+    const tab = window.open("", "_blank");
+    const reply = await made(asked, false);
+    if (!reply) return tab?.close();
+    const address = addressOf(await reply.blob());
+    if (tab) tab.location.replace(address);
+    else toast("warn", "The browser does not allow a new tab here. Download the document instead.");
+  }
+
+  /** From a frame that runs no scripts; the page's own print styles apply. */
+  async function print(asked) {
+    const reply = await made(asked, false);
+    if (!reply) return;
+    const frame = doc.createElement("iframe");
+    frame.style.cssText = "position: fixed; width: 0; height: 0; border: 0";
+    frame.title = "Document to print";
+    frame.setAttribute("sandbox", "allow-same-origin allow-modals");
+    frame.srcdoc = await reply.text();
+    await new Promise((loaded) => {
+      frame.addEventListener("load", loaded, { once: true });
+      doc.body.append(frame);
+    });
+    await Promise.all([...frame.contentDocument.images].map((image) => image.decode().catch(() => {})));
+    frame.contentWindow.print();
+    setTimeout(() => frame.remove(), 60_000);
+  }
+
+  return { download, open, print };
+}
+
+/** An address for a file that was fetched; it goes when the file had its time to load. */
+function addressOf(blob) {
+  const address = URL.createObjectURL(blob);
+  setTimeout(() => URL.revokeObjectURL(address), 60_000);
+  return address;
+}
+
+/** The file's name in a Content-Disposition header. */
+export function fileName(header, format) {
+  const encoded = /filename\*=UTF-8''([^;]+)/i.exec(header ?? "")?.[1];
+  try {
+    return encoded ? decodeURIComponent(encoded) : `document.${format}`;
+  } catch {
+    return `document.${format}`;
+  }
+}
