@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, get_args
+from unicodedata import east_asian_width
 
 from ..errors import ConfigError
 from ..loop.document import Document, DocumentItem, one_line
@@ -27,7 +28,7 @@ LAYOUTS: tuple[Layout, ...] = get_args(Layout)
 UNTITLED = "Untitled"
 LONGEST_ALT = 300
 SHORT = 420
-"""Characters of a text that is printed on one page with its picture."""
+"""Characters of a text that is printed on one page with its picture; a wide one, as of Chinese, counts twice."""
 _TEMPLATES = Path(__file__).with_name("templates")
 _INLINE = "data:"
 _BESIDE = "'self' file: data:"
@@ -83,7 +84,8 @@ class Section:
     def is_short(self) -> bool:
         """Whether text and picture fit onto half a printed page. A longer text goes on over the page's end; its last
         lines stay with the picture."""
-        return sum(map(len, self.paragraphs)) <= SHORT
+        wide = sum(east_asian_width(c) in "WF" for c in "".join(self.paragraphs))
+        return wide + sum(map(len, self.paragraphs)) <= SHORT
 
 
 def to_html(

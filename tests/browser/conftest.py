@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-sys.path[:0] = [str(Path(__file__).parents[1] / "comfy"), str(Path(__file__).parent)]
+sys.path[:0] = [str(Path(__file__).parents[1] / name) for name in ("comfy", "unit", "browser")]
 
 from comfy_server import REPO, Comfy  # noqa: E402
 from comfy_test_graphs import install_newer_nodes  # noqa: E402
