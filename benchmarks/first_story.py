@@ -32,7 +32,8 @@ REPO = Path(__file__).resolve().parents[1]
 PROXIES = ("HTTPS_PROXY", "https_proxy", "ALL_PROXY", "all_proxy")
 LIST_PACKAGES = """
 import importlib.metadata as m, json
-print(json.dumps({f"{d.metadata['Name']}=={d.version}": sum(f.size or 0 for f in d.files or ()) for d in m.distributions()}))
+sizes = {f"{d.metadata['Name']}=={d.version}": sum(f.size or 0 for f in d.files or ()) for d in m.distributions()}
+print(json.dumps(sizes))
 """
 
 
@@ -104,7 +105,7 @@ def first_story(revision: str) -> dict[str, Any]:
         seconds, after = time.monotonic() - begun, resource.getrusage(resource.RUSAGE_CHILDREN)
         if process.returncode or not document or not Path(document).is_file():
             raise SystemExit(f"{revision}: no story came of it (exit code {process.returncode}).")
-        python = next((clone / ".dev" / "venv").glob("*/python*"))
+        python = clone / ".dev" / "venv" / ("Scripts/python.exe" if os.name == "nt" else "bin/python")
         packages = json.loads(subprocess.check_output([python, "-I", "-c", LIST_PACKAGES], text=True))
     return {
         "revision": revision,
