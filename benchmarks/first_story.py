@@ -24,7 +24,6 @@ import tempfile
 import threading
 import time
 from collections import Counter
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -78,35 +77,33 @@ class CountingProxy:
         return sum(self.received.values())
 
 
-@contextlib.contextmanager
-def fresh_clone(revision: str) -> Iterator[tuple[Path, dict[str, str]]]:
+def fresh_clone(revision: str, folder: Path) -> tuple[Path, dict[str, str]]:
     """A clone that nothing was set up in, and an environment with empty caches."""
-    with tempfile.TemporaryDirectory() as folder:
-        clone = Path(folder) / "clone"
-        subprocess.run(["git", "clone", "-q", REPO, clone], check=True)
-        subprocess.run(["git", "checkout", "-q", revision], cwd=clone, check=True)
-        caches = {"PIP_CACHE_DIR": f"{folder}/pip", "UV_CACHE_DIR": f"{folder}/uv"}
-        yield clone, {**os.environ, **caches, "NO_PROXY": "127.0.0.1,localhost", "PYTHONUNBUFFERED": "1"}
+    clone = folder / "clone"
+    subprocess.run(["git", "clone", "-q", REPO, clone], check=True)
+    subprocess.run(["git", "checkout", "-q", revision], cwd=clone, check=True)
+    caches = {"PIP_CACHE_DIR": f"{folder}/pip", "UV_CACHE_DIR": f"{folder}/uv"}
+    return clone, {**os.environ, **caches, "NO_PROXY": "127.0.0.1,localhost", "PYTHONUNBUFFERED": "1"}
 
 
-def first_story(revision: str) -> dict[str, Any]:
+def first_story(revision: str, folder: Path) -> dict[str, Any]:
     """Seconds, processor seconds and bytes of `dev.py demo`, and what it installed."""
     counted = not any(os.environ.get(name) for name in PROXIES)
-    with fresh_clone(revision) as (clone, env):
-        proxy = CountingProxy()
-        if counted:
-            proxy.start()
-            env |= dict.fromkeys(PROXIES, f"http://127.0.0.1:{proxy.port}")
-        before, begun = resource.getrusage(resource.RUSAGE_CHILDREN), time.monotonic()
-        command = [sys.executable, "dev.py", "demo"]
-        with subprocess.Popen(command, cwd=clone, env=env, stdout=subprocess.PIPE, text=True) as process:
-            assert process.stdout is not None
-            steps, document = read_steps(process.stdout, proxy)
-        seconds, after = time.monotonic() - begun, resource.getrusage(resource.RUSAGE_CHILDREN)
-        if process.returncode or not document or not Path(document).is_file():
-            raise SystemExit(f"{revision}: no story came of it (exit code {process.returncode}).")
-        python = clone / ".dev" / "venv" / ("Scripts/python.exe" if os.name == "nt" else "bin/python")
-        packages = json.loads(subprocess.check_output([python, "-I", "-c", LIST_PACKAGES], text=True))
+    clone, env = fresh_clone(revision, folder)
+    proxy = CountingProxy()
+    if counted:
+        proxy.start()
+        env |= dict.fromkeys(PROXIES, f"http://127.0.0.1:{proxy.port}")
+    before, begun = resource.getrusage(resource.RUSAGE_CHILDREN), time.monotonic()
+    command = [sys.executable, "dev.py", "demo"]
+    with subprocess.Popen(command, cwd=clone, env=env, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        steps, document = read_steps(process.stdout, proxy)
+    seconds, after = time.monotonic() - begun, resource.getrusage(resource.RUSAGE_CHILDREN)
+    if process.returncode or not document or not Path(document).is_file():
+        raise SystemExit(f"{revision}: no story came of it (exit code {process.returncode}).")
+    python = clone / ".dev" / "venv" / ("Scripts/python.exe" if os.name == "nt" else "bin/python")
+    packages = json.loads(subprocess.check_output([python, "-I", "-c", LIST_PACKAGES], text=True))
     return {
         "revision": revision,
         "seconds": seconds,
@@ -162,14 +159,15 @@ def main() -> None:
     parser.add_argument("--json", type=Path, help="write the figures here as well")
     options = parser.parse_args()
     runs = []
-    for number in range(options.rounds):
-        for revision in options.revisions:
-            print(f"Round {number + 1}, {revision}; load {os.getloadavg()[0]:.1f}", flush=True)
-            runs.append(first_story(revision))
-            print(f"  in all: {runs[-1]['seconds']:.0f} s, {runs[-1]['processor_seconds']:.0f} processor seconds")
-            if options.json:
-                options.json.write_text(json.dumps(runs, indent=1) + "\n")
-    print("\n".join(report(runs)))
+    with tempfile.TemporaryDirectory() as folder:  # deleted at the end: on a slow disk that takes minutes
+        for number in range(options.rounds):
+            for place, revision in enumerate(options.revisions):
+                print(f"Round {number + 1}, {revision}; load {os.getloadavg()[0]:.1f}", flush=True)
+                runs.append(first_story(revision, Path(folder) / f"{number}-{place}"))
+                print(f"  in all: {runs[-1]['seconds']:.0f} s, {runs[-1]['processor_seconds']:.0f} processor seconds")
+                if options.json:
+                    options.json.write_text(json.dumps(runs, indent=1) + "\n")
+        print("\n".join(report(runs)), flush=True)
 
 
 if __name__ == "__main__":
