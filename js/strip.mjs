@@ -5,6 +5,7 @@
 import { drawDocument } from "./document.mjs";
 import { changedWords, earlierAttempts, loadsOf, verdictOf, verdictsOf } from "./run_state.mjs";
 import { LONGEST, button, cut, element, imageElement, replaceKeepingFocus } from "./elements.mjs";
+import { inSentences } from "./tiny_thoughts.mjs";
 
 const VERDICT_TEXT = {
   accepted: "accepted",
@@ -98,11 +99,19 @@ function comparison(doc, [base, open], view, tools, again) {
     large.className = "itk-large";
     side.append(element(doc, "figcaption", "itk-title", `Step ${step.number}, attempt ${attempt.attempt}: ${VERDICT_TEXT[verdictOf(attempt)]}`), large);
     side.append(marked(doc, other ? other.attempt.prompt : attempt.prompt, attempt.prompt));
-    if (attempt.judgment?.reasoning) side.append(element(doc, "p", "itk-why", cut(attempt.judgment.reasoning, LONGEST)));
+    if (attempt.judgment?.reasoning) side.append(why(doc, attempt.judgment.reasoning));
     row.append(side);
   }
   box.append(row);
   return box;
+}
+
+/** The critic's reasons. The tiny critic's shorthand becomes a sentence; what it wrote is the sentence's title. */
+function why(doc, reasoning) {
+  const said = cut(reasoning, LONGEST);
+  const line = element(doc, "p", "itk-why", inSentences(said));
+  if (line.textContent !== said) line.title = said;
+  return line;
 }
 
 /** A prompt with the words marked that the one before lacks. */
@@ -197,7 +206,7 @@ function details(doc, run, step, attempt, view, tools, again) {
   if (Number.isFinite(odds)) facts.push(`log-odds of its verdict ${odds.toFixed(1)}${attempt.judgment.strictness ? `, strictness ${Number(attempt.judgment.strictness)}` : ""}`);
   if (attempt.loads?.length) facts.push(`loaded: ${attempt.loads.join(", ")}`);
   box.append(marked(doc, before, attempt.prompt), element(doc, "p", "itk-facts", `${VERDICT_TEXT[verdict]} · ${facts.join(" · ")}`));
-  if (attempt.judgment?.reasoning) box.append(element(doc, "p", "itk-why", cut(attempt.judgment.reasoning, LONGEST)));
+  if (attempt.judgment?.reasoning) box.append(why(doc, attempt.judgment.reasoning));
   if (attempt.judgment?.note) box.append(element(doc, "p", "itk-facts", `The critic's reply: ${cut(attempt.judgment.note, LONGEST)}`));
   if (attempt.judgment && !attempt.judgment.accepted && attempt.judgment.refined_prompt) {
     box.append(element(doc, "p", "itk-next", `Next prompt: ${cut(attempt.judgment.refined_prompt, LONGEST)}`));

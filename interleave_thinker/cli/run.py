@@ -15,6 +15,7 @@ from ..comfyui.placeholders import placeholder_warnings
 from ..comfyui.workflow import load_workflow, prepare
 from ..contract import MAX_STRICTNESS
 from ..printable import printable
+from ..tinyworld.thoughts import in_sentences
 from .options import LONGEST_LINE, add_seed, add_server, add_t_max, print_note, print_warning
 
 STRICTNESS_HELP = (
@@ -111,7 +112,7 @@ def _print_event(event: str, facts: Mapping[str, Any]) -> None:
             unread = "" if judgment["parsed"] else " (the critic's reply could not be read)"
             _print(f"  rejected{unread}{note}; refined prompt: {judgment['refined_prompt'] or facts['prompt']}")
         if judgment["reasoning"]:
-            _print(f"    {' '.join(judgment['reasoning'].split())[:300]}")
+            _print(f"    {' '.join(in_sentences(judgment['reasoning']).split())[:300]}")
     elif event == "chosen" and not facts["accepted"]:
         print(f"  no attempt was accepted; attempt {facts['chosen']} goes on")
     elif event == "done":

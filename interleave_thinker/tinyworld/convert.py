@@ -18,7 +18,7 @@ from torch import Tensor
 
 from ..agents.adapter_folder import ADAPTER_NAME, WHOLE_NAME, base_of, whole_weights
 from ..errors import ConfigError
-from .pipeline import TOKENS, VOCABULARY, WIDTH, TokenVectors
+from .token_vectors import TOKENS, VOCABULARY, WIDTH, TokenVectors
 
 WEIGHTS = Path(__file__).parent / "weights"
 """The trained models that come with the package: generator/, base/, critic/, and planner/, an adapter of base."""

@@ -29,14 +29,13 @@ from transformers import CLIPTokenizer
 from ...tinyworld.language import Edit, Voice, random_edit
 from ...tinyworld.pipeline import (
     LATENT_CHANNELS,
-    TOKENS,
     TinyKontextPipeline,
-    TokenVectors,
     new_transformer,
     tokenize,
     velocity,
 )
 from ...tinyworld.scene import Jitter, Scene, random_scene, render_batch
+from ...tinyworld.token_vectors import TOKENS, TokenVectors
 from .unknown_words import UnknownWords
 
 # Residual blocks of the codec that are trained; the others stay exactly zero (identity), which makes
