@@ -254,7 +254,7 @@ class CompareAttempts(io.ComfyNode):
             state.plan_step.prompt or "",
             sampling=chosen.sampling,
             prompt_folders=chosen.prompt_folders,
-            on_text=text_watcher(running.display_id, f"Comparing the attempts of step {state.step}"),
+            on_text=text_watcher(running.display_id, "Comparing", f"the attempts of step {state.step}"),
         )
         session.comparison_made(best)
         return place_next_attempt(running)

@@ -57,7 +57,7 @@ Answer = tuple[int, str]
 
 
 def add_routes() -> None:
-    """GET /interleave_thinker/runs: [{name, title, status, origin}], the latest first. It takes no parameters.
+    """GET /interleave_thinker/runs: [{name, title, status, origin, time}], the latest first. It takes no parameters.
 
     POST /interleave_thinker/choose: a workflow in API format, as {workflow, output?, among?} -> what the prompt,
     seed, reference and result could be (`find_inputs.Candidates`), and whether its own CLIP can be the agent.
@@ -221,7 +221,8 @@ def _list_runs(user: str) -> str:
     listed: list[dict[str, Any]] = []
     for path, state in sorted(_state_files(root), key=lambda found: found[1].st_mtime_ns, reverse=True):
         if os.path.realpath(path).startswith(top + os.sep):  # a link may lead anywhere
-            listed.append({"name": run_path(path.parent.name, user), **_cached_entry(path, state)})
+            entry = {**_cached_entry(path, state), "time": int(state.st_mtime)}
+            listed.append({"name": run_path(path.parent.name, user), **entry})
         if len(listed) == MAX_LISTED:
             break
     return json.dumps(listed)
