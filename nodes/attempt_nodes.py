@@ -44,6 +44,7 @@ class StepFeed(io.ComfyNode):
         values = json.loads(due)
         if "image" not in values:  # else there is one already, and only output nodes beside it run
             facts = {name: values[name] for name in ("step", "attempt", "prompt", "seed")}
+            facts["t_max"] = running.session.state.settings.t_max
             show_text(running.step_label(), running.display_id)
             running.session.send_event("trying", **facts)
         key = values["reference"]
