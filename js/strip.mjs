@@ -4,7 +4,7 @@
  */
 import { drawDocument } from "./document.mjs";
 import { changedWords, earlierAttempts, loadsOf, verdictOf, verdictsOf } from "./run_state.mjs";
-import { LONGEST, button, cut, element, imageElement, replaceKeepingFocus } from "./elements.mjs";
+import { LONGEST, busyBar, button, cut, element, imageElement, replaceKeepingFocus } from "./elements.mjs";
 import { partsOf, secondsLeft, timeLeft } from "./progress.mjs";
 import { waitWords, writtenBy } from "./wait.mjs";
 
@@ -102,11 +102,7 @@ function progress(doc, run) {
 function wait(doc, run) {
   if (!run.waiting || run.waiting.error) return null;
   const box = element(doc, "div", "itk-waiting");
-  const bar = element(doc, "div", "itk-bar itk-busy");
-  bar.setAttribute("role", "progressbar");
-  bar.setAttribute("aria-label", waitWords(run.waiting));
-  bar.append(element(doc, "span"));
-  box.append(bar);
+  box.append(busyBar(doc, waitWords(run.waiting)));
   if (run.waiting.words) box.append(speech(doc, run.waiting.words));
   return box;
 }
@@ -204,7 +200,7 @@ function acceptRate(doc, { accepted, judged, strictness: [least, most] }) {
 
 function drawStep(doc, run, step, view, tools, again) {
   const box = element(doc, "section", "itk-step");
-  const busy = run.current?.[0] === step.step;
+  const busy = !run.waiting && run.current?.[0] === step.step;
   box.append(element(doc, "div", "itk-title", `${step.number}. ${cut(step.prompt || step.text || "(text only)", 200)}`));
   if (step.text && step.prompt) box.append(element(doc, "div", "itk-text", cut(step.text, 300)));
   const row = element(doc, "div", "itk-row");

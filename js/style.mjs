@@ -36,7 +36,7 @@ export const STYLE = `
 .itk-bar span { flex: 1; background: var(--itk-line); }
 .itk-bar i { display: block; height: 100%; background: var(--itk-accent); }
 .itk-waiting { margin-bottom: 6px; }
-.itk-waiting .itk-bar span { background: var(--itk-accent); }
+.itk-bar.itk-busy span { background: var(--itk-accent); }
 .itk-step { border-top: 1px solid var(--itk-line); padding: 5px 0; }
 .itk-title { font-weight: 600; }
 .itk-row { display: flex; flex-wrap: wrap; gap: 6px; margin-top: 4px; }
@@ -49,9 +49,12 @@ export const STYLE = `
 .itk-earlier { margin-top: 4px; }
 .itk-earlier .itk-thumb { width: 44px; height: 44px; opacity: .75; }
 .itk-empty { display: flex; align-items: center; justify-content: center; }
-.itk-busy { animation: itk-pulse 1.2s ease-in-out infinite; }
+/* No text pulses: it would be hard to read half of the time. */
+.itk-thumb.itk-busy { animation: itk-edge-pulse 1.2s ease-in-out infinite; }
+.itk-bar.itk-busy { animation: itk-pulse 1.2s ease-in-out infinite; }
+@keyframes itk-edge-pulse { 50% { border-color: var(--itk-accent); } }
 @keyframes itk-pulse { 50% { opacity: .45; } }
-@media (prefers-reduced-motion: reduce) { .itk-busy { animation: none; opacity: .7; } }
+@media (prefers-reduced-motion: reduce) { .itk-thumb.itk-busy, .itk-bar.itk-busy { animation: none; border-color: var(--itk-accent); } }
 .itk-chosen { position: absolute; right: 2px; bottom: 0; color: var(--itk-back); background: var(--itk-good); border-radius: 4px; padding: 0 4px; }
 .itk-details { margin-top: 5px; }
 .itk-details p { margin: 3px 0; white-space: pre-wrap; }
