@@ -64,6 +64,11 @@ Event = Literal["planned", "plan", "warning", "trying", "attempt", "judgment", "
 trying: an attempt begins. attempt: its image is on disk. judgment: the critic's. chosen: the attempt that goes on.
 done: the loop ended, "done" or "stopped"."""
 
+# Texts that an agent writes, as they come: a first line with what it is at, then its words
+
+Writing = Literal["Planning", "Judging", "Comparing", "Checking"]
+"""How that first line begins. Our nodes send other texts too, which are no agent's words."""
+
 # Ids of the nodes that a loop places: <id of Loop Close>.s<step><kind><attempt>.<name>
 
 PlacedKind = Literal["a", "j", "c", "r"]
@@ -134,6 +139,7 @@ def javascript() -> str:
         "LOOP_OPEN_OUTPUTS": LOOP_OPEN_OUTPUTS,
         "EVENT_TYPE": EVENT_TYPE,
         "EVENTS": {name: name for name in get_args(Event)},
+        "WRITING": get_args(Writing),
         "PLACED_ID": PLACED_ID,
         "GATES": get_args(Gate),
         "T_MAX": T_MAX,

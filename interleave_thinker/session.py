@@ -308,7 +308,8 @@ class Session:
             judgment_key=key,
             loads=self.pending.loads if loads is None else loads,
         )
-        self.send_event("judgment", judgment=judgment.to_dict(), **self._facts(self.pending))
+        cost = 0.0 if recalled else round(seconds, 3)
+        self.send_event("judgment", judgment=judgment.to_dict(), judge_seconds=cost, **self._facts(self.pending))
         self._finish_attempt()
 
     def comparison_made(self, best: int, *, recalled: bool = False) -> None:
@@ -433,10 +434,12 @@ class Session:
         gate, attempt = self.state.settings.gate, self.attempts[-1]
         ended = len(self.state.results) > len(before.results)
         if gate == "stop_after_step" and ended:
-            return f"Stopped after step {attempt.step}, as gate asks. Queue again to go on."
+            why = "because gate is set to stop after each step"
+            return f"Stopped after step {attempt.step}, {why}. Queue again to go on."
         if gate == "stop_on_reject" and not attempt.accepted and attempt.judgment is not None:
+            why = "because gate is set to stop at each rejection"
             return (
-                f"Stopped at the rejected attempt {attempt.attempt} of step {attempt.step}, as gate asks. "
+                f"Stopped at the rejected attempt {attempt.attempt} of step {attempt.step}, {why}. "
                 f"Queue again to {'go on' if ended else 'retry'}, or accept an attempt first."
             )
         return ""

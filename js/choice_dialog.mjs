@@ -7,8 +7,6 @@
 export function ask(title, questions, doc = document) {
   const dialog = doc.createElement("dialog");
   dialog.className = "itk-ask";
-  const style = doc.createElement("style");
-  style.textContent = STYLE;
   const form = doc.createElement("form");
   form.method = "dialog";
   const heading = doc.createElement("h3");
@@ -25,7 +23,7 @@ export function ask(title, questions, doc = document) {
     buttons.append(button);
   }
   form.append(buttons);
-  dialog.append(style, form);
+  dialog.append(form);
   doc.body.append(dialog);
   return new Promise((resolve) => {
     dialog.addEventListener("keydown", (event) => event.stopPropagation());
@@ -37,22 +35,6 @@ export function ask(title, questions, doc = document) {
     dialog.showModal();
   });
 }
-
-const STYLE = `
-.itk-ask { pointer-events: auto; width: min(40rem, calc(100vw - 2rem)); max-height: 85vh; overflow: auto; box-sizing: border-box; padding: 16px 20px;
-  font: 14px/1.45 system-ui, sans-serif; color: var(--fg-color, #ddd); background: var(--comfy-menu-bg, #222);
-  border: 1px solid var(--border-color, #555); border-radius: 8px; overflow-wrap: anywhere; unicode-bidi: plaintext; }
-.itk-ask::backdrop { background: rgb(0 0 0 / .55); }
-.itk-ask h3 { margin: 0 0 10px; font-size: 16px; }
-.itk-ask fieldset { border: 1px solid var(--border-color, #555); border-radius: 6px; margin: 0 0 12px; padding: 6px 10px; min-width: 0; }
-.itk-ask label { display: grid; grid-template-columns: auto 1fr; gap: 0 8px; padding: 5px 0; cursor: pointer; }
-.itk-ask small { grid-column: 2; color: var(--descrip-text, #aaa); white-space: pre-wrap; max-height: 6em; overflow: hidden; }
-.itk-ask-buttons { display: flex; gap: 8px; justify-content: flex-end; }
-.itk-ask-buttons button { font: inherit; color: inherit; background: var(--comfy-input-bg, #333); border: 1px solid var(--border-color, #666);
-  border-radius: 6px; padding: 5px 14px; cursor: pointer; }
-.itk-ask-buttons button[value="ok"] { background: #1f5f9f; color: #fff; }
-.itk-ask :focus-visible { outline: 2px solid #6cf; outline-offset: 1px; }
-`;
 
 function fieldset(doc, { name, legend, options }) {
   const set = doc.createElement("fieldset");

@@ -34,6 +34,12 @@ export const EVENTS = {
   "chosen": "chosen",
   "done": "done"
 };
+export const WRITING = [
+  "Planning",
+  "Judging",
+  "Comparing",
+  "Checking"
+];
 export const PLACED_ID = "\\.s(\\d+)[ajcr](\\d+)\\.";
 export const GATES = [
   "off",

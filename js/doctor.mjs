@@ -3,7 +3,7 @@
  * the report that the server makes of it (interleave_thinker/doctor). Texts are set as text, never as markup.
  */
 import { CHECK_RESULT, PICTURE_RESULT } from "./contract.mjs";
-import { button, element, replaceKeepingFocus } from "./elements.mjs";
+import { busyBar, button, element, replaceKeepingFocus } from "./elements.mjs";
 
 const PAUSE = 400; // ms between two looks at the history
 const TRIES = 4; // of a question that ComfyUI does not answer, PAUSE apart
@@ -141,16 +141,16 @@ export function drawCheck(root, check, tools) {
   const doc = root.ownerDocument;
   const parts = [];
   if (check.text) {
-    const line = element(doc, "p", "itk-busy", `${check.text}…`);
+    const line = element(doc, "p", "", `${check.text}…`);
     line.setAttribute("role", "status");
-    parts.push(line, button(doc, "Stop checking", tools.stop));
+    parts.push(line, busyBar(doc, check.text), button(doc, "Stop checking", tools.stop));
   } else if (check.error || check.sections) {
     const line = element(doc, "div", "itk-tabs");
     if (check.sections) line.append(button(doc, "Copy the report", () => tools.copy(asText(check.sections))));
     line.append(button(doc, "Close the report", tools.close));
     parts.push(line);
     if (check.error) {
-      const said = element(doc, "p", "itk-reason", check.error);
+      const said = element(doc, "p", "itk-note-bad", check.error);
       said.setAttribute("role", "alert");
       parts.push(said);
     }

@@ -34,6 +34,15 @@ export function button(doc, label, act, className = "itk-tab") {
   return node;
 }
 
+/** A bar for what takes nobody knows how long. label: what is done. */
+export function busyBar(doc, label) {
+  const bar = element(doc, "div", "itk-bar itk-busy");
+  bar.setAttribute("role", "progressbar");
+  bar.setAttribute("aria-label", label);
+  bar.append(element(doc, "span"));
+  return bar;
+}
+
 /** Replace the content of `root`. What has the focus has it afterwards, and the view stays where it was scrolled to. */
 export function replaceKeepingFocus(root, parts) {
   const active = root.contains(root.ownerDocument.activeElement) ? root.ownerDocument.activeElement : null;

@@ -38,6 +38,6 @@ export function describeError(progress, error, titleOf) {
   return `Step ${found.step}, attempt ${found.attempt}: ${titleOf(found.shown)} (node ${found.shown}). ${firstLine(error?.exception_message)}`;
 }
 
-function firstLine(text) {
+export function firstLine(text) {
   return String(text ?? "").trim().split("\n")[0].slice(0, 300);
 }

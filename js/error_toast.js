@@ -1,13 +1,19 @@
 /** Shows which node, step and attempt an error inside a loop belongs to. */
 import { app } from "../../scripts/app.js";
 import { api } from "../../scripts/api.js";
-import { describeError, noProgress, withMessage } from "./error_location.mjs";
+import { nodeById, rootOf } from "./graph.mjs";
+import { describeError, firstLine, noProgress, withMessage } from "./error_location.mjs";
 
 let progress = noProgress();
 
 function titleOf(id) {
-  const node = app.graph?.getNodeById?.(Number(id)) ?? app.graph?.getNodeById?.(id);
-  return node?.title ?? "a node of the body";
+  return nodeById(rootOf(app), id)?.title ?? "a node of the body";
+}
+
+/** An error of ComfyUI as one line for a person: the node, and inside a loop its step and attempt. */
+export function placeOfError(error) {
+  const title = nodeById(rootOf(app), error?.node_id)?.title ?? error?.node_type ?? "ComfyUI";
+  return describeError(progress, error, titleOf) || `${title}: ${firstLine(error?.exception_message)}`;
 }
 
 app.registerExtension({

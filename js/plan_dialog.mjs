@@ -14,8 +14,6 @@ export function editPlan(plan, check, doc = document) {
   let current = toCards(plan);
   if (!current.length) current = [emptyCard()];
   const dialog = element(doc, "dialog", "itk-plan");
-  const style = element(doc, "style");
-  style.textContent = STYLE;
   const heading = element(doc, "h3", "", "Plan");
   heading.id = "itk-plan-title";
   dialog.setAttribute("aria-labelledby", heading.id);
@@ -26,7 +24,7 @@ export function editPlan(plan, check, doc = document) {
   const bottom = element(doc, "div", "itk-plan-buttons");
   const add = button(doc, "Add a step", () => change(inserted(current, current.length), current.length));
   bottom.append(add, problem, save, button(doc, "Cancel", () => close("")));
-  dialog.append(style, heading, list, bottom);
+  dialog.append(heading, list, bottom);
   doc.body.append(dialog);
 
   let waiting = 0;
@@ -91,7 +89,7 @@ export function editPlan(plan, check, doc = document) {
     const more = element(doc, "details");
     more.append(
       element(doc, "summary", "", "Instruction for the critic"),
-      field(doc, "What this step is to do, in words", card.instruction, 2, (value) => typed(at, { instruction: value })),
+      field(doc, "Goal of this step", card.instruction, 2, (value) => typed(at, { instruction: value })),
     );
     box.append(head, prompt, only, field(doc, "Text beside the picture", card.text, 2, (value) => typed(at, { text: value })), more);
     return box;
@@ -124,29 +122,3 @@ function field(doc, label, value, rows, typed) {
   box.append(element(doc, "span", "", label), area);
   return box;
 }
-
-const STYLE = `
-.itk-plan { pointer-events: auto; width: min(48rem, calc(100vw - 1.5rem)); max-height: 88vh; box-sizing: border-box; padding: 14px 18px; overflow: auto;
-  font: 14px/1.45 system-ui, sans-serif; color: var(--fg-color, #ddd); background: var(--comfy-menu-bg, #222);
-  border: 1px solid var(--border-color, #555); border-radius: 8px; }
-.itk-plan::backdrop { background: rgb(0 0 0 / .55); }
-.itk-plan h3 { margin: 0 0 8px; font-size: 16px; }
-.itk-card { border: 1px solid var(--border-color, #555); border-radius: 6px; padding: 8px 10px; margin-bottom: 10px; }
-.itk-card-head { display: flex; gap: 4px; align-items: center; }
-.itk-card-head strong { flex: 1; }
-.itk-field { display: block; margin-top: 6px; }
-.itk-field span { display: block; color: var(--descrip-text, #bbb); font-size: 12px; }
-.itk-plan textarea { width: 100%; box-sizing: border-box; font: inherit; color: inherit; background: var(--comfy-input-bg, #333);
-  border: 1px solid var(--border-color, #666); border-radius: 4px; padding: 4px 6px; resize: vertical; }
-.itk-plan textarea:disabled { opacity: .45; }
-.itk-only { display: flex; gap: 6px; align-items: center; margin-top: 4px; font-size: 13px; }
-.itk-plan summary { margin-top: 6px; font-size: 12px; color: var(--descrip-text, #bbb); cursor: pointer; }
-.itk-plan button { font: inherit; color: inherit; background: var(--comfy-input-bg, #333); border: 1px solid var(--border-color, #666);
-  border-radius: 5px; padding: 2px 9px; cursor: pointer; min-width: 30px; }
-.itk-plan button:disabled { opacity: .4; cursor: default; }
-.itk-plan .itk-main { background: #1f5f9f; color: #fff; }
-.itk-plan-buttons { position: sticky; bottom: -14px; display: flex; flex-wrap: wrap; gap: 8px; align-items: center; padding: 8px 0;
-  background: var(--comfy-menu-bg, #222); }
-.itk-problem { flex: 1; min-width: 10rem; margin: 0; color: #ff9d7a; font-size: 13px; overflow-wrap: anywhere; }
-.itk-plan :focus-visible { outline: 2px solid #6cf; outline-offset: 1px; }
-`;

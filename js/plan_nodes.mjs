@@ -18,6 +18,12 @@ export function onPlan(watcher) {
   watchers.push(watcher);
 }
 
+/** Keep the plan that a node gave, and show it there. */
+export function rememberPlan(node, plan) {
+  lastPlans.set(node, plan);
+  for (const watcher of watchers) watcher(node);
+}
+
 /** {plan, error} of a plan's text, as the server reads it. */
 export async function parsePlan(text, maxSteps) {
   const reply = await api.fetchApi("/interleave_thinker/plan", {

@@ -5,7 +5,7 @@ import { nodeById, rootOf, widgetOf } from "./graph.mjs";
 import { button } from "./elements.mjs";
 import { firstNumber, outline, toCards } from "./plan.mjs";
 import { EVENTS, EVENT_TYPE, NODE_IDS } from "./contract.mjs";
-import { PLAN_WIDGET, lastPlans, onPlan, openPlanEditor, parsePlan, planOnly, setPlan } from "./plan_nodes.mjs";
+import { PLAN_WIDGET, lastPlans, onPlan, openPlanEditor, parsePlan, planOnly, rememberPlan, setPlan } from "./plan_nodes.mjs";
 
 const panels = new WeakMap();
 
@@ -23,9 +23,9 @@ async function draw(node) {
     }),
   );
   const isPlanner = node.type === NODE_IDS.planner;
-  const summary = isPlanner && typed ? "Your edited plan is used; the agent is not asked." : plan ? `${cards.length} steps` : "No plan yet.";
+  const summary = isPlanner && typed ? "Your edited plan is used; the agent is not asked." : plan ? (cards.length === 1 ? "1 step" : `${cards.length} steps`) : "No plan yet.";
   panel.note.textContent = error || summary;
-  panel.note.classList.toggle("itk-reason", Boolean(error));
+  panel.note.classList.toggle("itk-note-bad", Boolean(error));
   panel.back.hidden = !(isPlanner && typed);
 }
 
@@ -57,8 +57,7 @@ app.registerExtension({
       const here = !detail.workflow || detail.workflow === rootOf(app)?.id;
       const node = here ? nodeById(rootOf(app), detail.node) : null;
       if (!node || !PLAN_WIDGET[node.type]) return;
-      lastPlans.set(node, detail.plan);
-      draw(node);
+      rememberPlan(node, detail.plan);
     });
   },
   nodeCreated(node) {

@@ -7,7 +7,7 @@ import { EVENTS } from "./contract.mjs";
 
 /** A run of which nothing is known yet. */
 export function emptyRun() {
-  return { run: "", title: "", node: "", steps: [], current: null, status: "", reason: "", tMax: 0, agentText: "", plan: null, workflow: "", prompt: "", parent: "", ancestors: [], warnings: [] };
+  return { run: "", title: "", node: "", steps: [], current: null, status: "", reason: "", tMax: 0, agentText: "", plan: null, workflow: "", prompt: "", parent: "", ancestors: [], warnings: [], waiting: null };
 }
 
 /** The run after one event of the pack. */
@@ -38,13 +38,13 @@ export function reduce(run, message) {
         overridden: Boolean(message.overridden),
       });
     case EVENTS.judgment:
-      return { ...withAttempt(next, message, { judgment: message.judgment ?? null, judged: true, overridden: Boolean(message.overridden), loads: namesOf(message.loads) }), agentText: "" };
+      return { ...withAttempt(next, message, { judgment: message.judgment ?? null, judged: true, judgeSeconds: message.judge_seconds, overridden: Boolean(message.overridden), loads: namesOf(message.loads) }), agentText: "" };
     case EVENTS.chosen:
       return { ...next, steps: next.steps.map((s) => (s.step === message.step ? { ...s, chosen: message.chosen, accepted: message.accepted } : s)) };
     case EVENTS.done:
       return { ...next, current: null, agentText: "", status: String(message.status ?? "done"), reason: String(message.reason ?? "") };
     case "ended": // of ComfyUI, not of the pack: interrupted or failed
-      return run.current || run.status === "running" ? { ...next, current: null, agentText: "", status: String(message.status) } : run;
+      return run.current || run.status === "running" ? { ...next, current: null, agentText: "", status: String(message.status), reason: String(message.reason ?? "") } : run;
     default:
       return next;
   }
@@ -79,6 +79,7 @@ export function fromFiles(name, state, lines) {
       prompt: String(record.prompt ?? ""),
       seed: record.seed,
       seconds: record.seconds,
+      judgeSeconds: record.judge_seconds,
       recalled: false,
       loads: namesOf(record.loads),
       reference: String(record.reference_key ?? ""),

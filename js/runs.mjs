@@ -37,6 +37,7 @@ export function createRuns() {
       lastShown = here?.[0] ?? lastShown;
       return pickedNow() ?? byNode.get(lastShown) ?? emptyRun();
     },
+    all: () => [...byNode.values()],
     /** One event of the pack. */
     addEvent(message) {
       const workflow = String(message.workflow ?? "");
@@ -48,8 +49,8 @@ export function createRuns() {
     addSaved: (run) => byNode.set(key(run.workflow, run.node), run),
     /** What the agent writes, for the runs that wait for it. */
     setAgentText: (text) => each((run) => (run.current ? { ...run, agentText: text } : run)),
-    /** ComfyUI ended everything that ran: interrupted or failed. */
-    end: (status) => each((run) => reduce(run, { event: "ended", status })),
+    /** ComfyUI ended everything that ran: interrupted or failed. reason: what it says of an error. */
+    end: (status, reason = "") => each((run) => reduce(run, { event: "ended", status, reason })),
     /** The runs that a run branched from, as their folders hold them. */
     setAncestors(name, ancestors) {
       each((run) => (run.run === name ? { ...run, ancestors } : run));
@@ -62,5 +63,8 @@ export function createRuns() {
     pick(run) {
       picked = run;
     },
+    isPicked: () => picked !== null,
+    /** Whether a queued prompt has told of its loop: the run of a workflow that came of it. */
+    hasBegun: (prompt) => [...byNode.values()].some((run) => run.prompt === prompt),
   };
 }

@@ -4,7 +4,9 @@
  */
 import { drawDocument } from "./document.mjs";
 import { changedWords, earlierAttempts, loadsOf, verdictOf, verdictsOf } from "./run_state.mjs";
-import { LONGEST, button, cut, element, imageElement, replaceKeepingFocus } from "./elements.mjs";
+import { LONGEST, busyBar, button, cut, element, imageElement, replaceKeepingFocus } from "./elements.mjs";
+import { partsOf, secondsLeft, timeLeft } from "./progress.mjs";
+import { waitWords, writtenBy } from "./wait.mjs";
 import { inSentences } from "./tiny_thoughts.mjs";
 
 const VERDICT_TEXT = {
@@ -14,6 +16,10 @@ const VERDICT_TEXT = {
   picked: "accepted by you",
   "": "not judged",
 };
+
+/** The button that queues a run that stopped again. */
+export const CONTINUE = "Continue";
+const LATEST = 600; // characters of what an agent writes
 
 /**
  * Draw `run` into `root`. `view` keeps what the person chose to see: "open", an attempt; "base", one to compare it
@@ -25,10 +31,10 @@ const VERDICT_TEXT = {
 export function drawRun(root, run, view, tools) {
   const doc = root.ownerDocument;
   const again = () => drawRun(root, run, view, tools);
-  const parts = [header(doc, run)];
+  const controls = tools.controls?.(run) ?? [];
+  const parts = [banner(doc, run, controls), header(doc, run), progress(doc, run), wait(doc, run)].filter((part) => part);
   const verdicts = verdictsOf(run);
   if (verdicts) parts.push(acceptRate(doc, verdicts));
-  const controls = tools.controls?.(run) ?? [];
   if (controls.length) parts.push(toolbar(doc, controls));
   for (const warning of run.warnings) parts.push(element(doc, "p", "itk-reason", cut(warning, LONGEST)));
   if (run.steps.length) parts.push(tabs(doc, view, again));
@@ -36,7 +42,6 @@ export function drawRun(root, run, view, tools) {
   if (!view.page && pair[0]) parts.push(comparison(doc, pair, view, tools, again));
   if (view.page) parts.push(...drawDocument(doc, run, view, tools, again));
   else for (const step of run.steps) parts.push(drawStep(doc, run, step, view, tools, again));
-  if (run.reason) parts.push(element(doc, "p", "itk-reason", run.reason));
   const loads = loadsOf(run);
   if (!view.page && loads?.count) parts.push(loadsLine(doc, loads));
   replaceKeepingFocus(root, parts);
@@ -49,6 +54,66 @@ function loadsLine(doc, { count, again }) {
     ? "A model of the same kind was loaded before. As a rule it had left memory for another one: `interleave-thinker vram` says what fits at once."
     : "No model had to be loaded again.";
   return line;
+}
+
+/** Why nothing goes on, and what to press; null where something does or all is done. */
+function banner(doc, run, controls) {
+  const [text, kind] = run.waiting ? [run.waiting.error, "itk-failed"] : whyOver(run);
+  if (!text) return null;
+  const box = element(doc, "div", `itk-banner ${kind}`);
+  box.setAttribute("role", "alert");
+  const next = run.waiting ? "Run" : controls.some(([label]) => label === CONTINUE) ? CONTINUE : "";
+  const first = kind === "itk-failed" ? "Mend that, then press" : "Press";
+  box.append(element(doc, "p", "itk-reason", cut(text, LONGEST)));
+  if (next) box.append(element(doc, "p", "itk-hint", `${first} ${next}. What is finished is kept.`));
+  return box;
+}
+
+function whyOver(run) {
+  if (run.status === "failed") return [run.reason || "ComfyUI reported an error.", "itk-failed"];
+  if (run.status === "interrupted") return ["This run was interrupted.", "itk-stopped"];
+  return [run.status === "stopped" ? run.reason || "This run was stopped." : "", "itk-stopped"];
+}
+
+/** A segment for each step that gets a picture, filled as far as its attempts are, and the time left once that is known. */
+function progress(doc, run) {
+  const parts = run.waiting ? [] : partsOf(run);
+  const isBusy = run.current || run.status === "running";
+  if (!isBusy || !parts.length) return null;
+  const left = timeLeft(secondsLeft(run));
+  const box = element(doc, "div", "itk-progress");
+  const bar = element(doc, "div", "itk-bar");
+  const percent = Math.round((100 * parts.reduce((sum, part) => sum + part, 0)) / parts.length);
+  const facts = { role: "progressbar", "aria-label": "Progress of the run", "aria-valuemin": 0, "aria-valuemax": 100, "aria-valuenow": percent };
+  for (const [name, value] of Object.entries(facts)) bar.setAttribute(name, String(value));
+  bar.setAttribute("aria-valuetext", [`${percent}%`, left].filter(Boolean).join(", "));
+  for (const part of parts) {
+    const fill = element(doc, "i");
+    fill.style.width = `${Math.round(100 * part)}%`;
+    const segment = element(doc, "span");
+    segment.append(fill);
+    bar.append(segment);
+  }
+  box.append(bar);
+  if (left) box.append(element(doc, "span", "itk-facts", left));
+  return box;
+}
+
+/** What happens before the loop begins: the bar moves without an end, the planner's words come below it. */
+function wait(doc, run) {
+  if (!run.waiting || run.waiting.error) return null;
+  const box = element(doc, "div", "itk-waiting");
+  box.append(busyBar(doc, waitWords(run.waiting)));
+  if (run.waiting.words) box.append(speech(doc, run.waiting.words));
+  return box;
+}
+
+/** The latest words of an agent. */
+function speech(doc, words) {
+  const box = element(doc, "div", "itk-speech");
+  const last = words.slice(-LATEST);
+  box.append(element(doc, "div", "", last.length < words.length ? `…${last}` : last));
+  return box;
 }
 
 function tabs(doc, view, again) {
@@ -124,10 +189,12 @@ function marked(doc, before, after) {
 }
 
 function header(doc, run) {
-  const at = run.current ? `step ${run.current[0]} of ${run.steps.length}, attempt ${run.current[1]}${run.tMax ? ` of ${run.tMax}` : ""}` : "";
-  const state = at || (run.steps.length ? ({ done: "finished", stopped: "stopped", running: "planned", interrupted: "interrupted; what is finished is kept", failed: "failed; what is finished is kept" }[run.status] ?? run.status) : "no run yet");
+  const at = run.waiting ? waitWords(run.waiting) : run.current ? `step ${run.current[0]} of ${run.steps.length}, attempt ${run.current[1]}${run.tMax ? ` of ${run.tMax}` : ""}` : "";
+  const state = at || (run.steps.length ? ({ done: "finished", stopped: "stopped", running: "planned", interrupted: "interrupted; what is finished is kept", failed: "failed; what is finished is kept" }[run.status] ?? run.status) : "no run yet; press Run to begin one");
   const line = element(doc, "div", "itk-head");
-  line.append(element(doc, "strong", "", run.run || "Interleave"), element(doc, "span", "itk-state", state));
+  const name = element(doc, "strong", "", cut(run.plan?.request || run.run || "Interleave", 80));
+  name.title = run.run;
+  line.append(name, element(doc, "span", "itk-state", state));
   line.setAttribute("role", "status");
   return line;
 }
@@ -142,7 +209,7 @@ function acceptRate(doc, { accepted, judged, strictness: [least, most] }) {
 
 function drawStep(doc, run, step, view, tools, again) {
   const box = element(doc, "section", "itk-step");
-  const busy = run.current?.[0] === step.step;
+  const busy = !run.waiting && run.current?.[0] === step.step;
   box.append(element(doc, "div", "itk-title", `${step.number}. ${cut(step.prompt || step.text || "(text only)", 200)}`));
   if (step.text && step.prompt) box.append(element(doc, "div", "itk-text", cut(step.text, 300)));
   const row = element(doc, "div", "itk-row");
@@ -157,10 +224,19 @@ function drawStep(doc, run, step, view, tools, again) {
   if (row.children.length) box.append(row);
   const earlier = earlierAttempts(run, step);
   if (earlier.length) box.append(earlierRow(doc, run, step, earlier, view, tools, again));
-  if (busy && run.agentText) box.append(element(doc, "pre", "itk-speech", cut(run.agentText, 600)));
+  if (busy) box.append(...atWork(doc, run, step));
   const shown = [...step.attempts, ...earlier].find((a) => view.open === keyOf(step, a));
   if (shown) box.append(details(doc, run, step, shown, view, tools, again));
   return box;
+}
+
+/** What the critic is at: as it says itself, or, before its first word, as the picture that waits for a verdict shows. */
+function atWork(doc, run, step) {
+  const written = writtenBy(run.agentText);
+  const made = step.attempts.find((attempt) => attempt.attempt === run.current[1]);
+  const task = written?.task || (made && !verdictOf(made) ? "Judging" : "");
+  const parts = task ? [element(doc, "div", "itk-task", `${task}…`)] : [];
+  return written?.words ? [...parts, speech(doc, written.words)] : parts;
 }
 
 /** What was tried for the step before its plan, critic or T_max changed: to look at, and to take a prompt from. */
@@ -201,7 +277,7 @@ function details(doc, run, step, attempt, view, tools, again) {
   const box = element(doc, "div", "itk-details");
   const verdict = verdictOf(attempt);
   const before = step.attempts.find((a) => a.attempt === attempt.attempt - 1)?.prompt ?? step.prompt ?? attempt.prompt;
-  const facts = [`seed ${attempt.seed ?? "?"}`, attempt.recalled ? "recalled" : `${Number(attempt.seconds ?? 0).toFixed(2)} s`];
+  const facts = [`seed ${attempt.seed ?? "?"}`, attempt.recalled ? "from cache" : `${Number(attempt.seconds ?? 0).toFixed(2)} s`];
   const odds = attempt.judgment?.log_odds;
   if (Number.isFinite(odds)) facts.push(`log-odds of its verdict ${odds.toFixed(1)}${attempt.judgment.strictness ? `, strictness ${Number(attempt.judgment.strictness)}` : ""}`);
   if (attempt.loads?.length) facts.push(`loaded: ${attempt.loads.join(", ")}`);
@@ -213,7 +289,7 @@ function details(doc, run, step, attempt, view, tools, again) {
   }
   const can = element(doc, "div", "itk-tabs");
   if (tools.accept && run.node && !attempt.run && verdict !== "accepted" && verdict !== "picked") {
-    can.append(button(doc, "Accept this attempt and go on", () => tools.accept(run, step.step, attempt.attempt)));
+    can.append(button(doc, "Accept this attempt and continue", () => tools.accept(run, step.step, attempt.attempt)));
   }
   can.append(button(doc, "Compare with another", () => {
     view.base = keyOf(step, attempt);

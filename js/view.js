@@ -1,19 +1,23 @@
 /** Connects the live view to ComfyUI: on each Loop Close, and in the sidebar tab "Interleave". `strip.mjs` draws it. */
 import { app } from "../../scripts/app.js";
 import { api } from "../../scripts/api.js";
-import { EVENTS, EVENT_TYPE, NODE_IDS, PREFIX } from "./contract.mjs";
+import { EVENTS, EVENT_TYPE, NODE_IDS, PLACED_ID, PREFIX } from "./contract.mjs";
 import { createDocumentFiles } from "./document_files.mjs";
 import { checkMachine, drawCheck, emptyCheck } from "./doctor.mjs";
 import { asOneUndoStep, idOf, nodeById, pathTo, rootOf, setWidget, showToast, widgetOf } from "./graph.mjs";
 import { emptyRun, fromFiles, imageLocation, runOf } from "./run_state.mjs";
-import { openPlanEditor, planNodeOf, rewritePlan } from "./plan_nodes.mjs";
+import { openPlanEditor, planNodeOf, rememberPlan, rewritePlan } from "./plan_nodes.mjs";
 import { changed } from "./plan.mjs";
 import { button } from "./elements.mjs";
 import { createRuns } from "./runs.mjs";
-import { drawRun } from "./strip.mjs";
+import { placeOfError } from "./error_toast.js";
+import { savedRunLabel } from "./saved_runs.mjs";
+import { CONTINUE, drawRun } from "./strip.mjs";
 import { STYLE } from "./style.mjs";
 import { createThumbs } from "./thumbs.mjs";
+import { atNode, waitsOf, withPlan, withText, writtenBy } from "./wait.mjs";
 
+const PLACED = new RegExp(PLACED_ID);
 const runs = createRuns();
 const panels = new Set();
 /** Runs that were read from their folders, because their first event came late. */
@@ -158,13 +162,14 @@ async function openWorkflow(run) {
 function controls(run) {
   const here = Boolean(loopCloseOf(run));
   const list = [];
+  if (run.waiting && !run.waiting.error) return run.waiting.running ? [["Stop here", () => api.interrupt(run.waiting.prompt)]] : [];
   const busy = Boolean(run.current) || run.status === "running";
   const finished = run.steps.filter((step) => step.chosen || step.prompt === null).length;
   if (here && busy) list.push(["Stop here", () => api.interrupt(run.prompt || null)]);
   if (here && !busy && run.steps.length && run.status !== "done") {
-    list.push(["Go on", () => app.queuePrompt(0)]);
+    list.push([CONTINUE, () => app.queuePrompt(0)]);
     list.push(["Edit the rest of the plan…", () => editRest(run)]);
-    if (finished > 0) list.push(["End with these steps", () => replan(run, finished + 1, (cards) => cards.slice(0, finished))]);
+    if (finished > 0) list.push(["Finish here", () => replan(run, finished + 1, (cards) => cards.slice(0, finished))]);
   }
   if (here && run.status === "done") list.push(["Edit the plan…", () => editRest(run)]);
   if (run.run && !busy) list.push(["Open its workflow", () => openWorkflow(run)]);
@@ -188,7 +193,11 @@ const tools = { imageUrl, thumbUrl: (location) => thumbs(imageUrl(location)), ac
 function addPanel(owner) {
   const root = document.createElement("div");
   root.className = "itk";
-  const run = () => (owner ? runs.of(openWorkflowId(), idOf(rootOf(app), owner)) : runs.shown(openWorkflowId()));
+  const run = () => {
+    const id = owner ? idOf(rootOf(app), owner) : "";
+    const found = owner ? runs.of(openWorkflowId(), id) : runs.shown(openWorkflowId());
+    return { ...found, waiting: owner || !runs.isPicked() ? waitHere(id) : null };
+  };
   const panel = { owner, root, run, view: { open: "" }, mounted: false };
   panels.add(panel);
   drawRun(root, owner ? emptyRun() : run(), panel.view, tools);
@@ -203,7 +212,10 @@ function inTurn(act) {
 }
 
 async function handleEvent(message) {
-  if (message.event === EVENTS.planned) return;
+  if (message.event === EVENTS.planned) {
+    if (String(message.prompt_id) === wait?.prompt) showWait(withPlan(wait, message.plan?.execution_plan?.length ?? 0));
+    return;
+  }
   const [node, workflow] = [String(message.node ?? ""), String(message.workflow ?? "")];
   const name = message.file ? runOf(message.file) : "";
   if (message.event !== EVENTS.plan && name && runs.of(workflow, node).run !== name && !loadedRuns.has(name)) {
@@ -214,6 +226,8 @@ async function handleEvent(message) {
   }
   runs.addEvent(message);
   redraw();
+  if (message.event === EVENTS.plan) showPlan(runs.of(workflow, node));
+  if (message.event === EVENTS.plan || message.event === EVENTS.done) fillRuns();
   if (message.event === EVENTS.plan && message.parent) {
     runs.setAncestors(String(message.run ?? ""), await savedAncestors({ run: String(message.run ?? ""), parent: String(message.parent) }));
     redraw();
@@ -227,15 +241,59 @@ async function handleIdleServer() {
     if (saved) runs.addSaved({ ...saved, node, workflow });
   }
   runs.end("interrupted");
+  if (!wait?.error) wait = null;
   redraw();
+  fillRuns();
 }
 
 /** Text that an agent of the pack streams. Other nodes send such texts as well. */
 function handleAgentText(detail) {
-  const node = detail?.nodeId && detail.text ? nodeById(rootOf(app), detail.nodeId) : null;
-  if (!node?.type?.startsWith(PREFIX)) return;
+  const id = String(detail?.nodeId ?? "");
+  const kind = wait?.nodes[id] ?? nodeById(rootOf(app), id)?.type;
+  if (!(kind?.startsWith(PREFIX) || PLACED.test(id)) || !writtenBy(detail?.text)) return;
+  if (wait?.running) wait = withText(wait, id, detail.text);
   runs.setAgentText(String(detail.text));
   redraw();
+}
+
+/** The prompt of this editor's that was queued last and has not told of its loop; null where there is none. */
+let wait = null;
+/** The node that ComfyUI began last. */
+let atWork = "";
+
+function showWait(next) {
+  wait = next;
+  redraw();
+}
+
+/** What a view waits for. node: of the view's Loop Close; "" for the sidebar. */
+function waitHere(node) {
+  if (!wait || wait.workflow !== openWorkflowId() || (node && !(node in wait.nodes))) return null;
+  return wait.error || !runs.hasBegun(wait.prompt) ? wait : null;
+}
+
+/** ComfyUI's queue is what tells every page, a second tab too, what it waits for. */
+async function readQueue() {
+  const reply = await api.fetchApi("/queue", { cache: "no-store" });
+  const waits = reply.ok ? waitsOf(await reply.json()) : [];
+  const next = waits.find((found) => found.workflow === openWorkflowId()) ?? waits[0] ?? null;
+  const known = next && wait?.prompt === next.prompt ? { ...wait, running: next.running } : next;
+  if (next || !wait?.error) showWait(known?.running ? atNode(known, atWork) : known);
+}
+
+/** ComfyUI ended what ran: by a person, or by an error, which belongs to the loop or to a node before it. */
+function handleEnd(status, detail) {
+  const reason = status === "failed" ? placeOfError(detail) : "";
+  const isWaited = wait && wait.prompt === String(detail?.prompt_id ?? "") && !runs.hasBegun(wait.prompt);
+  runs.end(status, reason);
+  if (isWaited) wait = reason ? { ...wait, error: reason } : null;
+  redraw();
+}
+
+/** A run's plan stands on its Planner too, also where the plan came from the cache or the page was reloaded. */
+function showPlan(run) {
+  const planNode = planNodeOf(loopCloseOf(run));
+  if (planNode && run.plan) rememberPlan(planNode, run.plan);
 }
 
 /** The check that is under way or was last made; it outlives the sidebar's being closed. */
@@ -297,7 +355,8 @@ function drawSidebar(element) {
     runs.pick(found && { ...found, node: nodeOf(found) });
     redraw();
   });
-  list.addEventListener("focus", () => fillRuns(list));
+  list.addEventListener("focus", fillRuns);
+  runList = list;
   const begin = button(document, "Check this machine", startCheck);
   begin.title = "Takes up to three minutes: asks the agent of this workflow, makes three pictures, and says what to change. Nothing is saved.";
   bar.append(list, begin);
@@ -310,8 +369,11 @@ function drawSidebar(element) {
   element.replaceChildren(bar, check.root, panel.root);
   Object.assign(element.style, { display: "flex", flexDirection: "column", height: "100%" });
   panel.mounted = true;
-  fillRuns(list);
-  return () => panels.delete(panel);
+  fillRuns();
+  return () => {
+    panels.delete(panel);
+    runList = null;
+  };
 }
 
 /** The node that a saved run can be steered through, if the open workflow made it. */
@@ -322,10 +384,13 @@ function nodeOf(run) {
 /** The last run of the workflow that was opened, as its folder has it: a page that was reloaded goes on with it. */
 async function showLast() {
   const id = openWorkflowId();
+  for (const run of runs.all()) if (run.workflow === id) showPlan(run);
   const entry = id ? (await listRuns()).find((saved) => saved.origin?.workflow === id) : null;
   const found = entry && !runs.has(id, entry.origin.node) ? await savedRun(entry.name) : null;
   if (!found || openWorkflowId() !== id) return;
-  runs.addSaved({ ...found, node: String(entry.origin.node), workflow: id });
+  const run = { ...found, node: String(entry.origin.node), workflow: id };
+  runs.addSaved(run);
+  showPlan(run);
   redraw();
 }
 
@@ -334,27 +399,29 @@ async function listRuns() {
   return reply.ok ? reply.json() : [];
 }
 
-async function fillRuns(list) {
+/** The list of saved runs in the sidebar, if that was opened. */
+let runList = null;
+
+async function fillRuns() {
+  const list = runList;
+  if (!list) return;
   const names = await listRuns();
-  const first = new Option(names.length ? "The last run here" : "No saved runs", "");
+  const first = new Option(names.length ? "Latest run" : "No saved runs", "");
   const chosen = list.value;
-  list.replaceChildren(first, ...names.map((entry) => new Option(entry.title ? `${entry.title.slice(0, 60)} — ${entry.name}` : entry.name, entry.name)));
+  list.replaceChildren(first, ...names.map((entry) => new Option(savedRunLabel(entry), entry.name)));
   if ([...list.options].some((option) => option.value === chosen)) list.value = chosen;
 }
 
 // Not in setup(): a page that is opened while a loop runs receives its events, and its end, before that.
 api.addEventListener(EVENT_TYPE, (event) => inTurn(() => handleEvent(event.detail ?? {})));
 for (const [kind, status] of [["execution_interrupted", "interrupted"], ["execution_error", "failed"]]) {
-  api.addEventListener(kind, () =>
-    inTurn(() => {
-      runs.end(status);
-      redraw();
-    }),
-  );
+  api.addEventListener(kind, ({ detail }) => inTurn(() => handleEnd(status, detail)));
 }
 // ComfyUI sends errors to the tab that queued, and an empty queue to all tabs.
 api.addEventListener("status", ({ detail }) => {
-  if (detail?.exec_info?.queue_remaining === 0) inTurn(handleIdleServer);
+  const left = detail?.exec_info?.queue_remaining;
+  if (left === 0) inTurn(handleIdleServer);
+  else if (left > 0) inTurn(readQueue);
 });
 
 let leaveSidebar = () => {};
@@ -365,6 +432,14 @@ app.registerExtension({
     const style = document.createElement("style");
     style.textContent = STYLE;
     document.head.append(style);
+    api.addEventListener("execution_start", () => {
+      atWork = "";
+      if (wait?.error) showWait(null);
+    });
+    api.addEventListener("executing", ({ detail }) => {
+      atWork = String(detail ?? atWork);
+      if (wait?.running && !runs.hasBegun(wait.prompt)) showWait(atNode(wait, atWork));
+    });
     api.addEventListener("progress_text", (event) => handleAgentText(event.detail));
     app.extensionManager?.registerSidebarTab?.({
       id: "interleave-thinker",

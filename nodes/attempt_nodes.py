@@ -44,6 +44,7 @@ class StepFeed(io.ComfyNode):
         values = json.loads(due)
         if "image" not in values:  # else there is one already, and only output nodes beside it run
             facts = {name: values[name] for name in ("step", "attempt", "prompt", "seed")}
+            facts["t_max"] = running.session.state.settings.t_max
             show_text(running.step_label(), running.display_id)
             running.session.send_event("trying", **facts)
         key = values["reference"]
@@ -254,7 +255,7 @@ class CompareAttempts(io.ComfyNode):
             state.plan_step.prompt or "",
             sampling=chosen.sampling,
             prompt_folders=chosen.prompt_folders,
-            on_text=text_watcher(running.display_id, f"Comparing the attempts of step {state.step}"),
+            on_text=text_watcher(running.display_id, "Comparing", f"the attempts of step {state.step}"),
         )
         session.comparison_made(best)
         return place_next_attempt(running)

@@ -15,7 +15,7 @@ from typing import Any
 import comfy.model_management
 from server import PromptServer
 
-from ..interleave_thinker.contract import EVENT_TYPE, Event
+from ..interleave_thinker.contract import EVENT_TYPE, Event, Writing
 from .comfy_internals.server import executing_prompt_id, send_progress_text
 from .folders import run_path, runs_root, saved_file
 from .users import current_client, multi_user
@@ -91,8 +91,9 @@ def show_text(text: str, node_id: str) -> None:
         send_progress_text(text, node_id, client)
 
 
-def text_watcher(node_id: str, label: str) -> Any:
+def text_watcher(node_id: str, writing: Writing, what: str = "") -> Any:
     """An `on_text` for agents: shows what is written on the node and honours an interrupt at each token."""
+    label = f"{writing} {what}".rstrip()
 
     shown_at = 0.0
 

@@ -53,7 +53,7 @@ def _plan_outputs() -> list[io.Output]:
 
 def _plan_result(plan: Plan, hidden: Any) -> io.NodeOutput:
     node_id = hidden.unique_id
-    show_text(f"{len(plan.steps)} steps planned", node_id)
+    show_text("1 step planned" if len(plan.steps) == 1 else f"{len(plan.steps)} steps planned", node_id)
     send_event("planned", node_id, {"plan": plan.to_dict(), "workflow": workflow_id(hidden.extra_pnginfo)})
     return io.NodeOutput(plan, plan.to_json(), len(plan.steps), ui=text_below(outline(plan), hidden.extra_pnginfo))
 

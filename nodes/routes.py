@@ -64,7 +64,7 @@ Answer = tuple[int, str]
 
 
 def add_routes() -> None:
-    """GET /interleave_thinker/runs: [{name, title, status, origin}], the latest first. It takes no parameters.
+    """GET /interleave_thinker/runs: [{name, title, status, origin, time}], the latest first. It takes no parameters.
 
     GET /interleave_thinker/document?run=NAME&format=html|zip|docx|mp4: a run's document as a file; more parameters:
     layout, title, details=1, workflow=1, language, and download=1, without which a browser shows what it can.
@@ -269,7 +269,8 @@ def _list_runs(user: str) -> str:
     listed: list[dict[str, Any]] = []
     for path, state in sorted(_state_files(root), key=lambda found: found[1].st_mtime_ns, reverse=True):
         if os.path.realpath(path).startswith(top + os.sep):  # a link may lead anywhere
-            listed.append({"name": run_path(path.parent.name, user), **_cached_entry(path, state)})
+            entry = {**_cached_entry(path, state), "time": int(state.st_mtime)}
+            listed.append({"name": run_path(path.parent.name, user), **entry})
         if len(listed) == MAX_LISTED:
             break
     return json.dumps(listed)

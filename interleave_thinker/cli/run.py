@@ -98,7 +98,7 @@ def _print_event(event: str, facts: Mapping[str, Any]) -> None:
     elif event == "warning":
         print_warning(facts["text"])
     elif event == "attempt":
-        recalled = ", recalled" if facts["recalled"] else f", {facts['seconds']:.2f} s"
+        recalled = ", from cache" if facts["recalled"] else f", {facts['seconds']:.2f} s"
         _print(
             f"Step {facts['step']}/{facts['steps']}, attempt {facts['attempt']}/{facts['t_max']} "
             f"(seed {facts['seed']}{recalled}): {facts['prompt']}"

@@ -56,7 +56,7 @@ def test_from_the_gallery_to_the_document(editor, tmp_path) -> None:
     side = page.locator(".itk-side")
     queue(page)
     # An earlier run, which is finished, may be shown until then; this one may be over before anything is drawn.
-    begun = side.get_by_text("step 1 of 2", exact=False).or_(side.get_by_text("Go on", exact=True))
+    begun = side.get_by_text("step 1 of 2", exact=False).or_(side.get_by_text("Continue", exact=True))
     begun.first.wait_for(timeout=120_000)
     side.locator(".itk-thumb img").first.wait_for(timeout=120_000)
     page.screenshot(path=str(tmp_path / "running.png"))
@@ -75,9 +75,9 @@ def test_from_the_gallery_to_the_document(editor, tmp_path) -> None:
     assert bool(held) is slow
     ready(page)
     open_sidebar(page)
-    side.get_by_text("Go on", exact=True).wait_for(timeout=120_000)
+    side.get_by_text("Continue", exact=True).wait_for(timeout=120_000)
     assert side.locator(".itk-thumb").count() >= 1
-    side.get_by_text("Go on", exact=True).click()
+    side.get_by_text("Continue", exact=True).click()
     side.get_by_text("finished", exact=True).wait_for(timeout=120_000)
     side.get_by_text("Document", exact=True).click()
     assert side.locator(".itk-page > .itk-large").count() == 2

@@ -34,7 +34,7 @@ def test_retry_with_ones_own_prompt_then_end(page, comfy, tmp_path) -> None:
     open_sidebar(page)
     side = page.locator(".itk-side")
     queue(page)
-    side.get_by_text("Go on", exact=True).wait_for(timeout=60_000)
+    side.get_by_text("Continue", exact=True).wait_for(timeout=60_000)
 
     side.locator(".itk-thumb").first.click()
     page.keyboard.press("Tab")
@@ -48,7 +48,7 @@ def test_retry_with_ones_own_prompt_then_end(page, comfy, tmp_path) -> None:
     assert [s["prompt"] for s in steps] == ["mine <b>own</b>", "two", "three"]
     assert attempts(newest(comfy))[0]["prompt"] == "mine <b>own</b>"
 
-    side.get_by_text("End with these steps").click()
+    side.get_by_text("Finish here").click()
     side.get_by_text("finished", exact=True).wait_for(timeout=60_000)
     assert [s["prompt"] for s in json.loads(value(page, PLAN, "text"))["execution_plan"]] == ["mine <b>own</b>"]
     assert page.problems == []
@@ -97,7 +97,7 @@ def test_stop_here_keeps_what_is_finished(page, comfy) -> None:
     assert len(attempts(newest(comfy))) == 4, "two attempts at each of two steps"
 
     hold.write_text("5")
-    side.get_by_text("Go on", exact=True).click()
+    side.get_by_text("Continue", exact=True).click()
     side.locator(".itk-thumb img").nth(7).wait_for(timeout=60_000)
     press(page, "Stop here")
     side.get_by_text("interrupted", exact=False).first.wait_for(timeout=60_000)
@@ -162,13 +162,13 @@ def test_what_was_tried_before_a_retry_stays_in_view_and_why_a_run_stopped_survi
     open_sidebar(page)
     side = page.locator(".itk-side")
     queue(page)
-    side.get_by_text("Go on", exact=True).wait_for(timeout=60_000)
+    side.get_by_text("Continue", exact=True).wait_for(timeout=60_000)
     side.locator(".itk-thumb").first.click()
     side.get_by_label("Your own prompt for step 1").fill("0.6")
     side.get_by_text("Retry with this prompt").click()
     earlier = side.locator(".itk-earlier .itk-thumb")
     earlier.first.wait_for(timeout=60_000)
-    side.get_by_text("Go on", exact=True).wait_for(timeout=60_000)
+    side.get_by_text("Continue", exact=True).wait_for(timeout=60_000)
     branch = newest(comfy)
     assert json.loads((branch / "run.json").read_text())["parent"] and earlier.count() == 3
     earlier.first.click()
@@ -199,10 +199,10 @@ def test_an_accepted_attempt_is_yours_at_once_and_keeps_the_critics_reasons(page
     open_sidebar(page)
     side = page.locator(".itk-side")
     queue(page)
-    side.get_by_text("Go on", exact=True).wait_for(timeout=60_000)
+    side.get_by_text("Continue", exact=True).wait_for(timeout=60_000)
     done = len(finished(comfy))
     side.locator(".itk-thumb").nth(1).click()
-    side.get_by_text("Accept this attempt and go on").click()
+    side.get_by_text("Accept this attempt and continue").click()
     side.locator(".itk-thumb.itk-picked").first.wait_for(timeout=5_000)
     wait_until(page, lambda: len(finished(comfy)) > done)
     page.wait_for_timeout(800)

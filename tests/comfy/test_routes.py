@@ -24,7 +24,7 @@ def test_saved_runs_are_listed_and_can_be_read(comfy: Any) -> None:
     listed = comfy.get("/interleave_thinker/runs")
     names = [entry["name"] for entry in listed]
     assert names.index("later run") < names.index("listed run") and "no run" not in names
-    assert all(set(entry) == {"name", "title", "status", "origin"} for entry in listed)
+    assert all(set(entry) == {"name", "title", "status", "origin", "time"} for entry in listed)
     url = f"{comfy.url}/view?filename=trajectory.jsonl&subfolder=interleave/listed%20run&type=output"
     with urllib.request.urlopen(url) as reply:
         assert len([json.loads(line) for line in reply.read().splitlines()]) == 2

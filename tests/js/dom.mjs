@@ -17,6 +17,7 @@ class Element {
     this.childNodes = [];
     this.className = "";
     this.dataset = {};
+    this.style = {};
     this.attributes = {};
     this.listeners = {};
     this.value = "";

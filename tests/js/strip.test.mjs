@@ -2,6 +2,7 @@ import { test } from "node:test";
 import assert from "node:assert/strict";
 import { drawRun } from "../../js/strip.mjs";
 import { emptyRun, fromFiles, reduce } from "../../js/run_state.mjs";
+import { waitsOf } from "../../js/wait.mjs";
 import { all, buttonOf, byClass, hasButton, newDocument } from "./dom.mjs";
 
 const PLAN = {
@@ -40,7 +41,7 @@ const status = (root) => byClass(root, "itk-state")[0].textContent;
 
 test("a run of which nothing is known says so and offers nothing", () => {
   const { root } = drawn(emptyRun());
-  assert.equal(status(root), "no run yet");
+  assert.equal(status(root), "no run yet; press Run to begin one");
   assert.deepEqual([thumbs(root), byClass(root, "itk-step"), all(root).filter((e) => e.tagName === "BUTTON")], [[], [], []]);
 });
 
@@ -106,7 +107,7 @@ test("only the chosen attempt is ticked", () => {
 test("a recalled attempt says so in place of its seconds, for it cost none", () => {
   const facts = (number) => byClass(drawn(runOf(plan, attempt(1), attempt(2, { recalled: true })), { open: `1.${number}` }).root, "itk-facts")[0].textContent;
   assert.equal(facts(1), "not judged · seed 1 · 0.50 s");
-  assert.equal(facts(2), "not judged · seed 2 · recalled");
+  assert.equal(facts(2), "not judged · seed 2 · from cache");
 });
 
 test("what there is to know of a run stands above it as text, and the next run does not have it", () => {
@@ -127,8 +128,50 @@ test("the head says where a run is, and how it ended", () => {
   ]) {
     assert.equal(status(drawn(runOf(...going, end)).root), words);
   }
-  const stopped = drawn(runOf(...going, { event: "done", status: "stopped", reason: "Stopped after step 1." })).root;
-  assert.deepEqual(byClass(stopped, "itk-reason").map((e) => e.textContent), ["Stopped after step 1."]);
+});
+
+/** Role and text of what stands first in a view. */
+const first = (root) => [root.children[0].getAttribute("role"), root.children[0].textContent];
+const steerable = { controls: () => [["Continue", () => {}]] };
+
+test("why nothing goes on stands first, with the button that goes on, and nowhere while something does", () => {
+  const going = [plan, attempt(1), judgment(1)];
+  const after = (end, tools) => first(drawn(runOf(...going, end), { open: "" }, tools).root);
+  const stop = { event: "done", status: "stopped", reason: "Stopped after step 1." };
+  assert.deepEqual(after(stop, steerable), ["alert", "Stopped after step 1.Press Continue. What is finished is kept."]);
+  assert.deepEqual(after(stop, {}), ["alert", "Stopped after step 1."], "a run of another workflow has no such button here");
+  assert.deepEqual(after({ event: "ended", status: "failed", reason: "Step 1: <b>no</b> CLIP." }, steerable), ["alert", "Step 1: <b>no</b> CLIP.Mend that, then press Continue. What is finished is kept."]);
+  assert.deepEqual(after({ event: "ended", status: "interrupted" }, steerable), ["alert", "This run was interrupted.Press Continue. What is finished is kept."]);
+  for (const end of [DONE, { event: "trying", step: 1, attempt: 2 }]) assert.equal(after(end, steerable)[0], "status");
+  assert.equal(first(drawn(runOf(...going, stop, plan)).root)[0], "status", "the run was queued again");
+});
+
+const bar = (root) => all(root).find((e) => e.getAttribute("role") === "progressbar");
+
+test("while a run is under way a bar has a segment for each picture, and the time left once a step is over", () => {
+  const going = [plan, attempt(1)];
+  const begun = bar(drawn(runOf(...going)).root);
+  assert.deepEqual([begun.children.length, begun.getAttribute("aria-valuenow"), begun.getAttribute("aria-valuetext")], [1, "17", "17%"], "the text-only step needs no work");
+  const two = { execution_plan: ["a", "b"].map((prompt) => ({ prompt })) };
+  const known = drawn(runOf({ ...plan, plan: two }, attempt(1), { ...judgment(1), judge_seconds: 20 }, { event: "chosen", step: 1, chosen: 1, accepted: true })).root;
+  assert.equal(bar(known).getAttribute("aria-valuetext"), "50%, about 30 s left");
+  assert.equal(bar(drawn(runOf(...going, DONE)).root), undefined);
+  assert.equal(bar(drawn(emptyRun()).root), undefined);
+});
+
+test("from the click on Run to the loop's first event the view says what is waited for, in place of what was before", () => {
+  const graph = { 1: { class_type: "InterleaveThinkerPlanner", inputs: { agent: ["2", 0] } }, 2: { class_type: "CLIPLoader", inputs: {} }, 9: { class_type: "InterleaveThinkerLoopClose", inputs: {} } };
+  const [wait] = waitsOf({ queue_running: [[0, "p", graph, { extra_pnginfo: { workflow: { id: "W" } } }]] });
+  const stopped = runOf(plan, attempt(1), { event: "done", status: "stopped", reason: "Stopped after step 1." });
+  for (const before of [emptyRun(), stopped]) {
+    const { root } = drawn({ ...before, waiting: { ...wait, at: "1", words: "<b>First</b> a boat" } });
+    assert.deepEqual([status(root), byClass(root, "itk-banner").length], ["Planning…", 0]);
+    assert.equal(bar(root).getAttribute("aria-valuenow"), null, "nobody knows how long a planner thinks");
+    assert.equal(byClass(root, "itk-speech")[0].textContent, "<b>First</b> a boat");
+  }
+  const failed = drawn({ ...emptyRun(), waiting: { ...wait, error: "Interleave Planner: the server is off." } }).root;
+  assert.deepEqual(first(failed), ["alert", "Interleave Planner: the server is off.Mend that, then press Run. What is finished is kept."]);
+  assert.equal(bar(failed), undefined);
 });
 
 test("the attempt that is under way is shown before its image is there, and pulses until its verdict", () => {
@@ -140,9 +183,15 @@ test("the attempt that is under way is shown before its image is there, and puls
 });
 
 test("what the agent writes is shown at the step that waits for it, and nowhere once that has ended", () => {
-  const going = { ...runOf(plan, attempt(1)), agentText: "I look at the circle" };
+  const going = { ...runOf(plan, attempt(1)), agentText: "Judging\nI look at the circle" };
   assert.deepEqual(byClass(drawn(going).root, "itk-speech").map((e) => e.textContent), ["I look at the circle"]);
   assert.deepEqual(byClass(drawn({ ...going, current: null }).root, "itk-speech"), []);
+  const tasks = (run) => byClass(drawn(run).root, "itk-task").map((e) => e.textContent);
+  assert.deepEqual(tasks(going), ["Judging…"]);
+  assert.deepEqual(tasks(runOf(plan, attempt(1))), ["Judging…"], "before its first word");
+  assert.deepEqual([tasks(runOf(plan, { event: "trying", step: 1, attempt: 1 })), tasks(runOf(plan, attempt(1), judgment(1)))], [[], []]);
+  assert.deepEqual(byClass(drawn({ ...going, agentText: "Step 1/2, attempt 1/3" }).root, "itk-speech"), [], "no agent's words");
+  assert.ok(byClass(drawn({ ...going, agentText: `Judging\n${"x".repeat(5000)} the end` }).root, "itk-speech")[0].textContent.endsWith(" the end"), "the latest words are shown");
 });
 
 test("small copies stand in the rows, whole images in the details", () => {
@@ -166,7 +215,7 @@ test("the words that the critic changed are marked in the next attempt's prompt"
 });
 
 test("a person may accept what the critic did not, of a run that can be steered from here", () => {
-  const offered = (run, open = "1.1", tools = {}) => hasButton(drawn(run, { open }, tools).root, "Accept this attempt and go on");
+  const offered = (run, open = "1.1", tools = {}) => hasButton(drawn(run, { open }, tools).root, "Accept this attempt and continue");
   const rejected = runOf(plan, attempt(1), judgment(1));
   assert.ok(offered(rejected));
   assert.ok(offered(runOf(plan, attempt(1), judgment(1, { parsed: false }))));
@@ -175,7 +224,7 @@ test("a person may accept what the critic did not, of a run that can be steered 
   assert.ok(!offered({ ...rejected, node: "" }), "no node here made this run");
   assert.ok(!offered(rejected, "1.1", { accept: undefined }));
   const { root, calls } = drawn(rejected, { open: "1.1" });
-  buttonOf(root, "Accept this attempt and go on").fire("click");
+  buttonOf(root, "Accept this attempt and continue").fire("click");
   assert.deepEqual(calls, [["accept", "tale", 1, 1]]);
 });
 
@@ -241,7 +290,7 @@ test("attempts of earlier runs have a row of their own, and can be looked at but
   assert.equal(earlier.title, "earlier attempt 1: rejected (tale)");
   earlier.fire("click");
   assert.equal(byClass(root, "itk-prompt")[0].textContent.trim(), "old 1");
-  assert.ok(!hasButton(root, "Accept this attempt and go on"));
+  assert.ok(!hasButton(root, "Accept this attempt and continue"));
   assert.deepEqual(thumbs(root).map((e) => e.getAttribute("aria-pressed")), ["false", "true"], "the run's own attempt 1 is another one");
 });
 

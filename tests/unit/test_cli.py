@@ -163,7 +163,7 @@ def test_events_are_one_line_each(capsys: pytest.CaptureFixture[str]) -> None:
     told: list[tuple[str, dict[str, Any], str]] = [
         ("planned", {"plan": plan}, "Plan:\n  1. look\n"),
         ("attempt", attempt, "Step 1/2, attempt 1/3 (seed 7, 1.50 s): a cat\n"),
-        ("attempt", {**attempt, "recalled": True}, "Step 1/2, attempt 1/3 (seed 7, recalled): a cat\n"),
+        ("attempt", {**attempt, "recalled": True}, "Step 1/2, attempt 1/3 (seed 7, from cache): a cat\n"),
         ("judgment", {"judgment": refused, "prompt": "a cat"}, "  rejected; refined prompt: a red cat\n    too blue\n"),
         (
             "judgment",

@@ -504,7 +504,7 @@ def test_gate_stop_on_reject_stops_at_each_new_rejection_and_a_requeue_goes_on(s
     for _ in range(6):
         run = studio.run(PLAN, [critic], gate="stop_on_reject")
         made.append(run.prompts)
-        reasons.append(run.document.reason.split(", as")[0])
+        reasons.append(run.document.reason.split(", because")[0])
     again = "a sound one"
     assert made == [["a"], [again, "b sound", "never c"], [again], [again], ["d"], [again]]
     assert reasons[:2] == ["Stopped at the rejected attempt 1 of step 1", "Stopped at the rejected attempt 1 of step 4"]
