@@ -22,9 +22,10 @@ HERE = Path(__file__).resolve().parent
 EDGE = 512
 """Of a thumbnail, which the gallery shows in a square half as large."""
 CARD, INK, FAINT, FRAME = "#f6f5f1", "#1d1d1f", "#5c5c60", "#b9b7ae"
-MARGIN, RADIUS = 28, 12
-BOX, ARROW = 84, 30
-"""Heights."""
+MARGIN, BADGE, RADIUS = 28, 68, 12
+"""BADGE: what the gallery of newer editors covers at the top."""
+BOX, LOOP, ARROW = 76, 36, 28
+"""Heights; LOOP is what a loop has below its boxes."""
 
 
 def font(size: float) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
@@ -43,15 +44,15 @@ def strip(pictures: Sequence[Image.Image], said: str) -> Image.Image:
     """What a run made, numbered, and in words where it comes from. At most four pictures, for they stand two by two."""
     card = Image.new("RGB", (EDGE, EDGE), CARD)
     draw = ImageDraw.Draw(card)
-    edge, gap = 212, 16
+    edge, gap = 190, 12
     left = (EDGE - 2 * edge - gap) // 2
     for number, picture in enumerate(pictures[:4]):
-        x, y = left + number % 2 * (edge + gap), 12 + number // 2 * (edge + gap)
+        x, y = left + number % 2 * (edge + gap), BADGE + number // 2 * (edge + gap)
         card.paste(picture.convert("RGB").resize((edge, edge), Image.Resampling.NEAREST), (x, y))
         draw.rectangle((x, y, x + edge - 1, y + edge - 1), outline=FRAME, width=2)
         draw.ellipse((x + 8, y + 8, x + 44, y + 44), fill=CARD, outline=FRAME)
         draw.text((x + 26, y + 26), str(number + 1), INK, font(24), anchor="mm")
-    centred(draw, EDGE / 2, EDGE - 30, said, 26, EDGE - 32)
+    centred(draw, EDGE / 2, EDGE - 26, said, 26, EDGE - 32)
     return card
 
 
@@ -59,20 +60,19 @@ def diagram(rows: Sequence[Sequence[Box]], again: str) -> Image.Image:
     """Boxes from top to bottom; two in a row are the loop. again: what leads from the last box to the first."""
     card = Image.new("RGB", (EDGE, EDGE), CARD)
     draw = ImageDraw.Draw(card)
-    heights = [BOX + (38 if len(row) > 1 else 0) for row in rows]
-    arrow = min(ARROW, (EDGE - 2 * MARGIN - sum(heights)) // (len(rows) - 1))
-    y: float = (EDGE - sum(heights) - arrow * (len(rows) - 1)) / 2
+    heights = [BOX + (LOOP if len(row) > 1 else 0) for row in rows]
+    y: float = BADGE + (EDGE - BADGE - MARGIN - sum(heights) - ARROW * (len(rows) - 1)) / 2
     left, right = MARGIN + (40 if again else 0), EDGE - MARGIN
     centres = []
     for row, height in zip(rows, heights, strict=True):
         if centres:
-            downwards(draw, (left + right) / 2, y - arrow, y)
+            downwards(draw, (left + right) / 2, y - ARROW, y)
         centres.append(y + height / 2)
         if len(row) == 1:
             box(draw, row[0], left + 20, y, right - 20)
         else:
             loop(draw, row, left - 12, y, right + 12, y + height)
-        y += height + arrow
+        y += height + ARROW
     if again:
         back(draw, left, centres[-1], centres[0], again)
     return card
@@ -82,8 +82,8 @@ def box(draw: ImageDraw.ImageDraw, what: Box, left: float, top: float, right: fl
     draw.rounded_rectangle((left, top, right, top + BOX), RADIUS, "white", what.colour, 4)
     middle, width = (left + right) / 2, right - left - 20
     if what.detail:
-        centred(draw, middle, top + 29, what.title, 28, width)
-        centred(draw, middle, top + 60, what.detail, 23, width, FAINT)
+        centred(draw, middle, top + 26, what.title, 28, width)
+        centred(draw, middle, top + 54, what.detail, 23, width, FAINT)
     else:
         centred(draw, middle, top + BOX / 2, what.title, 28, width)
 

@@ -37,9 +37,9 @@ SEEDS = ("seed", "noise_seed")
 CLIENT_TITLES = ("Request", "Seed", "Run", "Document", "Pictures")
 """Titles by which API clients find a node (docs/api.md). The editor shows the node's own name."""
 
-GAP, TITLE, FRAME, HEAD = 30, 30, 20, 40
+GAP, TITLE, FRAME, HEAD = 40, 30, 20, 40
 """Between nodes; a node's title, above its place; between frame and nodes; a group's heading."""
-WIDTH, ROW, WIDGET, LINKED_TEXT, TEXT, EDGE = 270, 20, 24, 56, 110, 40
+WIDTH, ROW, WIDGET, LINKED_TEXT, TEXT, EDGE = 270, 20, 24, 56, 110, 28
 """Of a node: its width, and the heights of what it holds. Nodes 2.0 needs a little more than the canvas."""
 LETTER, BESIDE_TITLE = 7, 50
 """Of a title."""
@@ -69,7 +69,7 @@ SHOWS = {
 }
 """Extra height for what a node shows when it has run."""
 NOTES = {START: "START HERE", ABOUT: "About this workflow"}
-NOTE_WIDTH, NOTE_LETTERS, NOTE_LINE = 360, 46, 22
+NOTE_WIDTH, NOTE_LETTERS, NOTE_LINE = 360, 52, 20
 BARS, WINDOW = (80, 110, 20, 20), (1280, 720)
 """What the editor has at the left, top, right and bottom of its window; the smallest window that is looked after."""
 
