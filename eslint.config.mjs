@@ -7,7 +7,7 @@ const js = createRequire(new URL(".dev/eslint/package.json", import.meta.url))("
 // `print` in it, so a variable that was never declared would pass for one of the browser's.
 const BROWSER = [
   "FormData", "IntersectionObserver", "OffscreenCanvas", "Option", "URL", "URLSearchParams", "clearTimeout", "console",
-  "createImageBitmap", "document", "fetch", "navigator", "setTimeout", "window",
+  "createImageBitmap", "document", "fetch", "navigator", "requestAnimationFrame", "setTimeout", "window",
 ];
 
 export default [

@@ -56,6 +56,11 @@ def loop_open_output(name: str) -> int:
     return LOOP_OPEN_OUTPUTS.index(name)
 
 
+# What a shipped workflow says of itself
+
+OPENING: Final = "interleave_thinker_opening"
+"""In `extra` of a workflow that was never saved by a user: the page opens it at `extra.ds`, not shrunk to fit."""
+
 # Events: a message of type EVENT_TYPE whose "event" is one of these
 
 EVENT_TYPE: Final = "interleave_thinker"
@@ -137,6 +142,7 @@ def javascript() -> str:
         "PREFIX": PREFIX,
         "NODE_IDS": NODE_IDS._asdict(),
         "LOOP_OPEN_OUTPUTS": LOOP_OPEN_OUTPUTS,
+        "OPENING": OPENING,
         "EVENT_TYPE": EVENT_TYPE,
         "EVENTS": {name: name for name in get_args(Event)},
         "WRITING": get_args(Writing),

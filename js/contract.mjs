@@ -23,6 +23,7 @@ export const LOOP_OPEN_OUTPUTS = [
   "step",
   "attempt"
 ];
+export const OPENING = "interleave_thinker_opening";
 export const EVENT_TYPE = "interleave_thinker";
 export const EVENTS = {
   "planned": "planned",

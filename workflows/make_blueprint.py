@@ -9,14 +9,17 @@ from __future__ import annotations
 
 import argparse
 import json
+import shutil
 from pathlib import Path
 
-from make_thumbnails import chromium
+from pages import PAGES
 from playwright.sync_api import sync_playwright
 
 HERE = Path(__file__).resolve().parent
-SOURCE = HERE / "flux2_klein_story.json"
+SOURCE = HERE / PAGES["flux2_klein_story"].file
 NAME = "Interleave (simple)"
+CHROMIUM = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome")
+ARGUMENTS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--no-first-run"]
 DESCRIPTION = "A request, and pictures if you like, become a story of texts and pictures: planned, drawn and judged."
 
 BUILD = """(name) => {
@@ -50,7 +53,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--url", default="http://127.0.0.1:8188")
     options = parser.parse_args()
-    with sync_playwright() as playwright, chromium(playwright) as browser:
+    with sync_playwright() as playwright:
+        path = next((found for name in CHROMIUM if (found := shutil.which(name))), None)
+        browser = playwright.chromium.launch(executable_path=path, args=ARGUMENTS)
         page = browser.new_page(viewport={"width": 1600, "height": 900})
         page.goto(options.url)
         page.wait_for_function("() => window.app?.graph && window.app?.extensionManager", timeout=120_000)

@@ -1,101 +1,141 @@
-"""Make the gallery's thumbnails: the pictures of a real run where it can run here, else the graph in the editor.
+"""Make the gallery's thumbnails: what a run of the tiny world made, else a drawing of what the workflow does.
 
-    python workflows/make_thumbnails.py --url http://127.0.0.1:8188 [--run tiny_story]
+    python workflows/make_thumbnails.py [--url http://127.0.0.1:8188]
 
-Needs Playwright, a Chromium on the PATH, and a running ComfyUI with this pack.
+The run needs a running ComfyUI with this pack and the tiny world (--url). No thumbnail shows a picture that its
+workflow did not make. What a drawing says is in pages.py.
 """
 
 from __future__ import annotations
 
 import argparse
-import io
 import json
-import shutil
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
 
-from PIL import Image
-from playwright.sync_api import Browser, Page, Playwright, sync_playwright
+from pages import PAGES, RUN, Box, Page
+from PIL import Image, ImageDraw, ImageFont
 
 from interleave_thinker.comfyui.client import ComfyClient
 
 HERE = Path(__file__).resolve().parent
-SIZE = (960, 540)
-NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome")
-ARGUMENTS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--no-first-run"]
-
-FIT = """() => {
-  const boxes = window.app.graph._nodes.map(n => n.getBounding());
-  const left = Math.min(...boxes.map(b => b[0])), top = Math.min(...boxes.map(b => b[1]));
-  const right = Math.max(...boxes.map(b => b[0] + b[2])), bottom = Math.max(...boxes.map(b => b[1] + b[3]));
-  const c = window.app.canvas, w = c.canvas.clientWidth, h = c.canvas.clientHeight;
-  const scale = Math.min(w / (right - left + 120), h / (bottom - top + 160));
-  c.ds.scale = scale;
-  c.ds.offset = [-left + (w / scale - (right - left)) / 2, -top + (h / scale - (bottom - top)) / 2];
-  c.setDirty(true, true);
-}"""
+EDGE = 512
+"""Of a thumbnail, which the gallery shows in a square half as large."""
+CARD, INK, FAINT, FRAME = "#f6f5f1", "#1d1d1f", "#5c5c60", "#b9b7ae"
+MARGIN, BADGE, RADIUS = 28, 68, 12
+"""BADGE: what the gallery of newer editors covers at the top."""
+BOX, LOOP, ARROW = 76, 36, 28
+"""Heights; LOOP is what a loop has below its boxes."""
 
 
-def strip_of_a_run(url: str, path: Path) -> None:
-    """Queue the API file and put the document's pictures side by side."""
-    prompt = json.loads((HERE / "api" / path.name).read_text(encoding="utf-8"))
+def font(size: float) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
+    """Pillow's own, so that each machine draws the same."""
+    return ImageFont.load_default(size)
+
+
+def centred(draw: ImageDraw.ImageDraw, x: float, y: float, text: str, size: int, width: float, fill: str = INK) -> None:
+    """A line around (x, y), smaller where it is too wide."""
+    while draw.textlength(text, font(size)) > width:
+        size -= 1
+    draw.text((x, y), text, fill, font(size), anchor="mm")
+
+
+def strip(pictures: Sequence[Image.Image], said: str) -> Image.Image:
+    """What a run made, numbered, and in words where it comes from. At most four pictures, for they stand two by two."""
+    card = Image.new("RGB", (EDGE, EDGE), CARD)
+    draw = ImageDraw.Draw(card)
+    edge, gap = 190, 12
+    left = (EDGE - 2 * edge - gap) // 2
+    for number, picture in enumerate(pictures[:4]):
+        x, y = left + number % 2 * (edge + gap), BADGE + number // 2 * (edge + gap)
+        card.paste(picture.convert("RGB").resize((edge, edge), Image.Resampling.NEAREST), (x, y))
+        draw.rectangle((x, y, x + edge - 1, y + edge - 1), outline=FRAME, width=2)
+        draw.ellipse((x + 8, y + 8, x + 44, y + 44), fill=CARD, outline=FRAME)
+        draw.text((x + 26, y + 26), str(number + 1), INK, font(24), anchor="mm")
+    centred(draw, EDGE / 2, EDGE - 26, said, 26, EDGE - 32)
+    return card
+
+
+def diagram(rows: Sequence[Sequence[Box]], again: str) -> Image.Image:
+    """Boxes from top to bottom; two in a row are the loop. again: what leads from the last box to the first."""
+    card = Image.new("RGB", (EDGE, EDGE), CARD)
+    draw = ImageDraw.Draw(card)
+    heights = [BOX + (LOOP if len(row) > 1 else 0) for row in rows]
+    y: float = BADGE + (EDGE - BADGE - MARGIN - sum(heights) - ARROW * (len(rows) - 1)) / 2
+    left, right = MARGIN + (40 if again else 0), EDGE - MARGIN
+    centres = []
+    for row, height in zip(rows, heights, strict=True):
+        if centres:
+            downwards(draw, (left + right) / 2, y - ARROW, y)
+        centres.append(y + height / 2)
+        if len(row) == 1:
+            box(draw, row[0], left + 20, y, right - 20)
+        else:
+            loop(draw, row, left - 12, y, right + 12, y + height)
+        y += height + ARROW
+    if again:
+        back(draw, left, centres[-1], centres[0], again)
+    return card
+
+
+def box(draw: ImageDraw.ImageDraw, what: Box, left: float, top: float, right: float) -> None:
+    draw.rounded_rectangle((left, top, right, top + BOX), RADIUS, "white", what.colour, 4)
+    middle, width = (left + right) / 2, right - left - 20
+    if what.detail:
+        centred(draw, middle, top + 26, what.title, 28, width)
+        centred(draw, middle, top + 54, what.detail, 23, width, FAINT)
+    else:
+        centred(draw, middle, top + BOX / 2, what.title, 28, width)
+
+
+def loop(draw: ImageDraw.ImageDraw, row: Sequence[Box], left: float, top: float, right: float, bottom: float) -> None:
+    draw.rounded_rectangle((left, top, right, bottom), RADIUS, "#eceae3", FRAME, 2)
+    middle = (left + right) / 2
+    box(draw, row[0], left + 10, top + 10, middle - 24)
+    box(draw, row[1], middle + 24, top + 10, right - 10)
+    for y, way in ((top + BOX / 2 - 2, 1), (top + BOX / 2 + 22, -1)):
+        draw.line((middle - 18, y, middle + 18, y), INK, 3)
+        draw.polygon([(middle + 20 * way, y), (middle + 8 * way, y - 7), (middle + 8 * way, y + 7)], INK)
+    centred(draw, middle, bottom - 15, "try, judge, try again", 20, right - left - 40, FAINT)
+
+
+def downwards(draw: ImageDraw.ImageDraw, x: float, top: float, bottom: float) -> None:
+    draw.line((x, top + 3, x, bottom - 6), INK, 3)
+    draw.polygon([(x, bottom - 2), (x - 8, bottom - 13), (x + 8, bottom - 13)], INK)
+
+
+def back(draw: ImageDraw.ImageDraw, left: float, bottom: float, top: float, said: str) -> None:
+    """From the last box up to the first, at the left of all."""
+    x = left - 26
+    draw.line((left + 18, bottom, x, bottom, x, top, left + 10, top), INK, 3)
+    draw.polygon([(left + 18, top), (left + 6, top - 8), (left + 6, top + 8)], INK)
+    words = Image.new("L", (int(bottom - top), 28), 0)
+    ImageDraw.Draw(words).text((words.width / 2, 14), said, 255, font(20), anchor="mm")
+    turned = words.rotate(90, expand=True)
+    draw.bitmap((x - 32, top), turned, FAINT)
+
+
+def run_pictures(url: str, name: str) -> list[Image.Image]:
+    """What the API file makes, in the document's order."""
+    prompt = json.loads((HERE / "api" / f"{name}.json").read_text(encoding="utf-8"))
     outputs = ComfyClient(url).run(prompt)
     documents = [d for output in outputs.values() for d in output.get("interleave_document", [])]
-    pictures = sorted(Path(documents[0]["path"]).parent.glob("image_*.png"))
-    edge, gap = 220, 16
-    strip = Image.new("RGB", (gap + (edge + gap) * len(pictures), edge + 2 * gap), "white")
-    for i, picture in enumerate(pictures):
-        with Image.open(picture) as image:
-            method = Image.Resampling.NEAREST if image.width <= 128 else Image.Resampling.LANCZOS
-            strip.paste(image.convert("RGB").resize((edge, edge), method), (gap + i * (edge + gap), gap))
-    strip.save(path.with_suffix(".jpg"), quality=85, optimize=True)
-    print(f"{path.with_suffix('.jpg').name}: {len(pictures)} pictures of a run")
+    return [Image.open(path) for path in sorted(Path(documents[0]["path"]).parent.glob("image_*.png"))]
 
 
-def photograph(page: Page, url: str, path: Path) -> None:
-    page.goto(url)
-    page.wait_for_function("() => window.app?.graph && window.app?.extensionManager", timeout=120_000)
-    page.wait_for_timeout(2000)
-    page.keyboard.press("Escape")  # the gallery, which a new profile is shown
-    page.evaluate("graph => window.app.loadGraphData(graph)", json.loads(path.read_text(encoding="utf-8")))
-    page.wait_for_timeout(1500)
-    page.evaluate(FIT)
-    page.wait_for_timeout(1000)
-    canvas = page.query_selector("#graph-canvas") or page.query_selector("canvas")
-    assert canvas is not None
-    shot = Image.open(io.BytesIO(canvas.screenshot())).convert("RGB")
-    shot.thumbnail(SIZE, Image.Resampling.LANCZOS)
-    shot.save(path.with_suffix(".jpg"), quality=82, optimize=True)
-    print(f"{path.with_suffix('.jpg').name}: {shot.width} x {shot.height}")
-
-
-@contextmanager
-def chromium(playwright: Playwright) -> Iterator[Browser]:
-    path = next((found for name in NAMES if (found := shutil.which(name))), None)
-    browser = playwright.chromium.launch(executable_path=path, args=ARGUMENTS)
-    try:
-        yield browser
-    finally:
-        browser.close()
+def thumbnail(name: str, page: Page, url: str) -> Image.Image:
+    if page.drawn == RUN:
+        return strip(run_pictures(url, name), "made by the tiny world, on a CPU")
+    return diagram(page.drawn, page.again)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--url", default="http://127.0.0.1:8188")
-    parser.add_argument("--run", action="append", default=[], help="workflow that can run here; repeatable")
     options = parser.parse_args()
-    paths = sorted(HERE.glob("*.json"))
-    for path in paths:
-        if path.stem in options.run:
-            strip_of_a_run(options.url, path)  # before Playwright, whose event loop the client cannot share
-    with sync_playwright() as playwright, chromium(playwright) as browser:
-        for path in paths:
-            if path.stem in options.run:
-                continue
-            page = browser.new_page(viewport={"width": 1920, "height": 1080})
-            photograph(page, options.url, path)
-            page.close()
+    for name, page in PAGES.items():
+        thumbnail(name, page, options.url).save(HERE / f"{page.title}.jpg", quality=90, optimize=True)
+        print(f"{page.title}.jpg")
 
 
 if __name__ == "__main__":

@@ -1,10 +1,10 @@
-"""Make the editor's workflows (*.json) from the API files (api/*.json), which are their source.
+"""Make the editor's workflows (*.json, by their titles) from the API files (api/*.json), which are their source.
 
     python workflows/make_ui.py [--url http://127.0.0.1:8188]
 
 Needs a running ComfyUI with this pack, because only it knows the order of a node's sockets and widgets.
-What the API files do not hold (places, notes, addresses of models, nodes that only show something) is in pages.py.
-Nodes that this ComfyUI lacks are taken as newer/nodes.json describes them.
+What the API files do not hold (names, places, notes, addresses of models, nodes that only show something) is in
+pages.py. Nodes that this ComfyUI lacks are taken as newer/nodes.json describes them.
 """
 
 from __future__ import annotations
@@ -20,9 +20,9 @@ from pathlib import Path
 from typing import Any
 
 from newer_nodes import NODES, with_newer
-from pages import AGENTS, GRAPH, JUDGE, MODELS, PAGES, PLAN, RESULT, Group, Page
+from pages import ABOUT, COLORS, GRAPH, MODELS, PAGES, REQUEST, START, Group, Page
 
-from interleave_thinker.contract import PREFIX
+from interleave_thinker.contract import NODE_IDS, OPENING, PREFIX
 
 HERE = Path(__file__).resolve().parent
 COMFYUI, FRONTEND = "0.30.0", "1.47.12"
@@ -36,38 +36,42 @@ OPTIONAL_SHAPE = 7
 SEEDS = ("seed", "noise_seed")
 CLIENT_TITLES = ("Request", "Seed", "Run", "Document", "Pictures")
 """Titles by which API clients find a node (docs/api.md). The editor shows the node's own name."""
-COLORS = {AGENTS: "#8A8", PLAN: "#b58b2a", GRAPH: "#3f789e", JUDGE: "#a1309b", RESULT: "#88A"}
 
-GAP, TITLE, FRAME, HEAD = 40, 30, 30, 50
+GAP, TITLE, FRAME, HEAD = 40, 30, 20, 40
 """Between nodes; a node's title, above its place; between frame and nodes; a group's heading."""
-WIDTH, ROW, WIDGET, TEXT, EDGE = 320, 20, 30, 150, 60
+WIDTH, ROW, WIDGET, LINKED_TEXT, TEXT, EDGE = 270, 20, 24, 56, 110, 28
+"""Of a node: its width, and the heights of what it holds. Nodes 2.0 needs a little more than the canvas."""
+LETTER, BESIDE_TITLE = 7, 50
+"""Of a title."""
 WIDTHS = {
     "InterleaveThinkerPlanner": 420,
-    "InterleaveThinkerSaveDocument": 460,
-    "GeminiImage2Node": 420,
-    "CLIPLoader": 360,
-    "UNETLoader": 360,
-    "LoraLoaderModelOnly": 400,
-    "PrimitiveStringMultiline": 420,
-    "TextGenerate": 400,
-    "StringReplace": 400,
-    "PreviewAny": 460,
-    "ConditioningZeroOut": 260,
-    "GetImageSize": 260,
-    "TextEncodeQwenImage21": 420,
+    "InterleaveThinkerSaveDocument": 420,
+    "GeminiImage2Node": 320,
+    "InterleaveThinkerGenerateOrEdit": 300,
+    "CLIPLoader": 320,
+    "UNETLoader": 320,
+    "LoraLoaderModelOnly": 340,
+    "PrimitiveStringMultiline": 380,
+    "TextGenerate": 320,
+    "StringReplace": 320,
+    "PreviewAny": 360,
+    "TextEncodeQwenImage21": 350,
 }
 SHOWS = {
-    "PreviewImage": 320,
-    "SaveImage": 320,
-    "LoadImage": 320,
-    "InterleaveThinkerSaveDocument": 560,
+    "PreviewImage": 250,
+    "SaveImage": 250,
+    "LoadImage": 220,
+    "InterleaveThinkerSaveDocument": 400,
     "InterleaveThinkerPlanner": 160,
-    "InterleaveThinkerCriticRefine": 100,
-    "InterleaveThinkerJudgment": 80,
-    "InterleaveThinkerLoopClose": 60,
-    "PreviewAny": 140,
+    "InterleaveThinkerCriticRefine": 60,
+    "InterleaveThinkerJudgment": 60,
+    "PreviewAny": 60,
 }
 """Extra height for what a node shows when it has run."""
+NOTES = {START: "START HERE", ABOUT: "About this workflow"}
+NOTE_WIDTH, NOTE_LETTERS, NOTE_LINE = 360, 52, 20
+BARS, WINDOW = (80, 110, 20, 20), (1280, 720)
+"""What the editor has at the left, top, right and bottom of its window; the smallest window that is looked after."""
 
 
 @dataclass
@@ -159,24 +163,25 @@ class Maker:
         for node_id in sorted(self.api, key=int):
             self.nodes[node_id] = self._node(node_id)
         self._connect()
-        note = self._note()
-        self._place(note)
-        everything = [note, *self.nodes.values()]
-        for order, node in enumerate(self._ordered()):
-            node["order"] = order + 1
+        notes = {name: self._note(name, number) for number, name in enumerate(NOTES, max(map(int, self.nodes)) + 1)}
+        self._place(notes)
+        everything = [*notes.values(), *self.nodes.values()]
+        for order, node in enumerate([*notes.values(), *self._ordered()]):
+            node["order"] = order
         return {
             "id": str(uuid.uuid5(uuid.NAMESPACE_URL, f"{OURS}/{self.name}")),
             "revision": 0,
-            "last_node_id": note["id"],
+            "last_node_id": max(n["id"] for n in everything),
             "last_link_id": len(self.links),
             "nodes": everything,
             "links": self.links,
             "groups": self.groups,
             "config": {},
             "extra": {
-                "ds": {"scale": 0.6, "offset": [80, 120]},
+                "ds": self._view(notes[START]),
                 "frontendVersion": FRONTEND,
                 "workflowRendererVersion": "LG",
+                OPENING: True,
             },
             "version": 0.4,
         }
@@ -203,14 +208,17 @@ class Maker:
             {"name": name, "type": self._type([node_id, i]), "links": None}
             for i, (_, name) in enumerate(zip(described["output"], described["output_name"], strict=True))
         ]
+        title = node.get("_meta", {}).get("title") or ""
+        if title in (*CLIENT_TITLES, described["display_name"]):
+            title = ""
+        width = max(WIDTHS.get(kind, WIDTH), BESIDE_TITLE + LETTER * len(title))
         sockets = max(sum(not s.widget for s in found), len(outputs))
-        height = EDGE + ROW * sockets + sum(TEXT if s.multiline else WIDGET for s in found if s.widget)
-        height += sum(WIDGET * len(s.extra) for s in found)
+        height = EDGE + ROW * sockets + sum(self._height(s, given) for s in found if s.widget)
         made = {
             "id": int(node_id),
             "type": kind,
             "pos": [0, 0],
-            "size": [WIDTHS.get(kind, WIDTH), height + SHOWS.get(kind, 0)],
+            "size": [width, height + SHOWS.get(kind, 0)],
             "flags": {},
             "order": 0,
             "mode": 0,
@@ -219,10 +227,14 @@ class Maker:
             "properties": self._properties(kind, values),
             "widgets_values": values,
         }
-        title = node.get("_meta", {}).get("title")
-        if title and title not in (*CLIENT_TITLES, described["display_name"] or kind):
+        if title and title != kind:
             made["title"] = title
         return made
+
+    def _height(self, slot: Slot, given: Json) -> int:
+        if slot.multiline:
+            return LINKED_TEXT if isinstance(given.get(slot.name), list) else TEXT
+        return WIDGET * (1 + len(slot.extra))
 
     def _input(self, slot: Slot) -> Json:
         made: Json = {"name": slot.name, "type": slot.type, "link": None}
@@ -282,17 +294,14 @@ class Maker:
             visit(node_id)
         return list(done.values())
 
-    def _note(self) -> Json:
-        text = unwrapped(self.page.note)
-        files = sorted({m["name"] for n in self.nodes.values() for m in n["properties"].get("models", [])})
-        if files:
-            text += "\n\n**Files**\n" + "".join(f"\n- [{f}]({MODELS[f][1]}) in `models/{MODELS[f][0]}`" for f in files)
-        lines = sum(1 + len(line) // 52 for line in text.split("\n"))
+    def _note(self, name: str, number: int) -> Json:
+        text = self._first() if name == START else self._about()
+        lines = sum(1 + len(line) // NOTE_LETTERS for line in re.sub(r"\]\(.*?\)|\*\*", "", text).split("\n"))
         return {
-            "id": max(int(i) for i in self.nodes) + 1,
+            "id": number,
             "type": "MarkdownNote",
             "pos": [0, 0],
-            "size": [440, 80 + 21 * lines],
+            "size": [NOTE_WIDTH, 50 + NOTE_LINE * lines],
             "flags": {},
             "order": 0,
             "mode": 0,
@@ -302,19 +311,45 @@ class Maker:
             "widgets_values": [text],
             "color": "#432",
             "bgcolor": "#653",
-            "title": "Read me",
+            "title": NOTES[name],
         }
 
-    def _place(self, note: Json) -> None:
-        placed = [i for stack in self.page.stacks for group in stack for column in group.columns for i in column]
+    def _first(self) -> str:
+        lines = [f"{number}. {line}" for number, line in enumerate(self.page.first, 1)]
+        kinds = {n["class_type"] for n in self.api.values()}
+        after = "\n\nStopped? **Run** goes on where it was." if NODE_IDS.loop_close in kinds else ""
+        return f"# {NOTES[START]}\n\n" + "\n".join(lines) + after
+
+    def _about(self) -> str:
+        text = unwrapped(self.page.about)
+        files = sorted({m["name"] for n in self.nodes.values() for m in n["properties"].get("models", [])})
+        if files:
+            text += "\n\n**Files**\n" + "".join(f"\n- [{f}]({MODELS[f][1]}) in `models/{MODELS[f][0]}`" for f in files)
+        return text
+
+    def _view(self, start: Json) -> Json:
+        """Note and request in the window, as large as they go; the editor's scale and offset."""
+        request = self.nodes[REQUEST]
+        ends = [[n["pos"][i] + n["size"][i] for i in (0, 1)] for n in (start, request)]
+        width, height = (max(end[i] for end in ends) for i in (0, 1))
+        left, top, right, bottom = BARS
+        room = WINDOW[0] - left - right, WINDOW[1] - top - bottom
+        scale = min(100, 100 * room[0] // width, 100 * room[1] // height) / 100
+        return {"scale": scale, "offset": [round(left / scale), round(top / scale)]}
+
+    def _place(self, notes: dict[str, Json]) -> None:
+        placed = [i for stack in self.page.stacks for group in stack if isinstance(group, Group) for i in group.nodes]
         if sorted(placed) != sorted(self.nodes):
             raise SystemExit(f"{self.name}: pages.py places {sorted(set(placed) ^ set(self.nodes))} wrongly")
-        note["pos"] = [0, TITLE]
-        x = note["size"][0] + GAP
+        x = 0
         for stack in self.page.stacks:
             y, widest = 0, 0
-            for group in stack:
-                width, height = self._place_group(group, x, y)
+            for item in stack:
+                if isinstance(item, Group):
+                    width, height = self._place_group(item, x, y)
+                else:
+                    notes[item]["pos"] = [x, y + TITLE]
+                    width, height = notes[item]["size"][0], notes[item]["size"][1] + TITLE
                 y += height + GAP
                 widest = max(widest, width)
             x += widest + GAP
@@ -334,7 +369,7 @@ class Maker:
                 "id": len(self.groups) + 1,
                 "title": group.title,
                 "bounding": [x, y, *size],
-                "color": COLORS.get(group.title, "#3f789e"),
+                "color": COLORS.get(group.title, COLORS[GRAPH]),
                 "font_size": 24,
                 "flags": {},
             }
@@ -353,7 +388,7 @@ def main() -> int:
     for name, page in PAGES.items():
         api = json.loads((HERE / "api" / f"{name}.json").read_text(encoding="utf-8"))
         text = json.dumps(Maker(name, api | page.shown, info, page).make(), indent=2, ensure_ascii=False) + "\n"
-        path = HERE / f"{name}.json"
+        path = HERE / page.file
         if path.is_file() and path.read_text(encoding="utf-8") == text:
             continue
         stale.append(path.name)

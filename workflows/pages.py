@@ -1,7 +1,7 @@
-"""What the editor's workflows have beyond the API files: where nodes stand, the note, what only shows something, where
-models come from.
+"""What the editor's workflows have beyond the API files: names, where nodes stand, notes, what only shows something,
+where models come from.
 
-Read by make_ui.py. Node ids are those of api/<name>.json; titles are there too (`_meta`).
+Read by make_ui.py and make_thumbnails.py. Node ids are those of api/<name>.json; titles are there too (`_meta`).
 """
 
 from __future__ import annotations
@@ -59,6 +59,16 @@ FLUX.3 in those of later ones (comfyui-workflow-templates-json 0.1.123).
 """
 
 
+AGENTS = "Agents"
+PLAN = "Plan"
+PROMPT = "Prompt"
+GRAPH = "Your sampler graph"
+JUDGE = "Judge"
+RESULT = "Result"
+COLORS = {AGENTS: "#8A8", PLAN: "#b58b2a", GRAPH: "#3f789e", JUDGE: "#a1309b", RESULT: "#88A"}
+"""Of a group in the editor, and of what belongs to it in a thumbnail."""
+
+
 @dataclass(frozen=True)
 class Group:
     """A titled frame around some nodes."""
@@ -66,18 +76,58 @@ class Group:
     title: str
     columns: Columns
 
+    @property
+    def nodes(self) -> list[str]:
+        return [node_id for column in self.columns for node_id in column]
+
+
+REQUEST = "3"
+"""The node that holds what the user writes."""
+START, ABOUT = "start", "about"
+"""The two notes: what to do first, beside the request, and what the workflow is (make_ui.py adds its files)."""
+
+
+@dataclass(frozen=True)
+class Box:
+    """Something that the workflow takes, does or gives, as its thumbnail shows it. group: whose colour it has."""
+
+    title: str
+    detail: str = ""
+    group: str = RESULT
+
+    @property
+    def colour(self) -> str:
+        return COLORS[self.group]
+
+
+RUN: list[list[Box]] = []
+"""A thumbnail of what the workflow has made, for one that runs on any machine; the others are drawn."""
+
 
 @dataclass(frozen=True)
 class Page:
-    """The note at the left (make_ui.py adds the list of files), and stacks of groups from left to right.
+    """One workflow of the gallery: stacks of notes and groups, from left to right.
 
+    title: its name in the gallery, which is its file's name. The gallery has no other words, and ComfyUI lists what it
+    finds in a folder: so the alphabet puts first what runs anywhere (js/gallery_order.js).
+    first: what to do, as the lines of a numbered list.
+    drawn: its thumbnail from top to bottom (`RUN`: pictures of a run); two boxes beside each other are the loop.
+    again: what leads from the last box back to the first.
     shown: nodes of the editor's workflow that only show something. An API file has none: many clients take the first
     node that shows anything for the result.
     """
 
-    note: str
-    stacks: list[list[Group]]
+    title: str
+    about: str
+    stacks: list[list[Group | str]]
     shown: dict[str, dict[str, Any]] = field(default_factory=dict)
+    first: tuple[str, ...] = ()
+    drawn: list[list[Box]] = field(default_factory=lambda: RUN)
+    again: str = ""
+
+    @property
+    def file(self) -> str:
+        return f"{self.title}.json"
 
 
 def _shown(kind: str, title: str, **inputs: Any) -> dict[str, Any]:
@@ -89,13 +139,8 @@ def _each_attempt(node_id: str, maker: str) -> dict[str, dict[str, Any]]:
     return {node_id: _shown("PreviewImage", "Each attempt", images=[maker, 0])}
 
 
-AGENTS = "Agents"
-PLAN = "Plan"
-GRAPH = "Your sampler graph"
-JUDGE = "Judge"
-RESULT = "Result"
-
-_NATIVE = Group(AGENTS, [["1", "2"]])
+_AGENTS = Group(AGENTS, [["1", "2"]])
+_REQUEST = Group(PLAN, [["3"], ["4"]])
 _KLEIN = Group(
     GRAPH,
     [
@@ -106,57 +151,87 @@ _KLEIN = Group(
         ["36", "37", "38"],
     ],
 )
-_ONE_CLIP = [Group("Models", [["1", "10", "12"]]), Group(AGENTS, [["2"]]), Group(PLAN, [["3", "4"]])]
-"""Where the generator's text encoder is the agent, too."""
+_JUDGED = Group(JUDGE, [["30"]])
 _ENDS = Group(RESULT, [["31"], ["32"]])
 _SMALL_CLIP = "qwen3vl_4b_fp8_scaled.safetensors"
 _SMALLER = (
-    f"Short of memory? For the agents, [{_SMALL_CLIP}]({KNOWN_SIZES[_SMALL_CLIP].download}) does as well, less surely."
+    f"Low on VRAM? For the agents, [{_SMALL_CLIP}]({KNOWN_SIZES[_SMALL_CLIP].download}) works too, less reliably."
 )
 _OWN_PICTURES = (
     "To start from a picture of yours, connect Load Image to `images` of the Planner **and** of Loop Open: "
     "the first step then edits it."
 )
-_RESUME = "The document appears in Save Document and in `output/interleave`. Queue again to go on after an interrupt."
+
+_FILES = "Get the model files: ComfyUI offers them when it opens this, and *About this workflow* lists them."
+_WRITE = "Write what you want in **Planner**, beside this note."
+_RUN = "Press **Run**, at the top right."
+_WATCH = "Open **Interleave** in the bar at the left edge: plan, attempts and judgments appear there as they come."
+_READ = "Read the document in **Save Document**, at the right. `output/interleave` has it, too."
+_DOCUMENT = Box("Document", "text, picture, text, picture")
+
+
+def _drawn(
+    maker: Box,
+    judge: Box,
+    agents: str = "Qwen3-VL 8B",
+    request: Box = Box("Your request", "in your own words", PLAN),
+    last: Box = _DOCUMENT,
+) -> list[list[Box]]:
+    """A plan, and a loop that works it off."""
+    return [[request], [Box("Planner", agents, AGENTS)], [maker, judge], [last]]
+
+
+def _maker(title: str, detail: str = "draws, edits") -> Box:
+    return Box(title, detail, GRAPH)
+
+
+_CRITIC = Box("Critic", "Qwen3-VL 8B", JUDGE)
+_STORY = (_WRITE, _RUN, _WATCH, _READ)
+_STORY_OF_FILES = (_FILES, *_STORY)
 
 PAGES = {
     "tiny_story": Page(
+        "A first story, without a GPU",
         """# A story in a world of shapes
 
 The whole system, small enough for a CPU: a planner turns the request into steps, a tiny diffusion model draws and
 edits 64-pixel pictures, and a critic rejects what went wrong and rewrites the prompt.
 
-**Files** come with the pack: run `interleave-thinker tinyworld install --comfyui <your ComfyUI folder>` once.
-
-**Press Run.** Then change the request: shapes, colours, places and backgrounds in your own words.
-
-"""
-        + _RESUME,
+Change the request as you like: shapes, colours, places and backgrounds, in your own words.""",
         [
-            [Group(AGENTS, [["1", "2"]])],
-            [Group(PLAN, [["3", "4"]])],
+            [START, _AGENTS, ABOUT],
+            [_REQUEST],
             [Group(GRAPH, [["10", "11", "12"], ["20", "21", "22", "25"], ["23", "24", "26"], ["27", "28"]])],
-            [Group(JUDGE, [["30"]]), _ENDS],
+            [_JUDGED],
+            [_ENDS],
         ],
         _each_attempt("28", "27"),
+        first=(
+            "Once: run `interleave-thinker tinyworld install --comfyui <your ComfyUI folder>`, which writes the small "
+            "models, and press **R**.",
+            *_STORY,
+        ),
     ),
     "flux2_klein_story": Page(
+        "A story with FLUX.2 klein",
         """# An illustrated story with FLUX.2 klein
 
 A planner (Qwen3-VL) turns the request into steps. Step 1 is drawn from text, every later step edits the picture
 before it: `has_reference` of Loop Open drives the two switches. A critic judges each attempt and rewrites its prompt,
 up to `t_max` times a step.
 
-**Press Run**, then read the document in Save Document. """
+"""
         + _OWN_PICTURES
         + "\n\n"
         + _SMALLER
-        + " klein 9B fits in as well: `flux-2-klein-9b-fp8` with `qwen_3_8b_fp8mixed`.\n\n"
-        + _RESUME,
-        [[_NATIVE, Group(PLAN, [["3", "4"]])], [_KLEIN], [Group(JUDGE, [["30"]]), _ENDS]],
+        + " klein 9B fits in as well: `flux-2-klein-9b-fp8` with `qwen_3_8b_fp8mixed`.",
+        [[START, _AGENTS, ABOUT], [_REQUEST], [_KLEIN], [_JUDGED], [_ENDS]],
         _each_attempt("38", "37"),
+        first=_STORY_OF_FILES,
+        drawn=_drawn(_maker("FLUX.2 klein"), _CRITIC),
     ),
     "qwen_image_2_1_story": Page(
+        "A story with Qwen-Image-2.1",
         """# An illustrated story with Qwen-Image-2.1
 
 **One language model does all three**: the text encoder that Qwen-Image-2.1 brings, a whole Qwen3-VL 8B, is also the
@@ -165,24 +240,25 @@ planner and the critic. Nothing is loaded twice.
 One graph draws and edits, without a switch: the encoder leaves out a reference that is not there. Step 1 is drawn from
 text, 1024 x 1024; every later step edits the last accepted picture, and the latent has its size.
 
-**Needs** a ComfyUI with the node Text Encode Qwen Image 2.1. **Press Run.** 25 steps are a start; the model is made
-for 40 to 50.
+**Needs** a ComfyUI with the node Text Encode Qwen Image 2.1. 25 steps are a start; the model is made for 40 to 50.
 
 """
         + _OWN_PICTURES
         + """ With `resolution` 0 it keeps its size, up to 2048 x 2048; another number, such as 1024, is the size of the
-first picture and shrinks yours to as many pixels.
-
-"""
-        + _RESUME,
+first picture and shrinks yours to as many pixels.""",
         [
-            _ONE_CLIP,
-            [Group(GRAPH, [["20"], ["26", "37"], ["38"]])],
-            [Group(JUDGE, [["30"]]), _ENDS],
+            [START, _AGENTS, ABOUT],
+            [_REQUEST],
+            [Group(GRAPH, [["10", "12", "20"], ["26", "37"], ["38"]])],
+            [_JUDGED],
+            [_ENDS],
         ],
         _each_attempt("38", "37"),
+        first=_STORY_OF_FILES,
+        drawn=_drawn(_maker("Qwen-Image-2.1"), Box("Critic", "the same model", JUDGE), "the model's text encoder"),
     ),
     "flux3_klein_story": Page(
+        "A story with FLUX.3 klein",
         """# An illustrated story with FLUX.3 klein
 
 **One language model does all three**: the text encoder of FLUX.3 klein, a whole Qwen3-VL 4B, is also the planner and
@@ -192,35 +268,38 @@ Step 1 is drawn from text; every later step edits the last accepted picture, whi
 `has_reference` of Loop Open drives three switches: the prompt, the conditioning, and whose size the picture has.
 
 **Needs** a ComfyUI with the node Set Reference Multi Latent, and the files of a page that asks you to agree to its
-terms first. **Press Run.**
+terms first.
 
 """
         + _OWN_PICTURES
-        + " It is brought to 1 megapixel.\n\n"
-        + _RESUME,
+        + " It is brought to 1 megapixel.",
         [
-            _ONE_CLIP,
-            [Group(GRAPH, [["20"], ["21", "14"], ["22", "23"], ["24", "25", "27"], ["26", "37"], ["38"]])],
-            [Group(JUDGE, [["30"]]), _ENDS],
+            [START, _AGENTS, ABOUT],
+            [_REQUEST],
+            [Group(GRAPH, [["10", "12", "20"], ["21", "14"], ["22", "23"], ["24", "25", "27"], ["26", "37"], ["38"]])],
+            [_JUDGED],
+            [_ENDS],
         ],
         _each_attempt("38", "37"),
+        first=_STORY_OF_FILES,
+        drawn=_drawn(_maker("FLUX.3 klein"), Box("Critic", "the same model", JUDGE), "the model's text encoder"),
     ),
     "qwen_image_edit_2511_story": Page(
+        "A story with Qwen-Image-Edit 2511",
         """# An illustrated story with Qwen-Image-Edit 2511
 
 As the FLUX.2 story, with Qwen-Image-Edit as the generator. In step 1 the same model draws from text (plain
 CLIP Text Encode, empty latent); later steps edit the last accepted picture. Three switches choose.
 
-**Press Run.** For full quality bypass the 4-step LoRA and set the KSampler to 40 steps, cfg 4.
+For full quality bypass the 4-step LoRA and set the KSampler to 40 steps, cfg 4.
 
 """
         + _OWN_PICTURES
         + "\n\n"
-        + _SMALLER
-        + " "
-        + _RESUME,
+        + _SMALLER,
         [
-            [_NATIVE, Group(PLAN, [["3", "4"]])],
+            [START, _AGENTS, ABOUT],
+            [_REQUEST],
             [
                 Group(
                     GRAPH,
@@ -234,32 +313,39 @@ CLIP Text Encode, empty latent); later steps edit the last accepted picture. Thr
                     ],
                 )
             ],
-            [Group(JUDGE, [["30"]]), _ENDS],
+            [_JUDGED],
+            [_ENDS],
         ],
         _each_attempt("38", "37"),
+        first=_STORY_OF_FILES,
+        drawn=_drawn(_maker("Qwen-Image-Edit"), _CRITIC),
     ),
     "nano_banana_pro_story": Page(
+        "A story with Nano Banana Pro",
         """# An illustrated explanation with Nano Banana Pro
 
 The generator is ComfyUI's API node for Gemini images: without a reference it draws, with one it edits, so one node is
 the whole body of the loop. Planner and critic run on your own card.
 
-**Log in** to your Comfy account first: **every attempt costs credits** (steps x `t_max` at most). Then press Run.
+**Every attempt costs credits** of your Comfy account: steps x `t_max` attempts at most.
 
 """
         + _OWN_PICTURES
         + " Set `aspect_ratio` to auto in that case.\n\n"
-        + _SMALLER
-        + " "
-        + _RESUME,
+        + _SMALLER,
         [
-            [_NATIVE, Group(PLAN, [["3", "4"]])],
+            [START, _AGENTS, ABOUT],
+            [_REQUEST],
             [Group(GRAPH, [["20"], ["38"]])],
-            [Group(JUDGE, [["30"]]), _ENDS],
+            [_JUDGED],
+            [_ENDS],
         ],
         _each_attempt("38", "20"),
+        first=("Log in to your Comfy account: **every attempt costs credits**.", *_STORY_OF_FILES),
+        drawn=_drawn(_maker("Nano Banana Pro", "costs credits"), _CRITIC),
     ),
     "diffusers_klein_story": Page(
+        "A story with the original agents",
         """# The paper's own agents, and a diffusers pipeline
 
 For Hugging Face folders instead of ComfyUI checkpoints. The agents are the checkpoints that the authors released, the
@@ -271,96 +357,130 @@ generator is a diffusers pipeline in one node: without a reference it draws, wit
 - `models/diffusers/FLUX.2-klein-4B` from
   [black-forest-labs](https://huggingface.co/black-forest-labs/FLUX.2-klein-4B)
 
-Needs `pip install transformers accelerate diffusers` in ComfyUI's Python. **Press Run**; refresh the node list (R)
-if you have just added the folders. Any Qwen3-VL folder can stand in for an agent.
-
-"""
-        + _RESUME,
+Needs `pip install transformers accelerate diffusers` in ComfyUI's Python. Any Qwen3-VL folder can stand in for an
+agent.""",
         [
-            [Group(AGENTS, [["1", "2"]])],
-            [Group(PLAN, [["3", "4"]])],
+            [START, _AGENTS, ABOUT],
+            [_REQUEST],
             [Group(GRAPH, [["20"], ["38"]])],
-            [Group(JUDGE, [["30"]]), _ENDS],
+            [_JUDGED],
+            [_ENDS],
         ],
         _each_attempt("38", "20"),
+        first=("Put the folders that *About this workflow* lists in their places, and press **R**.", *_STORY),
+        drawn=_drawn(_maker("FLUX.2 klein", "diffusers"), Box("Critic 8B", "as released", JUDGE), "the authors' 8B"),
     ),
     "critic_on_any_graph": Page(
+        "Check and improve one picture",
         """# Critic-Refine on an ordinary graph
 
 No plan and no loop: a text-to-image graph as you have it, and Critic-Refine behind it. It says whether the picture
 shows what the prompt asked for, why, and what to write instead.
 
-**Press Run**, read the three texts at the right, paste the refined prompt into *Prompt* and run again. To put the
-critic behind your own graph, copy the group *Judge* with its agent.
+To put the critic behind your own graph, copy the group *Judge* with its agent.
 
 """
         + _SMALLER,
         [
-            [Group(AGENTS, [["1", "2"]])],
-            [Group(GRAPH, [["3", "10"], ["20", "21", "22"], ["26"], ["27", "28"]])],
-            [Group(JUDGE, [["30"]])],
+            [START, _AGENTS, ABOUT],
+            [Group(PROMPT, [["3"]])],
+            [Group(GRAPH, [["10"], ["20", "21", "22"], ["26"], ["27", "28"]])],
+            [_JUDGED],
             [Group(RESULT, [["31", "32", "33"]])],
         ],
+        first=(
+            _FILES,
+            "Write what you want to see in **Prompt**, beside this note.",
+            _RUN,
+            "Read the three texts at the right: accepted or not, a better prompt, and why.",
+            "Paste the better prompt into **Prompt**, and press Run again.",
+        ),
+        drawn=[
+            [Box("Prompt", "", PLAN)],
+            [_maker("Your graph", "any model")],
+            [_CRITIC],
+            [Box("Accepted? Why?", "and a better prompt")],
+        ],
+        again="paste it, run again",
     ),
     "other_judge": Page(
+        "Another judge in the loop",
         """# Another judge closes the loop
 
 The judge is not our critic but core's *Generate Text*: any node that answers with a STRING will do. The node
 Judgment reads the reply (`previous_step_success`, `refine_prompt`, as JSON or nearly so) and hands it to Loop Close.
 A rule or a person works too: connect `accepted` and `refined_prompt` instead of `reply`.
 
-**Press Run.** What the judge is asked stands in *What to ask the judge*; keep `{wanted}` and `{prompt}` in it.
+What the judge is asked stands in *What to ask the judge*; keep `{wanted}` and `{prompt}` in it.
 
 """
-        + _SMALLER
-        + " "
-        + _RESUME,
+        + _SMALLER,
         [
-            [_NATIVE, Group(PLAN, [["3", "4"]])],
+            [START, _AGENTS, ABOUT],
+            [_REQUEST],
             [_KLEIN],
             [Group(JUDGE, [["40", "41"], ["42", "43"], ["44", "30"]])],
             [_ENDS],
         ],
         _each_attempt("38", "37"),
+        first=_STORY_OF_FILES,
+        drawn=_drawn(_maker("FLUX.2 klein"), Box("Your judge", "any node, a rule", JUDGE)),
     ),
     "describe_sequence": Page(
+        "Describe your own pictures",
         """# Pictures in, text out
 
 The planner looks at your pictures and writes texts about them; no picture is made, so there is no generator between
 Loop Open and Loop Close.
 
-**Choose your pictures** in the two Load Image nodes (more: add Load Image and connect it to the next free `images`
-of the Planner and of Loop Open), write the request, and press Run. `<image>` marks where a picture belongs in it.
-
-If the plan makes pictures after all, the request asked for them: use a story workflow for that.
+More pictures: add Load Image and connect it to the next free `images` of the Planner and of Loop Open. If the plan
+makes pictures after all, the request asked for them: use a story workflow for that.
 
 """
         + _SMALLER,
         [
-            [_NATIVE, Group("Your pictures", [["5", "6"]])],
-            [Group(PLAN, [["3", "4"]])],
+            [START, _AGENTS, Group("Your pictures", [["5", "6"]])],
+            [_REQUEST],
             [Group(RESULT, [["31"], ["32"], ["33", "34"]])],
         ],
         {
             "33": _shown("InterleaveThinkerUnpackDocument", "Interleave Unpack Document", document=["31", 0]),
             "34": _shown("PreviewAny", "Texts", source=["33", 1]),
         },
+        first=(
+            _FILES,
+            "Choose your pictures in the two **Load Image** nodes.",
+            "Write what to say of them in **Planner**, beside this note; `<image>` marks where a picture belongs.",
+            *_STORY[1:],
+        ),
+        drawn=[
+            [Box("Your pictures", "", GRAPH)],
+            [Box("Planner", "looks at them", AGENTS)],
+            [Box("Texts about them", "no picture is made")],
+        ],
     ),
     "reason_then_draw": Page(
+        "Reason first, then draw",
         """# Reason first, then draw one picture
 
 A plan of one step: the planner works out what the request implies (knowledge, riddles, cause and effect) and writes
 the prompt; the critic checks the picture and rewrites, up to five times. In the paper this use gave the gains on
 WISE and RISE.
 
-**Press Run.** For RISE's kind of task, reasoning about a given picture, connect Load Image to `images` of the Planner
-**and** of Loop Open: the step then edits it.
+For RISE's kind of task, reasoning about a given picture, connect Load Image to `images` of the Planner **and** of
+Loop Open: the step then edits it.
 
 """
-        + _SMALLER
-        + " "
-        + _RESUME,
-        [[_NATIVE, Group(PLAN, [["3", "4"]])], [_KLEIN], [Group(JUDGE, [["30"]]), _ENDS]],
+        + _SMALLER,
+        [[START, _AGENTS, ABOUT], [_REQUEST], [_KLEIN], [_JUDGED], [_ENDS]],
         _each_attempt("38", "37"),
+        first=_STORY_OF_FILES,
+        drawn=_drawn(
+            _maker("FLUX.2 klein"),
+            _CRITIC,
+            "reasons what is meant",
+            Box("A riddle, a question", "", PLAN),
+            Box("One picture"),
+        ),
     ),
 }

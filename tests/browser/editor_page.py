@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import json
 from typing import Any
 
-from comfy_server import REPO
+from comfy_test_graphs import shipped_for_editor
 
 
 def new_page(browser: Any) -> Any:
@@ -51,7 +50,7 @@ def set_nodes2(page: Any, on: bool) -> None:
 
 
 def load(page: Any, name: str) -> dict[str, Any]:
-    graph: dict[str, Any] = json.loads((REPO / "workflows" / f"{name}.json").read_text())
+    graph = shipped_for_editor(name)
     show(page, graph)
     return graph
 

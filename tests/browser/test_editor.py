@@ -6,7 +6,7 @@ import json
 
 import pytest
 from comfy_server import REPO
-from comfy_test_graphs import loop
+from comfy_test_graphs import loop, shipped_for_editor
 from editor_page import (
     finished,
     load,
@@ -21,7 +21,7 @@ from editor_page import (
 )
 
 SHOWS = {"PreviewImage", "PreviewAny", "InterleaveThinkerUnpackDocument"}
-WORKFLOWS = sorted(p.stem for p in (REPO / "workflows").glob("*.json"))
+WORKFLOWS = sorted(p.stem for p in (REPO / "workflows" / "api").glob("*.json"))
 
 
 @pytest.fixture(scope="module")
@@ -107,7 +107,7 @@ def test_an_error_inside_the_loop_is_shown_with_its_place(page, comfy, tmp_path)
 
 def test_the_live_view_shows_attempts_and_survives_a_reload_and_a_second_tab(page, comfy, tmp_path):
     open_editor(page, comfy)
-    graph = json.loads((REPO / "workflows" / "tiny_story.json").read_text())
+    graph = shipped_for_editor("tiny_story")
     close = next(n for n in graph["nodes"] if n["type"] == "InterleaveThinkerLoopClose")
     for node in graph["nodes"]:
         if node["type"] == "InterleaveThinkerLoopOpen":

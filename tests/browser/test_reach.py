@@ -7,8 +7,8 @@ import json
 
 import pytest
 from axe_playwright_python.sync_playwright import Axe
-from comfy_server import REPO, Comfy
-from comfy_test_graphs import loop
+from comfy_server import Comfy
+from comfy_test_graphs import loop, shipped_for_editor
 from editor_page import (
     command,
     finished,
@@ -122,7 +122,7 @@ def test_a_shared_workflow_gives_the_same_run_in_another_profile(chromium, comfy
     """Saved in one profile with settings of its own, opened in another without them: the same prompt."""
     first = chromium.new_context().new_page()
     open_editor(first, comfy)
-    graph = json.loads((REPO / "workflows" / "tiny_story.json").read_text())
+    graph = shipped_for_editor("tiny_story")
     show(first, graph)
     first.evaluate("() => window.app.extensionManager.setting.set('InterleaveThinker.TMax', 9)")
     first.evaluate(

@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import json
 import shutil
+import sys
 from pathlib import Path
 from typing import Any
 
 REPO = Path(__file__).resolve().parents[2]
+sys.path.insert(0, str(REPO / "workflows"))
+
+from pages import PAGES  # noqa: E402
 
 Graph = dict[str, Any]
 
@@ -79,6 +83,12 @@ def loop(
 def shipped(name: str) -> Graph:
     """A shipped workflow in API format."""
     found: Graph = json.loads((REPO / "workflows" / "api" / f"{name}.json").read_text(encoding="utf-8"))
+    return found
+
+
+def shipped_for_editor(name: str) -> Graph:
+    """A shipped workflow in the editor's format, by the name of its API file."""
+    found: Graph = json.loads((REPO / "workflows" / PAGES[name].file).read_text(encoding="utf-8"))
     return found
 
 

@@ -22,7 +22,7 @@ from typing import Any
 import numpy as np
 import pytest
 from comfy_server import Comfy
-from comfy_test_graphs import ONE_CLIP, install_newer_nodes, with_tiny_nodes
+from comfy_test_graphs import ONE_CLIP, PAGES, install_newer_nodes, shipped_for_editor, with_tiny_nodes
 from PIL import Image
 
 from interleave_thinker.comfyui.client import ComfyClient
@@ -79,7 +79,7 @@ def api(name: str) -> Json:
 
 
 def ui(name: str) -> Json:
-    return dict(json.loads((FOLDER / f"{name}.json").read_text(encoding="utf-8")))
+    return shipped_for_editor(name)
 
 
 def get(url: str) -> Any:
@@ -107,7 +107,9 @@ def known(comfy: Any) -> Json:
 
 
 def test_all_are_there() -> None:
-    assert set(NAMES) == EXPECTED == {p.stem for p in FOLDER.glob("*.json")}
+    """API files have plain names, for addresses and commands; the editor's have the names that the gallery shows."""
+    assert set(NAMES) == EXPECTED == set(PAGES)
+    assert {p.name for p in FOLDER.glob("*.json")} == {page.file for page in PAGES.values()}
 
 
 def test_newer_nodes_are_described_as_a_server_that_has_them_does(known: Json) -> None:
@@ -129,7 +131,7 @@ def test_editor_files_are_made_from_the_api_files(comfy: Any) -> None:
 
 def test_comfyui_lists_them(comfy: Any) -> None:
     listed = get(f"{comfy.url}/api/workflow_templates")
-    assert any(set(names) >= EXPECTED for names in listed.values()), listed
+    assert any(set(names) >= {page.title for page in PAGES.values()} for names in listed.values()), listed
 
 
 # ---- the API files
@@ -359,10 +361,10 @@ def test_nothing_overlaps(name: str) -> None:
 
 
 @each
-def test_a_note_explains(name: str) -> None:
-    (note,) = [n for n in ui(name)["nodes"] if n["type"] == "MarkdownNote"]
-    (text,) = note["widgets_values"]
-    assert text.startswith("# ") and "press run" in text.lower()
+def test_a_note_says_which_files_belong_where(name: str) -> None:
+    (about,) = [n for n in ui(name)["nodes"] if n.get("title") == "About this workflow"]
+    (text,) = about["widgets_values"]
+    assert text.startswith("# ")
     for node in ui(name)["nodes"]:
         for model in node["properties"].get("models", []):
             assert model["name"] in text and f"models/{model['directory']}" in text

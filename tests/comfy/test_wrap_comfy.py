@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from comfy_test_graphs import node
+from comfy_test_graphs import PAGES, REPO, node, shipped
 
 from interleave_thinker.cli import main
 from interleave_thinker.comfyui.client import ComfyClient
@@ -99,7 +99,6 @@ def test_a_picture_is_uploaded_under_its_own_name(comfy: Any, tmp_path: Path, na
 def test_the_editors_format_becomes_what_the_editor_exports(comfy: Any, name: str) -> None:
     """With the comfy-cli that is installed. The editor's files have previews beside what the API's have."""
     pytest.importorskip("comfy_cli.workflow_to_api", reason="needs comfy-cli")
-    root = Path(__file__).parents[2] / "workflows"
-    converted = load_workflow(root / f"{name}.json", client=ComfyClient(comfy.url))
-    for node_id, wanted in load_workflow(root / "api" / f"{name}.json").items():
+    converted = load_workflow(REPO / "workflows" / PAGES[name].file, client=ComfyClient(comfy.url))
+    for node_id, wanted in shipped(name).items():
         assert {**converted[node_id], "_meta": 0} == {**wanted, "_meta": 0}

@@ -660,7 +660,7 @@ def test_files_that_are_recommended_have_a_known_size() -> None:
     memory = (ROOT / "docs" / "memory.md").read_text(encoding="utf-8")
     notes = [p.read_text(encoding="utf-8") for p in (ROOT / "workflows").glob("*.json")]
     named = {*re.findall(r"`([\w.-]+\.safetensors)`", step), *re.findall(r"clip:([\w.-]+\.safetensors)", memory)}
-    named |= {name for note in notes for name in re.findall(r"Short of memory\?[^\[]*\[([\w.-]+)\]", note)}
+    named |= {name for note in notes for name in re.findall(r"Low on VRAM\?[^\[]*\[([\w.-]+)\]", note)}
     small = {name for name in named if "4b_fp8" in name}
     assert {PACKAGED_CLIP, *small} <= set(re.findall(r"`([\w.-]+\.safetensors)`", step))
     assert len(named) > 2 and named <= set(KNOWN_SIZES)
