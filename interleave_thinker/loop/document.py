@@ -60,7 +60,7 @@ class Document:
             "title": self.title,
             "status": self.status,
             "reason": self.reason,
-            "lead": self.lead,
+            **({"lead": self.lead} if self.lead else {}),
         }
 
     @staticmethod
