@@ -37,8 +37,8 @@ SEEDS = ("seed", "noise_seed")
 CLIENT_TITLES = ("Request", "Seed", "Run", "Document", "Pictures")
 """Titles by which API clients find a node (docs/api.md). The editor shows the node's own name."""
 
-GAP, TITLE, FRAME, HEAD = 40, 30, 20, 40
-"""Between nodes; a node's title, above its place; between frame and nodes; a group's heading."""
+GAP, ASIDE, TITLE, FRAME, HEAD = 40, 70, 30, 20, 40
+"""Between nodes; between stacks; a node's title, above its place; between frame and nodes; a group's heading."""
 WIDTH, ROW, WIDGET, LINKED_TEXT, TEXT, EDGE = 270, 20, 24, 56, 110, 28
 """Of a node: its width, and the heights of what it holds. Nodes 2.0 needs a little more than the canvas."""
 LETTER, BESIDE_TITLE = 7, 50
@@ -62,14 +62,14 @@ SHOWS = {
     "SaveImage": 250,
     "LoadImage": 220,
     "InterleaveThinkerSaveDocument": 400,
-    "InterleaveThinkerPlanner": 160,
+    "InterleaveThinkerPlanner": 100,
     "InterleaveThinkerCriticRefine": 60,
     "InterleaveThinkerJudgment": 60,
     "PreviewAny": 60,
 }
 """Extra height for what a node shows when it has run."""
 NOTES = {START: "START HERE", ABOUT: "About this workflow"}
-NOTE_WIDTH, NOTE_LETTERS, NOTE_LINE = 360, 52, 20
+NOTE_WIDTH, NOTE_LETTERS, NOTE_LINE = 360, 52, 15
 BARS, WINDOW = (80, 110, 20, 20), (1280, 720)
 """What the editor has at the left, top, right and bottom of its window; the smallest window that is looked after."""
 
@@ -345,6 +345,9 @@ class Maker:
         for stack in self.page.stacks:
             y, widest = 0, 0
             for item in stack:
+                if isinstance(item, int):
+                    y += item
+                    continue
                 if isinstance(item, Group):
                     width, height = self._place_group(item, x, y)
                 else:
@@ -352,17 +355,20 @@ class Maker:
                     width, height = notes[item]["size"][0], notes[item]["size"][1] + TITLE
                 y += height + GAP
                 widest = max(widest, width)
-            x += widest + GAP
+            x += widest + ASIDE
 
     def _place_group(self, group: Group, x: int, y: int) -> tuple[int, int]:
         left, lowest = x + FRAME, y
         for column in group.columns:
             top = y + HEAD + TITLE
-            for node_id in column:
-                self.nodes[node_id]["pos"] = [left, top]
-                top += self.nodes[node_id]["size"][1] + GAP + TITLE
+            for item in column:
+                if isinstance(item, int):
+                    top += item
+                    continue
+                self.nodes[item]["pos"] = [left, top]
+                top += self.nodes[item]["size"][1] + GAP + TITLE
             lowest = max(lowest, top - GAP - TITLE)
-            left += max(self.nodes[i]["size"][0] for i in column) + GAP
+            left += max(self.nodes[i]["size"][0] for i in column if isinstance(i, str)) + GAP
         size = left - GAP + FRAME - x, lowest + FRAME - y
         self.groups.append(
             {

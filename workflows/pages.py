@@ -12,8 +12,8 @@ from typing import Any
 from interleave_thinker.comfyui.known_sizes import KNOWN_SIZES
 from interleave_thinker.contract import PACKAGED_CLIP
 
-Columns = list[list[str]]
-"""Node ids from left to right, and from top to bottom in each column."""
+Columns = list[list[str | int]]
+"""Node ids from left to right, and from top to bottom in each column. A number is room, for links to pass."""
 
 _HF = "https://huggingface.co/"
 _KNOWN = {
@@ -78,7 +78,7 @@ class Group:
 
     @property
     def nodes(self) -> list[str]:
-        return [node_id for column in self.columns for node_id in column]
+        return [node_id for column in self.columns for node_id in column if isinstance(node_id, str)]
 
 
 REQUEST = "3"
@@ -106,7 +106,7 @@ RUN: list[list[Box]] = []
 
 @dataclass(frozen=True)
 class Page:
-    """One workflow of the gallery: stacks of notes and groups, from left to right.
+    """One workflow of the gallery: stacks of notes, groups and room, from left to right.
 
     title: its name in the gallery, which is its file's name. The gallery has no other words, and ComfyUI lists what it
     finds in a folder: so the alphabet puts first what runs anywhere (js/gallery_order.js).
@@ -119,7 +119,7 @@ class Page:
 
     title: str
     about: str
-    stacks: list[list[Group | str]]
+    stacks: list[list[Group | str | int]]
     shown: dict[str, dict[str, Any]] = field(default_factory=dict)
     first: tuple[str, ...] = ()
     drawn: list[list[Box]] = field(default_factory=lambda: RUN)
@@ -144,11 +144,13 @@ _REQUEST = Group(PLAN, [["3"], ["4"]])
 _KLEIN = Group(
     GRAPH,
     [
-        ["10", "11", "12", "13"],
-        ["20", "21", "14"],
-        ["22", "23", "24", "27", "28"],
-        ["25", "26", "33", "34", "35"],
-        ["36", "37", "38"],
+        [220, "21", "12", "11", "14"],
+        ["27", "20", "22"],
+        [100, "35", "28", 120, "10", "23", "24"],
+        ["25"],
+        ["13", "33", "26", "34"],
+        [80, "36"],
+        [60, "38", "37"],
     ],
 )
 _JUDGED = Group(JUDGE, [["30"]])
@@ -201,9 +203,21 @@ Change the request as you like: shapes, colours, places and backgrounds, in your
         [
             [START, _AGENTS, ABOUT],
             [_REQUEST],
-            [Group(GRAPH, [["10", "11", "12"], ["20", "21", "22", "25"], ["23", "24", "26"], ["27", "28"]])],
+            [
+                350,
+                Group(
+                    GRAPH,
+                    [
+                        [520, "12", "11"],
+                        [120, "20", "21"],
+                        ["23", 80, "22", "25", 20, "10"],
+                        ["24", "26"],
+                        [120, "28", "27"],
+                    ],
+                ),
+            ],
             [_JUDGED],
-            [_ENDS],
+            [400, _ENDS],
         ],
         _each_attempt("28", "27"),
         first=(
@@ -225,7 +239,7 @@ up to `t_max` times a step.
         + "\n\n"
         + _SMALLER
         + " klein 9B fits in as well: `flux-2-klein-9b-fp8` with `qwen_3_8b_fp8mixed`.",
-        [[START, _AGENTS, ABOUT], [_REQUEST], [_KLEIN], [_JUDGED], [_ENDS]],
+        [[START, _AGENTS, ABOUT], [_REQUEST], [450, _KLEIN], [_JUDGED], [400, _ENDS]],
         _each_attempt("38", "37"),
         first=_STORY_OF_FILES,
         drawn=_drawn(_maker("FLUX.2 klein"), _CRITIC),
@@ -247,11 +261,11 @@ text, 1024 x 1024; every later step edits the last accepted picture, and the lat
         + """ With `resolution` 0 it keeps its size, up to 2048 x 2048; another number, such as 1024, is the size of the
 first picture and shrinks yours to as many pixels.""",
         [
-            [START, _AGENTS, ABOUT],
+            [START, 150, _AGENTS, ABOUT],
             [_REQUEST],
-            [Group(GRAPH, [["10", "12", "20"], ["26", "37"], ["38"]])],
+            [450, Group(GRAPH, [[200, "10", "12", "20"], ["26"], ["37", "38"]])],
             [_JUDGED],
-            [_ENDS],
+            [500, _ENDS],
         ],
         _each_attempt("38", "37"),
         first=_STORY_OF_FILES,
@@ -274,11 +288,24 @@ terms first.
         + _OWN_PICTURES
         + " It is brought to 1 megapixel.",
         [
-            [START, _AGENTS, ABOUT],
+            [START, 200, _AGENTS, ABOUT],
             [_REQUEST],
-            [Group(GRAPH, [["10", "12", "20"], ["21", "14"], ["22", "23"], ["24", "25", "27"], ["26", "37"], ["38"]])],
+            [
+                550,
+                Group(
+                    GRAPH,
+                    [
+                        [340, "21", "20", "14"],
+                        [180, "22", "12"],
+                        [640, "10", "23"],
+                        ["27", "24"],
+                        [440, "26", "25"],
+                        ["38", "37"],
+                    ],
+                ),
+            ],
             [_JUDGED],
-            [_ENDS],
+            [400, _ENDS],
         ],
         _each_attempt("38", "37"),
         first=_STORY_OF_FILES,
@@ -301,20 +328,21 @@ For full quality bypass the 4-step LoRA and set the KSampler to 40 steps, cfg 4.
             [START, _AGENTS, ABOUT],
             [_REQUEST],
             [
+                450,
                 Group(
                     GRAPH,
                     [
-                        ["10", "13", "14", "15"],
-                        ["11", "12", "22", "23"],
-                        ["20", "21", "24", "25"],
-                        ["26", "27", "28", "29"],
-                        ["36"],
-                        ["37", "38"],
+                        [700, "12", "22", "23", "11", "10"],
+                        [200, "20", "13", "24"],
+                        [800, "26", "25", "21"],
+                        ["14"],
+                        ["15", 120, "27", "29", 20, "28"],
+                        [420, "38", "37", "36"],
                     ],
-                )
+                ),
             ],
-            [_JUDGED],
-            [_ENDS],
+            [100, _JUDGED],
+            [500, _ENDS],
         ],
         _each_attempt("38", "37"),
         first=_STORY_OF_FILES,
@@ -333,13 +361,7 @@ the whole body of the loop. Planner and critic run on your own card.
         + _OWN_PICTURES
         + " Set `aspect_ratio` to auto in that case.\n\n"
         + _SMALLER,
-        [
-            [START, _AGENTS, ABOUT],
-            [_REQUEST],
-            [Group(GRAPH, [["20"], ["38"]])],
-            [_JUDGED],
-            [_ENDS],
-        ],
+        [[START, _AGENTS, ABOUT], [_REQUEST], [500, Group(GRAPH, [["20"], [150, "38"]])], [400, _JUDGED], [_ENDS]],
         _each_attempt("38", "20"),
         first=("Log in to your Comfy account: **every attempt costs credits**.", *_STORY_OF_FILES),
         drawn=_drawn(_maker("Nano Banana Pro", "costs credits"), _CRITIC),
@@ -359,13 +381,7 @@ generator is a diffusers pipeline in one node: without a reference it draws, wit
 
 Needs `pip install transformers accelerate diffusers` in ComfyUI's Python. Any Qwen3-VL folder can stand in for an
 agent.""",
-        [
-            [START, _AGENTS, ABOUT],
-            [_REQUEST],
-            [Group(GRAPH, [["20"], ["38"]])],
-            [_JUDGED],
-            [_ENDS],
-        ],
+        [[START, _AGENTS, ABOUT], [_REQUEST], [500, Group(GRAPH, [["20"], [150, "38"]])], [300, _JUDGED], [_ENDS]],
         _each_attempt("38", "20"),
         first=("Put the folders that *About this workflow* lists in their places, and press **R**.", *_STORY),
         drawn=_drawn(_maker("FLUX.2 klein", "diffusers"), Box("Critic 8B", "as released", JUDGE), "the authors' 8B"),
@@ -384,7 +400,7 @@ To put the critic behind your own graph, copy the group *Judge* with its agent.
         [
             [START, _AGENTS, ABOUT],
             [Group(PROMPT, [["3"]])],
-            [Group(GRAPH, [["10"], ["20", "21", "22"], ["26"], ["27", "28"]])],
+            [300, Group(GRAPH, [[300, "10"], ["22", "20", "21"], [300, "26"], ["27", "28"]])],
             [_JUDGED],
             [Group(RESULT, [["31", "32", "33"]])],
         ],
@@ -418,9 +434,9 @@ What the judge is asked stands in *What to ask the judge*; keep `{wanted}` and `
         [
             [START, _AGENTS, ABOUT],
             [_REQUEST],
-            [_KLEIN],
-            [Group(JUDGE, [["40", "41"], ["42", "43"], ["44", "30"]])],
-            [_ENDS],
+            [450, _KLEIN],
+            [Group(JUDGE, [["42", 240, "40"], [120, "43", "41"], ["44", 480, "30"]])],
+            [400, _ENDS],
         ],
         _each_attempt("38", "37"),
         first=_STORY_OF_FILES,
@@ -439,9 +455,9 @@ makes pictures after all, the request asked for them: use a story workflow for t
 """
         + _SMALLER,
         [
-            [START, _AGENTS, Group("Your pictures", [["5", "6"]])],
-            [_REQUEST],
-            [Group(RESULT, [["31"], ["32"], ["33", "34"]])],
+            [START, _AGENTS, ABOUT],
+            [_REQUEST, Group("Your pictures", [["5"], ["6"]])],
+            [Group(RESULT, [["31"], ["33", "32"], ["34"]])],
         ],
         {
             "33": _shown("InterleaveThinkerUnpackDocument", "Interleave Unpack Document", document=["31", 0]),
@@ -472,7 +488,7 @@ Loop Open: the step then edits it.
 
 """
         + _SMALLER,
-        [[START, _AGENTS, ABOUT], [_REQUEST], [_KLEIN], [_JUDGED], [_ENDS]],
+        [[START, _AGENTS, ABOUT], [_REQUEST], [450, _KLEIN], [_JUDGED], [400, _ENDS]],
         _each_attempt("38", "37"),
         first=_STORY_OF_FILES,
         drawn=_drawn(

@@ -1,0 +1,133 @@
+"""The shipped workflows as a new user meets them: in the gallery, and opened from it."""
+
+from __future__ import annotations
+
+import pytest
+from comfy_test_graphs import PAGES, shipped_for_editor
+from editor_page import command, show
+
+SMALL = {"width": 1280, "height": 720}
+TITLES = sorted(page.title for page in PAGES.values())
+SIZES = """() => window.app.graph.nodes.map(({ id, type, size, ...node }) => ({
+  id, type, height: size[1], needs: window.app.graph.getNodeById(id).computeSize()[1],
+}))"""
+ROOM = {
+    "InterleaveThinkerSaveDocument": 420,
+    "PreviewImage": 270,
+    "SaveImage": 270,
+    "LoadImage": 270,
+    "InterleaveThinkerPlanner": 180,
+}
+"""What a node shows when it has run, in pixels. A box to type in may be larger than its least size, too."""
+TYPING, SPARE = 70, 40
+
+
+def gallery(page):
+    """The cards of this pack."""
+    command(page, "Comfy.BrowseTemplates")
+    dialog = page.get_by_role("dialog").first
+    ours = dialog.get_by_text("interleave-thinker", exact=True)
+    dialog.get_by_text("Extensions", exact=True).first.wait_for()
+    if not ours.count():
+        dialog.get_by_text("Extensions", exact=True).first.click()
+    ours.first.click()
+    cards = dialog.locator("[data-testid^=template-workflow-]:has(img)")
+    cards.nth(len(TITLES) - 1).wait_for()
+    return cards
+
+
+def open_from_gallery(page, title):
+    gallery(page).filter(has_text=title).first.click()
+    page.wait_for_function(
+        "title => window.app.extensionManager.workflow.activeWorkflow?.filename === title", arg=title, timeout=60_000
+    )
+    page.wait_for_timeout(1000)
+
+
+def places(page, *titles):
+    """Left, top, right and bottom in the window, of nodes by title or kind."""
+    return page.evaluate(
+        """titles => titles.map(title => {
+          const { ds } = window.app.canvas;
+          const node = window.app.graph.nodes.find(n => n.title === title || n.type === title);
+          const [x, y, width, height] = node.getBounding();
+          return [x, y, x + width, y + height].map((side, i) => (side + ds.offset[i % 2]) * ds.scale);
+        })""",
+        list(titles),
+    )
+
+
+def test_the_gallery_names_ours_in_words_and_begins_with_what_runs_anywhere(old_or_new_editor):
+    page, _ = old_or_new_editor
+    page.set_viewport_size(SMALL)
+    cards = gallery(page)
+    names = [card.get_attribute("data-testid").removeprefix("template-workflow-") for card in cards.all()]
+    assert names == TITLES
+    assert names[0] == PAGES["tiny_story"].title
+    for card in cards.all():
+        card.scroll_into_view_if_needed()
+        picture = card.locator("img").first
+        page.wait_for_function("picture => picture.naturalWidth === 512", arg=picture.element_handle())
+    assert page.problems == []
+
+
+@pytest.mark.parametrize("name", ["flux2_klein_story", "critic_on_any_graph"])
+def test_a_template_opens_readable_at_its_note_and_later_as_it_was_left(old_or_new_editor, name):
+    page, _ = old_or_new_editor
+    page.set_viewport_size(SMALL)
+    open_from_gallery(page, PAGES[name].title)
+    assert page.evaluate("() => window.app.canvas.ds.scale") > 0.8
+    request = "Prompt" if name == "critic_on_any_graph" else "InterleaveThinkerPlanner"
+    for left, top, right, bottom in places(page, "START HERE", request):
+        assert left > 60 and top > 90 and right < SMALL["width"] and bottom < SMALL["height"]
+    saved = page.evaluate("() => window.app.graph.serialize()")
+    saved["extra"]["ds"] = {"scale": 0.5, "offset": [7, 9]}
+    show(page, saved)
+    assert page.evaluate("() => [window.app.canvas.ds.scale, ...window.app.canvas.ds.offset]") == [0.5, 7, 9]
+    assert page.problems == []
+
+
+def test_nodes_are_as_large_as_what_they_hold(old_or_new_editor):
+    page, _ = old_or_new_editor
+    for name in PAGES:
+        graph = shipped_for_editor(name)
+        show(page, graph)
+        said = {node["id"]: node["size"][1] for node in graph["nodes"]}
+        for node in page.evaluate(SIZES):
+            if node["type"] == "MarkdownNote":
+                continue
+            typing = TYPING * sum(slot["multiline"] for slot in texts(page, node["id"]))
+            spare = SPARE + typing + ROOM.get(node["type"], 90 if typing else 60 if node["type"] == "PreviewAny" else 0)
+            assert said[node["id"]] - node["needs"] <= spare, (name, node)
+
+
+def texts(page, node):
+    """Boxes to type in."""
+    return page.evaluate(
+        "id => (window.app.graph.getNodeById(id).widgets ?? []).map(w => ({ multiline: w.type === 'customtext' }))", node
+    )
+
+
+def test_notes_are_as_high_as_their_text(old_or_new_editor):
+    """Cut nowhere; at most a third of a note is empty."""
+    page, _ = old_or_new_editor
+    for name in PAGES:
+        show(page, shipped_for_editor(name))
+        for title in ("START HERE", "About this workflow"):
+            shown, needed = page.evaluate(NOTE, title)
+            assert needed <= shown <= needed * 1.5 + 40, (name, title)
+
+
+NOTE = """title => {
+  const { graph, canvas } = window.app;
+  const node = graph.nodes.find(n => n.title === title);
+  canvas.ds.scale = 1;
+  canvas.centerOnNode(node);
+  canvas.draw(true, true);
+  return new Promise(done => setTimeout(() => {
+    const whole = document.querySelector(`[data-node-id='${node.id}']`) ?? node.widgets[0].element;
+    const text = [...whole.querySelectorAll('.comfy-markdown-content, .tiptap')].find(part => part.offsetParent);
+    const [all, last] = [whole, text.lastElementChild].map(part => part.getBoundingClientRect());
+    done([all.height, last.bottom - all.top]);
+  }, 400));
+}"""
