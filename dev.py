@@ -2,7 +2,7 @@
 """From a clone to a running pack in one command. Needs Python 3.10 or newer and nothing else.
 
   python dev.py demo         set up, draw an illustrated story with the tiny models, print where it lies
-  python dev.py demo --open  the same, then leave the server running for the editor
+  python dev.py demo --open  the same, then show the story in the editor
   python dev.py serve        ComfyUI with this pack, in the foreground
   python dev.py test         lint and all tests; with --slow also those that prove the same case by case
   python dev.py test --comfyui PATH   what runs in ComfyUI, on another one, which stays as it is; a table by version
@@ -30,6 +30,7 @@ import sys
 import tarfile
 import tempfile
 import time
+import urllib.parse
 import urllib.request
 import webbrowser
 from collections import Counter
@@ -67,6 +68,10 @@ REQUEST = (
     "then paint the disc azure, next morph the ball into a pentagram, finally dye the backdrop golden. "
     "With a short caption each."
 )
+EDITOR_STORY = ROOT / "workflows" / "tiny_story.json"
+"""The demo's workflow in the editor's format, with `REQUEST` in it."""
+DIRECT = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+"""Loopback needs no proxy."""
 # Rather than the installed script: works in a moved clone and with a Python of the user's own.
 CLI = "import sys, interleave_thinker.cli as c; sys.argv[0] = 'interleave-thinker'; sys.exit(c.main())"
 
@@ -540,10 +545,9 @@ def server_command(install: Install, port: int, extra: Sequence[str] = ()) -> li
 
 
 def wait_until_ready(process: subprocess.Popen[bytes], url: str, log: Path, limit: float = 300) -> None:
-    direct = urllib.request.build_opener(urllib.request.ProxyHandler({}))  # loopback needs no proxy
     end = time.monotonic() + limit
     while process.poll() is None and time.monotonic() < end:
-        with contextlib.suppress(OSError), direct.open(f"{url}/system_stats", timeout=5):
+        with contextlib.suppress(OSError), DIRECT.open(f"{url}/system_stats", timeout=5):
             return
         time.sleep(0.3)
     tail = "\n".join(log.read_text(errors="replace").splitlines()[-30:])
@@ -575,18 +579,38 @@ def demo(install: Install, request: str, keep_open: bool) -> int:
     start, log = time.monotonic(), DEV / "server.log"
     print("[demo] starting ComfyUI ...", flush=True)
     with background_server(install, log) as url:
-        story = ROOT / "workflows" / "api" / "tiny_story.json"
-        command = install.cli("run", "--workflow", story, "--request", request, "--server", url)
+        story, graph = ROOT / "workflows" / "api" / "tiny_story.json", DEV / "tiny_story.json"
+        graph.write_text(editor_graph(request), encoding="utf-8")
+        command = install.cli("run", "--workflow", story, "--request", request, "--graph", graph, "--server", url)
         code = subprocess.run(command, cwd=ROOT, env={**os.environ, "PYTHONUNBUFFERED": "1"}).returncode
         failed = f", FAILED; the server's log: {log}" if code else ""
         print(f"[demo] {time.monotonic() - start:.0f} s{failed}", flush=True)
         if keep_open and code == 0:
-            print(f"[demo] the editor: {url}   (Ctrl-C stops the server)", flush=True)
-            webbrowser.open(url)
+            page = story_address(url)
+            print(f"[demo] the story in the editor: {page}   (Ctrl-C stops the server)", flush=True)
+            webbrowser.open(page)
             with contextlib.suppress(KeyboardInterrupt):
                 while True:
                     time.sleep(3600)
     return code
+
+
+def editor_graph(request: str) -> str:
+    """The tiny story's workflow for the editor, with this request."""
+    text = EDITOR_STORY.read_text(encoding="utf-8")
+    return text.replace(json.dumps(REQUEST), json.dumps(request))
+
+
+def story_address(url: str) -> str:
+    """Of the editor with the story that this server made in its sidebar (`js/open_run.mjs`).
+
+    A new user's editor begins with the gallery of templates, unless its address names one.
+    """
+    with DIRECT.open(f"{url}/history", timeout=30) as reply:
+        outputs = [output for entry in json.load(reply).values() for output in entry["outputs"].values()]
+    [document] = [document for output in outputs for document in output.get("interleave_document", ())]
+    asked = {"template": EDITOR_STORY.stem, "source": "interleave-thinker", "interleave_run": document["run"]}
+    return f"{url}/?{urllib.parse.urlencode(asked)}"
 
 
 def serve(install: Install, port: int, extra: Sequence[str]) -> int:
@@ -864,7 +888,7 @@ def parse(arguments: Sequence[str]) -> tuple[argparse.Namespace, list[str]]:
     again = add("setup", "environment, ComfyUI and the tiny models")
     again.add_argument("--force", action="store_true", help="do every step again")
     show = add("demo", "an illustrated story from the tiny models")
-    show.add_argument("--open", action="store_true", help="leave the server running and open the editor")
+    show.add_argument("--open", action="store_true", help="show the story in the editor; the server goes on")
     show.add_argument("--request", default=REQUEST, metavar="TEXT", help="what to draw")
     port = add("serve", "ComfyUI in the foreground; further arguments go to it")
     port.add_argument("--port", type=int, default=8188)

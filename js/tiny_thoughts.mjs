@@ -10,8 +10,8 @@ const NAMES = ["size", "color", "shape", "position", "background"];
 /** A thought in the tiny agents' shorthand (of a judgment, a comparison or a plan) -> sentences. */
 export function inSentences(thought) {
   const words = String(thought ?? "").split(/\s+/).filter(Boolean).join(" ");
-  const told = words.split(" ; ").map((part) => {
-    const [, number, rest] = part.match(/^([0-9]+) (.+)$/) ?? [];
+  const told = words.split(" ; ").map((one) => {
+    const [, number, rest] = one.match(/^([0-9]+) (.+)$/) ?? [];
     const said = number && sentence(rest);
     return said ? `${number}: ${said}` : "";
   });
@@ -27,7 +27,7 @@ function sentence(words) {
 function judged(words) {
   const found = words.match(JUDGED);
   if (!found) return "";
-  const [, after, wanted, flags] = found.slice(1).map((part) => part.split(" "));
+  const [, after, wanted, flags] = found.slice(1).map((said) => said.split(" "));
   const wrong = flags.map((flag) => flag === "bad");
   const unclear = found[2] === "unclear";
   const asBefore = found[1] === found[2] ? ", as before" : "";

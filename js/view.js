@@ -9,6 +9,7 @@ import { emptyRun, fromFiles, imageLocation, runOf } from "./run_state.mjs";
 import { openPlanEditor, planNodeOf, rememberPlan, rewritePlan } from "./plan_nodes.mjs";
 import { changed } from "./plan.mjs";
 import { button } from "./elements.mjs";
+import { openAskedRun } from "./open_run.mjs";
 import { createRuns } from "./runs.mjs";
 import { placeOfError } from "./error_toast.js";
 import { savedRunLabel } from "./saved_runs.mjs";
@@ -148,11 +149,12 @@ async function editRest(run) {
   if (await openPlanEditor(planNode, run.plan)) app.queuePrompt(0);
 }
 
-async function openWorkflow(run) {
+/** tab: a name for a new one, or the workflow whose place it takes. */
+async function openWorkflow(run, tab = run.run.split("/").pop()) {
   try {
     const text = await savedFile(run.run, "workflow.json");
     if (!text) return toast("warn", "This run has no workflow with it: it was queued without the editor.");
-    await app.loadGraphData(JSON.parse(text), true, true, run.run.split("/").pop());
+    await app.loadGraphData(JSON.parse(text), true, true, tab);
   } catch (error) {
     toast("error", `The workflow of this run cannot be opened: ${error.message}`);
   }
@@ -424,6 +426,7 @@ api.addEventListener("status", ({ detail }) => {
   else if (left > 0) inTurn(readQueue);
 });
 
+const SIDEBAR = "interleave-thinker";
 let leaveSidebar = () => {};
 
 app.registerExtension({
@@ -442,7 +445,7 @@ app.registerExtension({
     });
     api.addEventListener("progress_text", (event) => handleAgentText(event.detail));
     app.extensionManager?.registerSidebarTab?.({
-      id: "interleave-thinker",
+      id: SIDEBAR,
       icon: "pi pi-images",
       title: "Interleave",
       tooltip: "Attempts, verdicts and prompts of the interleave loop",
@@ -452,6 +455,16 @@ app.registerExtension({
         leaveSidebar = drawSidebar(element);
       },
       destroy: () => leaveSidebar(),
+    });
+    const openSidebar = () => {
+      const open = app.extensionManager.sidebarTab?.activeSidebarTab?.id === SIDEBAR;
+      if (!open) app.extensionManager.command.execute(`Workspace.ToggleSidebarTab.${SIDEBAR}`);
+    };
+    openAskedRun(app, {
+      openSidebar,
+      list: () => document.querySelector(".itk-runs select"),
+      openWorkflow: (name, tab) => openWorkflow({ run: name }, tab),
+      warn: (text) => toast("warn", text),
     });
   },
   afterConfigureGraph() {

@@ -12,7 +12,7 @@ from typing import Any
 
 from ..comfyui.client import ComfyClient
 from ..comfyui.placeholders import placeholder_warnings
-from ..comfyui.workflow import load_workflow, prepare
+from ..comfyui.workflow import load_graph, load_workflow, prepare
 from ..contract import MAX_STRICTNESS
 from ..printable import printable
 from ..tinyworld.thoughts import in_sentences
@@ -39,6 +39,12 @@ def add_commands(commands: Any) -> None:
         help="agents write freely, and are not held to the form of their answers",
     )
     add_server(run)
+    run.add_argument(
+        "--graph",
+        type=Path,
+        metavar="FILE",
+        help="the same workflow as the editor saves it: the run's folder and pictures then open in the editor",
+    )
     run.add_argument("--user", default="", help="id of a ComfyUI user, where the server has several (--multi-user)")
     run.set_defaults(do=_run)
 
@@ -51,7 +57,8 @@ def _strictness(text: str) -> float:
 
 
 def _run(options: argparse.Namespace) -> int:
-    client = ComfyClient(options.server.rstrip("/"), user=options.user)
+    graph = load_graph(options.graph) if options.graph else None
+    client = ComfyClient(options.server.rstrip("/"), user=options.user, graph=graph)
     workflow = load_workflow(options.workflow, client=client, note=print_note)
     names = [client.upload(path) for path in options.image]
     prompt = prepare(

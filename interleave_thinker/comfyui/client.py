@@ -76,10 +76,13 @@ class _RunningNodes:
 
 @dataclass
 class ComfyClient:
-    """`url` such as http://127.0.0.1:8188. `user`: id of a ComfyUI user, where the server has several."""
+    """`url` such as http://127.0.0.1:8188. `user`: id of a ComfyUI user, where the server has several. `graph`: the
+    workflow that is queued, in the editor's format, which the editor sends along for the run's folder and its pictures.
+    """
 
     url: str
     user: str = field(default="", kw_only=True)
+    graph: Mapping[str, Any] | None = field(default=None, kw_only=True)
     client_id: str = field(default_factory=lambda: uuid.uuid4().hex)
     received: int = 0
     """Bytes that came over the websocket so far."""
@@ -271,6 +274,8 @@ class ComfyClient:
         body: dict[str, Any] = {"prompt": prompt, "client_id": self.client_id}
         if targets is not None:
             body["partial_execution_targets"] = list(targets)
+        if self.graph is not None:
+            body["extra_data"] = {"extra_pnginfo": {"workflow": self.graph}}
         async with session.post(f"{self.url}/prompt", json=body) as reply:
             answer = await reply.json(content_type=None)
         errors = answer.get("node_errors") or {}

@@ -38,18 +38,34 @@ def load_workflow(
         WorkflowError: no such file, no JSON, no workflow in it or several, or the editor's own format and nothing
             that converts it.
     """
-    try:
-        held = read_json(path.read_bytes())
-    except OSError as error:
-        raise WorkflowError(f"Cannot read {path}: {error.strerror}.") from None
-    except ValueError as error:
-        raise WorkflowError(f"{path} is not valid JSON: {error}.") from None
+    held = _read(path)
     where, workflow = _only_workflow(held, str(path))
     if where:
         note(f'Took the workflow under "{where}" in {path} and left out the rest of the file.')
     if is_editor_format(workflow):
         workflow = to_api_format(workflow, str(path), client or ComfyClient(COMFYUI_ADDRESS), note)
     return checked_workflow(workflow, str(path), note=note)
+
+
+def load_graph(path: Path) -> dict[str, Any]:
+    """The workflow that a file holds, in the editor's format.
+
+    Raises:
+        WorkflowError: no such file, no JSON, or another format.
+    """
+    held = _read(path)
+    if not is_editor_format(held):
+        raise WorkflowError(f"{path} is not in the editor's format: save the workflow in the editor.")
+    return dict(held)
+
+
+def _read(path: Path) -> Any:
+    try:
+        return read_json(path.read_bytes())
+    except OSError as error:
+        raise WorkflowError(f"Cannot read {path}: {error.strerror}.") from None
+    except ValueError as error:
+        raise WorkflowError(f"{path} is not valid JSON: {error}.") from None
 
 
 def checked_workflow(workflow: object, name: str, *, note: Callable[[str], None] = lambda text: None) -> dict[str, Any]:
