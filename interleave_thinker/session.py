@@ -97,9 +97,8 @@ class Session:
         self.write()
         self._keep_inputs()
         parent = self.folder.about.get("parent", "")
-        self.send_event(
-            "plan", plan=self.state.plan.to_dict(), run=self.folder.name, title=self.title, parent=parent
-        )
+        titled = {"title": self.title} if self.title else {}
+        self.send_event("plan", plan=self.state.plan.to_dict(), run=self.folder.name, parent=parent, **titled)
         if self.state.finished:
             self.send_event("done", status=self.state.status, reason=self.state.reason)
 

@@ -5,14 +5,20 @@
  * @param toast (severity, text)
  */
 export function createDocumentFiles(api, toast, doc = document) {
-  const path = ({ run, format, layout, details, workflow }, download) => {
+  const path = ({ run, format, layout, details, workflow, title, language }, download) => {
     const asked = new URLSearchParams({ run, format, layout });
+    for (const [name, text] of Object.entries({ title, language })) if (text) asked.set(name, text);
     for (const [name, chosen] of Object.entries({ details, workflow, download })) if (chosen) asked.set(name, "1");
     return `/interleave_thinker/document?${asked}`;
   };
 
-  /** The server's file, or null; then the user was told why. */
+  /** The server's file, or null; then the user was told why. asked: what the server is to make, or a promise of it. */
   async function made(asked, download) {
+    asked = await asked;
+    if (!asked.run) {
+      toast("warn", "There is no run of this workflow yet. Press Run first.");
+      return null;
+    }
     const reply = await api.fetchApi(path(asked, download), { cache: "no-store" });
     if (reply.ok) return reply;
     const answer = await reply.json().catch(() => ({}));
@@ -25,7 +31,7 @@ export function createDocumentFiles(api, toast, doc = document) {
     if (!reply) return;
     const link = doc.createElement("a");
     link.href = addressOf(await reply.blob());
-    link.download = fileName(reply.headers.get("Content-Disposition"), asked.format);
+    link.download = fileName(reply.headers.get("Content-Disposition"), (await asked).format);
     link.click();
   }
 

@@ -104,7 +104,8 @@ def test_nodes_are_as_large_as_what_they_hold(old_or_new_editor):
 def texts(page, node):
     """Boxes to type in."""
     return page.evaluate(
-        "id => (window.app.graph.getNodeById(id).widgets ?? []).map(w => ({ multiline: w.type === 'customtext' }))", node
+        "id => (window.app.graph.getNodeById(id).widgets ?? []).map(w => ({ multiline: w.type === 'customtext' }))",
+        node,
     )
 
 

@@ -21,7 +21,13 @@ HEAVY = {
     "accelerate", "datasets", "diffusers", "openai", "peft", "ray", "torch", "torchvision", "transformers", "trl",
 }  # fmt: skip
 COMFYUI = {"comfy", "comfy_api", "comfy_execution", "execution", "folder_paths", "server"}
-ABOUT_HEAVY = ("research.tinyworld.", "research.train.on_cpu", "tinyworld.convert", "tinyworld.pipeline")
+ABOUT_HEAVY = (
+    "research.tinyworld.",
+    "research.train.on_cpu",
+    "tinyworld.convert",
+    "tinyworld.pipeline",
+    "tinyworld.token_vectors",
+)
 """Modules that are about these libraries; others import them in a function."""
 
 
