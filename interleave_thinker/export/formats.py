@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, get_args
 
 from ..errors import ConfigError, RunError
 from ..loop.document import DocumentItem
@@ -16,15 +15,14 @@ from .saved_run import pictures_of, read_document, with_words, workflow_of
 from .video import to_video
 from .word import to_docx
 
-Format = Literal["html", "zip", "docx", "mp4"]
-FORMATS: tuple[Format, ...] = get_args(Format)
-TYPES: dict[Format, str] = {
+TYPES = {
     "html": "text/html",
     "zip": "application/zip",
     "docx": "application/vnd.openxmlformats-officedocument.wordprocessingml.document",
     "mp4": "video/mp4",
 }
-"""MIME types. A text is UTF-8."""
+"""Format -> MIME type. A text is UTF-8."""
+FORMATS = tuple(TYPES)
 
 
 @dataclass(frozen=True)
@@ -68,15 +66,12 @@ def export_run(
     def picture(item: DocumentItem) -> Picture:
         return page_picture(image(item)) if workflow is None else with_workflow(image(item), workflow)
 
-    made: dict[Format, Callable[[], str | bytes]] = {
+    make: dict[str, Callable[[], str | bytes]] = {
         "html": lambda: to_html(document, picture, options),
         "zip": lambda: to_zip(document, image, options, workflow=workflow),
         "docx": lambda: to_docx(document, image, options),
         "mp4": lambda: to_video(document, image),
     }
-    for chosen in FORMATS:
-        if chosen == form:
-            data = made[chosen]()
-            whole = data.encode("utf-8", "replace") if isinstance(data, str) else data
-            return Exported(f"{file_stem(document)}.{chosen}", whole, TYPES[chosen])
-    raise AssertionError(form)
+    data = make[form]()
+    whole = data.encode("utf-8", "replace") if isinstance(data, str) else data
+    return Exported(f"{file_stem(document)}.{form}", whole, TYPES[form])
