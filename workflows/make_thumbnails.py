@@ -28,6 +28,9 @@ BOX, LOOP, ARROW = 76, 36, 28
 """Heights; LOOP is what a loop has below its boxes."""
 
 
+STRIP_SAYS = "made by the tiny world, on a CPU"
+
+
 def font(size: float) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
     """Pillow's own, so that each machine draws the same."""
     return ImageFont.load_default(size)
@@ -125,7 +128,7 @@ def run_pictures(url: str, name: str) -> list[Image.Image]:
 
 def thumbnail(name: str, page: Page, url: str) -> Image.Image:
     if page.drawn == RUN:
-        return strip(run_pictures(url, name), "made by the tiny world, on a CPU")
+        return strip(run_pictures(url, name), STRIP_SAYS)
     return diagram(page.drawn, page.again)
 
 

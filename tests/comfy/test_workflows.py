@@ -23,6 +23,7 @@ import numpy as np
 import pytest
 from comfy_server import Comfy
 from comfy_test_graphs import ONE_CLIP, PAGES, install_newer_nodes, shipped_for_editor, with_tiny_nodes
+from make_thumbnails import STRIP_SAYS, run_pictures, strip
 from PIL import Image
 
 from interleave_thinker.comfyui.client import ComfyClient
@@ -412,6 +413,15 @@ TINY = {"10": "tiny_kontext.safetensors", "11": "tiny_clip_l.pt", "12": "tiny_ta
 
 def node(kind: str, **inputs: Any) -> Json:
     return {"class_type": kind, "inputs": inputs}
+
+
+def test_the_tiny_storys_thumbnail_is_what_its_run_makes(comfy: Any, known: Json) -> None:
+    """Whoever opens it and presses Run gets the pictures that the gallery shows."""
+    load_tiny_models({}, known)
+    made = strip(run_pictures(comfy.url, "tiny_story"), STRIP_SAYS)
+    with Image.open(FOLDER / f"{PAGES['tiny_story'].title}.jpg") as picture:
+        apart = np.abs(np.asarray(picture.convert("RGB"), int) - np.asarray(made, int)).mean()
+    assert apart < 4, "due: python workflows/make_thumbnails.py"
 
 
 def planned(prompt: Json, text: str) -> Json:
