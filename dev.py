@@ -130,7 +130,7 @@ UV_NAMES = {
 }
 """Settings of pip -> variables that tell uv the same."""
 PIP_ONLY = {
-    "cache-dir", "compile", "default-timeout", "disable-pip-version-check", "no-color", "no-input",
+    "cache-dir", "compile", "config-file", "default-timeout", "disable-pip-version-check", "no-color", "no-input",
     "no-python-version-warning", "no-warn-script-location", "progress-bar", "quiet", "require-virtualenv", "retries",
     "root-user-action", "timeout", "verbose",
 }  # fmt: skip

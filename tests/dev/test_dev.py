@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import io
+import os
 import subprocess
 import sys
 import tarfile
@@ -103,8 +104,10 @@ def installed(dev: ModuleType, monkeypatch: pytest.MonkeyPatch) -> Recorder:
     monkeypatch.setattr(dev, "pip", recorder)
     monkeypatch.setattr(dev, "reachable", lambda url: False)
     monkeypatch.setattr(dev, "fit_cpu_torch", lambda python: None)
+    monkeypatch.setattr(dev, "uv_settings", dict)
     dev.PYTHON.parent.mkdir(parents=True)
     dev.PYTHON.touch()
+    dev.PYTHON.with_name("uv.exe" if os.name == "nt" else "uv").touch()
     (dev.DEV / "venv" / "pyvenv.cfg").touch()
     make_comfyui(dev.DEV / "ComfyUI")
     weights = dev.ROOT / "interleave_thinker" / "tinyworld" / "weights"
@@ -156,7 +159,108 @@ def test_a_new_environment_gets_every_package_again(dev: ModuleType, installed: 
     time.sleep(0.05)
     (dev.DEV / "venv" / "pyvenv.cfg").touch()
     dev.setup(dev.Install())
-    assert sum(call[0] == "install" for call in installed.calls) == 3
+    assert sum(call[1:3] == ["pip", "install"] for call in installed.calls) == 3
+
+
+def packages_of(installed: Recorder) -> list[str]:
+    """What was asked for besides PyTorch and ComfyUI's list, in the order of the calls."""
+    return [call[-1] for call in installed.calls if "-e" in call]
+
+
+def test_the_demo_gets_none_of_the_extras_development_the_rest_and_the_demo_after_it_nothing_anew(
+    dev: ModuleType, installed: Recorder
+) -> None:
+    for extras in ("", "", dev.EXTRAS, dev.EXTRAS, ""):
+        dev.setup(dev.Install(), extras=extras)
+    assert packages_of(installed) == [str(dev.ROOT), f"{dev.ROOT}[{dev.EXTRAS}]"]
+    (dev.ROOT / "pyproject.toml").write_text("other")
+    dev.setup(dev.Install(), extras="")
+    assert packages_of(installed)[2:] == [str(dev.ROOT)], "what the demo needs may be another now"
+
+
+def test_only_the_demo_asks_for_less_than_all(dev: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: dict[str, str] = {}
+    for command in ("demo", "serve", "test", "lint", "setup"):
+        monkeypatch.setattr(dev, "setup", lambda install, extras, name=command: asked.update({name: extras}))
+        for name in ("demo", "serve", "test", "lint"):
+            monkeypatch.setattr(dev, name, lambda *words: 0)
+        dev.main([command])
+    assert asked.pop("demo") == "" and set(asked.values()) == {dev.EXTRAS} and len(asked) == 4
+
+
+# ---- uv and pip
+
+
+def test_where_uv_fails_pip_installs_the_same(
+    dev: ModuleType, installed: Recorder, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def fails(*words: Any, **options: Any) -> None:
+        raise dev.DevError("no such index")
+
+    monkeypatch.setattr(dev, "run", fails)
+    dev.uv_or_pip("--no-deps", "one==1")
+    assert installed.calls == [["install", "--no-compile", "--no-deps", "one==1"]]
+    assert "no such index" in capsys.readouterr().err
+
+
+def test_uv_is_fetched_by_pip_once_and_takes_packages_from_where_pip_does(
+    dev: ModuleType, installed: Recorder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given: dict[str, str] = {}
+    uv = dev.PYTHON.with_name("uv.exe" if os.name == "nt" else "uv")
+    uv.unlink()
+    monkeypatch.setattr(dev, "uv_settings", lambda: {"UV_INDEX": "https://mirror.example/simple"})
+    monkeypatch.setattr(dev, "pip", lambda *words: (installed(*words), uv.touch()))
+    monkeypatch.setattr(dev, "run", lambda *words, env: (installed(*words), given.update(env)))
+    dev.uv_or_pip("one")
+    dev.uv_or_pip("two")
+    assert [call[-1] for call in installed.calls] == [dev.UV, "one", "two"]
+    assert given["UV_INDEX"] == "https://mirror.example/simple" and given["PATH"] == os.environ["PATH"]
+
+
+def settings_of(dev: ModuleType, monkeypatch: pytest.MonkeyPatch, file: Path, text: str) -> Any:
+    """What uv is told of this configuration, which pip itself reads."""
+    for name in [name for name in os.environ if name.startswith("PIP_")]:
+        monkeypatch.delenv(name)
+    file.write_text(text)
+    monkeypatch.setenv("PIP_CONFIG_FILE", str(file))
+    monkeypatch.setattr(dev, "PYTHON", Path(sys.executable))
+    return dev.uv_settings()
+
+
+def test_uv_is_told_where_this_machine_takes_packages_from(
+    dev: ModuleType, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    text = """
+    [global]
+    index-url = https://mirror.example/simple
+    find-links = /wheels
+        /more wheels.html
+    timeout = 60
+    cert = /etc/ca.crt
+    [install]
+    index-url = https://nearer.example/simple
+    extra-index-url = https://a.example/simple
+        https://b.example/simple
+    [list]
+    format = columns
+    """
+    found = settings_of(dev, monkeypatch, tmp_path / "pip.conf", text.replace("\n    ", "\n"))
+    assert found["UV_DEFAULT_INDEX"] == "https://nearer.example/simple", "what is said of install counts more"
+    assert found["UV_INDEX"] == "https://a.example/simple https://b.example/simple"
+    assert found["UV_FIND_LINKS"] == "/wheels,/more,wheels.html" and found["SSL_CERT_FILE"] == "/etc/ca.crt"
+    monkeypatch.setenv("PIP_INDEX_URL", "https://nearest.example/simple")
+    assert dev.uv_settings()["UV_DEFAULT_INDEX"] == "https://nearest.example/simple"
+
+
+def test_a_setting_that_uv_has_no_word_for_leaves_all_to_pip(
+    dev: ModuleType, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    assert settings_of(dev, monkeypatch, tmp_path / "pip.conf", "[global]\nonly-binary = :all:\n") is None
+    recorder = Recorder()
+    monkeypatch.setattr(dev, "pip", recorder)
+    dev.uv_or_pip("one")
+    assert recorder.calls == [["install", "--no-compile", "one"]]
 
 
 def test_nothing_is_installed_into_a_python_of_the_users_own(
@@ -340,13 +444,16 @@ def test_only_what_does_not_import_is_fitted_to_cpu_torch(
     extension = packages / "torchaudio" / "lib" / "_torchaudio.abi3.so"
     extension.parent.mkdir(parents=True)
     extension.touch()
+    asked: list[str] = []
 
     def answer(command: Sequence[object], **options: Any) -> SimpleNamespace:
         code = str(command[-1])
         if "version.cuda" in code:
             return SimpleNamespace(returncode=0, stdout=f"{cuda} {packages}\n", stderr="")
-        alone = code.removeprefix("import ")
-        return SimpleNamespace(returncode=int(alone in broken), stdout="", stderr="")
+        asked.append(code)
+        names = set(code.removeprefix("import ").split(", "))
+        mended = len(names) > 1 and asked.count(code) > 1
+        return SimpleNamespace(returncode=int(bool(names & broken) and not mended), stdout="", stderr="")
 
     monkeypatch.setattr(dev.subprocess, "run", answer)
     dev.fit_cpu_torch(Path("python"))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import shutil
@@ -9,6 +10,7 @@ import socket
 import subprocess
 import sys
 import time
+import urllib.parse
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
@@ -42,11 +44,12 @@ def test_the_server_listens_on_loopback_and_gets_cpu_where_there_is_no_accelerat
 
 SERVER = """
 import http.server, pathlib, sys
+HISTORY = b'{"p": {"outputs": {"31": {}, "32": {"interleave_document": [{"run": "tale ~2"}]}}}}'
 class Answer(http.server.BaseHTTPRequestHandler):
     def do_GET(self):
         self.send_response(200)
         self.end_headers()
-        self.wfile.write(self.path.encode())
+        self.wfile.write(HISTORY if self.path == "/history" else self.path.encode())
 http.server.HTTPServer(("127.0.0.1", int(sys.argv[1])), Answer).serve_forever()
 """
 
@@ -57,6 +60,7 @@ def main():
     print("asked", urllib.request.build_opener(urllib.request.ProxyHandler({})).open(server + "/x").read().decode())
     print("words", sys.argv[0], sys.argv[1], sys.argv[sys.argv.index("--request") + 1])
     print("address", server)
+    print("graph", open(sys.argv[sys.argv.index("--graph") + 1]).read())
     return EXIT
 """
 
@@ -71,6 +75,8 @@ def stage(dev: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> C
         (package / "__init__.py").touch()
         (package / "cli.py").write_text(COMMAND_LINE.replace("EXIT", str(exit_code)))
         dev.DEV.mkdir()
+        dev.EDITOR_STORY.parent.mkdir()
+        dev.EDITOR_STORY.write_text(json.dumps({"nodes": [{"widgets_values": [dev.REQUEST, 12]}]}))
         start = lambda place, port, extra=(): [sys.executable, "main.py", str(port)]  # noqa: E731
         monkeypatch.setattr(dev, "server_command", start)
         comfyui = tmp_path / "ComfyUI"
@@ -93,6 +99,38 @@ def test_the_demo_runs_against_its_server_stops_it_and_returns_the_runs_exit_cod
     port = int(out.split("address http://127.0.0.1:")[1].split()[0])
     with socket.socket() as probe:
         assert probe.connect_ex(("127.0.0.1", port)) != 0, "the server still runs"
+
+
+def test_the_demos_workflow_for_the_editor_has_the_request_that_was_made(
+    dev: ModuleType, stage: Callable[..., Any], capfd: pytest.CaptureFixture[str]
+) -> None:
+    """Or the editor would show one story and run another."""
+    dev.demo(stage(), 'a "red" disc\n', keep_open=False)
+    graph = json.loads(capfd.readouterr().out.split("graph ")[1].splitlines()[0])
+    assert graph == {"nodes": [{"widgets_values": ['a "red" disc\n', 12]}]}
+    shipped = (REPOSITORY / "workflows" / dev.EDITOR_STORY.name).read_text(encoding="utf-8")
+    assert shipped.count(json.dumps(dev.REQUEST)) == 1
+
+
+def test_demo_open_ends_in_the_editor_with_the_story(
+    dev: ModuleType, stage: Callable[..., Any], capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    opened: list[str] = []
+    monkeypatch.setattr(dev.webbrowser, "open", opened.append)
+    wait = time.sleep
+
+    def sleep(seconds: float) -> None:
+        if seconds > 60:
+            raise KeyboardInterrupt  # as a person who has seen enough
+        wait(seconds)
+
+    monkeypatch.setattr(dev.time, "sleep", sleep)
+    assert dev.demo(stage(), "a red disc", keep_open=True) == 0
+    [address] = opened
+    out = capfd.readouterr().out
+    assert address in out and address.startswith(out.split("address ")[1].split()[0] + "/?")
+    asked = urllib.parse.parse_qs(urllib.parse.urlsplit(address).query)
+    assert asked == {"template": ["tiny_story"], "source": ["interleave-thinker"], "interleave_run": ["tale ~2"]}
 
 
 def test_a_server_that_dies_is_reported_with_the_end_of_its_log(dev: ModuleType, stage: Callable[..., Any]) -> None:

@@ -51,7 +51,7 @@ class World:
         monkeypatch.setattr(dev, "make_venv", lambda folder, python: self.real(folder))
         monkeypatch.setattr(dev, "pip", lambda *words, **options: self.note("pip", *words, options.get("python")))
         monkeypatch.setattr(dev, "run", lambda *words, **options: self.note("run", *words))
-        monkeypatch.setattr(dev, "setup", lambda install: self.note("setup", install.comfyui))
+        monkeypatch.setattr(dev, "setup", lambda install, **options: self.note("setup", install.comfyui))
         monkeypatch.setattr(dev, "find_chromium", lambda: self.chromium)
         monkeypatch.setattr(dev, "tool", self.tool)
 

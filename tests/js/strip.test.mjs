@@ -340,3 +340,16 @@ test("a very long text is cut: a page of a megabyte would stand still", () => {
   assert.ok(root.textContent.length < 20_000, `${root.textContent.length} characters`);
   assert.ok(byClass(root, "itk-why")[0].textContent.endsWith("…"));
 });
+
+test("the tiny critic's shorthand is a sentence, with what it wrote as the title; other critics' reasons are as they are", () => {
+  const said = "before sheet after medium black circle center white wanted medium red circle center white so ok bad ok ok ok";
+  for (const [reasoning, shown, title] of [[said, "Saw a black circle; wanted a red one.", said], ["Too blue.", "Too blue.", undefined]]) {
+    const run = runOf(plan, attempt(1), judgment(1, { reasoning }), attempt(2), judgment(2, { reasoning: "" }));
+    const views = [drawn(run, { open: "1.1" }), drawn(run, { open: "1.2", base: "1.1" })];
+    for (const { root } of views) {
+      const [line] = byClass(root, "itk-why");
+      assert.equal(line.textContent, shown);
+      assert.equal(line.title || undefined, title);
+    }
+  }
+});

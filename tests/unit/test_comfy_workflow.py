@@ -16,7 +16,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from interleave_thinker.comfyui.client import ComfyClient, WorkflowError
-from interleave_thinker.comfyui.workflow import load_workflow, prepare
+from interleave_thinker.comfyui.workflow import load_graph, load_workflow, prepare
 
 
 def node(kind: str, **inputs: Any) -> dict[str, Any]:
@@ -52,6 +52,19 @@ def test_strictness_goes_into_each_critic_and_is_refused_where_there_is_none() -
     assert prepare({**WORKFLOW, **critics}, strictness=0)["5"]["inputs"]["strictness"] == 0, "0 undoes what a file has"
     with pytest.raises(WorkflowError, match="no Critic-Refine"):
         prepare(WORKFLOW, strictness=0)
+
+
+def test_a_graph_is_taken_only_in_the_editors_format(tmp_path: Path) -> None:
+    """It goes into the run's folder, from where the editor opens it."""
+    file = tmp_path / "graph.json"
+    file.write_text(json.dumps({"id": "w", "nodes": []}))
+    assert load_graph(file) == {"id": "w", "nodes": []}
+    for text, said in ((json.dumps(WORKFLOW), "not in the editor's format"), ("[]", "not in the"), ("{", "not valid")):
+        file.write_text(text)
+        with pytest.raises(WorkflowError, match=said):
+            load_graph(file)
+    with pytest.raises(WorkflowError, match="Cannot read"):
+        load_graph(tmp_path / "none.json")
 
 
 def test_the_workflow_itself_is_left_alone() -> None:
