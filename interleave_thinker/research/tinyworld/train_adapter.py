@@ -1,4 +1,4 @@
-"""A tiny agent as a low-rank adapter of the base: only pairs of matrices beside its linear layers learn.
+"""A tiny agent as a low-rank adapter of the base: only pairs of matrices learn, beside linear layers and word embeddings.
 
     interleave-thinker tinyworld train planner --start-from BASE --lora-rank 32 --out DIR
     interleave-thinker tinyworld train critic  --start-from BASE --lora-rank 64 --start-adapter FILE --teacher CRITIC \\
@@ -6,8 +6,8 @@
 
 Without a teacher the loss is that of `sft.py`. With one it is how far the adapter's token probabilities are from the
 teacher's (Kullback-Leibler), so that the adapter learns also what its teacher gets wrong. An adapter that was extracted
-as the difference of two checkpoints lacks what no linear layer holds, such as embeddings; trained on from there, its
-pairs make up for it.
+as the difference of two checkpoints lacks what no pair can hold, such as biases; trained on from there, its pairs make up
+for it.
 """
 
 from __future__ import annotations
@@ -37,7 +37,9 @@ from .sft import COMPARE_EVERY, Collator, Lessons, training_arguments
 from .vlm import save_prompts
 
 PAIRED = r"(model\.language_model\.layers|model\.visual)\..*"
-"""The linear layers that get a pair. The output layer repeats the embedding, and has none."""
+"""The linear layers that get a pair."""
+WORDS = "model.language_model.embed_tokens"
+"""The word embeddings, whose pair counts in the output layer too: they are one weight."""
 
 
 @dataclass(frozen=True)
@@ -141,14 +143,17 @@ class LowRank(nn.Module):
 
 
 def add_low_rank(model: Any, rank: int) -> dict[str, LowRank]:
-    """Freeze the model and give each linear layer a pair of rank `rank`, or of its smaller side. By layer's name."""
+    """Freeze the model and give each layer a pair of rank `rank`, or of its smaller side. By layer's name."""
     model.requires_grad_(False)
     layers = {n: m for n, m in model.named_modules() if isinstance(m, nn.Linear) and re.fullmatch(PAIRED, n)}
+    layers[WORDS] = model.get_submodule(WORDS)
     pairs = {}
     for name, layer in layers.items():
         out, inner = layer.weight.shape
         pairs[name] = LowRank(out, inner, min(rank, out, inner))
         parametrize.register_parametrization(layer, "weight", pairs[name])
+    if model.config.tie_word_embeddings:
+        parametrize.register_parametrization(model.lm_head, "weight", pairs[WORDS])
     return pairs
 
 
