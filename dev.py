@@ -68,7 +68,7 @@ REQUEST = (
     "then paint the disc azure, next morph the ball into a pentagram, finally dye the backdrop golden. "
     "With a short caption each."
 )
-EDITOR_STORY = ROOT / "workflows" / "tiny_story.json"
+EDITOR_STORY = ROOT / "workflows" / "A first story, without a GPU.json"
 """The demo's workflow in the editor's format, with `REQUEST` in it."""
 DIRECT = urllib.request.build_opener(urllib.request.ProxyHandler({}))
 """Loopback needs no proxy."""

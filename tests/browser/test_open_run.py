@@ -13,7 +13,7 @@ from editor_page import ready, value
 from interleave_thinker.comfyui.client import ComfyClient
 from interleave_thinker.comfyui.workflow import prepare
 
-STORY = "tiny_story"
+STORY = "A first story, without a GPU"
 REQUEST = "Draw this in 2 steps: start with a big green star at the center on a black background, then dye the star {}."
 
 
@@ -26,7 +26,7 @@ def server(request: pytest.FixtureRequest):
 def make_story(server, color: str, *, graph: bool = True) -> str:
     """As `interleave-thinker run` makes it, without a page. Returns the run's name."""
     asked = REQUEST.format(color)
-    prompt = prepare(json.loads((REPO / "workflows" / "api" / f"{STORY}.json").read_text()), request=asked)
+    prompt = prepare(json.loads((REPO / "workflows" / "api" / "tiny_story.json").read_text()), request=asked)
     editors = json.loads((REPO / "workflows" / f"{STORY}.json").read_text())
     for node in editors["nodes"]:
         node["widgets_values"] = [asked if str(v).startswith("Draw ") else v for v in node.get("widgets_values", [])]
