@@ -1,4 +1,4 @@
-"""A tiny agent as a low-rank adapter of the base: only pairs of matrices learn, beside linear layers and word embeddings.
+"""A tiny agent as a low-rank adapter of the base: pairs of matrices learn, beside linear layers and word embeddings.
 
     interleave-thinker tinyworld train planner --start-from BASE --lora-rank 32 --out DIR
     interleave-thinker tinyworld train critic  --start-from BASE --lora-rank 64 --start-adapter FILE --teacher CRITIC \\
@@ -6,8 +6,8 @@
 
 Without a teacher the loss is that of `sft.py`. With one it is how far the adapter's token probabilities are from the
 teacher's (Kullback-Leibler), so that the adapter learns also what its teacher gets wrong. An adapter that was extracted
-as the difference of two checkpoints lacks what no pair can hold, such as biases; trained on from there, its pairs make up
-for it.
+as the difference of two checkpoints lacks what no pair can hold, such as biases; trained on from there, it makes up for
+them.
 """
 
 from __future__ import annotations
