@@ -28,6 +28,7 @@ async function asked(node) {
 function addButtons(node) {
   const root = document.createElement("div");
   root.className = "itk itk-in-node itk-tabs";
+  root.style.alignItems = "center";
   for (const [label, act] of [["Open", files.open], ["Print or PDF", files.print], ["Download HTML", files.download]]) {
     root.append(button(document, label, () => act(asked(node))));
   }

@@ -146,6 +146,12 @@ def paragraphs_of(text: str) -> tuple[str, ...]:
     return tuple(part.strip() for part in re.split(r"\n\s*\n", text.replace("\x00", "")) if part.strip())
 
 
+def heading_of(step: Step) -> str:
+    """The step's name; "" for a mere kind of step, such as "draw", which says nothing to a reader."""
+    name = one_line(step.name)
+    return "" if name.islower() and " " not in name else name
+
+
 def alt_of(item: DocumentItem) -> str:
     """What stands for a picture where it is not seen: the planned prompt, on one line."""
     alt = one_line(item.text)
@@ -170,7 +176,7 @@ def _shown(
     address: Callable[[DocumentItem], str] | None,
 ) -> Section:
     paragraphs = paragraphs_of(step.text)
-    name = one_line(step.name)
+    name = heading_of(step)
     section = Section(step.number, name, paragraphs, direction_of(f"{name} {step.text}"))
     item = step.picture
     if item is None:

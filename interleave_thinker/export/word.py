@@ -12,7 +12,7 @@ from PIL import Image
 from ..errors import ConfigError
 from ..loop.document import Document, DocumentItem, one_line
 from .language import direction_of, language_of
-from .page import PageOptions, alt_of, paragraphs_of, remark_of, sections_of
+from .page import PageOptions, alt_of, heading_of, paragraphs_of, remark_of, sections_of
 from .pictures import bare
 
 WIDTH_CM, HEIGHT_CM = 15.0, 9.0
@@ -43,7 +43,7 @@ def to_docx(
         _write(made.add_paragraph(style="Subtitle"), paragraph)
     for step in sections_of(document):
         if options.layout == "guide":
-            _write(made.add_heading(level=1), f"{step.number}. {one_line(step.name)}".rstrip(". "))
+            _write(made.add_heading(level=1), f"{step.number}. {heading_of(step)}".rstrip(". "))
         for paragraph in paragraphs_of(step.text):
             _write(made.add_paragraph(), paragraph, keep=step.picture is not None)
         if step.picture is not None:

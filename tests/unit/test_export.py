@@ -124,6 +124,19 @@ def test_a_guide_counts_as_the_plan_does() -> None:
     assert re.findall(r'class="number">(\d+)<', page) == ["4", "5"]
 
 
+@pytest.mark.parametrize(("name", "shown"), [("draw", False), ("Fold", True), ("fold the wings", True), ("折纸", True)])
+def test_a_step_is_headed_by_its_name_but_not_by_a_mere_kind_of_step(name: str, shown: bool) -> None:
+    from dataclasses import replace
+
+    document, image = made_document(steps=1, size=(16, 16))
+    plan = document.trajectory.plan
+    named = replace(plan, steps=(replace(plan.steps[0], step_name=name),))
+    made = replace(document, trajectory=replace(document.trajectory, plan=named))
+    for layout in ("story", "guide"):
+        page = to_html(made, lambda item: page_picture(image(item)), PageOptions(layout))
+        assert (f"{name}<" in page) == shown
+
+
 # --- the ZIP file --------------------------------------------------------------------------------------------------
 
 
