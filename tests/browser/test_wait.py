@@ -1,0 +1,145 @@
+"""From the click on Run to the first picture a person sees what goes on, and where it fails what to do."""
+
+from __future__ import annotations
+
+import random
+from typing import Any
+
+from comfy_test_graphs import loop, ours
+from editor_page import finished, load, open_editor, open_sidebar, queue, ready, set_value, show_api, wait_until
+
+PLANNER, OPEN = 3, 4
+
+
+def outline(page: Any) -> list[str]:
+    return list(page.locator(".itk-planview .itk-outline li").all_inner_texts())
+
+
+def seen(page: Any) -> list[str]:
+    """What stood at the top of the sidebar's view since `watch`, with the words below it."""
+    return list(page.evaluate("() => window.seen"))
+
+
+def watch(page: Any) -> None:
+    page.evaluate(
+        "() => { window.seen = []; const side = document.querySelector('.itk-side .itk'); new MutationObserver(() => {"
+        " const [bar, state, words] = ['[role=progressbar]', '.itk-state', '.itk-speech'].map(s => side.querySelector(s));"
+        " window.seen.push([state?.textContent, words && 'words', bar?.getAttribute('aria-valuetext')]"
+        ".filter(Boolean).join(' | ')) }).observe(side, { childList: true }) }"
+    )
+
+
+def test_the_planner_is_heard_while_it_plans_and_its_plan_stays(old_or_new_editor) -> None:
+    page, comfy = old_or_new_editor
+    load(page, "tiny_story")
+    for node in (PLANNER, OPEN):
+        set_value(page, node, "seed", random.randrange(10**9))  # nothing is recalled
+    open_sidebar(page)
+    saved = page.locator(".itk-side select option")
+    page.wait_for_timeout(500)
+    listed = saved.count()
+    watch(page)
+    done = len(finished(comfy))
+    queue(page)
+    wait_until(page, lambda: len(finished(comfy)) > done)
+    page.locator(".itk-side").get_by_text("finished", exact=True).wait_for(timeout=120_000)
+    states = seen(page)
+    planning = [at for at, state in enumerate(states) if state.startswith("Planning…") and state.endswith("words")]
+    drawing = [at for at, state in enumerate(states) if state.startswith("step 1 of ") and state.endswith("%")]
+    assert planning and drawing and planning[-1] < drawing[0], states
+    assert any("left" in state for state in states), "the time left is known before the end"
+    assert not any(state.startswith("no run yet") for state in states[1:]), states
+    wait_until(page, lambda: saved.count() > listed, 60)
+    assert " · finished · " in saved.nth(1).inner_text()
+
+    planned = outline(page)
+    assert planned
+    page.evaluate("async () => await window.app.extensionManager.workflow.activeWorkflow.changeTracker?.checkState()")
+    page.reload()
+    ready(page)
+    wait_until(page, lambda: outline(page) == planned, 60)
+    set_value(page, OPEN, "seed", random.randrange(10**9))
+    done = len(finished(comfy))
+    queue(page)  # the plan is in ComfyUI's cache
+    wait_until(page, lambda: len(finished(comfy)) > done)
+    assert outline(page) == planned
+    assert page.problems == []
+
+
+def test_an_error_before_the_loop_is_told_on_top_until_the_next_run(old_or_new_editor) -> None:
+    page, comfy = old_or_new_editor
+    graph = loop("1. one", seed=7961)
+    graph["1"] = ours("Planner", agent=["3", 0], request="A story.", max_steps=3, seed=random.randrange(10**9))
+    graph["1"]["inputs"] |= {"if_unreadable": "error", "edited_plan": ""}
+    sampling = {"max_tokens": 64, "temperature": 0.0, "max_megapixels": 1.0, "prompts": "", "keep_form": True}
+    graph["3"] = ours("AgentFromServer", endpoint="nowhere", **sampling)
+    show_api(page, graph, "failing")
+    open_sidebar(page)
+    side = page.locator(".itk-side")
+    queue(page)
+    alert = side.get_by_role("alert")
+    alert.wait_for(timeout=120_000)
+    told = alert.inner_text()
+    assert told.startswith("Interleave Agent from Server: There is no endpoint 'nowhere'")
+    assert "press Run" in told and "\n\n" not in told.replace("\n", "", 1)
+    set_value(page, 1, "edited_plan", "1. one")
+    done = len(finished(comfy))
+    queue(page)
+    wait_until(page, lambda: len(finished(comfy)) > done)
+    side.get_by_text("finished", exact=True).wait_for(timeout=120_000)
+    assert alert.count() == 0
+
+
+def test_an_error_in_the_loop_stands_on_top_with_its_place_and_what_to_press(page, comfy) -> None:
+    open_editor(page, comfy)
+    show_api(page, loop("1. 0.5\n2. nonsense", seed=7962, prompts_matter=True), "broken")
+    open_sidebar(page)
+    queue(page)
+    alert = page.locator(".itk-side").get_by_role("alert")
+    alert.wait_for(timeout=120_000)
+    told = alert.inner_text()
+    assert told.startswith("Step 2, attempt 1: ") and "node 16" in told and "press Continue" in told
+
+
+def test_a_run_that_waits_for_another_one_says_so(page, comfy) -> None:
+    graph = loop("1. one", seed=7963)
+    graph["14"] = {"class_type": "TestHoldPicture", "inputs": {"image": ["12", 0], "step": ["2", 6]}}
+    graph["30"]["inputs"]["image"] = ["14", 0]
+    hold = comfy.output / "hold_from_step"
+    hold.parent.mkdir(exist_ok=True)
+    hold.write_text("1")
+    open_editor(page, comfy)
+    show_api(page, graph, "slow")
+    open_sidebar(page)
+    side = page.locator(".itk-side")
+    queue(page)
+    side.get_by_text("step 1 of 1", exact=False).first.wait_for(timeout=120_000)
+    show_api(page, loop("1. two", seed=7964), "patient")
+    done = len(finished(comfy))
+    queue(page)
+    side.get_by_text("Waiting for ComfyUI to finish other work…").wait_for(timeout=120_000)
+    assert side.get_by_role("button", name="Stop here").count() == 0, "it would stop the other one"
+    hold.unlink()
+    wait_until(page, lambda: len(finished(comfy)) > done + 1)
+    side.get_by_text("finished", exact=True).wait_for(timeout=120_000)
+    assert page.problems == []
+
+
+def test_a_second_tab_says_that_a_run_is_being_planned(page, comfy) -> None:
+    open_editor(page, comfy)
+    load(page, "tiny_story")
+    for node in (PLANNER, OPEN):
+        set_value(page, node, "seed", random.randrange(10**9))
+    graph = page.evaluate("() => window.app.graph.serialize()")
+    other = page.context.browser.new_page(viewport={"width": 1600, "height": 950})
+    open_editor(other, comfy)
+    other.evaluate("graph => window.app.loadGraphData(graph)", graph)
+    open_sidebar(other)
+    watch(other)
+    done = len(finished(comfy))
+    queue(page)
+    wait_until(page, lambda: len(finished(comfy)) > done)
+    other.locator(".itk-side").get_by_text("finished", exact=True).wait_for(timeout=120_000)
+    assert any(state.startswith("Planning…") for state in seen(other)), seen(other)
+    other.close()
+    assert page.problems == []
