@@ -50,7 +50,7 @@ def gallery(page):
     dialog.get_by_text("Extensions", exact=True).first.wait_for()
     if not ours.count():
         dialog.get_by_text("Extensions", exact=True).first.click()
-    ours.first.click()
+    ours.first.click(timeout=120_000)
     cards = dialog.locator("[data-testid^=template-workflow-]")
     cards.nth(len(TITLES) - 1).wait_for()
     return cards
@@ -112,11 +112,11 @@ def test_nodes_are_as_large_as_what_they_hold(old_or_new_editor):
     for name in PAGES:
         graph = shipped_for_editor(name)
         show(page, graph)
-        said = {node["id"]: node["size"][1] for node in graph["nodes"]}
+        said = {str(node["id"]): node["size"][1] for node in graph["nodes"]}
         for node in page.evaluate(SIZES):
             if node["type"] != "MarkdownNote":
                 spare = SPARE + TYPING * node["boxes"] + ROOM.get(node["type"], 0)
-                assert said[node["id"]] - node["needs"] <= spare, (name, node)
+                assert said[str(node["id"])] - node["needs"] <= spare, (name, node)
 
 
 def test_notes_are_as_high_as_their_text(old_or_new_editor):
