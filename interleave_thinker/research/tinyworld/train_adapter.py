@@ -18,7 +18,7 @@ import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -142,6 +142,17 @@ class LowRank(nn.Module):
         return weight + self.up @ self.down
 
 
+class TiedHead(nn.Module):
+    """An output layer that is the word embeddings, with their pair; it holds no weight that a checkpoint would repeat."""
+
+    def __init__(self, words: nn.Module):
+        super().__init__()
+        self.words = (words,)  # no submodule
+
+    def forward(self, hidden: Tensor) -> Tensor:
+        return functional.linear(hidden, cast(Tensor, self.words[0].weight))
+
+
 def add_low_rank(model: Any, rank: int) -> dict[str, LowRank]:
     """Freeze the model and give each layer a pair of rank `rank`, or of its smaller side. By layer's name."""
     model.requires_grad_(False)
@@ -153,7 +164,7 @@ def add_low_rank(model: Any, rank: int) -> dict[str, LowRank]:
         pairs[name] = LowRank(out, inner, min(rank, out, inner))
         parametrize.register_parametrization(layer, "weight", pairs[name])
     if model.config.tie_word_embeddings:
-        parametrize.register_parametrization(model.lm_head, "weight", pairs[WORDS])
+        model.lm_head = TiedHead(layers[WORDS])
     return pairs
 
 
