@@ -284,8 +284,7 @@ async function readQueue() {
 }
 
 /** ComfyUI ended what ran: by a person, or by an error, which belongs to the loop or to a node before it. */
-function handleEnd(status, detail) {
-  const reason = status === "failed" ? placeOfError(detail) : "";
+function handleEnd(status, reason, detail) {
   const isWaited = wait && wait.prompt === String(detail?.prompt_id ?? "") && !runs.hasBegun(wait.prompt);
   runs.end(status, reason);
   if (isWaited) wait = reason ? { ...wait, error: reason } : null;
@@ -417,7 +416,10 @@ async function fillRuns() {
 // Not in setup(): a page that is opened while a loop runs receives its events, and its end, before that.
 api.addEventListener(EVENT_TYPE, (event) => inTurn(() => handleEvent(event.detail ?? {})));
 for (const [kind, status] of [["execution_interrupted", "interrupted"], ["execution_error", "failed"]]) {
-  api.addEventListener(kind, ({ detail }) => inTurn(() => handleEnd(status, detail)));
+  api.addEventListener(kind, ({ detail }) => {
+    const reason = status === "failed" ? placeOfError(detail) : ""; // now: which nodes run is forgotten soon
+    inTurn(() => handleEnd(status, reason, detail));
+  });
 }
 // ComfyUI sends errors to the tab that queued, and an empty queue to all tabs.
 api.addEventListener("status", ({ detail }) => {
