@@ -10,7 +10,7 @@ from comfy_api.latest import io
 
 from ..interleave_thinker.contract import MAX_STEPS, MAX_STEPS_LIMIT
 from ..interleave_thinker.errors import ConfigError, InterleaveError
-from ..interleave_thinker.loop.plan import Plan
+from ..interleave_thinker.loop.plan import Plan, short_title
 from ..interleave_thinker.reading.plan_text import plan_as_typed
 from ..interleave_thinker.roles.planner import make_plan
 from .agents import AgentValue
@@ -222,4 +222,6 @@ class PlanFromText(io.ComfyNode):
     @classmethod
     def execute(cls, text: str, max_steps: int = MAX_STEPS_LIMIT, title: str = "") -> io.NodeOutput:
         plan = plan_as_typed(text, max_steps, check_interrupt)
-        return _plan_result(replace(plan, request=title or plan.request, title=title or plan.title), cls.hidden)
+        # What the request gives by itself is not said twice: a plan stays as it was in earlier versions.
+        titled = plan.title if short_title(title) == title else title
+        return _plan_result(replace(plan, request=title or plan.request, title=titled), cls.hidden)

@@ -14,6 +14,7 @@ _INSIDE = re.compile(
     | &(?=\#?\w{1,32};)                            # an entity
     | :(?=//) | (?<=www)\. | (?<=\w)@(?=\w)        # what becomes a link by itself
     | :(?=[\w+-]+:) | =(?==) | (?<==)=             # :smile:, ==marked==
+    | (?<=\])\(                                    # what would be a link's address
     | \$(?=[^\n]*\$) | (?<=\$)\$ | \$(?=\S)        # mathematics
     """,
     re.X,

@@ -143,7 +143,7 @@ class LowRank(nn.Module):
 
 
 class TiedHead(nn.Module):
-    """An output layer that is the word embeddings, with their pair; it holds no weight that a checkpoint would repeat."""
+    """An output layer that is the word embeddings and their pair, without a weight that a checkpoint would repeat."""
 
     def __init__(self, words: nn.Module):
         super().__init__()
