@@ -517,7 +517,9 @@ class TestPeft:
         from peft import LoraConfig, get_peft_model
 
         torch.manual_seed(4)
-        adapted = get_peft_model(small_model(tied=tied), LoraConfig(**{"r": 4, "target_modules": self.TARGETS, **config}))
+        adapted = get_peft_model(
+            small_model(tied=tied), LoraConfig(**{"r": 4, "target_modules": self.TARGETS, **config})
+        )
         for name, parameter in adapted.named_parameters():
             if "lora_B" in name or "lora_embedding_A" in name:
                 torch.nn.init.normal_(parameter, 0, 0.1)

@@ -1,4 +1,4 @@
-"""The difference of two checkpoints of one model as an adapter: low-rank pairs of its linear layers and word embeddings.
+"""The difference of two checkpoints of one model as an adapter: low-rank pairs of linear layers and word embeddings.
 
 A change of other weights would be a patch of the base, and each switch of adapters would load the model again. So the
 layers behind a norm take up its scale where that is exact, and the rest is dropped and counted. Layer by layer; neither
@@ -142,7 +142,10 @@ def extract(
     dropped = tuple(_dropped(base, tuned, base.paired(linear_only), set(folded)))
     if not pairs:
         if dropped:
-            raise TrainError(f"No layer of {tuned.name} that a pair can stand beside differs from {base.name}: there is nothing to extract.")
+            raise TrainError(
+                f"No layer of {tuned.name} that a pair can stand beside differs from {base.name}: there is nothing to "
+                "extract."
+            )
         raise TrainError(f"{base.name} and {tuned.name} hold the same weights: there is nothing to extract.")
     made = Extraction(
         base.name, tuned.name, tuple(layers), tuple(folded), dropped, sum(pair.bytes for pair in pairs.values())
