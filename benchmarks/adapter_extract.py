@@ -1,7 +1,7 @@
 """What `adapters extract` keeps of a fine-tune by rank, and the memory and time that it takes for two 8B checkpoints.
 
-    python benchmarks/adapter_extract.py verdicts OUT --critic FOLDER [--count 600]
-    python benchmarks/adapter_extract.py memory OUT [--rank 64] [--layers 36]
+    python benchmarks/adapter_extract.py verdicts OUT --critic FOLDER [--count 600] [--linear-only]
+    python benchmarks/adapter_extract.py memory OUT [--rank 64] [--layers 36] [--linear-only]
     python benchmarks/adapter_extract.py sizes
 
 verdicts: a tiny critic that was trained from the tiny base (recipes/tiny.sh: OUT/agents/critic) as an adapter of it; on
@@ -9,9 +9,9 @@ attempts that the loop makes with the full critic, how often the verdict is that
 take over what an adapter cannot carry, to show where the rest lies.
 
 memory: two checkpoints of random weights in the shapes of Qwen3-VL-8B, in shards of bfloat16; each linear layer of the
-second differs by a change of rank 32 and noise. They take 35 GB of disk and are deleted afterwards. --layers makes
-fewer blocks of the language model; the largest layers are there all the same. Printed: the extraction's own output, its
-peak of resident memory, and its seconds.
+second and its word embeddings differ by a change of rank 32 and noise. They take 35 GB of disk and are deleted
+afterwards. --layers makes fewer blocks of the language model; the largest layers are there all the same. Printed: the
+extraction's own output, its peak of resident memory, and its seconds.
 
 sizes: bytes of an adapter in bfloat16 by rank, from the shapes of Qwen3-VL 8B and 4B.
 """
@@ -61,7 +61,7 @@ PROBE += "print(used.ru_maxrss, used.ru_utime, used.ru_stime); sys.exit(code)"
 """In a process of its own: ru_maxrss is in KiB on Linux."""
 
 
-def verdicts(out: Path, count: int, folder: Path) -> None:
+def verdicts(out: Path, count: int, folder: Path, linear_only: bool) -> None:
     from interleave_thinker.agents.adapter_file import hf_name, read_adapter
     from interleave_thinker.agents.adapter_folder import whole_weights
     from interleave_thinker.research.tinyworld.loop_attempts import _Critics, make_loop_attempts
@@ -109,7 +109,8 @@ def verdicts(out: Path, count: int, folder: Path) -> None:
     for rank in (*RANKS, FULL):
         file = out / f"rank{rank}.safetensors"
         file.unlink(missing_ok=True)
-        made = extract(Checkpoint.open(WEIGHTS / "base"), Checkpoint.open(folder), file, rank=rank)
+        models = map(Checkpoint.open, (WEIGHTS / "base", folder))
+        made = extract(*models, file, rank=rank, linear_only=linear_only)
         weights = dict(base)
         for layer, pair in read_adapter(file).pairs.items():
             weights[f"{hf_name(layer)}.weight"] = (
@@ -121,12 +122,13 @@ def verdicts(out: Path, count: int, folder: Path) -> None:
     folded = {f"{hf_name(norm)}.weight" for norm in made.folded}
     left = [name for name in base if name not in carried | folded]
     row("full, and the vision tower's rest", "", "", lambda n: n in left and "visual" in n)
-    row("full, and the word embeddings", "", "", lambda n: n in left and "embed_tokens" in n)
-    row("full, and both", "", "", lambda n: n in left and ("visual" in n or "embed_tokens" in n))
+    if linear_only:
+        row("full, and the word embeddings", "", "", lambda n: n in left and "embed_tokens" in n)
+        row("full, and both", "", "", lambda n: n in left and ("visual" in n or "embed_tokens" in n))
     row("full, and all that was dropped", "", "", lambda n: n in left)
 
 
-def memory(out: Path, rank: int, layers: int) -> None:
+def memory(out: Path, rank: int, layers: int, linear_only: bool) -> None:
     needed = 2 * 2 * sum(math.prod(shape) for shape in shapes(layers).values())
     if shutil.disk_usage(out.parent).free < needed + (3 << 30):
         sys.exit(f"{needed / 1e9:.0f} GB of disk are needed below {out.parent}; give another folder or fewer --layers.")
@@ -137,6 +139,7 @@ def memory(out: Path, rank: int, layers: int) -> None:
         adapter = out / "difference.safetensors"
         adapter.unlink(missing_ok=True)
         words = ["adapters", "extract", *map(str, folders), "--rank", str(rank), "--out", str(adapter)]
+        words += ["--linear-only"] * linear_only
         begun = time.monotonic()
         done = subprocess.run([sys.executable, "-c", PROBE, *words], check=True, capture_output=True, text=True)
         took = time.monotonic() - begun
@@ -186,14 +189,21 @@ def shapes(layers: int = 36, model: str = "8B") -> dict[str, tuple[int, ...]]:
     return found
 
 
+def _of_language_model(name: str) -> bool:
+    return "visual" not in name
+
+
 def sizes() -> None:
-    print("| rank | 8B | 8B, language model alone | 4B | 4B, language model alone |\n|---|---|---|---|---|")
+    print("| rank | 8B | 8B, language model alone | 4B | 4B, language model alone | of it word embeddings |")
+    print("|---|---|---|---|---|---|")
     for rank in (8, 16, 32, 64, 128, 256):
-        cells = []
+        cells, words = [], []
         for model in WIDTHS:
-            linear = {n: s for n, s in shapes(model=model).items() if len(s) == 2 and "embed" not in n}
-            for kept in (linear, {n: s for n, s in linear.items() if "visual" not in n}):
-                cells.append(f"{sum(2 * min(rank, *shape) * sum(shape) for shape in kept.values()) / 1e6:.0f} MB")
+            paired = {n: s for n, s in shapes(model=model).items() if len(s) == 2 and "pos_embed" not in n}
+            size = {n: 2 * min(rank, *shape) * sum(shape) / 1e6 for n, shape in paired.items()}
+            cells += [f"{sum(size[n] for n in size if kept(n)):.0f} MB" for kept in (bool, _of_language_model)]
+            words.append(f"{sum(size[n] for n in size if 'embed_tokens' in n):.0f}")
+        cells.append(f"{' and '.join(words)} MB")
         print(f"| {rank} | {' | '.join(cells)} |")
 
 
@@ -270,6 +280,7 @@ def main() -> None:
     parser.add_argument("--count", type=int, default=600, help="attempts")
     parser.add_argument("--rank", type=int, default=64)
     parser.add_argument("--layers", type=int, default=36)
+    parser.add_argument("--linear-only", action="store_true", help="no pair of the word embeddings")
     options = parser.parse_args()
     if options.part == "sizes":
         return sizes()
@@ -279,9 +290,9 @@ def main() -> None:
     if options.part == "verdicts":
         if options.critic is None:
             parser.error("verdicts needs a whole critic: give its folder as --critic.")
-        verdicts(options.out, options.count, options.critic)
+        verdicts(options.out, options.count, options.critic, options.linear_only)
     elif options.part == "memory":
-        memory(options.out, options.rank, options.layers)
+        memory(options.out, options.rank, options.layers, options.linear_only)
     else:
         make(options.out, options.layers)
 

@@ -170,11 +170,14 @@ class NativeAgent:
                 decoder.close()
 
     def _adapted(self, held: Held | None) -> AbstractContextManager[None]:
-        return nullcontext() if self.adapter is None or held is None else self.adapter.beside(held)
+        return nullcontext() if self.adapter is None or held is None else self.adapter.beside(held, self._dtype())
 
     def _room(self) -> int:
         """Bytes that the adapter takes on the CLIP's device."""
-        return 0 if self.adapter is None else self.adapter.bytes_on(reply_dtype(self.clip.patcher.load_device))
+        return 0 if self.adapter is None else self.adapter.bytes_on(self._dtype())
+
+    def _dtype(self) -> torch.dtype:
+        return reply_dtype(self.clip.patcher.load_device)
 
     def _steering(self, held: Held, sampling: Sampling, stops: Set[int], thought: str) -> FormSteering | None:
         if sampling.form is None:

@@ -24,7 +24,7 @@ planner() {
 planner > "$OUT/planner.log" &
 planner=$!
 
-# 2. The critic: what its linear layers have more than the base's, as far as rank 64 holds it; then the pairs learn the
+# 2. The critic: what its layers and words have more than the base's, as far as rank 64 holds it; then the pairs learn the
 # whole critic's replies to attempts, so that they make up for what was dropped.
 [ -f "$OUT/extracted.safetensors" ] || $I adapters extract "$BASE" "$CRITIC" --rank 64 --out "$OUT/extracted.safetensors"
 $I tinyworld attempts --critic "$CRITIC" --out "$OUT/loop" --count "$ATTEMPTS" --seed 501

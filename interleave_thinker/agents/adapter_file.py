@@ -1,4 +1,5 @@
-"""An adapter in one file: low-rank pairs of linear layers, as ComfyUI reads a LoRA, and a sample of the base's weights.
+"""An adapter in one file: low-rank pairs of linear layers and word embeddings, as ComfyUI reads a LoRA, and a sample of
+the base's weights.
 
 Keys are `text_encoders.transformer.LAYER.lora_up.weight`, `.lora_down.weight` and `.alpha`; LAYER is the layer's place
 in ComfyUI's Qwen3-VL. By the sample another base is told apart, in any number format.
@@ -41,6 +42,8 @@ MOST = 3.4e38
 QUOTED = 100
 """Characters of a name that a message quotes from a file."""
 SUFFIXES = (".safetensors", ".sft")
+WORDS = "model.embed_tokens"
+"""The word embeddings; where the head is tied to them they are its weight too."""
 
 _PLACES = (
     (re.compile(r"^(?:base_model\.model\.)?(?:model\.)?language_model\.(?:model\.)?"), "model."),
@@ -55,7 +58,10 @@ _SAMPLED = re.compile(r"\.(?:k|v|o)_proj$")
 
 @dataclass(frozen=True)
 class Pair:
-    """What is added to one linear layer: y + scale * up @ (down @ x). up: (out, rank); down: (rank, in)."""
+    """What is added to one weight: scale * up @ down. up: (out, rank); down: (rank, in).
+
+    out and in of the word embeddings are the size of the vocabulary and the width of a word.
+    """
 
     up: torch.Tensor
     down: torch.Tensor
@@ -71,6 +77,14 @@ def product(x: torch.Tensor, up: torch.Tensor, down: torch.Tensor, scale: float)
     from torch.nn.functional import linear
 
     more = linear(linear(x, down), up)
+    return more if scale == 1.0 else more * scale
+
+
+def looked_up(ids: torch.Tensor, up: torch.Tensor, down: torch.Tensor, scale: float) -> torch.Tensor:
+    """scale * up[ids] @ down, of shape (..., width), for ids of shape (...)."""
+    from torch.nn.functional import embedding
+
+    more = embedding(ids, up) @ down
     return more if scale == 1.0 else more * scale
 
 
@@ -136,7 +150,7 @@ class AdapterFile:
             )
 
     def check_layers(self, shape_of: Callable[[str], tuple[int, ...] | None]) -> None:
-        """shape_of: (out, in) of a linear layer, None if the model has no such layer.
+        """shape_of: (out, in) of a linear layer or the word embeddings, None if the model has no such layer.
 
         Raises:
             AgentError: a layer is not there or of another size.
@@ -151,6 +165,18 @@ class AdapterFile:
                     f"Adapter {self.name} does not fit this model: {layer[:QUOTED]} is {_size(shape)}, the adapter's "
                     f"{_size(fits)}."
                 )
+
+    def check_words(self, words: object) -> None:
+        """words: the model's module of word embeddings.
+
+        Raises:
+            AgentError: there is a pair of them, and the model scales what it looks up, which no pair does.
+        """
+        if WORDS in self.pairs and "scaled" in type(words).__name__.lower():
+            raise AgentError(
+                f"Adapter {self.name} holds a pair of the word embeddings, which this model scales. Make the adapter "
+                "again without it: `interleave-thinker adapters extract --linear-only`."
+            )
 
 
 def layer_of(name: str) -> str:
@@ -172,7 +198,7 @@ def read_adapter(file: Path) -> AdapterFile:
     """Read and check a file. What it holds is copied: the file may be written over or deleted afterwards.
 
     Raises:
-        AgentError: it cannot be read, or holds something other than whole pairs of linear layers.
+        AgentError: it cannot be read, or holds something other than whole pairs.
     """
     from safetensors import SafetensorError, safe_open
 
@@ -254,7 +280,7 @@ def whole_pair(name: str, layer: str, parts: Mapping[str, torch.Tensor]) -> Pair
     """name: of the adapter. parts: `lora_up.weight`, `lora_down.weight` and, where there is one, `alpha`.
 
     Raises:
-        AgentError: they are no pair of a linear layer.
+        AgentError: they are no pair.
     """
     import torch
 
@@ -316,8 +342,8 @@ def _not_ours(name: str, key: str | None) -> str:
     if key is None:
         return f"{name} is empty; it is no adapter."
     return (
-        f"{name} is no adapter of an agent: it holds {key[:80]!r}. An agent takes low-rank pairs of a language model's "
-        "linear layers: make the file with `interleave-thinker adapters extract` or `adapters export-comfy --lora`."
+        f"{name} is no adapter of an agent: it holds {key[:80]!r}. An agent takes low-rank pairs of a language model: "
+        "make the file with `interleave-thinker adapters extract` or `adapters export-comfy --lora`."
     )
 
 

@@ -23,7 +23,7 @@ from ..files import files_state
 from .adapter_file import SUFFIXES, read_adapter
 from .adapter_folder import base_of, load_weights, weight_files
 from .base import Completion, Message, OnText, Sampling, TextStream, chat_content, check_logits, shrink
-from .linear_adapter import LinearAdapter
+from .model_adapter import ModelAdapter
 from .reply_form import FormSteering, Vocabulary
 
 if TYPE_CHECKING:
@@ -52,7 +52,7 @@ class TransformersAgent:
     on_device: Callable[[], torch.device] | None = None
     check: Callable[[], None] | None = field(default=None, repr=False)
     base: SharedBase | None = field(default=None, repr=False)
-    adapter: str | LinearAdapter | None = None
+    adapter: str | ModelAdapter | None = None
     state: str = ""
     """Of the folders' files (`files.files_state`)."""
     shifts_verdicts: ClassVar[bool] = True
@@ -177,14 +177,14 @@ class SharedBase:
         self.model, self.processor = model, processor
         self.adapted: Any = None
         self.adapters: dict[tuple[Path, int], str] = {}
-        self.beside: WeakValueDictionary[tuple[Path, int], LinearAdapter] = WeakValueDictionary()
+        self.beside: WeakValueDictionary[tuple[Path, int], ModelAdapter] = WeakValueDictionary()
         """Adapter files; each is freed with the last agent that has it."""
         self._named = itertools.count()
         self.patcher: Any = None
         """Whoever moves the model between devices may keep its means here, so that it is moved once."""
         self.lock = threading.RLock()
 
-    def add(self, adapter: Path) -> str | LinearAdapter:
+    def add(self, adapter: Path) -> str | ModelAdapter:
         """Put an adapter beside those that are there. Returns what `using` takes.
 
         adapter: a LoRA folder, or an adapter file.
@@ -194,7 +194,7 @@ class SharedBase:
         """
         return self._add_file(adapter) if adapter.suffix in SUFFIXES else self._add_folder(adapter)
 
-    def _add_file(self, file: Path) -> LinearAdapter:
+    def _add_file(self, file: Path) -> ModelAdapter:
         try:
             place = (file.resolve(), file.stat().st_mtime_ns)
         except OSError:
@@ -202,7 +202,7 @@ class SharedBase:
         with self.lock:
             added = self.beside.get(place)
             if added is None:
-                added = LinearAdapter(read_adapter(file), self.model, f"beside{next(self._named)}")
+                added = ModelAdapter(read_adapter(file), self.model, f"beside{next(self._named)}")
                 self.beside[place] = added
         return added
 
@@ -254,7 +254,7 @@ class SharedBase:
                 )
 
     @contextmanager
-    def using(self, adapter: str | LinearAdapter | None) -> Iterator[None]:
+    def using(self, adapter: str | ModelAdapter | None) -> Iterator[None]:
         """While this lasts the weights work with this adapter and no other."""
         if isinstance(adapter, str):
             self.adapted.set_adapter(adapter)

@@ -14,7 +14,7 @@ from typing import Any
 
 import torch
 
-from ...interleave_thinker.agents.adapter_file import AdapterFile, Bits, Pair, product
+from ...interleave_thinker.agents.adapter_file import WORDS, AdapterFile, Bits, Pair, looked_up, product
 from ...interleave_thinker.errors import AgentError
 from .clips import Held, held_by
 from .missing import say_missing
@@ -22,6 +22,7 @@ from .missing import say_missing
 _FLOATS = (torch.float32, torch.float16, torch.bfloat16)
 _EIGHT = (torch.float8_e4m3fn, torch.float8_e5m2, torch.int8)
 _PLAIN = (torch.Tensor, torch.nn.Parameter)
+HEAD = "model.lm_head"
 
 
 @dataclass(frozen=True)
@@ -33,12 +34,16 @@ class ClipAdapter:
     @classmethod
     def for_clip(cls, file: AdapterFile, clip: Any) -> ClipAdapter:
         """Raises:
-        AgentError: the model inside the CLIP is not told, has other layers, or is another base.
+        AgentError: the model inside the CLIP is not told, has other layers, or is another base; or it scales its
+            word embeddings, and the file holds a pair of them.
         """
         held = held_by(clip)
         if held is None:
             raise AgentError(f"Adapter {file.name} cannot be put beside this CLIP: its layers are not to be found.")
         file.check_layers(lambda layer: _shape(_layer(held, layer)))
+        file.check_words(_layer(held, WORDS))
+        if WORDS in file.pairs and _layer(held, HEAD) is None and not hasattr(held.transformer, "logits"):
+            raise AgentError(f"Adapter {file.name} cannot be put beside this CLIP: its head is not to be found.")
         weights = _Weights(held, clip)
         file.check_base(weights.first_row, min(map(weights.bits, file.pairs)))
         return cls(file)
@@ -51,13 +56,17 @@ class ClipAdapter:
         )
 
     @contextmanager
-    def beside(self, held: Held) -> Iterator[None]:
-        """While this lasts the layers add their pairs. Copies of them on the device go at its end."""
+    def beside(self, held: Held, dtype: torch.dtype) -> Iterator[None]:
+        """While this lasts the layers add their pairs, and the model's `logits` that of the words where its head is
+        tied to them. Copies of them on the device go at its end. dtype: of the reply.
+        """
         with ExitStack() as hooks:
             for layer, pair in self.file.pairs.items():
-                added = _Added(pair)
+                added = _WordsAdded(pair, dtype) if layer == WORDS else _Added(pair)
                 hooks.callback(held.transformer.get_submodule(layer).register_forward_hook(added).remove)
                 hooks.callback(added.forget)
+                if isinstance(added, _WordsAdded) and _layer(held, HEAD) is None:
+                    hooks.enter_context(added.in_logits(held.transformer))
             yield
 
 
@@ -71,13 +80,46 @@ class _Added:
 
     def __call__(self, layer: torch.nn.Module, inputs: tuple[Any, ...], output: torch.Tensor) -> torch.Tensor:
         x: torch.Tensor = inputs[0]
-        if self.up is None or self.down is None or self.up.device != x.device or self.up.dtype != x.dtype:
-            self.up = self.pair.up.to(x.device, x.dtype)
-            self.down = self.pair.down.to(x.device, x.dtype)
-        return output + product(x, self.up, self.down, self.pair.scale).to(output.dtype)
+        return output + product(x, *self.halves(x.device, x.dtype), self.pair.scale).to(output.dtype)
+
+    def halves(self, device: torch.device, dtype: torch.dtype) -> tuple[torch.Tensor, torch.Tensor]:
+        if self.up is None or self.down is None or self.up.device != device or self.up.dtype != dtype:
+            self.up, self.down = self.pair.up.to(device, dtype), self.pair.down.to(device, dtype)
+        return self.up, self.down
 
     def forget(self) -> None:
         self.up = self.down = None
+
+
+class _WordsAdded(_Added):
+    """A forward hook of the word embeddings: y + scale * up[ids] @ down, from one copy in the reply's number format.
+
+    ComfyUI looks the prompt's words up in float32 whatever it computes in.
+    """
+
+    def __init__(self, pair: Pair, dtype: torch.dtype):
+        super().__init__(pair)
+        self.dtype = dtype
+
+    def __call__(self, layer: torch.nn.Module, inputs: tuple[Any, ...], output: torch.Tensor) -> torch.Tensor:
+        ids: torch.Tensor = inputs[0]
+        return output + looked_up(ids, *self.halves(ids.device, self.dtype), self.pair.scale).to(output.dtype)
+
+    @contextmanager
+    def in_logits(self, transformer: Any) -> Iterator[None]:
+        """A tied head is no layer but a product in the model's `logits`, which is another one while this lasts."""
+        own = transformer.logits
+
+        def logits(x: torch.Tensor) -> torch.Tensor:
+            made: torch.Tensor = own(x)
+            last = x[:, -made.shape[1] :].to(self.dtype)
+            return made + product(last, *self.halves(x.device, self.dtype), self.pair.scale).to(made.dtype)
+
+        transformer.logits = logits
+        try:
+            yield
+        finally:
+            del transformer.logits
 
 
 class _Weights:
@@ -122,7 +164,9 @@ def _layer(held: Held, layer: str) -> Any:
 
 
 def _shape(layer: Any) -> tuple[int, int] | None:
-    """(out, in) of a linear layer, in whatever format its weights are."""
+    """(out, in) of a linear layer or an embedding, in whatever format its weights are."""
+    if hasattr(layer, "num_embeddings") and hasattr(layer, "embedding_dim"):
+        return layer.num_embeddings, layer.embedding_dim
     if not hasattr(layer, "in_features") or not hasattr(layer, "out_features"):
         return None
     return layer.out_features, layer.in_features

@@ -1,7 +1,8 @@
 """Run inside ComfyUI's folder by test_clip_adapters.py: planner and critic as two adapters of one CLIP.
 
-A small Qwen3-VL with random weights; two adapters with random pairs for all its linear layers; the same pairs merged into
-the weights of two other CLIPs. Prints one JSON object.
+A small Qwen3-VL with random weights; two adapters with random pairs for all its linear layers and its word embeddings;
+the same pairs merged into the weights of two other CLIPs. Once more with a head that is tied to the word embeddings.
+Prints one JSON object.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ agents = load_agents(REPO)
 import comfy.model_management as memory  # noqa: E402
 import torch  # noqa: E402
 from interleave_pack.interleave_thinker.agents.adapter_file import (  # noqa: E402
+    WORDS,
     BaseSample,
     Pair,
     hf_name,
@@ -32,8 +34,8 @@ from interleave_pack.interleave_thinker.agents.adapter_file import (  # noqa: E4
 from interleave_pack.interleave_thinker.agents.base import Message, Sampling  # noqa: E402
 from interleave_pack.interleave_thinker.errors import AgentError  # noqa: E402
 from PIL import Image  # noqa: E402
-from quantised_files import loaded, quantised  # noqa: E402
-from qwen_checkpoint import make_checkpoint  # noqa: E402
+from quantised_files import OPTIONS, loaded, quantised  # noqa: E402
+from qwen_checkpoint import TEXT, make_checkpoint  # noqa: E402
 from safetensors.torch import load_file, save_file  # noqa: E402
 
 CALLS, FEW, RANK, SHORT = 50, 8, 4, Sampling(max_tokens=8, temperature=0.0)
@@ -64,28 +66,30 @@ def calls() -> list[list[Message]]:
 ASKED = calls()
 
 
-def make_files() -> None:
+def make_files(work: Path = WORK, tied: bool = False) -> None:
     """base, planner and critic as checkpoints, and both adapters."""
-    model = make_checkpoint(WORK / "base", "1GB")
+    model = make_checkpoint(work / "base", "1GB", tied)
     layers = {layer_of(n): n for n, m in model.named_modules() if isinstance(m, torch.nn.Linear)}
-    state = load_file(WORK / "base" / "model.safetensors")
+    if tied:
+        del layers["model.lm_head"]
+    state = load_file(work / "base" / "model.safetensors")
     sample = BaseSample.of(layers, lambda layer: state[layers[layer] + ".weight"][0])
     for seed, role in enumerate(ROLES):
         draw = torch.Generator().manual_seed(seed)
         pairs, merged = {}, dict(state)
-        for layer, name in layers.items():
+        for layer, name in (layers | {WORDS: hf_name(WORDS)}).items():
             weight = state[name + ".weight"]
             up, down = (torch.randn(n, RANK, generator=draw) for n in weight.shape)
             up *= 0.3 * weight.norm() / (up @ down.T).norm()
             pairs[layer] = Pair(up, down.T.contiguous(), 2.0)
             merged[name + ".weight"] = weight + 2 * up @ down.T
-        write_adapter(WORK / f"{role}.safetensors", pairs, base="base", sample=sample)
-        (WORK / role).mkdir()
-        save_file(merged, WORK / role / "model.safetensors", metadata={"format": "pt"})
+        write_adapter(work / f"{role}.safetensors", pairs, base="base", sample=sample)
+        (work / role).mkdir()
+        save_file(merged, work / role / "model.safetensors", metadata={"format": "pt"})
 
 
-def agent_of(clip: comfy.sd.CLIP, role: str = "") -> agents.NativeAgent:
-    file = read_adapter(WORK / f"{role}.safetensors") if role else None
+def agent_of(clip: comfy.sd.CLIP, role: str = "", work: Path = WORK) -> agents.NativeAgent:
+    file = read_adapter(work / f"{role}.safetensors") if role else None
     return agents.NativeAgent.from_clip(clip, lambda: None, file)
 
 
@@ -201,6 +205,54 @@ def quantised_bases() -> dict[str, object]:
     return found
 
 
+def stock_texts(clip: comfy.sd.CLIP, file: Path) -> list[str]:
+    """With the file in stock Load LoRA."""
+    _, patched = comfy.sd.load_lora_for_models(None, clip, comfy.utils.load_torch_file(str(file)), 0, 1.0)
+    return texts(agent_of(patched), FEW)
+
+
+def tied_head() -> dict[str, object]:
+    """The same where the head is the word embeddings: plain ones, and ones in fp8 and int8."""
+    work = WORK / "tied"
+    make_files(work, tied=True)
+    OPTIONS["qwen3vl_8b_model_config"] |= {"lm_head": False}
+    found: dict[str, object] = {}
+    for kind in ("float32", "float8_e4m3fn", "int8_tensorwise"):
+        plain = kind == "float32"
+        clip = loaded(work / "base" / "model.safetensors" if plain else quantised(work / "base", kind, words=True))
+        agent, bare = agent_of(clip, "critic", work), agent_of(clip)
+        state = load_file(work / "base" / "model.safetensors")
+        for layer, pair in read_adapter(work / "critic.safetensors").pairs.items():
+            weight = agents.held_by(clip).transformer.get_submodule(layer).weight
+            values = weight.dequantize() if hasattr(weight, "layout_cls") else weight
+            state[hf_name(layer) + ".weight"] = (values.float() + pair.scale * pair.up @ pair.down).detach()
+        folder = work / f"critic of {kind}"
+        folder.mkdir()
+        save_file(state, folder / "model.safetensors", metadata={"format": "pt"})
+        coded, patches, before = encoded(clip), clip.patcher.patches_uuid, texts(bare, FEW)
+        adapted = texts(agent, FEW)
+        own_start, agents.started_decoder = agents.started_decoder, lambda *_: None
+        by_generate = texts(agent, 2)
+        agents.started_decoder = own_start
+        held = agents.held_by(clip)
+        with agent.adapter.beside(held, torch.float32):
+            held.transformer.logits(torch.ones(1, 1, TEXT["hidden_size"]))
+            added = [h for m in clip.cond_stage_model.modules() for h in m._forward_hooks.values()]
+            words = [h.up.nbytes + h.down.nbytes for h in added if h.up is not None]
+        found[kind] = {
+            "adapted": adapted,
+            "merged": texts(agent_of(loaded(folder / "model.safetensors")), FEW),
+            "by generate": by_generate,
+            "base": [before, texts(bare, FEW)],
+            "encoded equal": all(map(torch.equal, coded, encoded(clip))),
+            "patches": [clip.patcher.patches_uuid == patches, len(clip.patcher.patches)],
+            "left": hooks(clip) + ("logits" in vars(held.transformer)),
+            "stock": stock_texts(clip, work / "critic.safetensors") if plain else [],
+            "bytes of the words": [sum(words), read_adapter(work / "critic.safetensors").pairs[WORDS].bytes],
+        }
+    return found
+
+
 def overflowing() -> list[str]:
     """What an agent says whose adapter leaves the numbers of float32: greedy, and drawn."""
     pairs = {
@@ -225,4 +277,5 @@ found["other base"] = {
 }
 found["formats"] = quantised_bases()
 found["overflowing"] = overflowing()
+found["tied"] = tied_head()
 print("RESULT " + json.dumps(found))

@@ -41,6 +41,12 @@ def main() -> None:
         agent = agents.NativeAgent.from_clip(clip, lambda: None)
         return agent.complete(asked, Sampling(max_tokens=24)).text
 
+    def text_or_error(clip: comfy.sd.CLIP) -> str:
+        try:
+            return text(clip)
+        except RuntimeError as error:
+            return f"RuntimeError: {error}"
+
     base = native_clip(BASE, comfy.sd.CLIPType.QWEN_IMAGE)
     found: dict[str, object] = {
         "base": text(base),
@@ -61,7 +67,7 @@ def main() -> None:
                 "reached": len(merged.patcher.patches),
                 "hooks": len(beside.patcher.injections["bypass_lora"]) > 0,
                 "changes weights beside": len(beside.patcher.patches),
-                "beside": text(beside),
+                "beside": text_or_error(beside),
                 "stock": text(merged),
                 "base after": text(base),
                 "log": [line for line in said if "lora" in line.lower() or "loaded" in line.lower()],

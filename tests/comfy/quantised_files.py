@@ -17,11 +17,15 @@ native.QWEN3VL_VISION_COMMON = {**native.QWEN3VL_VISION_COMMON, "num_heads": 4}
 OPTIONS = {"qwen3vl_8b_model_config": {k: v for k, v in TEXT.items() if k != "head_dim"}}
 
 
-def quantised(folder: Path, kind: str) -> Path:
-    """A file as ComfyUI's own are: the layers of the language model in another format, with its scales."""
+def quantised(folder: Path, kind: str, words: bool = False) -> Path:
+    """A file as ComfyUI's own are: the layers of the language model in another format, with its scales.
+
+    words: the word embeddings too.
+    """
     layout = QUANT_ALGOS[kind]["comfy_tensor_layout"]
     state = comfy.utils.load_torch_file(str(folder / "model.safetensors"))
-    for name in [n for n in state if "language_model.layers" in n and "proj" in n]:
+    layers = [n for n in state if "language_model.layers" in n and "proj" in n]
+    for name in [*layers, *(n for n in state if words and n.endswith("embed_tokens.weight"))]:
         tensor = QuantizedTensor.from_float(state.pop(name), layout)
         state.update(tensor.state_dict(name))
         told = json.dumps({"format": kind}).encode()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 
 import pytest
@@ -20,7 +21,12 @@ from interleave_thinker.agents.adapter_file import (  # noqa: E402
     read_adapter,
     write_adapter,
 )
-from interleave_thinker.agents.adapter_folder import ADAPTER_NAME, load_weights, weight_files  # noqa: E402
+from interleave_thinker.agents.adapter_folder import (  # noqa: E402
+    ADAPTER_NAME,
+    load_weights,
+    weight_files,
+    whole_weights,
+)
 from interleave_thinker.agents.base import Message, Sampling  # noqa: E402
 from interleave_thinker.agents.transformers_agent import check_folder, load_agent  # noqa: E402
 from interleave_thinker.cli import main  # noqa: E402
@@ -28,6 +34,7 @@ from interleave_thinker.errors import AgentError  # noqa: E402
 from interleave_thinker.research.train.adapters import export_comfy  # noqa: E402
 from interleave_thinker.tinyworld.convert import WEIGHTS, make_whole  # noqa: E402
 
+WORDS = "model.language_model.embed_tokens.weight"
 KIND = transformers.Qwen3VLForConditionalGeneration
 PICTURES = (Image.new("RGB", (64, 64), "white"), Image.linear_gradient("L").convert("RGB").resize((64, 64)))
 ASKED = [Message("user", (*PICTURES, "want a red circle\ngot a red circle"))]
@@ -45,7 +52,8 @@ def adapted(tmp_path, base):
     folder = tmp_path / "mine"
     shutil.copytree(WEIGHTS / "base", folder, ignore=shutil.ignore_patterns("*.safetensors"))
     chance = torch.Generator().manual_seed(1)
-    names = [n for n in base if n.endswith(("q_proj.weight", "down_proj.weight", "attn.qkv.weight"))]
+    paired = ("q_proj.weight", "down_proj.weight", "attn.qkv.weight", "embed_tokens.weight")
+    names = [n for n in base if n.endswith(paired)]
     pairs = {
         n: Pair(
             torch.randn(base[n].shape[0], 4, generator=chance) * 0.1,
@@ -73,6 +81,20 @@ def test_the_model_is_the_base_with_the_pairs_in_its_weights(adapted, base):
         if name in pairs:
             wanted = wanted + 2.0 * pairs[name].up @ pairs[name].down
         assert torch.allclose(made[name], wanted, atol=1e-6), name
+        assert torch.allclose(whole_weights(folder)[name], wanted, atol=1e-6), name
+    assert torch.equal(made["lm_head.weight"], made[WORDS]), "they are one weight, whose pair is in both"
+
+
+def test_a_head_of_its_own_takes_nothing_from_the_pair_of_the_word_embeddings(adapted, tmp_path, base):
+    folder, pairs = adapted
+    for place in (tmp_path / "base", folder):
+        config = json.loads((place / "config.json").read_text())
+        config["tie_word_embeddings"] = config["text_config"]["tie_word_embeddings"] = False
+        (place / "config.json").write_text(json.dumps(config))
+    save_file(base | {"lm_head.weight": base[WORDS].clone()}, tmp_path / "base" / "model.safetensors", {"format": "pt"})
+    made = load_weights(KIND, folder, torch.float32).state_dict()
+    assert torch.equal(made["lm_head.weight"], base[WORDS].float())
+    assert torch.allclose(made[WORDS], base[WORDS].float() + 2.0 * pairs[WORDS].up @ pairs[WORDS].down, atol=1e-6)
 
 
 def test_it_is_an_agent_like_any_other_and_counts_the_weights_of_both_files(adapted, tmp_path):

@@ -16,13 +16,13 @@ from PIL import Image
 from safetensors.torch import load_file, save_file
 from transformers import Qwen3VLConfig, Qwen3VLForConditionalGeneration, Qwen3VLProcessor
 
-from interleave_thinker.agents.adapter_file import PREFIX, hf_name, layer_of, read_adapter
+from interleave_thinker.agents.adapter_file import PREFIX, WORDS, hf_name, layer_of, read_adapter
 from interleave_thinker.cli import main
 from interleave_thinker.errors import AgentError
 from interleave_thinker.research.train import checkpoint, extract, low_rank
 from interleave_thinker.research.train.adapters import export_comfy
 from interleave_thinker.research.train.checkpoint import Checkpoint
-from interleave_thinker.research.train.models import TrainError
+from interleave_thinker.research.train.models import ModelOptions, TrainError, lora
 from interleave_thinker.research.train.peft_pairs import export_lora
 from interleave_thinker.tinyworld.convert import WEIGHTS
 
@@ -62,8 +62,12 @@ def is_linear(name: str) -> bool:
     )
 
 
+def is_paired(name: str) -> bool:
+    return is_linear(name) or name.endswith("embed_tokens.weight")
+
+
 def nudge(name: str, parameter: torch.Tensor) -> None:
-    if is_linear(name):
+    if is_paired(name):
         parameter += 0.05 * torch.randn_like(parameter)
 
 
@@ -73,7 +77,7 @@ def nothing(name: str, parameter: torch.Tensor) -> None:
 
 @pytest.fixture(scope="module")
 def pair(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
-    """A base, and the same with other linear layers."""
+    """A base, and the same with other linear layers and word embeddings."""
     folder = tmp_path_factory.mktemp("pair")
     return saved(small_model(), folder / "base", nothing), saved(small_model(), folder / "tuned", nudge)
 
@@ -160,7 +164,7 @@ class TestExact:
     )  # fmt: skip
     @settings(deadline=None, max_examples=8, suppress_health_check=[HealthCheck.function_scoped_fixture])
     def test_base_and_all_pairs_are_the_tuned_model(self, tmp_path_factory, question, seed, tied, width, scales):
-        """Linear layers, and each norm that layers behind it can take up: of the vision tower too, without biases."""
+        """Linear layers, word embeddings that may be the head too, and each norm that layers behind it can take up: of the vision tower too, without biases."""
         folder = tmp_path_factory.mktemp("exact")
         norms = ("layernorm.weight", "norm1.weight", "norm2.weight", "merger.norm.weight", "0.norm.weight")
 
@@ -230,7 +234,8 @@ class TestLost:
         """Tall, wide and square ones, also behind a norm."""
 
         def change(name: str, parameter: torch.Tensor) -> None:
-            if name.endswith(("0.self_attn.k_proj.weight", "0.mlp.up_proj.weight", "0.linear_fc1.weight")):
+            words = "embed_tokens.weight"
+            if name.endswith(("0.self_attn.k_proj.weight", "0.mlp.up_proj.weight", "0.linear_fc1.weight", words)):
                 nudge(name, parameter)
             elif name.endswith("0.input_layernorm.weight"):
                 parameter *= torch.linspace(0.5, 2, len(parameter))
@@ -243,7 +248,7 @@ class TestLost:
         run(base, tuned, tmp_path / "read.safetensors", rank=5)
         held, read = (read_adapter(tmp_path / f"{name}.safetensors").pairs for name in ("held", "read"))
         assert held.keys() == read.keys()
-        assert {pair.up.shape[0] - pair.down.shape[1] for pair in held.values()} == {-8, 0, 8, 24}
+        assert {pair.up.shape[0] - pair.down.shape[1] for pair in held.values()} == {-8, 0, 8, 24, 599}
         for layer, one in held.items():
             whole = one.up.float() @ one.down.float()
             difference = whole - read[layer].up.float() @ read[layer].down.float()
@@ -252,7 +257,6 @@ class TestLost:
     def test_what_no_pair_can_carry_is_counted_and_stays_out(self, tmp_path, capsys):
         changed = {
             "q_norm.weight": "norms of queries and keys",
-            "embed_tokens.weight": "word embeddings",
             "pos_embed.weight": "position embeddings",
             "patch_embed.proj.weight": "patch embedding",
             "qkv.bias": "biases",
@@ -287,7 +291,21 @@ class TestLost:
             assert f"left out: {left['kind']}, {left['parameters']} numbers" in out
             assert extract.KINDS[left["kind"]] in out, "and why"
         pairs = read_adapter(tmp_path / "a.safetensors").pairs
-        assert {f"{hf_name(layer)}.weight" for layer in pairs} == {name for name in before if is_linear(name)}
+        assert {f"{hf_name(layer)}.weight" for layer in pairs} == {name for name in before if is_paired(name)}
+
+    @pytest.mark.parametrize(("tied", "kind"), [(False, "word embeddings"), (True, "tied head")])
+    def test_linear_layers_alone_leave_the_word_embeddings_out_and_say_so(self, tmp_path, capsys, tied, kind):
+        """Other programs put pairs beside linear layers alone."""
+        base = saved(small_model(tied=tied), tmp_path / "b", nothing)
+        tuned = saved(small_model(tied=tied), tmp_path / "t", nudge)
+        line = f"adapters extract {base} {tuned} --rank 4 --linear-only --out {tmp_path}/a.safetensors"
+        assert main(line.split()) == 0
+        out = capsys.readouterr().out
+        assert f"left out: {kind}, {639 * 32} numbers" in out and extract.KINDS[kind] in out
+        assert WORDS not in read_adapter(tmp_path / "a.safetensors").pairs
+        assert f"at most {extract.bytes_at(Checkpoint.open(base), 4, 2, True) / 1e6:.1f} MB" in out
+        run(base, tuned, tmp_path / "whole.safetensors", rank=4)
+        assert read_adapter(tmp_path / "whole.safetensors").pairs[WORDS].up.shape == (639, 4)
 
     @pytest.mark.parametrize(
         ("scale", "bias", "folds"),
@@ -348,7 +366,7 @@ class TestFile:
         expected = {
             layer_of(name.removesuffix(".weight"))
             for name in load_file(pair[0] / "model.safetensors")
-            if is_linear(name)
+            if is_paired(name)
         }
         parts = ("lora_up.weight", "lora_down.weight", "alpha")
         assert set(tensors) == {f"{PREFIX}{layer}.{part}" for layer in expected for part in parts}
@@ -381,9 +399,10 @@ class TestFile:
     @pytest.mark.parametrize(
         ("words", "told"),
         [
-            ("{b} {t} --rank 3", "rank or error and dtype is 'rank 2, bfloat16', and 'rank 3, bfloat16' is wanted"),
-            ("{b} {t} --error 0.5", "and 'error 0.5, max-rank 256, bfloat16' is wanted"),
-            ("{b} {t} --rank 2 --dtype float16", "and 'rank 2, float16' is wanted"),
+            ("{b} {t} --rank 3", "choice of rank, number format and layers is 'rank 2, bfloat16, linear layers"),
+            ("{b} {t} --error 0.5", "and 'error 0.5, max-rank 256, bfloat16, linear layers and word embeddings' is"),
+            ("{b} {t} --rank 2 --dtype float16", "and 'rank 2, float16, linear layers and word embeddings' is wanted"),
+            ("{b} {t} --rank 2 --linear-only", "and 'rank 2, bfloat16, linear layers' is wanted"),
             ("{t} {b} --rank 2", "its base's fingerprint is"),
             ("{b} {d}/other --rank 2", "its fine-tune is 'tuned', and 'other' is wanted"),
             ("{b} {d}/tuned --rank 2", "its fine-tune's fingerprint is"),
@@ -493,14 +512,16 @@ class TestRefused:
 class TestPeft:
     TARGETS = ["q_proj", "down_proj", "qkv", "linear_fc2", "lm_head"]
 
-    def trained(self, folder: Path, **config: object) -> Qwen3VLForConditionalGeneration:
+    def trained(self, folder: Path, *, tied: bool = False, **config: object) -> Qwen3VLForConditionalGeneration:
         """A saved LoRA with random pairs; the model that it is on."""
         from peft import LoraConfig, get_peft_model
 
         torch.manual_seed(4)
-        adapted = get_peft_model(small_model(), LoraConfig(**{"r": 4, "target_modules": self.TARGETS, **config}))
+        adapted = get_peft_model(
+            small_model(tied=tied), LoraConfig(**{"r": 4, "target_modules": self.TARGETS, **config})
+        )
         for name, parameter in adapted.named_parameters():
-            if "lora_B" in name:
+            if "lora_B" in name or "lora_embedding_A" in name:
                 torch.nn.init.normal_(parameter, 0, 0.1)
         adapted.save_pretrained(folder)
         return adapted.eval()
@@ -511,8 +532,9 @@ class TestPeft:
             {"lora_alpha": 16},
             {"lora_alpha": 16, "use_rslora": True},
             {"lora_alpha": 16, "alpha_pattern": {"layers.1.self_attn.q_proj": 64}, "rank_pattern": {"down_proj": 2}},
+            {"lora_alpha": 16, "rank_pattern": {"embed_tokens": 2}, "target_modules": ["q_proj", "embed_tokens"]},
         ],
-        ids=["alpha", "rank-stabilised", "patterns"],
+        ids=["alpha", "rank-stabilised", "patterns", "word embeddings"],
     )
     def test_the_file_writes_as_peft_does(self, pair, tmp_path, question, config):
         adapted = self.trained(tmp_path / "lora", **config)
@@ -544,6 +566,19 @@ class TestPeft:
         with pytest.raises(TrainError, match=told):
             export_lora(Checkpoint.open(pair[0]), tmp_path / "lora", tmp_path / "a.safetensors")
         assert not (tmp_path / "a.safetensors").exists()
+
+    def test_words_that_peft_trained_for_reading_alone_are_refused_where_they_are_the_head_too(self, tmp_path):
+        """In peft their pair does not count in a tied head; beside an agent it does."""
+        self.trained(tmp_path / "lora", tied=True, target_modules=["q_proj", "embed_tokens"])
+        base = Checkpoint.open(saved(small_model(tied=True), tmp_path / "b", nothing))
+        with pytest.raises(TrainError, match="without embed_tokens in target_modules"):
+            export_lora(base, tmp_path / "lora", tmp_path / "a.safetensors")
+
+    def test_a_training_from_a_file_with_words_names_the_way_without_them(self, pair, tmp_path):
+        run(*pair, tmp_path / "a.safetensors", rank=2)
+        options = ModelOptions(pair[0], lora_rank=2, start_adapter=tmp_path / "a.safetensors")
+        with pytest.raises(TrainError, match=r"a\.safetensors holds a pair of the word embeddings.*--linear-only"):
+            lora(options)
 
     def test_biases_are_left_out_and_counted(self, pair, tmp_path):
         adapted = self.trained(tmp_path / "lora", bias="lora_only", target_modules=["qkv"])

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import torch
 
-from interleave_thinker.agents.adapter_file import BaseSample, Pair, layer_of, write_adapter
+from interleave_thinker.agents.adapter_file import WORDS, BaseSample, Pair, hf_name, layer_of, write_adapter
 from interleave_thinker.agents.transformers_agent import load_agent
 
 WEIGHTS = Path(__file__).parents[2] / "interleave_thinker" / "tinyworld" / "weights"
@@ -22,17 +22,27 @@ def linear_weights(model: str) -> dict[str, torch.Tensor]:
     }
 
 
-def random_adapter(file: Path, seed: int, *, rank: int = 4, scale: float = 0.5, size: float = 0.15) -> dict[str, Pair]:
-    """Pairs on all linear layers, large enough to change what is written."""
+def word_weights(model: str) -> torch.Tensor:
+    """The word embeddings of an agent of the tiny world, as float32; its head is tied to them."""
+    agent = load_agent(WEIGHTS / model, device="cpu", dtype="float32")
+    weight: torch.Tensor = agent.model.get_submodule(hf_name(WORDS)).weight.detach()
+    return weight
+
+
+def random_adapter(
+    file: Path, seed: int, *, rank: int = 4, scale: float = 0.5, size: float = 0.15, words: bool = True
+) -> dict[str, Pair]:
+    """Pairs on all linear layers and, with `words`, on the word embeddings, large enough to change what is written."""
     draw = torch.Generator().manual_seed(seed)
     layers = linear_weights("base")
+    paired = layers | ({WORDS: word_weights("base")} if words else {})
     pairs = {
         layer: Pair(
             torch.randn(weight.shape[0], rank, generator=draw) * size,
             torch.randn(rank, weight.shape[1], generator=draw) * size,
             scale,
         )
-        for layer, weight in layers.items()
+        for layer, weight in paired.items()
     }
     write_adapter(file, pairs, base="base", sample=sample_of(layers))
     return pairs

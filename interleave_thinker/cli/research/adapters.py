@@ -47,8 +47,8 @@ def _extract_command(commands: Any) -> argparse.ArgumentParser:
     parser: argparse.ArgumentParser = commands.add_parser(
         "extract",
         help="the difference of two checkpoints -> an adapter for Agent from CLIP (models/loras)",
-        description="Low-rank pairs of the linear layers, layer by layer; two 8B checkpoints need under 6 GB of RAM. "
-        "BASE and TUNED, the full model: a Qwen3-VL folder, or one file as stock Load CLIP takes it (bfloat16, not "
+        description="Low-rank pairs of the linear layers and word embeddings, layer by layer; two 8B checkpoints need "
+        "under 6 GB of RAM. BASE and TUNED, the full model: a Qwen3-VL folder, or one file as stock Load CLIP takes it (bfloat16, not "
         "quantised).",
     )
     parser.add_argument("base", type=Path, metavar="BASE")
@@ -61,6 +61,11 @@ def _extract_command(commands: Any) -> argparse.ArgumentParser:
         help="instead of --rank: the smallest rank of each layer whose relative error is at most this, such as 0.1",
     )
     parser.add_argument("--max-rank", type=int, default=256, help="largest rank of a layer with --error")
+    parser.add_argument(
+        "--linear-only",
+        action="store_true",
+        help="no pair of the word embeddings: for programs that put pairs beside linear layers alone",
+    )
     parser.add_argument("--out", type=Path, required=True, help="NAME.safetensors")
     add_json(parser)
     return parser
@@ -111,13 +116,16 @@ def _extract(options: argparse.Namespace) -> None:
     check_choice(options.rank, options.error, options.max_rank)
     base, tuned = Checkpoint.open(options.base), Checkpoint.open(options.tuned)
     if options.resume and options.out.is_file():
-        check_made(base, tuned, options.out, asked(options.rank, options.error, options.max_rank, options.dtype))
+        chosen = asked(options.rank, options.error, options.max_rank, options.dtype, options.linear_only)
+        check_made(base, tuned, options.out, chosen)
         print(f"{options.out} is there already")
         return
     check_same_model(base, tuned)
-    most = bytes_at(base, options.rank or options.max_rank, 4 if options.dtype == "float32" else 2)
+    itemsize = 4 if options.dtype == "float32" else 2
+    most = bytes_at(base, options.rank or options.max_rank, itemsize, options.linear_only)
+    layers = len(base.paired(options.linear_only))
     print(
-        f"{(base.bytes + tuned.bytes) / 2**30:.2f} GB of weights, {len(base.linear)} linear layers -> {options.out}, "
+        f"{(base.bytes + tuned.bytes) / 2**30:.2f} GB of weights, {layers} layers -> {options.out}, "
         f"at most {most / 1e6:.1f} MB"
     )
     if options.dry_run:
@@ -130,7 +138,8 @@ def _extract(options: argparse.Namespace) -> None:
         error=options.error,
         max_rank=options.max_rank,
         dtype=options.dtype,
-        on_layer=_progress(len(base.linear)),
+        linear_only=options.linear_only,
+        on_layer=_progress(layers),
     )
     save_options(options, options.out.with_suffix(".config.yaml"))
     _print_extraction(made, options.error)

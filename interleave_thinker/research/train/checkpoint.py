@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from ...agents.adapter_file import SUFFIXES, BaseSample, layer_of
+from ...agents.adapter_file import SUFFIXES, WORDS, BaseSample, layer_of
 from ...agents.transformers_agent import check_folder
 from .models import TrainError
 
@@ -82,6 +82,13 @@ class Checkpoint:
             for key, stored in self.tensors.items()
             if key.endswith(".weight") and len(stored.shape) == 2 and "embed" not in key
         )
+
+    def paired(self, linear_only: bool = False) -> list[str]:
+        """What an adapter's pairs can be of: the linear layers and the word embeddings, in their order."""
+        words = self.tensors.get(f"{WORDS}.weight")
+        if linear_only or words is None or len(words.shape) != 2:
+            return self.linear
+        return sorted([*self.linear, WORDS])
 
     @property
     def bytes(self) -> int:

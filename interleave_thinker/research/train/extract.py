@@ -1,4 +1,4 @@
-"""The difference of two checkpoints of one model as an adapter: low-rank pairs of its linear layers, and nothing else.
+"""The difference of two checkpoints of one model as an adapter: low-rank pairs of linear layers and word embeddings.
 
 A change of other weights would be a patch of the base, and each switch of adapters would load the model again. So the
 layers behind a norm take up its scale where that is exact, and the rest is dropped and counted. Layer by layer; neither
@@ -27,14 +27,14 @@ if TYPE_CHECKING:
 MAX_RANK = 256
 """Of a layer, where only an error is asked for."""
 HELD = 1 << 28
-"""Values of a difference that is kept in memory, in float32; a larger one, such as a head's, is read each time."""
+"""Values of a difference that is kept in memory, in float32; a larger one, such as an 8B's head, is read each time."""
 
 LARGEST = 1e12
 """Norm of a difference; beyond it the decomposition may leave the numbers of float32."""
 
 KINDS = {
-    "word embeddings": "Rows are looked up and not multiplied; a low-rank pair has no place there.",
-    "tied head": "Head and word embeddings are one weight, which stays the base's.",
+    "word embeddings": "Only linear layers were asked for (--linear-only).",
+    "tied head": "Head and word embeddings are one weight, and only linear layers were asked for (--linear-only).",
     "norms of queries and keys": "They lie behind a layer and undo any scale put into it.",
     "norm scales": "The layer behind cannot take this scale up exactly: the head is tied, the norm has a bias, or the "
     "base's scale is 0.",
@@ -42,7 +42,7 @@ KINDS = {
     "biases": "A low-rank pair multiplies; it adds no constant.",
     "position embeddings": "They are added and not multiplied.",
     "patch embedding": "It is a convolution and no linear layer.",
-    "others": "They belong to no linear layer.",
+    "others": "They belong to no layer that a pair can stand beside.",
 }
 """What cannot be carried, and why."""
 
@@ -103,12 +103,14 @@ def extract(
     error: float = 0.0,
     max_rank: int = MAX_RANK,
     dtype: Dtype = "bfloat16",
+    linear_only: bool = False,
     on_layer: Callable[[Layer], None] = lambda _: None,
 ) -> Extraction:
     """Write the adapter that makes `base` write as `tuned` does.
 
     rank: at most so many columns a layer. error: instead of it the least rank, up to `max_rank`, whose relative error
-    is not above; 0 < error < 1. Errors are those of the pairs as they are written.
+    is not above; 0 < error < 1. Errors are those of the pairs as they are written. linear_only: no pair of the word
+    embeddings, for programs that put pairs beside linear layers alone.
 
     Raises:
         TrainError: the two are not one model, or the same; a wrong rank or error; `out` is there.
@@ -121,7 +123,7 @@ def extract(
     scales, folded = _scales(base, tuned)
     pairs: dict[str, Pair] = {}
     layers: list[Layer] = []
-    for name in base.linear:
+    for name in base.paired(linear_only):
         difference = Difference(base, tuned, name, scales.get(name))
         size = norm(difference)
         if not size:
@@ -137,16 +139,19 @@ def extract(
         layers.append(Layer(name, difference.of, kept, size, distance(difference, left, right)))
         pairs[name] = Pair(*difference.turned(left, right))
         on_layer(layers[-1])
-    dropped = tuple(_dropped(base, tuned, set(folded)))
+    dropped = tuple(_dropped(base, tuned, base.paired(linear_only), set(folded)))
     if not pairs:
         if dropped:
-            raise TrainError(f"No linear layer of {tuned.name} differs from {base.name}: there is nothing to extract.")
+            raise TrainError(
+                f"No layer of {tuned.name} that a pair can stand beside differs from {base.name}: there is nothing to "
+                "extract."
+            )
         raise TrainError(f"{base.name} and {tuned.name} hold the same weights: there is nothing to extract.")
     made = Extraction(
         base.name, tuned.name, tuple(layers), tuple(folded), dropped, sum(pair.bytes for pair in pairs.values())
     )
     notes = {"error": f"{made.error:.4f}", "max_rank": str(max(f.rank for f in layers))}
-    notes |= _made_of(tuned, asked(rank, error, max_rank, dtype))
+    notes |= _made_of(tuned, asked(rank, error, max_rank, dtype, linear_only))
     notes["dropped"] = "; ".join(f"{d.parameters} {d.kind}" for d in dropped)
     write_adapter(out, pairs, base=base.name, sample=base.sample(), notes=notes)
     return made
@@ -165,16 +170,17 @@ def check_choice(rank: int, error: float, max_rank: int) -> None:
         raise TrainError(f"--error is {error}; it must lie between 0 (exact) and 1 (nothing), such as 0.1.")
 
 
-def asked(rank: int, error: float, max_rank: int, dtype: Dtype) -> str:
+def asked(rank: int, error: float, max_rank: int, dtype: Dtype, linear_only: bool = False) -> str:
     """What decides the pairs, beside the two models."""
-    return f"{f'rank {rank}' if rank else f'error {float(error)}, max-rank {max_rank}'}, {dtype}"
+    layers = "linear layers" if linear_only else "linear layers and word embeddings"
+    return f"{f'rank {rank}' if rank else f'error {float(error)}, max-rank {max_rank}'}, {dtype}, {layers}"
 
 
 _NOTES = {
     "base_fingerprint": "base's fingerprint",
     "tuned": "fine-tune",
     "tuned_fingerprint": "fine-tune's fingerprint",
-    "asked": "rank or error and dtype",
+    "asked": "choice of rank, number format and layers",
 }
 """What a file says of its making, in words."""
 
@@ -226,9 +232,9 @@ def check_same_model(base: Checkpoint, tuned: Checkpoint) -> None:
             )
 
 
-def bytes_at(base: Checkpoint, rank: int, itemsize: int) -> int:
-    """Of the pairs of all linear layers at a rank."""
-    shapes = [base.tensors[f"{name}.weight"].shape for name in base.linear]
+def bytes_at(base: Checkpoint, rank: int, itemsize: int, linear_only: bool = False) -> int:
+    """Of all pairs at a rank."""
+    shapes = [base.tensors[f"{name}.weight"].shape for name in base.paired(linear_only)]
     return sum(min(rank, *shape) * sum(shape) * itemsize for shape in shapes)
 
 
@@ -349,13 +355,13 @@ def _ratio(base: Checkpoint, tuned: Checkpoint, name: str) -> torch.Tensor | Non
     return ratio
 
 
-def _dropped(base: Checkpoint, tuned: Checkpoint, folded: set[str]) -> Iterator[Dropped]:
+def _dropped(base: Checkpoint, tuned: Checkpoint, paired: list[str], folded: set[str]) -> Iterator[Dropped]:
     """By kind, in the order of KINDS."""
-    linear = {f"{name}.weight" for name in base.linear}
+    carried = {f"{name}.weight" for name in paired}
     tied = f"{HEAD}.weight" not in base.tensors
     found: dict[str, list[tuple[int, float, float]]] = {}
     for key, stored in base.tensors.items():
-        if key in linear or key.rpartition(".")[0] in folded:
+        if key in carried or key.rpartition(".")[0] in folded:
             continue
         change = size = 0.0
         for place in in_blocks(stored.shape):

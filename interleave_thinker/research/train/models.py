@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from ...agents.adapter_file import hf_name, read_adapter
+from ...agents.adapter_file import WORDS, hf_name, read_adapter
 from ...agents.adapter_folder import load_weights
 from ...agents.transformers_agent import check_folder
 from ...errors import ConfigError, InterleaveError
@@ -151,7 +151,12 @@ def bound_pixels(images: Any, most: int) -> None:
 
 
 def lora(options: ModelOptions) -> Any:
-    """peft's configuration of the adapter, or None without one. Alpha defaults to twice the rank."""
+    """peft's configuration of the adapter, or None without one. Alpha defaults to twice the rank.
+
+    Raises:
+        TrainError: the start adapter has a pair of the word embeddings.
+        AgentError: it cannot be read.
+    """
     if not options.lora_rank:
         return None
     try:
@@ -160,7 +165,13 @@ def lora(options: ModelOptions) -> Any:
         raise extra_missing(error) from None
     targets: str | list[str]
     if options.start_adapter is not None:
-        targets = [hf_name(layer) for layer in read_adapter(options.start_adapter).pairs]
+        start = read_adapter(options.start_adapter)
+        if WORDS in start.pairs:
+            raise TrainError(
+                f"Adapter {start.name} holds a pair of the word embeddings, which a LoRA here does not train. Make it "
+                "again without it: `interleave-thinker adapters extract --linear-only`."
+            )
+        targets = [hf_name(layer) for layer in start.pairs]
     else:
         where, layers = ("", LINEAR + VISION_LINEAR) if options.train_vision else (r"(?=.*language_model)", LINEAR)
         targets = rf"{where}.*\.({'|'.join(layers)})"

@@ -9,9 +9,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ...agents.adapter_file import MOST, AdapterFile, layer_of, whole_pair, write_adapter
+from ...agents.adapter_file import MOST, WORDS, AdapterFile, layer_of, whole_pair, write_adapter
 from .adapters import Dtype, check_new_file
-from .checkpoint import Checkpoint
+from .checkpoint import HEAD, Checkpoint
 from .models import TrainError
 
 if TYPE_CHECKING:
@@ -46,6 +46,8 @@ def export_lora(base: Checkpoint, adapter: Path, out: Path, dtype: Dtype = "bflo
         name, _, part = key.removeprefix("base_model.model.").partition(".lora_")
         if part in ("A.weight", "B.weight"):
             halves.setdefault(name, {})[part[0]] = tensor
+        elif part in ("embedding_A", "embedding_B"):  # of looked-up rows: (rank, vocabulary) and (width, rank)
+            halves.setdefault(name, {})["B" if part[-1] == "A" else "A"] = tensor.transpose(0, -1)
         else:
             others[key] = tensor
     if not halves or any(len(found) < 2 for found in halves.values()):
@@ -59,9 +61,14 @@ def export_lora(base: Checkpoint, adapter: Path, out: Path, dtype: Dtype = "bflo
         )
         for name, found in sorted(halves.items())
     }
-    linear = set(base.linear)
+    if WORDS in pairs and f"{HEAD}.weight" not in base.tensors:
+        raise TrainError(
+            f"{adapter.name} holds a pair of the word embeddings that counts where words are read, and {base.name} has "
+            "them as its head too. Train the adapter again without embed_tokens in target_modules."
+        )
+    known = set(base.paired())
     AdapterFile(adapter.name, pairs).check_layers(
-        lambda layer: base.tensors[f"{layer}.weight"].shape if layer in linear else None
+        lambda layer: base.tensors[f"{layer}.weight"].shape if layer in known else None
     )
     changed = {key: tensor for key, tensor in others.items() if not _is_of(base, key, tensor)}
     whole = next((key for key in changed if not key.endswith(".bias")), None)

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import gc
+import json
+import shutil
 
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
 from tiny_adapters import WEIGHTS, random_adapter
 
-from interleave_thinker.agents.adapter_file import hf_name
+from interleave_thinker.agents.adapter_file import WORDS, BaseSample, hf_name, write_adapter
 from interleave_thinker.agents.base import Message, Sampling
 from interleave_thinker.agents.transformers_agent import load_agent
 from interleave_thinker.errors import AgentError
@@ -53,20 +55,54 @@ def files(tmp_path):
     return [tmp_path / "1.safetensors", tmp_path / "2.safetensors"]
 
 
+@pytest.fixture(scope="module")
+def untied(tmp_path_factory):
+    """The tiny base with a head of its own, which begins as its word embeddings."""
+    folder = shutil.copytree(WEIGHTS / "base", tmp_path_factory.mktemp("untied") / "base")
+    config = json.loads((folder / "config.json").read_text())
+    config["tie_word_embeddings"] = config["text_config"]["tie_word_embeddings"] = False
+    (folder / "config.json").write_text(json.dumps(config))
+    state = load_file(folder / "model.safetensors")
+    state["lm_head.weight"] = state[f"{hf_name(WORDS)}.weight"].clone()
+    save_file(state, folder / "model.safetensors", metadata={"format": "pt"})
+    return folder
+
+
+@pytest.mark.parametrize("head", ["tied", "of its own"])
 @pytest.mark.parametrize("scale", [1.0, 0.5])
-def test_a_file_beside_the_weights_says_what_the_merged_weights_say(tmp_path, scale):
+def test_a_file_beside_the_weights_says_what_the_merged_weights_say(tmp_path, untied, head, scale):
+    """Where the head is tied to the word embeddings their pair counts in it too; elsewhere it does not."""
+    base = BASE if head == "tied" else untied
     pairs = random_adapter(tmp_path / "a.safetensors", 3, scale=scale)
-    adapted = load_agent(BASE, adapter=tmp_path / "a.safetensors", device="cpu")
-    merged = load_agent(BASE, device="cpu", dtype="float32")
+    adapted = load_agent(base, adapter=tmp_path / "a.safetensors", device="cpu")
+    merged = load_agent(base, device="cpu", dtype="float32")
     assert merged.base is not adapted.base
     layers = dict(merged.model.named_modules())
+    assert (layers["lm_head"].weight is layers[hf_name(WORDS)].weight) == (head == "tied")
     with torch.no_grad():
         for layer, pair in pairs.items():
             layers[hf_name(layer)].weight += scale * pair.up @ pair.down
     text = said(merged)
-    assert said(adapted) == text != said(load_agent(BASE, device="cpu"))
+    assert said(adapted) == text != said(load_agent(base, device="cpu"))
     one, two = (a.log_probability(QUESTION, text, SHORT, ended=False)[0] for a in (adapted, merged))
     assert one == pytest.approx(two, rel=1e-4)
+
+
+def test_the_pair_of_the_words_counts_where_words_are_read_and_where_a_tied_head_writes(tmp_path, untied):
+    """Alone in a file, so that no other pair hides it: each of the two places moves the logits as the weight would."""
+    pair = random_adapter(tmp_path / "all.safetensors", 4, size=0.4)[WORDS]
+    write_adapter(tmp_path / "a.safetensors", {WORDS: pair}, base="base", sample=BaseSample({}))
+    found = []
+    for base in (BASE, untied):
+        adapted = load_agent(base, adapter=tmp_path / "a.safetensors", device="cpu")
+        merged = load_agent(base, device="cpu", dtype="float32")
+        before = said(load_agent(base, device="cpu"))
+        one = adapted.log_probability(QUESTION, before, SHORT, ended=False)[0]
+        with torch.no_grad():
+            merged.model.get_submodule(hf_name(WORDS)).weight += pair.scale * pair.up @ pair.down
+        assert one == pytest.approx(merged.log_probability(QUESTION, before, SHORT, ended=False)[0], rel=1e-4)
+        found.append(one)
+    assert found[0] != pytest.approx(found[1], rel=1e-2), "the head tells them apart"
 
 
 def test_agents_of_one_base_do_not_notice_each_other(files):
