@@ -17,6 +17,8 @@ from .pictures import bare
 
 WIDTH_CM, HEIGHT_CM = 15.0, 9.0
 """The largest a picture is: two steps fit onto a page."""
+LONGEST_PROPERTY = 255
+"""Characters that Word takes of a title in the file's properties."""
 
 
 def to_docx(
@@ -81,7 +83,8 @@ def _add_picture(made: Any, item: DocumentItem, pixels: Image.Image) -> None:
 def _note_properties(made: Any, document: Document, language: str) -> None:
     """What the file says of itself: title and language, and nothing of python-docx's template or of this machine."""
     facts = made.core_properties
-    facts.title, facts.author, facts.comments, facts.language = _legal(one_line(document.title)), "", "", language
+    title = _legal(one_line(document.title))[:LONGEST_PROPERTY]
+    facts.title, facts.author, facts.comments, facts.language = title, "", "", language
     facts.created = facts.modified = datetime(1980, 1, 1, tzinfo=timezone.utc)
     if language:
         fonts = made.styles.element.find(".//{*}rPrDefault/{*}rPr/{*}lang")

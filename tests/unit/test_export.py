@@ -6,6 +6,7 @@ import io
 import json
 import re
 import zipfile
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -114,8 +115,6 @@ def test_a_guide_counts_as_the_plan_does() -> None:
     """A plan that continues the user's pictures does not begin at 1."""
     steps = tuple(PlanStep(n, "name", None, None, f"text {n}") for n in (4, 5))
     document, image = made_document(steps=1)
-    from dataclasses import replace
-
     from interleave_thinker.loop.document import compose
     from interleave_thinker.loop.trajectory import StepResult
 
@@ -126,8 +125,6 @@ def test_a_guide_counts_as_the_plan_does() -> None:
 
 @pytest.mark.parametrize(("name", "shown"), [("draw", False), ("Fold", True), ("fold the wings", True), ("折纸", True)])
 def test_a_step_is_headed_by_its_name_but_not_by_a_mere_kind_of_step(name: str, shown: bool) -> None:
-    from dataclasses import replace
-
     document, image = made_document(steps=1, size=(16, 16))
     plan = document.trajectory.plan
     named = replace(plan, steps=(replace(plan.steps[0], step_name=name),))
@@ -179,8 +176,6 @@ def test_the_same_document_makes_the_same_zip() -> None:
 @given(st.text(max_size=80))
 @settings(max_examples=200, deadline=None)
 def test_a_title_never_makes_a_path(title: str) -> None:
-    from dataclasses import replace
-
     from interleave_thinker.export.archive import file_stem
 
     document, _ = made_document(steps=0)
@@ -225,12 +220,18 @@ def test_right_to_left_texts_are_so_in_word() -> None:
 @settings(max_examples=40, deadline=None)
 def test_any_text_makes_a_word_file_that_opens(text: str) -> None:
     docx = pytest.importorskip("docx")
-    from dataclasses import replace
-
     document, image = made_document(steps=1, size=(16, 16))
     texts = tuple(replace(item, text=text) for item in document.items)
     opened = docx.Document(io.BytesIO(to_docx(replace(document, items=texts, title=text, lead=text), image)))
     assert len(opened.inline_shapes) == 1
+
+
+def test_a_long_title_stands_whole_in_a_word_file() -> None:
+    """Word takes 255 characters of it in the file's properties; a person's title may be longer."""
+    docx = pytest.importorskip("docx")
+    document, image = made_document(steps=1, size=(16, 16))
+    opened = docx.Document(io.BytesIO(to_docx(replace(document, title="long " * 2000), image)))
+    assert opened.paragraphs[0].text.strip() == ("long " * 2000).strip()
 
 
 @pytest.mark.parametrize("language", ["en", "ar", "zh"])
