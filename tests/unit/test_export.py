@@ -86,6 +86,17 @@ def test_small_pictures_are_stored_exactly_and_large_ones_small() -> None:
     assert len(large.data) * 3 < len(bare(shaded, "PNG").data)
 
 
+@pytest.mark.parametrize("size", [(16_384, 1), (1, 16_384), (70_000, 1)])
+def test_a_picture_longer_than_a_format_has_room_for_is_passed_on_as_png(size: tuple[int, int]) -> None:
+    """ComfyUI makes pictures of 16,384 pixels; WebP ends one before."""
+    document, _ = made_document(steps=1)
+    image = Image.new("RGB", size)
+    assert Image.open(io.BytesIO(page_picture(image).data)).size == size
+    pytest.importorskip("docx")
+    names = unzipped(to_docx(document, lambda item: image))
+    assert any(name.startswith("word/media/") for name in names)
+
+
 def test_a_picture_with_the_workflow_is_one_that_comfyui_opens() -> None:
     made = with_workflow(drawn(1, (64, 64)), {"nodes": []})
     assert json.loads(Image.open(io.BytesIO(made.data)).info["workflow"]) == {"nodes": []}
