@@ -28,8 +28,10 @@ from interleave_thinker.export.pictures import bare, page_picture, with_workflow
 from interleave_thinker.export.saved_run import read_document
 from interleave_thinker.export.video import to_video
 from interleave_thinker.export.word import to_docx
+from interleave_thinker.loop.document import Document, compose
 from interleave_thinker.loop.plan import Plan, PlanStep, short_title
 from interleave_thinker.loop.state import LoopSettings
+from interleave_thinker.loop.trajectory import Attempt, StepResult, Trajectory
 from interleave_thinker.storage.attempt_store import AttemptStore
 from interleave_thinker.storage.run_folder import RunFolder
 
@@ -126,9 +128,6 @@ def test_a_guide_counts_as_the_plan_does() -> None:
     """A plan that continues the user's pictures does not begin at 1."""
     steps = tuple(PlanStep(n, "name", None, None, f"text {n}") for n in (4, 5))
     document, image = made_document(steps=1)
-    from interleave_thinker.loop.document import compose
-    from interleave_thinker.loop.trajectory import StepResult
-
     made = replace(document.trajectory, plan=Plan(steps), attempts=(), results=(StepResult(1), StepResult(2)))
     page = to_html(compose(made), lambda item: page_picture(image(item)), PageOptions("guide"))
     assert re.findall(r'class="number">(\d+)<', page) == ["4", "5"]
@@ -259,6 +258,36 @@ def test_a_video_shows_each_picture_with_its_text(language: str) -> None:
     middle = [frame.getpixel((640, 360)) for frame in (frames[0], frames[-1])]
     wanted = [drawn(n, (64, 64)).getpixel((32, 32)) for n in (1, 3)]
     assert all(abs(a - b) < 24 for m, w in zip(middle, wanted, strict=True) for a, b in zip(m, w, strict=True))
+
+
+def said_in(data: bytes) -> list[str]:
+    """The subtitles of a video, in order."""
+    av = pytest.importorskip("av")
+    with av.open(io.BytesIO(data)) as container:
+        words = container.streams.subtitles[0]
+        return [s.dialogue.decode() for packet in container.demux(words) if packet.size for s in packet.decode()]
+
+
+def with_texts_around(before: tuple[str, ...], after: tuple[str, ...]) -> Document:
+    """A document of one picture between texts."""
+    planned = (*before, "the picture's", *after)
+    steps = tuple(PlanStep(n, "", None, None, text) for n, text in enumerate(planned, 1))
+    at = len(before)
+    steps = (*steps[:at], replace(steps[at], prompt="a fox"), *steps[at + 1 :])
+    results = tuple(StepResult(n, 1, "ab") if n == at + 1 else StepResult(n) for n in range(1, len(steps) + 1))
+    return compose(Trajectory(Plan(steps), (Attempt(at + 1, 1, "a fox", 1, None, "ab"),), results))
+
+
+def test_a_video_ends_with_the_texts_that_come_after_its_last_picture() -> None:
+    data = to_video(with_texts_around((), ("They lived happily.", "The end.")), lambda item: drawn(1, (64, 64)))
+    assert said_in(data) == ["the picture's", "They lived happily. The end."]
+
+
+def test_texts_of_any_length_and_half_characters_make_a_video() -> None:
+    """A subtitle's bytes are counted in 16 bits, and a typed text can hold half of a surrogate pair."""
+    document = with_texts_around(("字" * 8000,) * 10, ("half \ud800 of a pair",))
+    said = said_in(to_video(document, lambda item: drawn(1, (64, 64))))
+    assert said[0].startswith("字" * 7000) and said[0].endswith("…") and said[-1] == "half ? of a pair"
 
 
 def test_a_document_without_pictures_is_no_video() -> None:
