@@ -40,8 +40,8 @@ def to_markdown(document: Document, image_path: Callable[[DocumentItem], str], *
         parts.append(f"![{escape_markdown(one_line(item.text))}]({image_path(item)})")
         if details and item.remark:
             parts.append(f"*This picture: {item.remark}.*")
-    if details and document.status != "done":
-        parts.append(f"*The run was stopped: {escape_markdown(one_line(document.reason))}*")
+    if details and document.stop:
+        parts.append(f"*The run was stopped: {escape_markdown(document.stop)}*")
     return "\n\n".join(part for part in parts if part) + "\n"
 
 

@@ -50,7 +50,7 @@ def to_video(document: Document, image: Callable[[DocumentItem], Image.Image]) -
     """A whole .mp4 file: H.264, 1280 x 720, texts as a track of subtitles.
 
     Raises:
-        ConfigError: PyAV is not installed, or without an H.264 encoder.
+        ConfigError: PyAV is not installed, older than 16.1, or without an H.264 encoder.
         RunError: the document has no picture, or one is gone.
     """
     try:

@@ -52,8 +52,8 @@ def to_docx(
             _add_picture(made, step.picture, image(step.picture))
             if options.details:
                 _write(made.add_paragraph(style="Caption"), f"Step {step.number} · {remark_of(step.picture)}")
-    if options.details and document.status != "done":
-        _write(made.add_paragraph(), f"The run was stopped: {document.reason}")
+    if options.details and document.stop:
+        _write(made.add_paragraph(), f"The run was stopped: {document.stop}")
     buffer = io.BytesIO()
     made.save(buffer)
     return buffer.getvalue()

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import io
 import re
+from dataclasses import replace
 from html.parser import HTMLParser
 from typing import Any
 
@@ -10,11 +12,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from markdown_it import MarkdownIt
+from PIL import Image
 
 from interleave_thinker.errors import ConfigError
 from interleave_thinker.export.markdown import escape_markdown, to_markdown
 from interleave_thinker.export.page import LAYOUTS, Layout, PageOptions, to_html
 from interleave_thinker.export.pictures import Picture
+from interleave_thinker.export.word import to_docx
 from interleave_thinker.loop.document import Document, DocumentItem, compose
 from interleave_thinker.loop.plan import Plan, PlanStep
 from interleave_thinker.loop.trajectory import Attempt, StepResult, Trajectory
@@ -121,6 +125,18 @@ def test_a_run_that_was_stopped_says_why() -> None:
     done = compose(Trajectory(plan("one"), (), ()))
     for written in (html_of, markdown_of):
         assert "Step 1 was never accepted" in written(stopped) and "stopped:" not in written(done)
+
+
+@pytest.mark.parametrize(("status", "reason"), [("running", ""), ("done", "r"), ("running", "r"), ("stopped", "")])
+def test_only_a_run_that_was_stopped_for_a_reason_says_so(status: str, reason: str) -> None:
+    """A run under way can be opened too: nobody stopped it."""
+    document = replace(told("text", reason=reason), status=status)
+    assert "stopped:" not in html_of(document) + markdown_of(document)
+    docx = pytest.importorskip("docx")
+    opened = docx.Document(
+        io.BytesIO(to_docx(document, lambda item: Image.new("RGB", (8, 8)), PageOptions(details=True)))
+    )
+    assert not any("stopped" in p.text for p in opened.paragraphs)
 
 
 def test_the_page_stands_alone() -> None:
