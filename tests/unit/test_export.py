@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import re
+import unicodedata
 import zipfile
 from dataclasses import replace
 from pathlib import Path
@@ -20,7 +21,7 @@ from PIL.PngImagePlugin import PngInfo
 from interleave_thinker.cli import main
 from interleave_thinker.driver import LoopModels, drive, start_run
 from interleave_thinker.errors import ConfigError, RunError
-from interleave_thinker.export.archive import to_zip
+from interleave_thinker.export.archive import file_stem, to_zip
 from interleave_thinker.export.formats import FORMATS, export_run
 from interleave_thinker.export.language import direction_of, is_language, language_of
 from interleave_thinker.export.page import LAYOUTS, PageOptions, to_html
@@ -186,11 +187,26 @@ def test_the_same_document_makes_the_same_zip() -> None:
 @given(st.text(max_size=80))
 @settings(max_examples=200, deadline=None)
 def test_a_title_never_makes_a_path(title: str) -> None:
-    from interleave_thinker.export.archive import file_stem
-
     document, _ = made_document(steps=0)
     stem = file_stem(replace(document, title=title))
-    assert stem and re.fullmatch(r"[\w-]+", stem) and "_" not in stem and len(stem) <= 60
+    letters = "".join(c for c in stem if not unicodedata.category(c).startswith("M"))
+    assert letters and re.fullmatch(r"[\w-]+", letters) and "_" not in stem and len(stem) <= 60
+
+
+@pytest.mark.parametrize(
+    ("title", "stem"),
+    [
+        ("हिन्दी की कहानी", "हिन्दी-की-कहानी"),
+        ("สุนัขจิ้งจอกกับโคมไฟ", "สุนัขจิ้งจอกกับโคมไฟ"),
+        ("Le café ❤️ d'Éloïse", "Le-café-d-Éloïse"),
+        ("CON", "document-CON"),
+        ("nul.", "document-nul"),
+        ("🦊️", "document"),
+    ],
+)
+def test_a_file_is_named_as_its_title_is_written_and_windows_takes_it(title: str, stem: str) -> None:
+    document, _ = made_document(steps=0)
+    assert file_stem(replace(document, title=title, run="")) == stem
 
 
 # --- Word and video ------------------------------------------------------------------------------------------------
