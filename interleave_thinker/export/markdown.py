@@ -46,8 +46,9 @@ def to_markdown(document: Document, image_path: Callable[[DocumentItem], str], *
 
 
 def escape_markdown(text: str) -> str:
-    """Text that every Markdown reader shows as it is; blank lines are kept."""
-    return "\n".join(_line(line.strip()) for line in text.translate(_HTML_CHARACTERS).splitlines())
+    """Text that every Markdown reader shows as it is: in the same lines and paragraphs."""
+    lines = "\n".join(_line(line.strip()) for line in text.translate(_HTML_CHARACTERS).splitlines())
+    return re.sub(r"(?<=\S)\n(?=\S)", "  \n", lines)
 
 
 def _heading(text: str) -> str:

@@ -265,7 +265,7 @@ def tokens(reader: MarkdownIt, text: str) -> tuple[set[str], list[Any]]:
 def test_markdown_shows_a_text_as_it_is(text: str, reader: MarkdownIt) -> None:
     blocks, inline = tokens(reader, escape_markdown(text))
     assert blocks <= STRUCTURE
-    assert {t.type for t in inline} <= {"text", "softbreak"}
+    assert {t.type for t in inline} <= {"text", "hardbreak"}
     assert squeezed("".join(t.content for t in inline)) == squeezed(text)
 
 
@@ -275,7 +275,7 @@ def test_markdown_documents_have_only_our_own_structure(text: str, reader: Markd
     document = told(text, title=text or "x", reason="r")
     blocks, inline = tokens(reader, markdown_of(document))
     assert blocks <= STRUCTURE | {"heading_open", "heading_close"}
-    assert {t.type for t in inline} <= {"text", "softbreak", "em_open", "em_close", "image"}
+    assert {t.type for t in inline} <= {"text", "hardbreak", "em_open", "em_close", "image"}
     pictures = [t for t in inline if t.type == "image"]
     assert [t.attrs["src"] for t in pictures] == ["image_01.png"]
     assert {c.type for t in pictures for c in t.children or []} <= {"text"}
@@ -297,6 +297,15 @@ def test_paragraphs_of_a_text_stay_paragraphs() -> None:
     assert escape_markdown("one\n\ntwo") == "one\n\ntwo"
     page = html_of(told("one\n\ntwo\nthree"))
     assert '<p dir="auto">one</p>' in page and '<p dir="auto">two\nthree</p>' in page
+
+
+@pytest.mark.parametrize("text", ["a verse\nand another\n\n- bread\n- salt", "one\r\ntwo\r\n\r\nthree", "ends\n"])
+def test_lines_of_a_text_stay_lines(text: str) -> None:
+    """A verse or a list of a model is read in the lines that it was written in, as on the page."""
+    for reader in READERS:
+        paragraphs = [b.children or [] for b in reader.parse(escape_markdown(text)) if b.type == "inline"]
+        read = ["".join("\n" if c.type == "hardbreak" else c.content for c in inline) for inline in paragraphs]
+        assert "\n\n".join(read) == text.replace("\r\n", "\n").strip()
 
 
 READS_LIKE_TEXT = [
@@ -322,7 +331,7 @@ def test_any_text_is_shown_by_markdown_as_it_is(text: str) -> None:
     for reader in (*READERS, READER):
         blocks, inline = tokens(reader, escape_markdown(text))
         assert blocks <= STRUCTURE, escape_markdown(text)
-        assert {t.type for t in inline} <= {"text", "softbreak"}, escape_markdown(text)
+        assert {t.type for t in inline} <= {"text", "hardbreak"}, escape_markdown(text)
         assert squeezed("".join(t.content for t in inline)) == squeezed(text)
 
 
