@@ -357,6 +357,41 @@ def test_a_run_that_was_killed_gives_what_is_finished(tmp_path: Path) -> None:
         export_run(folder, "html")
 
 
+@pytest.mark.parametrize(
+    "edited",
+    [
+        {"results": [{"step": 99}]},
+        {"results": [{"step": "one"}]},
+        {"attempts": ["one"]},
+        {"attempts": 1},
+        {"plan": {"execution_plan": []}},
+        {"plan": None},
+    ],
+)
+def test_a_run_that_somebody_edited_is_refused_by_name(edited: dict[str, Any], tmp_path: Path) -> None:
+    folder = saved_run(tmp_path)
+    state = json.loads((folder / "run.json").read_text())
+    del state["digest"]
+    state["trajectory"] |= edited
+    (folder / "run.json").write_text(json.dumps(state))
+    with pytest.raises(RunError, match="record of run 'tale' cannot be read"):
+        read_document(folder)
+
+
+def test_a_step_that_is_no_number_in_the_trajectory_is_refused(tmp_path: Path) -> None:
+    folder = saved_run(tmp_path)
+    state = json.loads((folder / "run.json").read_text())
+    del state["digest"]
+    state["trajectory"] |= {"status": "running"}
+    (folder / "run.json").write_text(json.dumps(state))
+    lines = [json.loads(line) for line in (folder / "trajectory.jsonl").read_text().splitlines()]
+    del lines[0]["digest"]
+    lines[0]["step"] = "one"
+    (folder / "trajectory.jsonl").write_text("\n".join(map(json.dumps, lines)))
+    with pytest.raises(RunError, match="record of run 'tale' cannot be read"):
+        read_document(folder)
+
+
 @pytest.mark.parametrize("form", FORMATS)
 def test_the_command_writes_each_format(form: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     folder = saved_run(tmp_path)
