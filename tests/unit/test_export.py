@@ -402,12 +402,15 @@ def test_the_command_writes_each_format(form: str, tmp_path: Path, capsys: pytes
         assert "My tale" in out.read_text() and 'class="comic"' in out.read_text()
     assert main(["export", str(folder), "--out", str(tmp_path), "--format", form]) == 0
     assert (tmp_path / f"a-tale.{form}").is_file()
+    assert main(["export", str(folder), "--out", str(tmp_path / "new"), "--format", form]) == 0
+    assert (tmp_path / "new" / f"a-tale.{form}").is_file(), "a name without an ending is a folder's"
 
 
 @pytest.mark.parametrize(
     ("words", "said"),
     [
         (["--out", "x.pdf"], "does not say the format"),
+        (["--out", "x.html", "--format", "zip"], "ends in .html, but --format is zip"),
         (["--out", "x.html", "--language", "plain English"], "language is 'plain English'"),
         (["--out", "x.zip", "--with-workflow"], "has no workflow"),
     ],
