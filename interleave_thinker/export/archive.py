@@ -68,6 +68,15 @@ def file_stem(document: Document) -> str:
     return f"document-{stem}" if RESERVED.match(stem) else stem or "document"
 
 
+def dateless(data: bytes) -> bytes:
+    """A ZIP file with the same entries, none of which tells when it was made."""
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(io.BytesIO(data)) as made, zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name in made.namelist():
+            archive.writestr(_entry(name), made.read(name), zipfile.ZIP_DEFLATED)
+    return buffer.getvalue()
+
+
 def _entry(name: str) -> zipfile.ZipInfo:
     entry = zipfile.ZipInfo(name, _DATE)
     entry.external_attr = 0o644 << 16

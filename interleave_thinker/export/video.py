@@ -36,6 +36,8 @@ Format: Layer, Start, End, Style, Name, MarginL, MarginR, MarginV, Effect, Text
 """
 """What FFmpeg's encoder of subtitles wants to know before the first one; players choose the look."""
 
+_MARKUP = str.maketrans("{}\\", "()/")
+
 
 @dataclass(frozen=True)
 class Slide:
@@ -123,7 +125,8 @@ def _encode(container: Any, slides: list[Slide]) -> None:
 def _spoken(words: Any, slide: Slide, start: float) -> Any:
     from av.subtitles.subtitle import SubtitleSet
 
-    line = b"0,0,Default,,0,0,0,," + slide.text.replace("{", "(").replace("}", ")").replace("\\", "/").encode("utf-8", "replace")
+    said = slide.text.translate(_MARKUP)
+    line = f"0,0,Default,,0,0,0,,{said}".encode("utf-8", "replace")
     packet = words.codec_context.encode_subtitle(
         SubtitleSet.create(text=line, start=0, end=int(slide.seconds * 1000), pts=int(start * 1_000_000))
     )

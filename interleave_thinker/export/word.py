@@ -11,6 +11,7 @@ from PIL import Image
 
 from ..errors import ConfigError
 from ..loop.document import Document, DocumentItem, one_line
+from .archive import dateless
 from .language import direction_of, language_of
 from .page import PageOptions, alt_of, heading_of, paragraphs_of, remark_of, sections_of
 from .pictures import bare
@@ -56,7 +57,7 @@ def to_docx(
         _write(made.add_paragraph(), f"The run was stopped: {document.stop}")
     buffer = io.BytesIO()
     made.save(buffer)
-    return buffer.getvalue()
+    return dateless(buffer.getvalue())
 
 
 def _write(paragraph: Any, text: str, keep: bool = False) -> None:

@@ -234,6 +234,14 @@ def test_a_word_file_tells_nothing_of_its_maker() -> None:
         assert SECRET.encode() not in data and b"python-docx" not in data
 
 
+def test_a_shared_archive_does_not_tell_when_it_was_made() -> None:
+    pytest.importorskip("docx")
+    document, image = made_document(steps=1, size=(16, 16))
+    for data in (to_docx(document, image), to_zip(document, image)):
+        with zipfile.ZipFile(io.BytesIO(data)) as archive:
+            assert {entry.date_time for entry in archive.infolist()} == {(1980, 1, 1, 0, 0, 0)}
+
+
 def test_right_to_left_texts_are_so_in_word() -> None:
     docx = pytest.importorskip("docx")
     document, image = made_document("ar", 1)
