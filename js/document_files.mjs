@@ -1,5 +1,8 @@
 /** The files of a document, as the server makes them: opened, printed, downloaded. */
 
+/** Characters of a title that the server takes; a longer address would be refused. */
+const LONGEST_TITLE = 500;
+
 /**
  * @param api ComfyUI's; fetchApi(path)
  * @param toast (severity, text)
@@ -7,19 +10,25 @@
 export function createDocumentFiles(api, toast, doc = document) {
   const path = ({ run, format, layout, details, workflow, title, language }, download) => {
     const asked = new URLSearchParams({ run, format, layout });
-    for (const [name, text] of Object.entries({ title, language })) if (text) asked.set(name, text);
+    for (const [name, text] of Object.entries({ title: title?.slice(0, LONGEST_TITLE), language })) if (text) asked.set(name, text);
     for (const [name, chosen] of Object.entries({ details, workflow, download })) if (chosen) asked.set(name, "1");
     return `/interleave_thinker/document?${asked}`;
   };
 
   /** The server's file, or null; then the user was told why. asked: what the server is to make, or a promise of it. */
   async function made(asked, download) {
-    asked = await asked;
-    if (!asked.run) {
-      toast("warn", "There is no run of this workflow yet. Press Run first.");
+    let reply;
+    try {
+      asked = await asked;
+      if (!asked.run) {
+        toast("warn", "There is no run of this workflow yet. Press Run first.");
+        return null;
+      }
+      reply = await api.fetchApi(path(asked, download), { cache: "no-store" });
+    } catch (error) {
+      toast("error", `ComfyUI does not answer (${error.message}). Is it running?`);
       return null;
     }
-    const reply = await api.fetchApi(path(asked, download), { cache: "no-store" });
     if (reply.ok) return reply;
     const answer = await reply.json().catch(() => ({}));
     toast("error", String(answer.error ?? `The document cannot be made (${reply.status}).`));

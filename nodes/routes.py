@@ -115,6 +115,9 @@ async def _document(request: web.Request) -> web.Response:
             made = await asyncio.to_thread(export_run, folder, form, options, **words)
     except InterleaveError as error:
         return _reply(400, json.dumps({"error": str(error)[:500]}))
+    except Exception as error:  # files of a run that somebody edited may hold anything
+        _log.warning("A document could not be made.", exc_info=True)
+        return _reply(400, json.dumps({"error": f"The document cannot be made ({type(error).__name__})."}))
     shown = "attachment" if asked.get("download") == "1" else "inline"
     name = f"{shown}; filename=\"document.{form}\"; filename*=UTF-8''{quote(made.name)}"
     headers = {"Content-Disposition": name, "Content-Security-Policy": _SHUT, "X-Content-Type-Options": "nosniff"}

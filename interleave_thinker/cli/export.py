@@ -16,9 +16,9 @@ from ..printable import printable
 def add_commands(commands: Any) -> None:
     command = commands.add_parser("export", help="the document of a saved run as a page, ZIP, Word file or video")
     command.add_argument("run", type=Path, help="folder of a run, such as ComfyUI/output/interleave/story")
-    shown = "file to write, or a folder; its ending says the format: " + ", ".join(FORMATS)
+    shown = "file to write, whose ending says the format (" + ", ".join(FORMATS) + "); with --format also a folder"
     command.add_argument("--out", "-o", type=Path, required=True, help=shown)
-    command.add_argument("--format", choices=FORMATS, help="where the ending does not say it")
+    command.add_argument("--format", choices=FORMATS, help="of the file that is written into the folder --out")
     command.add_argument("--layout", choices=LAYOUTS, default="story", help="of HTML, ZIP and Word (default story)")
     command.add_argument("--title", default="", help="in place of the planner's")
     command.add_argument("--lead", default="", help="a sentence or two below the title, in place of the planner's")
@@ -31,9 +31,12 @@ def add_commands(commands: Any) -> None:
 
 def _export(options: argparse.Namespace) -> int:
     out: Path = options.out
-    form = options.format or ("" if out.is_dir() else out.suffix.removeprefix(".").lower())
+    ending = "" if out.is_dir() else out.suffix.removeprefix(".").lower()
+    form = options.format or ending
     if form not in FORMATS:
         raise ConfigError(f"{out} does not say the format: end it in one of {', '.join(FORMATS)}, or give --format.")
+    if ending in FORMATS and ending != form:
+        raise ConfigError(f"{out} ends in .{ending}, but --format is {form}. Leave --format out, or change the ending.")
     made = export_run(
         options.run,
         form,
@@ -42,7 +45,7 @@ def _export(options: argparse.Namespace) -> int:
         lead=options.lead,
         with_graph=options.with_workflow,
     )
-    path = out / made.name if out.is_dir() else out
+    path = out if ending else out / made.name
     write_atomically(path, made.data)
     print(printable(f"Written: {path} ({len(made.data) / 1e6:.1f} MB)"))
     return 0

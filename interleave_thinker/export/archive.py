@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import json
-import re
 import unicodedata
 import zipfile
 from collections.abc import Callable, Mapping
@@ -13,6 +12,7 @@ from typing import Any
 from PIL import Image
 
 from ..loop.document import Document, DocumentItem
+from ..storage.run_folder import RESERVED
 from .markdown import to_markdown
 from .page import PageOptions, to_html
 from .pictures import Picture, bare, with_workflow
@@ -58,10 +58,23 @@ def to_zip(
 
 
 def file_stem(document: Document) -> str:
-    """A file's name without its ending, of letters and digits of the title; "document" where there are none."""
-    words = re.findall(r"[^\W_]+", unicodedata.normalize("NFC", document.title or document.run))
-    stem = "-".join(words)[:60].strip("-")
-    return stem or "document"
+    """A file's name without its ending, of letters and digits of the title; "document" where there are none.
+
+    Marks stay on their letters, as Hindi and Thai need them. It is no name that Windows keeps for devices.
+    """
+    title = unicodedata.normalize("NFC", document.title or document.run)
+    words = "".join(c if c.isalnum() or unicodedata.category(c).startswith("M") else " " for c in title).split()
+    stem = "-".join(word for word in words if word[0].isalnum())[:60].strip("-")
+    return f"document-{stem}" if RESERVED.match(stem) else stem or "document"
+
+
+def dateless(data: bytes) -> bytes:
+    """A ZIP file with the same entries, none of which tells when it was made."""
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(io.BytesIO(data)) as made, zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name in made.namelist():
+            archive.writestr(_entry(name), made.read(name), zipfile.ZIP_DEFLATED)
+    return buffer.getvalue()
 
 
 def _entry(name: str) -> zipfile.ZipInfo:

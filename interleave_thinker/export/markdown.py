@@ -41,14 +41,15 @@ def to_markdown(document: Document, image_path: Callable[[DocumentItem], str], *
         parts.append(f"![{escape_markdown(one_line(item.text))}]({image_path(item)})")
         if details and item.remark:
             parts.append(f"*This picture: {item.remark}.*")
-    if details and document.status != "done":
-        parts.append(f"*The run was stopped: {escape_markdown(one_line(document.reason))}*")
+    if details and document.stop:
+        parts.append(f"*The run was stopped: {escape_markdown(document.stop)}*")
     return "\n\n".join(part for part in parts if part) + "\n"
 
 
 def escape_markdown(text: str) -> str:
-    """Text that every Markdown reader shows as it is; blank lines are kept."""
-    return "\n".join(_line(line.strip()) for line in text.translate(_HTML_CHARACTERS).splitlines())
+    """Text that every Markdown reader shows as it is: in the same lines and paragraphs."""
+    lines = "\n".join(_line(line.strip()) for line in text.translate(_HTML_CHARACTERS).splitlines())
+    return re.sub(r"(?<=\S)\n(?=\S)", "  \n", lines)
 
 
 def _heading(text: str) -> str:

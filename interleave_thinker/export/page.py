@@ -113,7 +113,7 @@ def to_html(
         layout=options.layout,
         details=options.details,
         request=one_line(document.trajectory.plan.request) if options.details else "",
-        stopped=one_line(document.reason) if options.details and document.status != "done" else "",
+        stopped=document.stop if options.details else "",
         images=_BESIDE if address else _INLINE,
         sections=sections,
     )

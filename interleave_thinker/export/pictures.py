@@ -17,6 +17,8 @@ QUALITY = 90
 _KINDS = {b"\x89PNG": "png", b"RIFF": "webp", b"\xff\xd8\xff": "jpeg"}
 
 Format = Literal["PNG", "WEBP", "JPEG"]
+_LONGEST: dict[Format, int] = {"WEBP": 16_383, "JPEG": 65_500}
+"""Pixels of a side that a format has room for; PNG has room for all."""
 
 
 @dataclass(frozen=True)
@@ -34,7 +36,12 @@ class Picture:
 
 
 def bare(image: Image.Image, form: Format) -> Picture:
-    """The pixels alone: no workflow, camera data, colour profile or comment goes along."""
+    """The pixels alone: no workflow, camera data, colour profile or comment goes along.
+
+    A picture that is too long for the format becomes a PNG.
+    """
+    if max(image.size) > _LONGEST.get(form, max(image.size)):
+        form = "PNG"
     shown = image if image.mode in ("RGB", "L") else image.convert("RGBA" if image.has_transparency_data else "RGB")
     if form == "JPEG" and shown.mode == "RGBA":
         shown = Image.alpha_composite(Image.new("RGBA", shown.size, "white"), shown).convert("RGB")

@@ -24,21 +24,21 @@ def read_document(folder: Path) -> Document:
     """The document of the run in `folder`: of a run that is not over, as far as its steps have ended.
 
     Raises:
-        RunError: there is no run, or its run.json cannot be read.
+        RunError: there is no run, or its run.json or trajectory.jsonl cannot be read.
     """
     state = read_state(folder)
     if state is None:
         raise RunError(f"{folder.name!r} is no run: it has no run.json that can be read.")
-    try:
-        saved = Trajectory.from_dict(state["trajectory"])
-    except (InterleaveError, KeyError, TypeError, AttributeError) as error:
-        raise RunError(f"run.json of {folder.name!r} cannot be read: {error}") from None
-    if saved.status == "running":
-        saved = _so_far(saved.plan, read_trajectory(folder))
     settings = state.get("state")
     reason = settings.get("reason") if isinstance(settings, Mapping) else ""
-    title = saved.plan.headline or str(state.get("title") or "")
-    return compose(saved, run=folder.name, title=title, reason=str(reason or ""))
+    try:
+        saved = Trajectory.from_dict(state["trajectory"])
+        if saved.status == "running":
+            saved = _so_far(saved.plan, read_trajectory(folder))
+        title = saved.plan.headline or str(state.get("title") or "")
+        return compose(saved, run=folder.name, title=title, reason=str(reason or ""))
+    except (InterleaveError, LookupError, TypeError, ValueError, AttributeError) as error:
+        raise RunError(f"The record of run {folder.name!r} cannot be read: {error}") from None
 
 
 def pictures_of(folder: Path, document: Document) -> Callable[[DocumentItem], Image.Image]:

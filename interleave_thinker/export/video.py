@@ -21,6 +21,8 @@ RATE = 10
 FADE = 0.5
 SHORTEST, LONGEST, READ_A_SECOND = 3.0, 12.0, 15
 """Seconds of a picture; characters that are read in one."""
+LONGEST_TEXT = 8_000
+"""Characters of a subtitle; the format counts its bytes in 16 bits."""
 SUBTITLE_CODEC = "mov_text"
 _STYLES = b"""[Script Info]
 ScriptType: v4.00+
@@ -33,6 +35,8 @@ Style: Default,Arial,16
 Format: Layer, Start, End, Style, Name, MarginL, MarginR, MarginV, Effect, Text
 """
 """What FFmpeg's encoder of subtitles wants to know before the first one; players choose the look."""
+
+_MARKUP = str.maketrans("{}\\", "()/")
 
 
 @dataclass(frozen=True)
@@ -48,7 +52,7 @@ def to_video(document: Document, image: Callable[[DocumentItem], Image.Image]) -
     """A whole .mp4 file: H.264, 1280 x 720, texts as a track of subtitles.
 
     Raises:
-        ConfigError: PyAV is not installed, or without an H.264 encoder.
+        ConfigError: PyAV is not installed, older than 16.1, or without an H.264 encoder.
         RunError: the document has no picture, or one is gone.
     """
     try:
@@ -62,21 +66,31 @@ def to_video(document: Document, image: Callable[[DocumentItem], Image.Image]) -
     try:
         with av.open(buffer, "w", format="mp4") as container:
             _encode(container, slides)
-    except (av.error.FFmpegError, ValueError) as error:
-        raise ConfigError(f"This PyAV cannot write the slideshow: {error}") from error
+    except (av.error.FFmpegError, ValueError, AttributeError) as error:
+        raise ConfigError(
+            f"PyAV {av.__version__} cannot write the slideshow ({error}). It takes 16.1 or newer, with H.264."
+        ) from error
     return buffer.getvalue()
 
 
 def _slides(document: Document, image: Callable[[DocumentItem], Image.Image]) -> Iterator[Slide]:
-    """Texts without a picture are said with the next one."""
-    texts = [one_line(document.lead)]
+    """Texts without a picture are said with the next one, those at the end with the last one once more."""
+    texts, frame = [one_line(document.lead)], None
     for step in sections_of(document):
         texts.append(one_line(step.text))
         if step.picture is not None:
-            text = " ".join(filter(None, texts))
-            seconds = min(LONGEST, max(SHORTEST, len(text) / READ_A_SECOND))
-            yield Slide(_fitted(image(step.picture)), text, seconds)
+            frame = _fitted(image(step.picture))
+            yield _slide(frame, texts)
             texts = []
+    if frame is not None and any(texts):
+        yield _slide(frame, texts)
+
+
+def _slide(frame: Image.Image, texts: Iterable[str]) -> Slide:
+    text = " ".join(filter(None, texts))
+    if len(text) > LONGEST_TEXT:
+        text = text[: LONGEST_TEXT - 1] + "…"
+    return Slide(frame, text, min(LONGEST, max(SHORTEST, len(text) / READ_A_SECOND)))
 
 
 def _fitted(picture: Image.Image) -> Image.Image:
@@ -111,7 +125,8 @@ def _encode(container: Any, slides: list[Slide]) -> None:
 def _spoken(words: Any, slide: Slide, start: float) -> Any:
     from av.subtitles.subtitle import SubtitleSet
 
-    line = b"0,0,Default,,0,0,0,," + slide.text.replace("{", "(").replace("}", ")").replace("\\", "/").encode()
+    said = slide.text.translate(_MARKUP)
+    line = f"0,0,Default,,0,0,0,,{said}".encode("utf-8", "replace")
     packet = words.codec_context.encode_subtitle(
         SubtitleSet.create(text=line, start=0, end=int(slide.seconds * 1000), pts=int(start * 1_000_000))
     )

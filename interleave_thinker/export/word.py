@@ -11,12 +11,15 @@ from PIL import Image
 
 from ..errors import ConfigError
 from ..loop.document import Document, DocumentItem, one_line
+from .archive import dateless
 from .language import direction_of, language_of
 from .page import PageOptions, alt_of, heading_of, paragraphs_of, remark_of, sections_of
 from .pictures import bare
 
 WIDTH_CM, HEIGHT_CM = 15.0, 9.0
 """The largest a picture is: two steps fit onto a page."""
+LONGEST_PROPERTY = 255
+"""Characters that Word takes of a title in the file's properties."""
 
 
 def to_docx(
@@ -50,11 +53,11 @@ def to_docx(
             _add_picture(made, step.picture, image(step.picture))
             if options.details:
                 _write(made.add_paragraph(style="Caption"), f"Step {step.number} · {remark_of(step.picture)}")
-    if options.details and document.status != "done":
-        _write(made.add_paragraph(), f"The run was stopped: {document.reason}")
+    if options.details and document.stop:
+        _write(made.add_paragraph(), f"The run was stopped: {document.stop}")
     buffer = io.BytesIO()
     made.save(buffer)
-    return buffer.getvalue()
+    return dateless(buffer.getvalue())
 
 
 def _write(paragraph: Any, text: str, keep: bool = False) -> None:
@@ -81,7 +84,8 @@ def _add_picture(made: Any, item: DocumentItem, pixels: Image.Image) -> None:
 def _note_properties(made: Any, document: Document, language: str) -> None:
     """What the file says of itself: title and language, and nothing of python-docx's template or of this machine."""
     facts = made.core_properties
-    facts.title, facts.author, facts.comments, facts.language = _legal(one_line(document.title)), "", "", language
+    title = _legal(one_line(document.title))[:LONGEST_PROPERTY]
+    facts.title, facts.author, facts.comments, facts.language = title, "", "", language
     facts.created = facts.modified = datetime(1980, 1, 1, tzinfo=timezone.utc)
     if language:
         fonts = made.styles.element.find(".//{*}rPrDefault/{*}rPr/{*}lang")

@@ -77,6 +77,11 @@ class Document:
     def images(self) -> tuple[DocumentItem, ...]:
         return tuple(i for i in self.items if i.kind == "image")
 
+    @property
+    def stop(self) -> str:
+        """Why the run was stopped, on one line; "" for one that is done or under way."""
+        return one_line(self.reason) if self.status not in ("done", "running") else ""
+
 
 def compose(trajectory: Trajectory, *, run: str = "", title: str = "", reason: str = "") -> Document:
     """a_1, I_1, a_2, I_2, ... of the steps that have ended; a step of text only gives its text."""

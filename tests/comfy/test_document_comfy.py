@@ -6,6 +6,7 @@ import base64
 import io
 import json
 import re
+import shutil
 import time
 import urllib.error
 import urllib.parse
@@ -118,6 +119,21 @@ def test_other_users_runs_are_not_given(server: Comfy, ann: str, bob: str, run: 
 def test_what_is_wrong_is_said(server: Comfy, ann: str, run: str, asked: dict[str, str], said: str) -> None:
     status, data, _ = ask(server, ann, **({"run": run, "format": "html"} | asked))
     assert status == 400 and said in json.loads(data)["error"]
+
+
+@pytest.mark.parametrize("edited", [{"file": 5}, {"prompt": 5}])
+def test_a_run_that_somebody_edited_is_refused_with_a_reason(
+    server: Comfy, ann: str, run: str, edited: dict[str, Any]
+) -> None:
+    root = server.output / "interleave" / f"@{ann}"
+    shutil.copytree(root / RUN, root / "edited", dirs_exist_ok=True)
+    state = json.loads((root / "edited" / "run.json").read_text())
+    del state["digest"]
+    for attempt in state["trajectory"]["attempts"]:
+        attempt |= edited
+    (root / "edited" / "run.json").write_text(json.dumps(state))
+    status, data, _ = ask(server, ann, run=f"@{ann}/edited", format="html", details="1")
+    assert status == 400 and json.loads(data)["error"]
 
 
 def test_nothing_is_written_for_it(server: Comfy, ann: str, run: str) -> None:

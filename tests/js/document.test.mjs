@@ -1,7 +1,7 @@
 import { test } from "node:test";
 import assert from "node:assert/strict";
 import { drawDocument, titleOf, toText } from "../../js/document.mjs";
-import { fileName } from "../../js/document_files.mjs";
+import { createDocumentFiles, fileName } from "../../js/document_files.mjs";
 import { emptyRun, reduce } from "../../js/run_state.mjs";
 import { all, buttonOf, byClass, hasButton, newDocument } from "./dom.mjs";
 
@@ -149,4 +149,24 @@ test("a text of a model is text in the page and in the Markdown", () => {
   assert.equal(images.length, 3, "the image and its two attempts");
   assert.ok(images.every((e) => e.src.startsWith("/view/") && e.onerror === undefined));
   assert.equal(toText(run), hostile);
+});
+
+test("a server that does not answer is named, and the empty tab goes", async (t) => {
+  const told = [];
+  let closed = 0;
+  globalThis.window = { open: () => ({ close: () => (closed += 1) }) };
+  t.after(() => delete globalThis.window);
+  const files = createDocumentFiles({ fetchApi: () => Promise.reject(new TypeError("Failed to fetch")) }, (...said) => told.push(said), newDocument());
+  await files.open({ run: "tale", format: "html", layout: "story" });
+  await files.download(Promise.reject(new TypeError("Failed to fetch")));
+  assert.equal(closed, 1);
+  assert.deepEqual(told.map(([severity]) => severity), ["error", "error"]);
+  assert.ok(told.every(([, text]) => text.includes("Failed to fetch")));
+});
+
+test("a title of any length makes an address that the server reads", async () => {
+  const asked = [];
+  const files = createDocumentFiles({ fetchApi: (path) => (asked.push(path), Promise.resolve({ ok: false, json: async () => ({}) })) }, () => {}, newDocument());
+  await files.download({ run: "tale", format: "html", layout: "story", title: "狐".repeat(9000) });
+  assert.ok(asked[0].length < 8000, `${asked[0].length} characters`);
 });

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import io
 import re
+from dataclasses import replace
 from html.parser import HTMLParser
 from typing import Any
 
@@ -10,11 +12,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from markdown_it import MarkdownIt
+from PIL import Image
 
 from interleave_thinker.errors import ConfigError
 from interleave_thinker.export.markdown import escape_markdown, to_markdown
 from interleave_thinker.export.page import LAYOUTS, Layout, PageOptions, to_html
 from interleave_thinker.export.pictures import Picture
+from interleave_thinker.export.word import to_docx
 from interleave_thinker.loop.document import Document, DocumentItem, compose
 from interleave_thinker.loop.plan import Plan, PlanStep
 from interleave_thinker.loop.trajectory import Attempt, StepResult, Trajectory
@@ -121,6 +125,18 @@ def test_a_run_that_was_stopped_says_why() -> None:
     done = compose(Trajectory(plan("one"), (), ()))
     for written in (html_of, markdown_of):
         assert "Step 1 was never accepted" in written(stopped) and "stopped:" not in written(done)
+
+
+@pytest.mark.parametrize(("status", "reason"), [("running", ""), ("done", "r"), ("running", "r"), ("stopped", "")])
+def test_only_a_run_that_was_stopped_for_a_reason_says_so(status: str, reason: str) -> None:
+    """A run under way can be opened too: nobody stopped it."""
+    document = replace(told("text", reason=reason), status=status)
+    assert "stopped:" not in html_of(document) + markdown_of(document)
+    docx = pytest.importorskip("docx")
+    opened = docx.Document(
+        io.BytesIO(to_docx(document, lambda item: Image.new("RGB", (8, 8)), PageOptions(details=True)))
+    )
+    assert not any("stopped" in p.text for p in opened.paragraphs)
 
 
 def test_the_page_stands_alone() -> None:
@@ -249,7 +265,7 @@ def tokens(reader: MarkdownIt, text: str) -> tuple[set[str], list[Any]]:
 def test_markdown_shows_a_text_as_it_is(text: str, reader: MarkdownIt) -> None:
     blocks, inline = tokens(reader, escape_markdown(text))
     assert blocks <= STRUCTURE
-    assert {t.type for t in inline} <= {"text", "softbreak"}
+    assert {t.type for t in inline} <= {"text", "hardbreak"}
     assert squeezed("".join(t.content for t in inline)) == squeezed(text)
 
 
@@ -259,7 +275,7 @@ def test_markdown_documents_have_only_our_own_structure(text: str, reader: Markd
     document = told(text, title=text or "x", reason="r")
     blocks, inline = tokens(reader, markdown_of(document))
     assert blocks <= STRUCTURE | {"heading_open", "heading_close"}
-    assert {t.type for t in inline} <= {"text", "softbreak", "em_open", "em_close", "image"}
+    assert {t.type for t in inline} <= {"text", "hardbreak", "em_open", "em_close", "image"}
     pictures = [t for t in inline if t.type == "image"]
     assert [t.attrs["src"] for t in pictures] == ["image_01.png"]
     assert {c.type for t in pictures for c in t.children or []} <= {"text"}
@@ -281,6 +297,15 @@ def test_paragraphs_of_a_text_stay_paragraphs() -> None:
     assert escape_markdown("one\n\ntwo") == "one\n\ntwo"
     page = html_of(told("one\n\ntwo\nthree"))
     assert '<p dir="auto">one</p>' in page and '<p dir="auto">two\nthree</p>' in page
+
+
+@pytest.mark.parametrize("text", ["a verse\nand another\n\n- bread\n- salt", "one\r\ntwo\r\n\r\nthree", "ends\n"])
+def test_lines_of_a_text_stay_lines(text: str) -> None:
+    """A verse or a list of a model is read in the lines that it was written in, as on the page."""
+    for reader in READERS:
+        paragraphs = [b.children or [] for b in reader.parse(escape_markdown(text)) if b.type == "inline"]
+        read = ["".join("\n" if c.type == "hardbreak" else c.content for c in inline) for inline in paragraphs]
+        assert "\n\n".join(read) == text.replace("\r\n", "\n").strip()
 
 
 READS_LIKE_TEXT = [
@@ -306,7 +331,7 @@ def test_any_text_is_shown_by_markdown_as_it_is(text: str) -> None:
     for reader in (*READERS, READER):
         blocks, inline = tokens(reader, escape_markdown(text))
         assert blocks <= STRUCTURE, escape_markdown(text)
-        assert {t.type for t in inline} <= {"text", "softbreak"}, escape_markdown(text)
+        assert {t.type for t in inline} <= {"text", "hardbreak"}, escape_markdown(text)
         assert squeezed("".join(t.content for t in inline)) == squeezed(text)
 
 

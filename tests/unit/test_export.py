@@ -5,7 +5,9 @@ from __future__ import annotations
 import io
 import json
 import re
+import unicodedata
 import zipfile
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +21,7 @@ from PIL.PngImagePlugin import PngInfo
 from interleave_thinker.cli import main
 from interleave_thinker.driver import LoopModels, drive, start_run
 from interleave_thinker.errors import ConfigError, RunError
-from interleave_thinker.export.archive import to_zip
+from interleave_thinker.export.archive import file_stem, to_zip
 from interleave_thinker.export.formats import FORMATS, export_run
 from interleave_thinker.export.language import direction_of, is_language, language_of
 from interleave_thinker.export.page import LAYOUTS, PageOptions, to_html
@@ -27,8 +29,10 @@ from interleave_thinker.export.pictures import bare, page_picture, with_workflow
 from interleave_thinker.export.saved_run import read_document
 from interleave_thinker.export.video import to_video
 from interleave_thinker.export.word import to_docx
+from interleave_thinker.loop.document import Document, compose
 from interleave_thinker.loop.plan import Plan, PlanStep, short_title
 from interleave_thinker.loop.state import LoopSettings
+from interleave_thinker.loop.trajectory import Attempt, StepResult, Trajectory
 from interleave_thinker.storage.attempt_store import AttemptStore
 from interleave_thinker.storage.run_folder import RunFolder
 
@@ -85,6 +89,17 @@ def test_small_pictures_are_stored_exactly_and_large_ones_small() -> None:
     assert len(large.data) * 3 < len(bare(shaded, "PNG").data)
 
 
+@pytest.mark.parametrize("size", [(16_384, 1), (1, 16_384), (70_000, 1)])
+def test_a_picture_longer_than_a_format_has_room_for_is_passed_on_as_png(size: tuple[int, int]) -> None:
+    """ComfyUI makes pictures of 16,384 pixels; WebP ends one before."""
+    document, _ = made_document(steps=1)
+    image = Image.new("RGB", size)
+    assert Image.open(io.BytesIO(page_picture(image).data)).size == size
+    pytest.importorskip("docx")
+    names = unzipped(to_docx(document, lambda item: image))
+    assert any(name.startswith("word/media/") for name in names)
+
+
 def test_a_picture_with_the_workflow_is_one_that_comfyui_opens() -> None:
     made = with_workflow(drawn(1, (64, 64)), {"nodes": []})
     assert json.loads(Image.open(io.BytesIO(made.data)).info["workflow"]) == {"nodes": []}
@@ -114,11 +129,6 @@ def test_a_guide_counts_as_the_plan_does() -> None:
     """A plan that continues the user's pictures does not begin at 1."""
     steps = tuple(PlanStep(n, "name", None, None, f"text {n}") for n in (4, 5))
     document, image = made_document(steps=1)
-    from dataclasses import replace
-
-    from interleave_thinker.loop.document import compose
-    from interleave_thinker.loop.trajectory import StepResult
-
     made = replace(document.trajectory, plan=Plan(steps), attempts=(), results=(StepResult(1), StepResult(2)))
     page = to_html(compose(made), lambda item: page_picture(image(item)), PageOptions("guide"))
     assert re.findall(r'class="number">(\d+)<', page) == ["4", "5"]
@@ -126,8 +136,6 @@ def test_a_guide_counts_as_the_plan_does() -> None:
 
 @pytest.mark.parametrize(("name", "shown"), [("draw", False), ("Fold", True), ("fold the wings", True), ("折纸", True)])
 def test_a_step_is_headed_by_its_name_but_not_by_a_mere_kind_of_step(name: str, shown: bool) -> None:
-    from dataclasses import replace
-
     document, image = made_document(steps=1, size=(16, 16))
     plan = document.trajectory.plan
     named = replace(plan, steps=(replace(plan.steps[0], step_name=name),))
@@ -179,13 +187,26 @@ def test_the_same_document_makes_the_same_zip() -> None:
 @given(st.text(max_size=80))
 @settings(max_examples=200, deadline=None)
 def test_a_title_never_makes_a_path(title: str) -> None:
-    from dataclasses import replace
-
-    from interleave_thinker.export.archive import file_stem
-
     document, _ = made_document(steps=0)
     stem = file_stem(replace(document, title=title))
-    assert stem and re.fullmatch(r"[\w-]+", stem) and "_" not in stem and len(stem) <= 60
+    letters = "".join(c for c in stem if not unicodedata.category(c).startswith("M"))
+    assert letters and re.fullmatch(r"[\w-]+", letters) and "_" not in stem and len(stem) <= 60
+
+
+@pytest.mark.parametrize(
+    ("title", "stem"),
+    [
+        ("हिन्दी की कहानी", "हिन्दी-की-कहानी"),
+        ("สุนัขจิ้งจอกกับโคมไฟ", "สุนัขจิ้งจอกกับโคมไฟ"),
+        ("Le café ❤️ d'Éloïse", "Le-café-d-Éloïse"),
+        ("CON", "document-CON"),
+        ("nul.", "document-nul"),
+        ("🦊️", "document"),
+    ],
+)
+def test_a_file_is_named_as_its_title_is_written_and_windows_takes_it(title: str, stem: str) -> None:
+    document, _ = made_document(steps=0)
+    assert file_stem(replace(document, title=title, run="")) == stem
 
 
 # --- Word and video ------------------------------------------------------------------------------------------------
@@ -213,6 +234,14 @@ def test_a_word_file_tells_nothing_of_its_maker() -> None:
         assert SECRET.encode() not in data and b"python-docx" not in data
 
 
+def test_a_shared_archive_does_not_tell_when_it_was_made() -> None:
+    pytest.importorskip("docx")
+    document, image = made_document(steps=1, size=(16, 16))
+    for data in (to_docx(document, image), to_zip(document, image)):
+        with zipfile.ZipFile(io.BytesIO(data)) as archive:
+            assert {entry.date_time for entry in archive.infolist()} == {(1980, 1, 1, 0, 0, 0)}
+
+
 def test_right_to_left_texts_are_so_in_word() -> None:
     docx = pytest.importorskip("docx")
     document, image = made_document("ar", 1)
@@ -225,12 +254,18 @@ def test_right_to_left_texts_are_so_in_word() -> None:
 @settings(max_examples=40, deadline=None)
 def test_any_text_makes_a_word_file_that_opens(text: str) -> None:
     docx = pytest.importorskip("docx")
-    from dataclasses import replace
-
     document, image = made_document(steps=1, size=(16, 16))
     texts = tuple(replace(item, text=text) for item in document.items)
     opened = docx.Document(io.BytesIO(to_docx(replace(document, items=texts, title=text, lead=text), image)))
     assert len(opened.inline_shapes) == 1
+
+
+def test_a_long_title_stands_whole_in_a_word_file() -> None:
+    """Word takes 255 characters of it in the file's properties; a person's title may be longer."""
+    docx = pytest.importorskip("docx")
+    document, image = made_document(steps=1, size=(16, 16))
+    opened = docx.Document(io.BytesIO(to_docx(replace(document, title="long " * 2000), image)))
+    assert opened.paragraphs[0].text.strip() == ("long " * 2000).strip()
 
 
 @pytest.mark.parametrize("language", ["en", "ar", "zh"])
@@ -247,6 +282,36 @@ def test_a_video_shows_each_picture_with_its_text(language: str) -> None:
     middle = [frame.getpixel((640, 360)) for frame in (frames[0], frames[-1])]
     wanted = [drawn(n, (64, 64)).getpixel((32, 32)) for n in (1, 3)]
     assert all(abs(a - b) < 24 for m, w in zip(middle, wanted, strict=True) for a, b in zip(m, w, strict=True))
+
+
+def said_in(data: bytes) -> list[str]:
+    """The subtitles of a video, in order."""
+    av = pytest.importorskip("av")
+    with av.open(io.BytesIO(data)) as container:
+        words = container.streams.subtitles[0]
+        return [s.dialogue.decode() for packet in container.demux(words) if packet.size for s in packet.decode()]
+
+
+def with_texts_around(before: tuple[str, ...], after: tuple[str, ...]) -> Document:
+    """A document of one picture between texts."""
+    planned = (*before, "the picture's", *after)
+    steps = tuple(PlanStep(n, "", None, None, text) for n, text in enumerate(planned, 1))
+    at = len(before)
+    steps = (*steps[:at], replace(steps[at], prompt="a fox"), *steps[at + 1 :])
+    results = tuple(StepResult(n, 1, "ab") if n == at + 1 else StepResult(n) for n in range(1, len(steps) + 1))
+    return compose(Trajectory(Plan(steps), (Attempt(at + 1, 1, "a fox", 1, None, "ab"),), results))
+
+
+def test_a_video_ends_with_the_texts_that_come_after_its_last_picture() -> None:
+    data = to_video(with_texts_around((), ("They lived happily.", "The end.")), lambda item: drawn(1, (64, 64)))
+    assert said_in(data) == ["the picture's", "They lived happily. The end."]
+
+
+def test_texts_of_any_length_and_half_characters_make_a_video() -> None:
+    """A subtitle's bytes are counted in 16 bits, and a typed text can hold half of a surrogate pair."""
+    document = with_texts_around(("字" * 8000,) * 10, ("half \ud800 of a pair",))
+    said = said_in(to_video(document, lambda item: drawn(1, (64, 64))))
+    assert said[0].startswith("字" * 7000) and said[0].endswith("…") and said[-1] == "half ? of a pair"
 
 
 def test_a_document_without_pictures_is_no_video() -> None:
@@ -300,6 +365,41 @@ def test_a_run_that_was_killed_gives_what_is_finished(tmp_path: Path) -> None:
         export_run(folder, "html")
 
 
+@pytest.mark.parametrize(
+    "edited",
+    [
+        {"results": [{"step": 99}]},
+        {"results": [{"step": "one"}]},
+        {"attempts": ["one"]},
+        {"attempts": 1},
+        {"plan": {"execution_plan": []}},
+        {"plan": None},
+    ],
+)
+def test_a_run_that_somebody_edited_is_refused_by_name(edited: dict[str, Any], tmp_path: Path) -> None:
+    folder = saved_run(tmp_path)
+    state = json.loads((folder / "run.json").read_text())
+    del state["digest"]
+    state["trajectory"] |= edited
+    (folder / "run.json").write_text(json.dumps(state))
+    with pytest.raises(RunError, match="record of run 'tale' cannot be read"):
+        read_document(folder)
+
+
+def test_a_step_that_is_no_number_in_the_trajectory_is_refused(tmp_path: Path) -> None:
+    folder = saved_run(tmp_path)
+    state = json.loads((folder / "run.json").read_text())
+    del state["digest"]
+    state["trajectory"] |= {"status": "running"}
+    (folder / "run.json").write_text(json.dumps(state))
+    lines = [json.loads(line) for line in (folder / "trajectory.jsonl").read_text().splitlines()]
+    del lines[0]["digest"]
+    lines[0]["step"] = "one"
+    (folder / "trajectory.jsonl").write_text("\n".join(map(json.dumps, lines)))
+    with pytest.raises(RunError, match="record of run 'tale' cannot be read"):
+        read_document(folder)
+
+
 @pytest.mark.parametrize("form", FORMATS)
 def test_the_command_writes_each_format(form: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     folder = saved_run(tmp_path)
@@ -310,12 +410,15 @@ def test_the_command_writes_each_format(form: str, tmp_path: Path, capsys: pytes
         assert "My tale" in out.read_text() and 'class="comic"' in out.read_text()
     assert main(["export", str(folder), "--out", str(tmp_path), "--format", form]) == 0
     assert (tmp_path / f"a-tale.{form}").is_file()
+    assert main(["export", str(folder), "--out", str(tmp_path / "new"), "--format", form]) == 0
+    assert (tmp_path / "new" / f"a-tale.{form}").is_file(), "a name without an ending is a folder's"
 
 
 @pytest.mark.parametrize(
     ("words", "said"),
     [
         (["--out", "x.pdf"], "does not say the format"),
+        (["--out", "x.html", "--format", "zip"], "ends in .html, but --format is zip"),
         (["--out", "x.html", "--language", "plain English"], "language is 'plain English'"),
         (["--out", "x.zip", "--with-workflow"], "has no workflow"),
     ],
