@@ -8,15 +8,15 @@ const LONGEST_TITLE = 500;
  * @param toast (severity, text)
  */
 export function createDocumentFiles(api, toast, doc = document) {
-  const path = ({ run, format, layout, details, workflow, title, language }, download) => {
+  const path = ({ run, format, layout, details, workflow, title, language }, asFile) => {
     const asked = new URLSearchParams({ run, format, layout });
     for (const [name, text] of Object.entries({ title: title?.slice(0, LONGEST_TITLE), language })) if (text) asked.set(name, text);
-    for (const [name, chosen] of Object.entries({ details, workflow, download })) if (chosen) asked.set(name, "1");
+    for (const [name, chosen] of Object.entries({ details, workflow, download: asFile })) if (chosen) asked.set(name, "1");
     return `/interleave_thinker/document?${asked}`;
   };
 
-  /** The server's file, or null; then the user was told why. asked: what the server is to make, or a promise of it. */
-  async function made(asked, download) {
+  /** The server's file, or null; then the user was told why. asked: what the server is to make, or a promise of it. asFile: to be saved. */
+  async function made(asked, asFile) {
     let reply;
     try {
       asked = await asked;
@@ -24,7 +24,7 @@ export function createDocumentFiles(api, toast, doc = document) {
         toast("warn", "There is no run of this workflow yet. Press Run first.");
         return null;
       }
-      reply = await api.fetchApi(path(asked, download), { cache: "no-store" });
+      reply = await api.fetchApi(path(asked, asFile), { cache: "no-store" });
     } catch (error) {
       toast("error", `ComfyUI does not answer (${error.message}). Is it running?`);
       return null;

@@ -256,8 +256,14 @@ def _plan(found: Found) -> Plan:
         steps.append(step)
     holder = value if isinstance(value, dict) else {}
     texts = {name: text_or_none(holder.get(name)) or "" for name in ("reasoning", "request")}
-    shown = {name: text_or_none(v) or "" for name in ("title", "lead") if isinstance(v := holder.get(name), str)}
-    return Plan(tuple(steps), **texts, **shown)
+    return Plan(tuple(steps), **texts, title=_shown_above(holder, "title"), lead=_shown_above(holder, "lead"))
+
+
+def _shown_above(holder: Mapping[str, Any], name: str) -> str:
+    """Title or lead; "" where it is no text, or the form that the prompt text shows was copied."""
+    value = holder.get(name)
+    text = text_or_none(value) if isinstance(value, str) else None
+    return text if text and not _FORM.fullmatch(text) else ""
 
 
 def _step(entry: Any, place: int, number: int) -> PlanStep:

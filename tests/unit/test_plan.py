@@ -359,3 +359,11 @@ STRICT: list[tuple[str, Any, str]] = [
 def test_files_are_read_strictly_and_the_error_names_what_is_wrong(why: str, data: Any, said: str) -> None:
     with pytest.raises(PlanError, match=said):
         Plan.from_dict(data)
+
+
+@pytest.mark.parametrize("copied", ["...", "…", "<title here: text>", 5, None, "  "])
+def test_a_form_that_was_copied_is_no_title(copied: Any) -> None:
+    """The prompt text shows the form of the answer with "..." in it; a weak planner leaves it so."""
+    steps = [{"step_number": 1, "instruction": "a fox", "prompt": "a fox"}]
+    plan = read_plan(json.dumps({"execution_plan": steps, "title": copied, "lead": copied}))
+    assert plan is not None and (plan.title, plan.lead) == ("", "")
