@@ -15,6 +15,8 @@ export function createDocumentFiles(api, toast, doc = document) {
     return `/interleave_thinker/document?${asked}`;
   };
 
+  const making = new Set();
+
   /** The server's file, or null; then the user was told why. asked: what the server is to make, or a promise of it. asFile: to be saved. */
   async function made(asked, asFile) {
     let reply;
@@ -36,11 +38,22 @@ export function createDocumentFiles(api, toast, doc = document) {
   }
 
   async function download(asked) {
+    const format = (await Promise.resolve(asked).catch(() => null))?.format; // what went wrong is told below
+    if (making.has(format)) return toast("info", "The file is being made. It takes a while for a long run.");
+    making.add(format);
+    try {
+      await save(asked, format);
+    } finally {
+      making.delete(format);
+    }
+  }
+
+  async function save(asked, format) {
     const reply = await made(asked, true);
     if (!reply) return;
     const link = doc.createElement("a");
     link.href = addressOf(await reply.blob());
-    link.download = fileName(reply.headers.get("Content-Disposition"), (await asked).format);
+    link.download = fileName(reply.headers.get("Content-Disposition"), format);
     link.click();
   }
 
@@ -49,7 +62,7 @@ export function createDocumentFiles(api, toast, doc = document) {
     const tab = window.open("", "_blank");
     const reply = await made(asked, false);
     if (!reply) return tab?.close();
-    const address = addressOf(await reply.blob());
+    const address = URL.createObjectURL(await reply.blob()); // it stays: the tab may be loaded again, or saved
     if (tab) tab.location.replace(address);
     else toast("warn", "The browser does not allow a new tab here. Download the document instead.");
   }

@@ -2,11 +2,11 @@
 # The tiny world's planner and critic as low-rank adapters of one base, as the package holds them.
 #   bash recipes/tiny_adapters.sh OUT CRITIC     CRITIC: a whole critic that was trained from the base (recipes/tiny.sh:
 #                                                OUT/agents/critic). An hour on two CPU cores; the same line goes on.
-#   ATTEMPTS=64 CRITIC_STEPS=3 SECOND_STEPS=2 PLANNER_STEPS=3 MORE_STEPS=2 EVAL_REQUESTS=3 bash recipes/tiny_adapters.sh TRIAL CRITIC
+#   LOOP=64 MORE=64 CRITIC_STEPS=3 PLANNER_STEPS=3 MORE_STEPS=2 EVAL_REQUESTS=3 bash recipes/tiny_adapters.sh TRIAL CRITIC
 set -euo pipefail
 OUT=${1:?folder for everything} CRITIC=${2:?a whole critic}
-ATTEMPTS=${ATTEMPTS:-650} EVAL_REQUESTS=${EVAL_REQUESTS:-200}
-CRITIC_STEPS=${CRITIC_STEPS:-600} SECOND_STEPS=${SECOND_STEPS:-360}
+LOOP=${LOOP:-5000} MORE=${MORE:-650} EVAL_REQUESTS=${EVAL_REQUESTS:-200}
+CRITIC_STEPS=${CRITIC_STEPS:-480}
 PLANNER_STEPS=${PLANNER_STEPS:-600} MORE_STEPS=${MORE_STEPS:-300}
 I=${INTERLEAVE:-interleave-thinker}
 WEIGHTS=$(cd "$(dirname "$0")/.." && pwd)/interleave_thinker/tinyworld/weights
@@ -27,15 +27,11 @@ planner=$!
 # 2. The critic: what its layers and words have more than the base's, as far as rank 64 holds it; then the pairs learn the
 # whole critic's replies to attempts, so that they make up for what was dropped.
 [ -f "$OUT/extracted.safetensors" ] || $I adapters extract "$BASE" "$CRITIC" --rank 64 --out "$OUT/extracted.safetensors"
-$I tinyworld attempts --critic "$CRITIC" --out "$OUT/loop" --count "$ATTEMPTS" --seed 501
-$I tinyworld attempts --out "$OUT/more" --count "$ATTEMPTS" --seed 901
-critic() {
-  $I tinyworld train critic --start-from "$BASE" --lora-rank 64 --teacher "$CRITIC" --attempts "$OUT/loop" "$OUT/more" \
-    --batch 16 "$@"
-}
-critic --start-adapter "$OUT/extracted.safetensors" --steps "$CRITIC_STEPS" --out "$OUT/critic-1"
-critic --start-adapter "$OUT/critic-1/critic/adapter.safetensors" --steps "$SECOND_STEPS" --learning-rate 2e-4 --seed 3 \
-  --out "$OUT/adapters"
+$I tinyworld attempts --critic "$CRITIC" --out "$OUT/loop" --count "$LOOP" --seed 501
+$I tinyworld attempts --out "$OUT/more" --count "$MORE" --seed 901
+$I tinyworld train critic --start-from "$BASE" --lora-rank 64 --teacher "$CRITIC" --attempts "$OUT/loop" "$OUT/more" \
+  --start-adapter "$OUT/extracted.safetensors" --batch 16 --compare-every 25 --learning-rate 6e-4 --steps "$CRITIC_STEPS" \
+  --seed 31 --out "$OUT/adapters"
 wait "$planner"
 
 # 3. How good they are, and how often the critic's verdict is the whole critic's.

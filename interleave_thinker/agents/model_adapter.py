@@ -62,7 +62,8 @@ class ModelAdapter:
         up, down = self.up, self.down
 
         def add(_: torch.nn.Module, given: tuple[torch.Tensor, ...], made: torch.Tensor) -> torch.Tensor:
-            return made + more(given[0], getattr(holder, up), getattr(holder, down), scale)
+            added: torch.Tensor = more(given[0], getattr(holder, up), getattr(holder, down), scale)
+            return made + added
 
         return add
 

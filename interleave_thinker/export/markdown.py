@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 
-from ..loop.document import Document, DocumentItem, one_line
+from ..loop.document import Document, DocumentItem, alt_of, one_line
 
 _ALWAYS = re.compile(r"[\\`*\[\]<|~]")
 _INSIDE = re.compile(
@@ -38,7 +38,7 @@ def to_markdown(document: Document, image_path: Callable[[DocumentItem], str], *
         if item.kind == "text":
             parts.append(escape_markdown(item.text))
             continue
-        parts.append(f"![{escape_markdown(one_line(item.text))}]({image_path(item)})")
+        parts.append(f"![{escape_markdown(alt_of(item))}]({image_path(item)})")
         if details and item.remark:
             parts.append(f"*This picture: {item.remark}.*")
     if details and document.stop:

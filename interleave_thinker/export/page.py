@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Literal, get_args
 from unicodedata import east_asian_width
 
 from ..errors import ConfigError
-from ..loop.document import Document, DocumentItem, one_line
+from ..loop.document import Document, DocumentItem, alt_of, one_line
 from .language import Direction, direction_of, is_language, language_of
 from .pictures import Picture
 
@@ -26,7 +26,6 @@ if TYPE_CHECKING:
 Layout = Literal["story", "guide", "comic", "slides"]
 LAYOUTS: tuple[Layout, ...] = get_args(Layout)
 UNTITLED = "Untitled"
-LONGEST_ALT = 300
 SHORT = 420
 """Characters of a text that is printed on one page with its picture; a wide one, as of Chinese, counts twice."""
 _TEMPLATES = Path(__file__).with_name("templates")
@@ -150,12 +149,6 @@ def heading_of(step: Step) -> str:
     """The step's name; "" for a mere kind of step, such as "draw", which says nothing to a reader."""
     name = one_line(step.name)
     return "" if name.islower() and " " not in name else name
-
-
-def alt_of(item: DocumentItem) -> str:
-    """What stands for a picture where it is not seen: the planned prompt, on one line."""
-    alt = one_line(item.text)
-    return alt if len(alt) <= LONGEST_ALT else alt[: LONGEST_ALT - 1] + "…"
 
 
 def data_address(picture: Picture) -> str:

@@ -46,7 +46,7 @@ def bare(image: Image.Image, form: Format) -> Picture:
     if form == "JPEG" and shown.mode == "RGBA":
         shown = Image.alpha_composite(Image.new("RGBA", shown.size, "white"), shown).convert("RGB")
     clean = Image.frombytes(shown.mode, shown.size, shown.tobytes())
-    options: dict[str, Any] = {"quality": QUALITY} if form != "PNG" else {"compress_level": 6}
+    options: dict[str, Any] = {"quality": QUALITY} if form != "PNG" else {"compress_level": 3}
     return _picture(_written(clean, form, **options), *image.size)
 
 

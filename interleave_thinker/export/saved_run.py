@@ -11,6 +11,7 @@ from typing import Any
 from PIL import Image
 
 from ..errors import InterleaveError, RunError
+from ..files import is_below
 from ..loop.document import Document, DocumentItem, compose
 from ..loop.plan import Plan, PlanStep
 from ..loop.trajectory import Attempt, StepResult, Trajectory
@@ -58,8 +59,11 @@ def pictures_of(folder: Path, document: Document) -> Callable[[DocumentItem], Im
 
 def workflow_of(folder: Path) -> dict[str, Any] | None:
     """The editor's graph that made the run; None where it was queued without the editor."""
+    path = folder / "workflow.json"
+    if not is_below(folder, path):  # a link may lead anywhere
+        return None
     try:
-        with (folder / "workflow.json").open("rb") as file:
+        with path.open("rb") as file:
             found = json.loads(file.read(MAX_WORKFLOW))
     except (OSError, ValueError, RecursionError):
         return None

@@ -19,7 +19,7 @@ WIDTH, HEIGHT = 1280, 720
 RATE = 10
 """Frames a second."""
 FADE = 0.5
-SHORTEST, LONGEST, READ_A_SECOND = 3.0, 12.0, 15
+SHORTEST, LONGEST, READ_A_SECOND = 3.0, 40.0, 15
 """Seconds of a picture; characters that are read in one."""
 LONGEST_TEXT = 8_000
 """Characters of a subtitle; the format counts its bytes in 16 bits."""
@@ -75,7 +75,7 @@ def to_video(document: Document, image: Callable[[DocumentItem], Image.Image]) -
 
 def _slides(document: Document, image: Callable[[DocumentItem], Image.Image]) -> Iterator[Slide]:
     """Texts without a picture are said with the next one, those at the end with the last one once more."""
-    texts, frame = [one_line(document.lead)], None
+    texts, frame = [_sentence(one_line(document.title)), one_line(document.lead)], None
     for step in sections_of(document):
         texts.append(one_line(step.text))
         if step.picture is not None:
@@ -84,6 +84,11 @@ def _slides(document: Document, image: Callable[[DocumentItem], Image.Image]) ->
             texts = []
     if frame is not None and any(texts):
         yield _slide(frame, texts)
+
+
+def _sentence(title: str) -> str:
+    """A title that is read on into the text behind it."""
+    return title if not title or title[-1] in ".!?…。！？" else f"{title}."
 
 
 def _slide(frame: Image.Image, texts: Iterable[str]) -> Slide:

@@ -10,10 +10,10 @@ from typing import Any
 from PIL import Image
 
 from ..errors import ConfigError
-from ..loop.document import Document, DocumentItem, one_line
+from ..loop.document import Document, DocumentItem, alt_of, one_line
 from .archive import dateless
 from .language import direction_of, language_of
-from .page import PageOptions, alt_of, heading_of, paragraphs_of, remark_of, sections_of
+from .page import PageOptions, heading_of, paragraphs_of, remark_of, sections_of
 from .pictures import bare
 
 WIDTH_CM, HEIGHT_CM = 15.0, 9.0

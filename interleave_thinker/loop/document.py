@@ -9,6 +9,8 @@ from typing import Any, Literal
 from ..errors import RunError
 from .trajectory import StepResult, Trajectory, strict
 
+LONGEST_ALT = 300
+
 
 @dataclass(frozen=True)
 class DocumentItem:
@@ -112,3 +114,9 @@ def _image_item(trajectory: Trajectory, result: StepResult) -> DocumentItem:
 def one_line(text: str) -> str:
     """Without line breaks and null bytes."""
     return " ".join(text.replace("\x00", "").split())
+
+
+def alt_of(item: DocumentItem) -> str:
+    """What stands for a picture where it is not seen: the planned prompt, on one line."""
+    alt = one_line(item.text)
+    return alt if len(alt) <= LONGEST_ALT else alt[: LONGEST_ALT - 1] + "…"

@@ -97,6 +97,25 @@ def texts(agent: agents.NativeAgent, count: int = CALLS) -> list[str]:
     return [agent.complete(asked, SHORT).text for asked in ASKED[:count]]
 
 
+def first_logits(agent: agents.NativeAgent) -> list[torch.Tensor]:
+    """Of the first token of each reply."""
+    seen: list[torch.Tensor] = []
+    own, agents.check_logits = agents.check_logits, lambda logits, _: seen.append(logits[0].clone())
+    for asked in ASKED[:FEW]:
+        agent.complete(asked, Sampling(max_tokens=1, temperature=0.0))
+    agents.check_logits = own
+    return seen
+
+
+def apart(clip: comfy.sd.CLIP, agent: agents.NativeAgent, merged: agents.NativeAgent) -> list[float]:
+    """How far the first logits with and without the adapter are from the merged model's, relative to the largest."""
+    wanted = first_logits(merged)
+    return [
+        max(float((a - b).abs().max() / b.abs().max()) for a, b in zip(first_logits(of), wanted, strict=True))
+        for of in (agent, agent_of(clip))
+    ]
+
+
 def live() -> int:
     """Bytes of all tensors in memory, each storage once."""
     gc.collect()
@@ -187,7 +206,7 @@ def quantised_bases() -> dict[str, object]:
     found = {}
     for kind in ("float8_e4m3fn", "int8_tensorwise"):
         clip = loaded(quantised(WORK / "base", kind))
-        adapted = texts(agent_of(clip, "critic"), FEW)
+        agent = agent_of(clip, "critic")
         held = agents.held_by(clip)
         state = load_file(WORK / "base" / "model.safetensors")
         for layer, pair in read_adapter(WORK / "critic.safetensors").pairs.items():
@@ -197,9 +216,11 @@ def quantised_bases() -> dict[str, object]:
         folder = WORK / f"critic of {kind}"
         folder.mkdir()
         save_file(state, folder / "model.safetensors", metadata={"format": "pt"})
+        merged = agent_of(loaded(folder / "model.safetensors"))
         found[kind] = {
-            "adapted": adapted,
-            "values merged": texts(agent_of(loaded(folder / "model.safetensors")), FEW),
+            "adapted": texts(agent, FEW),
+            "merged": texts(merged, FEW),
+            "apart": apart(clip, agent, merged),
             "other base": refused(loaded(quantised(WORK / "critic", kind)), "critic"),
         }
     return found
@@ -229,6 +250,7 @@ def tied_head() -> dict[str, object]:
         folder = work / f"critic of {kind}"
         folder.mkdir()
         save_file(state, folder / "model.safetensors", metadata={"format": "pt"})
+        merged = agent_of(loaded(folder / "model.safetensors"))
         coded, patches, before = encoded(clip), clip.patcher.patches_uuid, texts(bare, FEW)
         adapted = texts(agent, FEW)
         own_start, agents.started_decoder = agents.started_decoder, lambda *_: None
@@ -241,7 +263,8 @@ def tied_head() -> dict[str, object]:
             words = [h.up.nbytes + h.down.nbytes for h in added if h.up is not None]
         found[kind] = {
             "adapted": adapted,
-            "merged": texts(agent_of(loaded(folder / "model.safetensors")), FEW),
+            "merged": texts(merged, FEW),
+            "apart": apart(clip, agent, merged),
             "by generate": by_generate,
             "base": [before, texts(bare, FEW)],
             "encoded equal": all(map(torch.equal, coded, encoded(clip))),

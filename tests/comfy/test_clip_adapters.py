@@ -13,15 +13,16 @@ from interleave_thinker.tinyworld.convert import WEIGHTS
 ROLES = ("planner", "critic")
 
 
-def assert_same_replies(kind: str, said: list[str], wanted: list[str]) -> None:
-    """Layers in int8 round what goes into them too: two logits that are nearly equal can change places there."""
-    same = sum(a == b for a, b in zip(said, wanted, strict=True))
-    assert same >= len(wanted) - (2 if kind == "int8_tensorwise" else 0) > 0
+def assert_says_the_same(kind: str, found: dict[str, Any]) -> None:
+    """Layers in int8 round what goes into them too, so there logits are near and replies need not be equal."""
+    adapted, base = found["apart"]
+    assert adapted < (0.05 if kind == "int8_tensorwise" else 1e-4) and base > 0.3
+    assert kind == "int8_tensorwise" or found["adapted"] == found["merged"] != []
 
 
 @pytest.fixture(scope="module")
 def found(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
-    return run_inside("clip_adapters.py", str(tmp_path_factory.mktemp("checkpoints")))
+    return run_inside("clip_adapters.py", str(tmp_path_factory.mktemp("checkpoints")), seconds=600)
 
 
 @pytest.mark.parametrize("role", ROLES)
@@ -79,7 +80,7 @@ def test_another_base_is_refused(found: dict[str, Any]) -> None:
 def test_beside_quantised_weights_the_pairs_are_added_unquantised(found: dict[str, Any], kind: str) -> None:
     """It says what a float model says that has the quantised values and the pairs in its weights."""
     formats = found["formats"][kind]
-    assert_same_replies(kind, formats["adapted"], formats["values merged"])
+    assert_says_the_same(kind, formats)
     assert "was made for another model" in formats["other base"]
 
 
@@ -87,7 +88,7 @@ def test_beside_quantised_weights_the_pairs_are_added_unquantised(found: dict[st
 def test_the_pair_of_the_words_counts_in_a_head_that_is_tied_to_them(found: dict[str, Any], kind: str) -> None:
     """Whose weight the words are, plain or quantised, in our loop over the tokens and in ComfyUI's own."""
     tied = found["tied"][kind]
-    assert_same_replies(kind, tied["adapted"], tied["merged"])
+    assert_says_the_same(kind, tied)
     assert not set(tied["adapted"]) & set(tied["base"][0])
     assert tied["by generate"] == tied["adapted"][:2]
 

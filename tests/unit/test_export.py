@@ -314,6 +314,18 @@ def test_texts_of_any_length_and_half_characters_make_a_video() -> None:
     assert said[0].startswith("字" * 7000) and said[0].endswith("…") and said[-1] == "half ? of a pair"
 
 
+def test_a_slide_is_seen_as_long_as_its_text_takes_to_read() -> None:
+    av = pytest.importorskip("av")
+    from dataclasses import replace
+
+    document, image = made_document(steps=1, size=(16, 16))
+    long = replace(
+        document, title="", lead="", items=(replace(document.items[0], text="word " * 90), document.items[1])
+    )
+    with av.open(io.BytesIO(to_video(long, image))) as container:
+        assert 450 / 15 - 1 < container.duration / 1e6 < 450 / 15 + 2
+
+
 def test_a_document_without_pictures_is_no_video() -> None:
     document, image = made_document(steps=0)
     with pytest.raises(RunError, match="no picture"):
@@ -398,6 +410,14 @@ def test_a_step_that_is_no_number_in_the_trajectory_is_refused(tmp_path: Path) -
     (folder / "trajectory.jsonl").write_text("\n".join(map(json.dumps, lines)))
     with pytest.raises(RunError, match="record of run 'tale' cannot be read"):
         read_document(folder)
+
+
+def test_a_workflow_that_is_a_link_out_of_the_run_is_not_passed_on(tmp_path: Path) -> None:
+    folder = saved_run(tmp_path)
+    (tmp_path / "secret.json").write_text('{"nodes": ["secret"]}')
+    (folder / "workflow.json").symlink_to(tmp_path / "secret.json")
+    with pytest.raises(RunError, match="has no workflow"):
+        export_run(folder, "zip", with_graph=True)
 
 
 @pytest.mark.parametrize("form", FORMATS)
