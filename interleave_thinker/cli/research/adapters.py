@@ -48,8 +48,8 @@ def _extract_command(commands: Any) -> argparse.ArgumentParser:
         "extract",
         help="the difference of two checkpoints -> an adapter for Agent from CLIP (models/loras)",
         description="Low-rank pairs of the linear layers and word embeddings, layer by layer; two 8B checkpoints need "
-        "under 6 GB of RAM. BASE and TUNED, the full model: a Qwen3-VL folder, or one file as stock Load CLIP takes it (bfloat16, not "
-        "quantised).",
+        "under 6 GB of RAM. BASE and TUNED, the full model: a Qwen3-VL folder, or one file as stock Load CLIP takes "
+        "it (bfloat16, not quantised).",
     )
     parser.add_argument("base", type=Path, metavar="BASE")
     parser.add_argument("tuned", type=Path, metavar="TUNED")
