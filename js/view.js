@@ -4,7 +4,7 @@ import { api } from "../../scripts/api.js";
 import { EVENTS, EVENT_TYPE, NODE_IDS, PLACED_ID, PREFIX } from "./contract.mjs";
 import { createDocumentFiles } from "./document_files.mjs";
 import { checkMachine, drawCheck, emptyCheck } from "./doctor.mjs";
-import { asOneUndoStep, idOf, nodeById, pathTo, rootOf, setWidget, showToast, widgetOf } from "./graph.mjs";
+import { allNodes, asOneUndoStep, idOf, nodeById, pathTo, rootOf, setWidget, showToast, widgetOf } from "./graph.mjs";
 import { emptyRun, fromFiles, imageLocation, runOf } from "./run_state.mjs";
 import { openPlanEditor, planNodeOf, rememberPlan, rewritePlan } from "./plan_nodes.mjs";
 import { changed } from "./plan.mjs";
@@ -16,7 +16,7 @@ import { savedRunLabel } from "./saved_runs.mjs";
 import { CONTINUE, drawRun } from "./strip.mjs";
 import { STYLE } from "./style.mjs";
 import { createThumbs } from "./thumbs.mjs";
-import { atNode, waitsOf, withPlan, withText, writtenBy } from "./wait.mjs";
+import { atNode, failedAtOnce, waitsOf, withPlan, withText, writtenBy } from "./wait.mjs";
 
 const PLACED = new RegExp(PLACED_ID);
 const runs = createRuns();
@@ -285,10 +285,17 @@ async function readQueue() {
 
 /** ComfyUI ended what ran: by a person, or by an error, which belongs to the loop or to a node before it. */
 function handleEnd(status, reason, detail) {
-  const isWaited = wait && wait.prompt === String(detail?.prompt_id ?? "") && !runs.hasBegun(wait.prompt);
+  const prompt = String(detail?.prompt_id ?? "");
+  const isBefore = !runs.hasBegun(prompt);
   runs.end(status, reason);
-  if (isWaited) wait = reason ? { ...wait, error: reason } : null;
+  if (isBefore && wait?.prompt === prompt) wait = reason ? { ...wait, error: reason } : null;
+  else if (isBefore && reason && isOurs()) wait = failedAtOnce(prompt, openWorkflowId(), reason); // before /queue was read
   redraw();
+}
+
+/** Whether the open workflow has a loop or a planner of ours. */
+function isOurs() {
+  return allNodes(rootOf(app)).some((node) => [NODE_IDS.loop_close, NODE_IDS.planner].includes(node.type));
 }
 
 /** A run's plan stands on its Planner too, also where the plan came from the cache or the page was reloaded. */

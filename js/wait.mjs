@@ -20,6 +20,11 @@ export function waitsOf(queue) {
   return lists.flatMap(([list, running]) => (Array.isArray(list) ? list : []).map((entry) => waitOf(entry, running))).filter((wait) => wait);
 }
 
+/** The wait for a prompt that had failed before the queue showed it. */
+export function failedAtOnce(prompt, workflow, error) {
+  return { prompt, workflow, nodes: {}, loads: new Set(), running: true, at: "", planned: 0, task: "", words: "", error };
+}
+
 function waitOf([, prompt, graph, extra], running) {
   const workflow = String(extra?.extra_pnginfo?.workflow?.id ?? "");
   const nodes = Object.fromEntries(Object.entries(graph ?? {}).map(([id, node]) => [id, String(node?.class_type ?? "")]));

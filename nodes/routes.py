@@ -110,9 +110,11 @@ async def _document(request: web.Request) -> web.Response:
         form = asked.get("format", "html")
         options = PageOptions(asked.get("layout", "story"), asked.get("details") == "1", asked.get("language", ""))  # type: ignore[arg-type]
         folder = _run_folder(asked.get("run", ""), user)
-        words = {"title": asked.get("title", "")[:MAX_NAME], "with_graph": asked.get("workflow") == "1"}
+        title, with_graph = asked.get("title", "")[:MAX_NAME], asked.get("workflow") == "1"
         async with _exporting:
-            made = await asyncio.to_thread(export_run, folder, form, options, **words)
+            made = await asyncio.to_thread(
+                lambda: export_run(folder, form, options, title=title, with_graph=with_graph)
+            )
     except InterleaveError as error:
         return _reply(400, json.dumps({"error": str(error)[:500]}))
     except Exception as error:  # files of a run that somebody edited may hold anything

@@ -80,7 +80,7 @@ def test_an_error_before_the_loop_is_told_on_top_until_the_next_run(old_or_new_e
     alert = side.get_by_role("alert")
     alert.wait_for(timeout=120_000)
     told = alert.inner_text()
-    assert told.startswith("Interleave Agent from Server: There is no endpoint 'nowhere'")
+    assert told.startswith("Interleave Agent from Server: There is no endpoints file. Create ")
     assert "press Run" in told and "\n\n" not in told.replace("\n", "", 1)
     set_value(page, 1, "edited_plan", "1. one")
     done = len(finished(comfy))

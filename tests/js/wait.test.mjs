@@ -1,6 +1,6 @@
 import { test } from "node:test";
 import assert from "node:assert/strict";
-import { atNode, waitWords, waitsOf, withPlan, withText, writtenBy } from "../../js/wait.mjs";
+import { atNode, failedAtOnce, waitWords, waitsOf, withPlan, withText, writtenBy } from "../../js/wait.mjs";
 
 const planner = (inputs = {}) => ({ class_type: "InterleaveThinkerPlanner", inputs: { agent: ["2", 0], ...inputs } });
 const GRAPH = {
@@ -47,4 +47,9 @@ test("of the texts of nodes only those of an agent are its words, and a wait tak
   const begun = running(GRAPH);
   assert.equal(withText(begun, "9", "Planning\nx"), begun);
   assert.equal(withText(begun, "1", "3 steps planned"), begun);
+});
+
+test("what failed before the queue showed it has failed, and nothing else is said of it", () => {
+  const wait = failedAtOnce("p", "w", "There is no endpoints file.");
+  assert.deepEqual([waitWords(wait), wait.error, wait.prompt, wait.workflow], ["failed", "There is no endpoints file.", "p", "w"]);
 });
