@@ -68,6 +68,12 @@ def old_or_new_editor(request: pytest.FixtureRequest, page):
     return opened(request, page)
 
 
+@pytest.fixture(params=[f"{OWN} canvas", pytest.param(f"{SECOND} nodes 2.0", marks=pytest.mark.slow)])
+def own_editor(request: pytest.FixtureRequest, page):
+    """(page, server) with ComfyUI's own editor; with --slow the second one too, for what takes long."""
+    return opened(request, page)
+
+
 def opened(request: pytest.FixtureRequest, page):
     server = request.getfixturevalue("comfy" if request.param.startswith(f"{OWN} ") else "newer_comfy")
     open_editor(page, server, nodes2=request.param.endswith("2.0"))

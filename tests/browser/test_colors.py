@@ -73,9 +73,9 @@ PLAN = {
 
 
 @pytest.fixture
-def told(old_or_new_editor) -> tuple[Any, Callable[..., None]]:
+def told(own_editor) -> tuple[Any, Callable[..., None]]:
     """The page with a loop and the sidebar open, and what sends it events as the server does."""
-    page, comfy = old_or_new_editor
+    page, comfy = own_editor
     pictures = comfy.output / "interleave" / "colours" / "attempts"
     pictures.mkdir(parents=True, exist_ok=True)
     for name in range(6):
@@ -188,8 +188,9 @@ def test_plans_and_their_errors_can_be_read_in_every_palette(told) -> None:
     assert page.problems == []
 
 
-def test_the_doctors_report_can_be_read_in_every_palette(old_or_new_editor) -> None:
-    page, _ = old_or_new_editor
+@pytest.mark.slow
+def test_the_doctors_report_can_be_read_in_every_palette(own_editor) -> None:
+    page, _ = own_editor
     load(page, "tiny_story")
     open_sidebar(page)
     page.get_by_role("button", name="Check this machine").click()
@@ -201,8 +202,9 @@ def test_the_doctors_report_can_be_read_in_every_palette(old_or_new_editor) -> N
     assert page.problems == []
 
 
-def test_the_question_of_wrap_can_be_read_in_every_palette(old_or_new_editor) -> None:
-    page, _ = old_or_new_editor
+@pytest.mark.slow
+def test_the_question_of_wrap_can_be_read_in_every_palette(own_editor) -> None:
+    page, _ = own_editor
     graph = plain_graph()
     graph["13"] = node("CLIPTextEncode", clip=["2", 0], text="a cat")
     graph["17"] = node("KSampler", **graph["7"]["inputs"] | {"positive": ["13", 0], "seed": 12})

@@ -77,8 +77,8 @@ def places(page, *titles):
     )
 
 
-def test_the_gallery_names_ours_in_words_and_begins_with_what_runs_anywhere(old_or_new_editor):
-    page, _ = old_or_new_editor
+def test_the_gallery_names_ours_in_words_and_begins_with_what_runs_anywhere(own_editor):
+    page, _ = own_editor
     page.set_viewport_size(SMALL)
     cards = gallery(page)
     names = [card.get_attribute("data-testid").removeprefix("template-workflow-") for card in cards.all()]
@@ -91,9 +91,9 @@ def test_the_gallery_names_ours_in_words_and_begins_with_what_runs_anywhere(old_
     assert page.problems == []
 
 
-@pytest.mark.parametrize("name", ["flux2_klein_story", "critic_on_any_graph"])
-def test_a_template_opens_readable_at_its_note_and_later_as_it_was_left(old_or_new_editor, name):
-    page, _ = old_or_new_editor
+@pytest.mark.parametrize("name", ["flux2_klein_story", pytest.param("critic_on_any_graph", marks=pytest.mark.slow)])
+def test_a_template_opens_readable_at_its_note_and_later_as_it_was_left(own_editor, name):
+    page, _ = own_editor
     page.set_viewport_size(SMALL)
     open_from_gallery(page, PAGES[name].title)
     assert page.evaluate("() => window.app.canvas.ds.scale") > 0.8
@@ -107,8 +107,9 @@ def test_a_template_opens_readable_at_its_note_and_later_as_it_was_left(old_or_n
     assert page.problems == []
 
 
-def test_nodes_are_as_large_as_what_they_hold(old_or_new_editor):
-    page, _ = old_or_new_editor
+@pytest.mark.slow
+def test_nodes_are_as_large_as_what_they_hold(own_editor):
+    page, _ = own_editor
     for name in PAGES:
         graph = shipped_for_editor(name)
         show(page, graph)
@@ -119,9 +120,10 @@ def test_nodes_are_as_large_as_what_they_hold(old_or_new_editor):
                 assert said[str(node["id"])] - node["needs"] <= spare, (name, node)
 
 
-def test_notes_are_as_high_as_their_text(old_or_new_editor):
+@pytest.mark.slow
+def test_notes_are_as_high_as_their_text(own_editor):
     """Cut nowhere; at most a third of a note is empty."""
-    page, _ = old_or_new_editor
+    page, _ = own_editor
     for name in PAGES:
         show(page, shipped_for_editor(name))
         for title in ("START HERE", "About this workflow"):

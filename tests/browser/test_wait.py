@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 from typing import Any
 
+import pytest
 from comfy_test_graphs import loop, ours
 from editor_page import finished, load, open_editor, open_sidebar, queue, ready, set_value, show_api, wait_until
 
@@ -29,8 +30,8 @@ def watch(page: Any) -> None:
     )
 
 
-def test_the_planner_is_heard_while_it_plans_and_its_plan_stays(old_or_new_editor) -> None:
-    page, comfy = old_or_new_editor
+def test_the_planner_is_heard_while_it_plans_and_its_plan_stays(own_editor) -> None:
+    page, comfy = own_editor
     load(page, "tiny_story")
     for node in (PLANNER, OPEN):
         set_value(page, node, "seed", random.randrange(10**9))  # nothing is recalled
@@ -66,8 +67,8 @@ def test_the_planner_is_heard_while_it_plans_and_its_plan_stays(old_or_new_edito
     assert page.problems == []
 
 
-def test_an_error_before_the_loop_is_told_on_top_until_the_next_run(old_or_new_editor) -> None:
-    page, comfy = old_or_new_editor
+def test_an_error_before_the_loop_is_told_on_top_until_the_next_run(own_editor) -> None:
+    page, comfy = own_editor
     graph = loop("1. one", seed=7961)
     graph["1"] = ours("Planner", agent=["3", 0], request="A story.", max_steps=3, seed=random.randrange(10**9))
     graph["1"]["inputs"] |= {"if_unreadable": "error", "edited_plan": ""}
@@ -101,6 +102,7 @@ def test_an_error_in_the_loop_stands_on_top_with_its_place_and_what_to_press(pag
     assert told.startswith("Step 2, attempt 1: ") and "node 16" in told and "press Continue" in told
 
 
+@pytest.mark.slow
 def test_a_run_that_waits_for_another_one_says_so(page, comfy) -> None:
     graph = loop("1. one", seed=7963)
     graph["14"] = {"class_type": "TestHoldPicture", "inputs": {"image": ["12", 0], "step": ["2", 6]}}
@@ -125,6 +127,7 @@ def test_a_run_that_waits_for_another_one_says_so(page, comfy) -> None:
     assert page.problems == []
 
 
+@pytest.mark.slow
 def test_a_second_tab_says_that_a_run_is_being_planned(page, comfy) -> None:
     open_editor(page, comfy)
     load(page, "tiny_story")
