@@ -602,15 +602,11 @@ def editor_graph(request: str) -> str:
 
 
 def story_address(url: str) -> str:
-    """Of the editor with the story that this server made in its sidebar (`js/open_run.mjs`).
-
-    A new user's editor begins with the gallery of templates, unless its address names one.
-    """
+    """Of the editor with the story that this server made in its sidebar (`js/open_run.mjs`)."""
     with DIRECT.open(f"{url}/history", timeout=30) as reply:
         outputs = [output for entry in json.load(reply).values() for output in entry["outputs"].values()]
     [document] = [document for output in outputs for document in output.get("interleave_document", ())]
-    asked = {"template": EDITOR_STORY.stem, "source": "interleave-thinker", "interleave_run": document["run"]}
-    return f"{url}/?{urllib.parse.urlencode(asked)}"
+    return f"{url}/?{urllib.parse.urlencode({'interleave_run': document['run']})}"
 
 
 def serve(install: Install, port: int, extra: Sequence[str]) -> int:

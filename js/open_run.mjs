@@ -14,7 +14,8 @@ export async function openAskedRun(app, tools, address = window.location) {
   const name = new URLSearchParams(address.search).get(PARAMETER);
   if (!name) return;
   try {
-    await until(() => isReady(app, address));
+    await app.extensionManager.setting.set("Comfy.TutorialCompleted", true); // else a new user's editor opens the gallery
+    await until(() => isReady(app));
     tools.openSidebar();
     if (!has(await until(() => filled(tools.list())), name)) return tools.warn(`There is no saved run ${name.slice(0, 100)}.`);
     await tools.openWorkflow(name, app.extensionManager.workflow.activeWorkflow);
@@ -34,10 +35,10 @@ function has(list, name) {
   return [...list.options].some((option) => option.value === name);
 }
 
-/** Whether the editor has opened the workflow that it starts with, a template of the address included. */
-function isReady(app, address) {
+/** Whether the editor has opened the workflow that it starts with. */
+function isReady(app) {
   const editor = app.extensionManager;
-  return Boolean(editor?.workflow?.activeWorkflow && editor.spinner === false && !new URLSearchParams(address.search).has("template"));
+  return Boolean(editor?.workflow?.activeWorkflow && editor.spinner === false);
 }
 
 /** A page that is loaded again opens what was open, not the run once more. */

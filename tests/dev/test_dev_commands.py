@@ -130,11 +130,7 @@ def test_demo_open_ends_in_the_editor_with_the_story(
     out = capfd.readouterr().out
     assert address in out and address.startswith(out.split("address ")[1].split()[0] + "/?")
     asked = urllib.parse.parse_qs(urllib.parse.urlsplit(address).query)
-    assert asked == {
-        "template": [dev.EDITOR_STORY.stem],
-        "source": ["interleave-thinker"],
-        "interleave_run": ["tale ~2"],
-    }
+    assert asked == {"interleave_run": ["tale ~2"]}
 
 
 def test_a_server_that_dies_is_reported_with_the_end_of_its_log(dev: ModuleType, stage: Callable[..., Any]) -> None:
