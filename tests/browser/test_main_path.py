@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import random
-import re
 
 from editor_page import finished, look_at, open_sidebar, queue, ready, set_value, wait_until
 
@@ -27,7 +26,7 @@ def from_the_gallery(page) -> None:
     """Browse Templates, our pack, the tiny story."""
     page.evaluate("() => { window.app.extensionManager.command.execute('Comfy.BrowseTemplates') }")
     page.get_by_text("interleave-thinker", exact=False).first.click(timeout=20_000)
-    page.get_by_text(re.compile("^tiny[ _]story$")).first.click(timeout=20_000)
+    page.get_by_text("A first story, without a GPU", exact=True).first.click(timeout=20_000)
     page.wait_for_function("id => window.app.graph.getNodeById(id)?.type === 'InterleaveThinkerPlanner'", arg=PLANNER)
     page.wait_for_timeout(1000)
 
