@@ -134,7 +134,7 @@ PIP_ONLY = {
     "no-python-version-warning", "no-warn-script-location", "progress-bar", "quiet", "require-virtualenv", "retries",
     "root-user-action", "timeout", "verbose",
 }  # fmt: skip
-"""Settings that change nothing of what is installed."""
+"""pip's settings that do not change which packages are installed, so that uv may do without them."""
 
 
 def uv_settings() -> dict[str, str] | None:
