@@ -106,7 +106,7 @@ def test_stop_here_keeps_what_is_finished(page, comfy) -> None:
     assert page.problems == []
 
 
-def test_the_folder_can_be_copied_and_the_page_printed(page, comfy) -> None:
+def test_the_document_is_printed_with_its_pictures(page, comfy) -> None:
     open_editor(page, comfy)
     show_api(page, loop("1. one\n2. two", seed=7804), "printed")
     open_sidebar(page)
@@ -114,13 +114,13 @@ def test_the_folder_can_be_copied_and_the_page_printed(page, comfy) -> None:
     queue(page)
     side.get_by_text("finished", exact=True).wait_for(timeout=60_000)
     side.get_by_text("Document", exact=True).click()
-    assert side.get_by_text(f"output/interleave/{newest(comfy).name}").is_visible()
     page.evaluate(
         "() => { const watch = new MutationObserver(() => { for (const f of document.querySelectorAll('iframe'))"
-        " f.contentWindow.print = () => { window.printed = f.contentDocument.images.length } });"
+        " f.addEventListener('load', () => { f.contentWindow.print = () => { window.printed ="
+        " f.contentDocument.images.length } }) });"
         " watch.observe(document.body, { childList: true }) }"
     )
-    side.get_by_text("Print", exact=True).click()
+    side.get_by_role("button", name="Print or PDF").click()
     page.wait_for_function("() => window.printed === 2", timeout=20_000)
     assert page.problems == []
 
