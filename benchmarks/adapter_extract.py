@@ -63,7 +63,7 @@ PROBE += "print(used.ru_maxrss, used.ru_utime, used.ru_stime); sys.exit(code)"
 
 def verdicts(out: Path, count: int, folder: Path, linear_only: bool) -> None:
     from interleave_thinker.agents.adapter_file import hf_name, read_adapter
-    from interleave_thinker.agents.adapter_folder import whole_weights
+    from interleave_thinker.agents.adapter_folder import add_pairs, whole_weights
     from interleave_thinker.research.tinyworld.loop_attempts import _Critics, make_loop_attempts
     from interleave_thinker.research.train.checkpoint import Checkpoint
     from interleave_thinker.research.train.extract import extract
@@ -111,20 +111,17 @@ def verdicts(out: Path, count: int, folder: Path, linear_only: bool) -> None:
         file.unlink(missing_ok=True)
         models = map(Checkpoint.open, (WEIGHTS / "base", folder))
         made = extract(*models, file, rank=rank, linear_only=linear_only)
-        weights = dict(base)
-        for layer, pair in read_adapter(file).pairs.items():
-            weights[f"{hf_name(layer)}.weight"] = (
-                base[f"{hf_name(layer)}.weight"] + pair.scale * pair.up.float() @ pair.down.float()
-            )
+        weights = {name: tensor.clone() for name, tensor in base.items()}
+        add_pairs(read_adapter(file), weights)
         name = "full" if rank == FULL else str(rank)
         row(name, f"{made.error:.3f}", f"{made.bytes / 1e6:.1f}", lambda _: False)
     carried = {f"{hf_name(layer.layer)}.weight" for layer in made.layers}
-    folded = {f"{hf_name(norm)}.weight" for norm in made.folded}
+    carried |= {f"{hf_name(layer)}.bias" for layer in made.constants}
+    folded = {f"{hf_name(norm)}.{part}" for norm in made.folded for part in ("weight", "bias")}
     left = [name for name in base if name not in carried | folded]
     row("full, and the vision tower's rest", "", "", lambda n: n in left and "visual" in n)
     if linear_only:
         row("full, and the word embeddings", "", "", lambda n: n in left and "embed_tokens" in n)
-        row("full, and both", "", "", lambda n: n in left and ("visual" in n or "embed_tokens" in n))
     row("full, and all that was dropped", "", "", lambda n: n in left)
 
 
@@ -199,7 +196,7 @@ def sizes() -> None:
     for rank in (8, 16, 32, 64, 128, 256):
         cells, words = [], []
         for model in WIDTHS:
-            paired = {n: s for n, s in shapes(model=model).items() if len(s) == 2 and "pos_embed" not in n}
+            paired = {n: (s[0], math.prod(s[1:])) for n, s in shapes(model=model).items() if len(s) > 1}
             size = {n: 2 * min(rank, *shape) * sum(shape) / 1e6 for n, shape in paired.items()}
             cells += [f"{sum(size[n] for n in size if kept(n)):.0f} MB" for kept in (bool, _of_language_model)]
             words.append(f"{sum(size[n] for n in size if 'embed_tokens' in n):.0f}")
@@ -280,7 +277,7 @@ def main() -> None:
     parser.add_argument("--count", type=int, default=600, help="attempts")
     parser.add_argument("--rank", type=int, default=64)
     parser.add_argument("--layers", type=int, default=36)
-    parser.add_argument("--linear-only", action="store_true", help="no pair of the word embeddings")
+    parser.add_argument("--linear-only", action="store_true", help="pairs of linear layers alone")
     options = parser.parse_args()
     if options.part == "sizes":
         return sizes()

@@ -10,6 +10,7 @@ import { emptyRun, reduce, withAccepted } from "./run_state.mjs";
 
 export function createRuns() {
   const byNode = new Map(); // the run with the newest event is last
+  const ends = new Map(); // of prompts that ComfyUI ended, by id: a run's last events may come after that
   let picked = null;
   let lastShown = "";
   const key = (workflow, node) => `${workflow ?? ""}/${node ?? ""}`;
@@ -41,7 +42,8 @@ export function createRuns() {
     /** One event of the pack. */
     addEvent(message) {
       const workflow = String(message.workflow ?? "");
-      const run = { ...reduce(this.of(workflow, String(message.node ?? "")), message), workflow };
+      const next = { ...reduce(this.of(workflow, String(message.node ?? "")), message), workflow };
+      const run = ends.has(next.prompt) ? reduce(next, ends.get(next.prompt)) : next;
       byNode.delete(key(workflow, run.node));
       byNode.set(key(workflow, run.node), run);
     },
@@ -49,8 +51,12 @@ export function createRuns() {
     addSaved: (run) => byNode.set(key(run.workflow, run.node), run),
     /** What the agent writes, for the runs that wait for it. */
     setAgentText: (text) => each((run) => (run.current ? { ...run, agentText: text } : run)),
-    /** ComfyUI ended everything that ran: interrupted or failed. reason: what it says of an error. */
-    end: (status, reason = "") => each((run) => reduce(run, { event: "ended", status, reason })),
+    /** ComfyUI ended everything that ran, `prompt` too: interrupted or failed. reason: what it says of an error. */
+    end(status, reason = "", prompt = "") {
+      const end = { event: "ended", status, reason };
+      for (const id of [prompt, ...this.busy().map((run) => run.prompt)]) if (id && !ends.has(id)) ends.set(id, end);
+      each((run) => reduce(run, end));
+    },
     /** The runs that a run branched from, as their folders hold them. */
     setAncestors(name, ancestors) {
       each((run) => (run.run === name ? { ...run, ancestors } : run));

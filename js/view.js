@@ -16,7 +16,7 @@ import { savedRunLabel } from "./saved_runs.mjs";
 import { CONTINUE, drawRun } from "./strip.mjs";
 import { STYLE } from "./style.mjs";
 import { createThumbs } from "./thumbs.mjs";
-import { atNode, failedAtOnce, waitsOf, withPlan, withText, writtenBy } from "./wait.mjs";
+import { atNode, failedAtOnce, justSent, waitsOf, withPlan, withText, writtenBy } from "./wait.mjs";
 
 const PLACED = new RegExp(PLACED_ID);
 const runs = createRuns();
@@ -121,7 +121,20 @@ async function accept(run, step, attempt) {
   await asOneUndoStep(app, () => setWidget(node, "accept_attempts", [...picksBefore(node, step), `${step}:${attempt}`].join(", ")));
   runs.accept(run.run, step, attempt);
   redraw();
-  app.queuePrompt(0);
+  queueAgain();
+}
+
+const NO_NEWS = 3000; // ms after which a prompt that was sent is given up: ComfyUI refused it, or nothing of it is ours
+
+/** Queue the workflow. Until ComfyUI tells of it, the buttons of the run before are gone: they would act on its old plan. */
+async function queueAgain() {
+  const sent = justSent(openWorkflowId());
+  showWait(sent);
+  try {
+    await app.queuePrompt(0);
+  } finally {
+    setTimeout(() => wait === sent && showWait(null), NO_NEWS);
+  }
 }
 
 /** Change the plan of a run and go on: steps that did not change are recalled. */
@@ -132,7 +145,7 @@ async function replan(run, step, change) {
   try {
     await rewritePlan(planNode, run.plan, change);
     setWidget(node, "accept_attempts", picksBefore(node, step).join(", "));
-    app.queuePrompt(0);
+    queueAgain();
   } catch (error) {
     toast("error", error.message);
   }
@@ -146,7 +159,7 @@ function retry(run, step, prompt) {
 async function editRest(run) {
   const planNode = planNodeOf(loopCloseOf(run));
   if (!planNode) return toast("warn", "The plan of this run does not come from a Planner or Plan from Text beside its loop.");
-  if (await openPlanEditor(planNode, run.plan)) app.queuePrompt(0);
+  if (await openPlanEditor(planNode, run.plan)) queueAgain();
 }
 
 /** tab: a name for a new one, or the workflow whose place it takes. */
@@ -169,7 +182,7 @@ function controls(run) {
   const finished = run.steps.filter((step) => step.chosen || step.prompt === null).length;
   if (here && busy) list.push(["Stop here", () => api.interrupt(run.prompt || null)]);
   if (here && !busy && run.steps.length && run.status !== "done") {
-    list.push([CONTINUE, () => app.queuePrompt(0)]);
+    list.push([CONTINUE, queueAgain]);
     list.push(["Edit the rest of the plan…", () => editRest(run)]);
     if (finished > 0) list.push(["Finish here", () => replan(run, finished + 1, (cards) => cards.slice(0, finished))]);
   }
@@ -227,7 +240,9 @@ async function handleEvent(message) {
     else loadedRuns.delete(name);
   }
   runs.addEvent(message);
+  if (wait && !wait.prompt && !wait.error && workflow === wait.workflow) wait = null;
   redraw();
+  if (isIdle && runs.busy().length) await handleIdleServer();
   if (message.event === EVENTS.plan) showPlan(runs.of(workflow, node));
   if (message.event === EVENTS.plan || message.event === EVENTS.done) fillRuns();
   if (message.event === EVENTS.plan && message.parent) {
@@ -236,8 +251,12 @@ async function handleEvent(message) {
   }
 }
 
+/** Whether the server has said that nothing runs. A run's last events may come after that: they wait for its files. */
+let isIdle = false;
+
 /** Nothing runs on the server any more. This page may have missed the end of a run, so it reads the run's folder. */
 async function handleIdleServer() {
+  isIdle = true;
   for (const { run, node, workflow } of runs.busy()) {
     const saved = run ? await savedRun(run) : null;
     if (saved) runs.addSaved({ ...saved, node, workflow });
@@ -270,24 +289,26 @@ function showWait(next) {
 
 /** What a view waits for. node: of the view's Loop Close; "" for the sidebar. */
 function waitHere(node) {
-  if (!wait || wait.workflow !== openWorkflowId() || (node && !(node in wait.nodes))) return null;
-  return wait.error || !runs.hasBegun(wait.prompt) ? wait : null;
+  if (!wait || wait.workflow !== openWorkflowId() || (node && wait.prompt && !(node in wait.nodes))) return null;
+  return wait.error || !wait.prompt || !runs.hasBegun(wait.prompt) ? wait : null;
 }
 
 /** ComfyUI's queue is what tells every page, a second tab too, what it waits for. */
 async function readQueue() {
+  isIdle = false;
   const reply = await api.fetchApi("/queue", { cache: "no-store" });
   const waits = reply.ok ? waitsOf(await reply.json()) : [];
   const next = waits.find((found) => found.workflow === openWorkflowId()) ?? waits[0] ?? null;
   const known = next && wait?.prompt === next.prompt ? { ...wait, running: next.running } : next;
-  if (next || !wait?.error) showWait(known?.running ? atNode(known, atWork) : known);
+  const tells = wait && (wait.error || !wait.prompt); // an error, or a prompt that is not in the queue any more
+  if (next || !tells) showWait(known?.running ? atNode(known, atWork) : known);
 }
 
 /** ComfyUI ended what ran: by a person, or by an error, which belongs to the loop or to a node before it. */
 function handleEnd(status, reason, detail) {
   const prompt = String(detail?.prompt_id ?? "");
   const isBefore = !runs.hasBegun(prompt);
-  runs.end(status, reason);
+  runs.end(status, reason, prompt);
   if (isBefore && wait?.prompt === prompt) wait = reason ? { ...wait, error: reason } : null;
   else if (isBefore && reason && isOurs()) wait = failedAtOnce(prompt, openWorkflowId(), reason); // before /queue was read
   redraw();

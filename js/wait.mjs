@@ -25,6 +25,11 @@ export function failedAtOnce(prompt, workflow, error) {
   return { prompt, workflow, nodes: {}, loads: new Set(), running: true, at: "", planned: 0, task: "", words: "", error };
 }
 
+/** The wait for a prompt that a button has just sent, of which ComfyUI has told nothing yet. */
+export function justSent(workflow) {
+  return { ...failedAtOnce("", workflow, ""), running: false };
+}
+
 function waitOf([, prompt, graph, extra], running) {
   const workflow = String(extra?.extra_pnginfo?.workflow?.id ?? "");
   const nodes = Object.fromEntries(Object.entries(graph ?? {}).map(([id, node]) => [id, String(node?.class_type ?? "")]));
@@ -65,6 +70,7 @@ export function withPlan(wait, steps) {
 /** What is being waited for, in words. */
 export function waitWords(wait) {
   if (wait.error) return "failed";
+  if (!wait.prompt) return "Starting…";
   if (!wait.running) return "Waiting for ComfyUI to finish other work…";
   if (wait.planned) return `Planned ${wait.planned === 1 ? "1 step" : `${wait.planned} steps`}. Starting…`;
   const step = /.*"step_number":\s*(\d{1,4})/s.exec(wait.words)?.[1];

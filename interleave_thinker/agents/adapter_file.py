@@ -1,8 +1,8 @@
-"""An adapter in one file: low-rank pairs of linear layers and word embeddings, as ComfyUI reads a LoRA, and a sample of
-the base's weights.
+"""An adapter in one file, as ComfyUI reads a LoRA: low-rank pairs of linear layers and embeddings, constants of layers
+that have a bias, and a sample of the base's weights.
 
-Keys are `text_encoders.transformer.LAYER.lora_up.weight`, `.lora_down.weight` and `.alpha`; LAYER is the layer's place
-in ComfyUI's Qwen3-VL. By the sample another base is told apart, in any number format.
+Keys are `text_encoders.transformer.LAYER.lora_up.weight`, `.lora_down.weight`, `.alpha` and `.diff_b`; LAYER is the
+layer's place in ComfyUI's Qwen3-VL. By the sample another base is told apart, in any number format.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import re
 import stat
 import uuid
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -44,6 +44,12 @@ QUOTED = 100
 SUFFIXES = (".safetensors", ".sft")
 WORDS = "model.embed_tokens"
 """The word embeddings; where the head is tied to them they are its weight too."""
+POSITIONS = "visual.pos_embed"
+"""The embeddings of places in a picture."""
+PATCHES = "visual.patch_embed.proj"
+"""The convolution that reads a picture's patches, each as large as its kernel: the product of a row with a matrix."""
+NOT_LINEAR = (WORDS, POSITIONS, PATCHES)
+"""What can have a pair beside the linear layers."""
 
 _PLACES = (
     (re.compile(r"^(?:base_model\.model\.)?(?:model\.)?language_model\.(?:model\.)?"), "model."),
@@ -51,7 +57,7 @@ _PLACES = (
     (re.compile(r"^lm_head$"), "model.lm_head"),
 )
 _KEY = re.compile(
-    r"text_encoders\.(?:\w+\.)?transformer\.(?P<layer>[\w.]+)\.(?P<part>lora_up\.weight|lora_down\.weight|alpha)"
+    r"text_encoders\.(?:\w+\.)?transformer\.(?P<layer>[\w.]+)\.(?P<part>lora_up\.weight|lora_down\.weight|alpha|diff_b)"
 )
 _SAMPLED = re.compile(r"\.(?:k|v|o)_proj$")
 
@@ -60,7 +66,7 @@ _SAMPLED = re.compile(r"\.(?:k|v|o)_proj$")
 class Pair:
     """What is added to one weight: scale * up @ down. up: (out, rank); down: (rank, in).
 
-    out and in of the word embeddings are the size of the vocabulary and the width of a word.
+    out and in of embeddings are their number and the width of one; in of PATCHES is the number of values in a patch.
     """
 
     up: torch.Tensor
@@ -86,6 +92,29 @@ def looked_up(ids: torch.Tensor, up: torch.Tensor, down: torch.Tensor, scale: fl
 
     more = embedding(ids, up) @ down
     return more if scale == 1.0 else more * scale
+
+
+def of_patches(x: torch.Tensor, up: torch.Tensor, down: torch.Tensor, scale: float) -> torch.Tensor:
+    """`product` for patches x of shape (n, channels, ...), as their convolution gives it: (n, out, 1, ...)."""
+    more = product(x.flatten(1), up, down, scale)
+    return more.reshape(*more.shape, *[1] * (x.ndim - 2))
+
+
+def added_by(layer: str) -> Callable[[torch.Tensor, torch.Tensor, torch.Tensor, float], torch.Tensor]:
+    """What a layer's pair adds to what the layer gives, from the layer's input, up, down and scale."""
+    return {WORDS: looked_up, POSITIONS: looked_up, PATCHES: of_patches}.get(layer, product)
+
+
+def beside(constant: torch.Tensor, output: torch.Tensor) -> torch.Tensor:
+    """A layer's constant, (out), in the shape in which it is added to the layer's output: (..., out), or, of PATCHES
+    alone, (n, out, 1, 1, 1).
+    """
+    return constant.reshape(-1, 1, 1, 1) if output.ndim == 5 else constant
+
+
+def sides(weight: torch.Tensor) -> tuple[int, int]:
+    """(out, in) of a layer's weight."""
+    return weight.shape[0], math.prod(weight.shape[1:])
 
 
 @dataclass(frozen=True)
@@ -123,16 +152,24 @@ class BaseSample:
 
 @dataclass(frozen=True)
 class AdapterFile:
-    """pairs: by layer. base: name of the model that it was made for. sample: of that model, if the file has one."""
+    """pairs: by layer. constants: by layer, what is added to all that it gives, of shape (out). base: name of the model
+    that it was made for. sample: of that model, if the file has one.
+    """
 
     name: str
     pairs: Mapping[str, Pair]
     base: str = ""
     sample: BaseSample | None = None
+    constants: Mapping[str, torch.Tensor] = field(default_factory=dict)
+
+    @property
+    def layers(self) -> list[str]:
+        """All layers that something is added to, each once."""
+        return sorted({*self.pairs, *self.constants})
 
     @property
     def bytes(self) -> int:
-        return sum(pair.bytes for pair in self.pairs.values())
+        return sum(pair.bytes for pair in self.pairs.values()) + sum(c.nbytes for c in self.constants.values())
 
     def check_base(self, first_row: Callable[[str], torch.Tensor | None], bits: Bits = 16) -> None:
         """first_row: the first row of a layer's weight, None where it cannot be read.
@@ -150,20 +187,26 @@ class AdapterFile:
             )
 
     def check_layers(self, shape_of: Callable[[str], tuple[int, ...] | None]) -> None:
-        """shape_of: (out, in) of a linear layer or the word embeddings, None if the model has no such layer.
+        """shape_of: (out, in) of a linear layer or of one of NOT_LINEAR, None if the model has no such layer.
 
         Raises:
             AgentError: a layer is not there or of another size.
         """
-        for layer, pair in self.pairs.items():
-            shape = shape_of(layer)
-            fits = (pair.up.shape[0], pair.down.shape[1])
+        for layer in self.layers:
+            shape, pair = shape_of(layer), self.pairs.get(layer)
             if shape is None:
                 raise AgentError(f"Adapter {self.name} does not fit this model, which has no layer {layer[:QUOTED]}.")
+            fits = tuple(shape) if pair is None else (pair.up.shape[0], pair.down.shape[1])
             if tuple(shape) != fits:
                 raise AgentError(
                     f"Adapter {self.name} does not fit this model: {layer[:QUOTED]} is {_size(shape)}, the adapter's "
                     f"{_size(fits)}."
+                )
+            given = self.constants.get(layer)
+            if given is not None and len(given) != shape[0]:
+                raise AgentError(
+                    f"Adapter {self.name} does not fit this model: {layer[:QUOTED]} gives {shape[0]} numbers, and the "
+                    f"adapter adds {len(given)}."
                 )
 
     def check_words(self, words: object) -> None:
@@ -221,13 +264,24 @@ def read_adapter(file: Path) -> AdapterFile:
                 of_layer[found["part"]] = opened.get_tensor(key).clone()
     except (OSError, SafetensorError) as error:
         raise AgentError(f"Adapter {file.name} cannot be read: {' '.join(str(error).split())[:200]}") from error
-    pairs = {layer: whole_pair(file.name, layer, found) for layer, found in sorted(parts.items())}
+    constants = {
+        layer: _constant(file.name, layer, found.pop("diff_b"))
+        for layer, found in sorted(parts.items())
+        if "diff_b" in found
+    }
+    pairs = {layer: whole_pair(file.name, layer, found) for layer, found in sorted(parts.items()) if found}
     base = printable(metadata.get("base", ""), longest=QUOTED)
-    return AdapterFile(file.name, pairs, base, _sample(file.name, metadata))
+    return AdapterFile(file.name, pairs, base, _sample(file.name, metadata), constants)
 
 
 def write_adapter(
-    file: Path, pairs: Mapping[str, Pair], *, base: str, sample: BaseSample, notes: Mapping[str, str] | None = None
+    file: Path,
+    pairs: Mapping[str, Pair],
+    constants: Mapping[str, torch.Tensor] | None = None,
+    *,
+    base: str,
+    sample: BaseSample,
+    notes: Mapping[str, str] | None = None,
 ) -> None:
     """Write a whole file or none. notes: more metadata, such as rank and error.
 
@@ -241,6 +295,7 @@ def write_adapter(
         tensors[f"{PREFIX}{layer}.lora_up.weight"] = pair.up.contiguous()
         tensors[f"{PREFIX}{layer}.lora_down.weight"] = pair.down.contiguous()
         tensors[f"{PREFIX}{layer}.alpha"] = torch.tensor(float(pair.scale * pair.down.shape[0]))
+    tensors |= {f"{PREFIX}{layer}.diff_b": added.contiguous() for layer, added in (constants or {}).items()}
     metadata = {
         **{note: printable(text) for note, text in (notes or {}).items()},
         "interleave_adapter": FORMAT,
@@ -294,13 +349,30 @@ def whole_pair(name: str, layer: str, parts: Mapping[str, torch.Tensor]) -> Pair
             f"Adapter {name} is damaged: the pair of {layer[:QUOTED]} is {_size(up.shape)} and {_size(down.shape)}."
         )
     scale = _alpha(name, layer, parts["alpha"]) / down.shape[0] if "alpha" in parts else 1.0
-    if not (up.is_floating_point() and down.is_floating_point()) or up.dtype.itemsize < 2 or down.dtype.itemsize < 2:
-        raise AgentError(f"Adapter {name} holds {up.dtype}; make it as bfloat16, float16 or float32.")
-    if not (math.isfinite(scale) and bool(torch.isfinite(up).all()) and bool(torch.isfinite(down).all())):
+    for tensor in (up, down, torch.tensor(scale)):
+        _check_numbers(name, layer, tensor)
+    return Pair(up, down, scale)
+
+
+def _constant(name: str, layer: str, added: torch.Tensor) -> torch.Tensor:
+    if layer in (WORDS, POSITIONS) or added.ndim != 1:
+        raise AgentError(
+            f"Adapter {name} is damaged: what it adds to {layer[:QUOTED]} is {_size(added.shape)} and no row of "
+            "numbers beside a layer that has a bias. Make the file again."
+        )
+    _check_numbers(name, layer, added)
+    return added
+
+
+def _check_numbers(name: str, layer: str, tensor: torch.Tensor) -> None:
+    import torch
+
+    if not tensor.is_floating_point() or tensor.dtype.itemsize < 2:
+        raise AgentError(f"Adapter {name} holds {tensor.dtype}; make it as bfloat16, float16 or float32.")
+    if not bool(torch.isfinite(tensor).all()):
         raise AgentError(
             f"Adapter {name} is damaged: {layer[:QUOTED]} holds numbers that are not finite. Make the file again."
         )
-    return Pair(up, down, scale)
 
 
 def _alpha(name: str, layer: str, alpha: torch.Tensor) -> float:

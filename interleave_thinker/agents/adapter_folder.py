@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..errors import AgentError
-from .adapter_file import AdapterFile, hf_name, read_adapter
+from .adapter_file import QUOTED, AdapterFile, hf_name, read_adapter, sides
 
 if TYPE_CHECKING:
     import torch
@@ -81,7 +81,7 @@ def whole_weights(folder: Path) -> dict[str, torch.Tensor]:
 
 
 def add_pairs(adapter: AdapterFile, weights: Mapping[str, torch.Tensor]) -> None:
-    """Add the pairs, in float32, into the base's weights, which have transformers' names.
+    """Add pairs and constants, in float32, into the base's weights, which have transformers' names.
 
     Raises:
         AgentError: they are the weights of another base; none was changed.
@@ -93,7 +93,7 @@ def add_pairs(adapter: AdapterFile, weights: Mapping[str, torch.Tensor]) -> None
 
     def shape_of(layer: str) -> tuple[int, ...] | None:
         weight = weight_of(layer)
-        return None if weight is None else tuple(weight.shape)
+        return None if weight is None else sides(weight)
 
     def first_row(layer: str) -> torch.Tensor | None:
         weight = weight_of(layer)
@@ -101,11 +101,17 @@ def add_pairs(adapter: AdapterFile, weights: Mapping[str, torch.Tensor]) -> None
 
     adapter.check_layers(shape_of)
     adapter.check_base(first_row)
+    lacking = next((layer for layer in adapter.constants if f"{hf_name(layer)}.bias" not in weights), None)
+    if lacking is not None:
+        raise AgentError(f"Adapter {adapter.name} adds numbers to {lacking[:QUOTED]}, which has no bias in this model.")
     with torch.no_grad():
         for layer, pair in adapter.pairs.items():
             weight = weights[f"{hf_name(layer)}.weight"]
             more = pair.scale * (pair.up.float() @ pair.down.float())
-            weight.copy_(weight.float() + more.to(weight.device))
+            weight.copy_(weight.float() + more.reshape(weight.shape).to(weight.device))
+        for layer, added in adapter.constants.items():
+            bias = weights[f"{hf_name(layer)}.bias"]
+            bias.copy_(bias.float() + added.float().to(bias.device))
 
 
 def _has_no_weights(folder: Path) -> bool:

@@ -14,7 +14,7 @@ from typing import Any
 
 import torch
 
-from ...interleave_thinker.agents.adapter_file import WORDS, AdapterFile, Bits, Pair, looked_up, product
+from ...interleave_thinker.agents.adapter_file import WORDS, AdapterFile, Bits, Pair, added_by, beside, product, sides
 from ...interleave_thinker.errors import AgentError
 from .clips import Held, held_by
 from .missing import say_missing
@@ -45,42 +45,55 @@ class ClipAdapter:
         if WORDS in file.pairs and _layer(held, HEAD) is None and not hasattr(held.transformer, "logits"):
             raise AgentError(f"Adapter {file.name} cannot be put beside this CLIP: its head is not to be found.")
         weights = _Weights(held, clip)
-        file.check_base(weights.first_row, min(map(weights.bits, file.pairs)))
+        file.check_base(weights.first_row, min(map(weights.bits, file.layers)))
         return cls(file)
 
     def bytes_on(self, dtype: torch.dtype) -> int:
-        """What it takes beside the weights for a reply in `dtype`; the vision tower computes in float32."""
-        return sum(
-            (pair.up.numel() + pair.down.numel()) * (4 if layer.startswith("visual.") else dtype.itemsize)
-            for layer, pair in self.file.pairs.items()
-        )
+        """What it takes beside the weights for a reply in `dtype`."""
+        numbers = [(layer, pair.up.numel() + pair.down.numel()) for layer, pair in self.file.pairs.items()]
+        numbers += [(layer, added.numel()) for layer, added in self.file.constants.items()]
+        return sum(count * _number_format(layer, dtype).itemsize for layer, count in numbers)
 
     @contextmanager
     def beside(self, held: Held, dtype: torch.dtype) -> Iterator[None]:
-        """While this lasts the layers add their pairs, and the model's `logits` that of the words where its head is
-        tied to them. Copies of them on the device go at its end. dtype: of the reply.
+        """While this lasts the layers add their pairs and constants, and the model's `logits` the pair of the words
+        where its head is tied to them. Copies of them on the device go at its end. dtype: of the reply.
         """
         with ExitStack() as hooks:
+            for layer, constant in self.file.constants.items():
+                moved = _Moved(constant)
+                hooks.callback(held.transformer.get_submodule(layer).register_forward_hook(moved).remove)
+                hooks.callback(moved.forget)
             for layer, pair in self.file.pairs.items():
-                added = _WordsAdded(pair, dtype) if layer == WORDS else _Added(pair)
+                added = _Added(layer, pair, _number_format(layer, dtype))
                 hooks.callback(held.transformer.get_submodule(layer).register_forward_hook(added).remove)
                 hooks.callback(added.forget)
-                if isinstance(added, _WordsAdded) and _layer(held, HEAD) is None:
+                if layer == WORDS and _layer(held, HEAD) is None:
                     hooks.enter_context(added.in_logits(held.transformer))
             yield
 
 
-class _Added:
-    """A forward hook: y + scale * up @ (down @ x), in the number format and on the device of x."""
+def _number_format(layer: str, reply: torch.dtype) -> torch.dtype:
+    """In which a layer computes for a reply: the vision tower in float32. ComfyUI looks words up in float32, too, but
+    one copy of their pair serves a tied head as well.
+    """
+    return torch.float32 if layer.startswith("visual.") else reply
 
-    def __init__(self, pair: Pair):
-        self.pair = pair
+
+class _Added:
+    """A forward hook: what the layer gives and what its pair adds to that, in the number format and on the device of
+    the layer's input. dtype: where the input is no row of numbers but places in a table.
+    """
+
+    def __init__(self, layer: str, pair: Pair, dtype: torch.dtype):
+        self.pair, self.dtype, self.more = pair, dtype, added_by(layer)
         self.up: torch.Tensor | None = None
         self.down: torch.Tensor | None = None
 
     def __call__(self, layer: torch.nn.Module, inputs: tuple[Any, ...], output: torch.Tensor) -> torch.Tensor:
         x: torch.Tensor = inputs[0]
-        return output + product(x, *self.halves(x.device, x.dtype), self.pair.scale).to(output.dtype)
+        halves = self.halves(x.device, x.dtype if x.is_floating_point() else self.dtype)
+        return output + self.more(x, *halves, self.pair.scale).to(output.dtype)
 
     def halves(self, device: torch.device, dtype: torch.dtype) -> tuple[torch.Tensor, torch.Tensor]:
         if self.up is None or self.down is None or self.up.device != device or self.up.dtype != dtype:
@@ -90,24 +103,11 @@ class _Added:
     def forget(self) -> None:
         self.up = self.down = None
 
-
-class _WordsAdded(_Added):
-    """A forward hook of the word embeddings: y + scale * up[ids] @ down, from one copy in the reply's number format.
-
-    ComfyUI looks the prompt's words up in float32 whatever it computes in.
-    """
-
-    def __init__(self, pair: Pair, dtype: torch.dtype):
-        super().__init__(pair)
-        self.dtype = dtype
-
-    def __call__(self, layer: torch.nn.Module, inputs: tuple[Any, ...], output: torch.Tensor) -> torch.Tensor:
-        ids: torch.Tensor = inputs[0]
-        return output + looked_up(ids, *self.halves(ids.device, self.dtype), self.pair.scale).to(output.dtype)
-
     @contextmanager
     def in_logits(self, transformer: Any) -> Iterator[None]:
-        """A tied head is no layer but a product in the model's `logits`, which is another one while this lasts."""
+        """For the word embeddings: a head that is tied to them is no layer but a product in the model's `logits`, which
+        is another one while this lasts.
+        """
         own = transformer.logits
 
         def logits(x: torch.Tensor) -> torch.Tensor:
@@ -120,6 +120,22 @@ class _WordsAdded(_Added):
             yield
         finally:
             del transformer.logits
+
+
+class _Moved:
+    """A forward hook: y + constant, in the number format and on the device of y."""
+
+    def __init__(self, constant: torch.Tensor):
+        self.constant = constant
+        self.there: torch.Tensor | None = None
+
+    def __call__(self, layer: torch.nn.Module, inputs: tuple[Any, ...], output: torch.Tensor) -> torch.Tensor:
+        if self.there is None or self.there.device != output.device or self.there.dtype != output.dtype:
+            self.there = self.constant.to(output.device, output.dtype)
+        return output + beside(self.there, output)
+
+    def forget(self) -> None:
+        self.there = None
 
 
 class _Weights:
@@ -164,9 +180,11 @@ def _layer(held: Held, layer: str) -> Any:
 
 
 def _shape(layer: Any) -> tuple[int, int] | None:
-    """(out, in) of a linear layer or an embedding, in whatever format its weights are."""
+    """(out, in) of a layer that can have a pair, in whatever format its weights are."""
+    if hasattr(layer, "in_features") and hasattr(layer, "out_features"):
+        return layer.out_features, layer.in_features
     if hasattr(layer, "num_embeddings") and hasattr(layer, "embedding_dim"):
         return layer.num_embeddings, layer.embedding_dim
-    if not hasattr(layer, "in_features") or not hasattr(layer, "out_features"):
-        return None
-    return layer.out_features, layer.in_features
+    if hasattr(layer, "kernel_size") and hasattr(layer, "weight"):
+        return sides(layer.weight)
+    return None

@@ -49,7 +49,9 @@ def comfy(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Comfy]:
 def newer_comfy(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Comfy]:
     if not NEWER.is_dir():
         pytest.skip("no second editor; `dev.py test` fetches it")
-    server = Comfy(tmp_path_factory.mktemp("newer"), ("--front-end-root", str(NEWER))).start()
+    base = tmp_path_factory.mktemp("newer")
+    shutil.copytree(Path(__file__).parent / "slow_node", base / "custom_nodes" / "slow_node")
+    server = Comfy(base, ("--front-end-root", str(NEWER))).start()
     yield server
     server.stop()
 

@@ -124,7 +124,7 @@ def test_the_live_view_shows_attempts_and_survives_a_reload_and_a_second_tab(pag
     wait_until(page, lambda: len(finished(comfy)) > before)
     page.wait_for_timeout(1000)
     # What the reloaded page missed is in the run's folder; the other tab heard everything.
-    folder = max((comfy.output / "interleave").iterdir(), key=lambda p: p.stat().st_mtime)
+    folder = max((comfy.output / "interleave").glob("*/run.json"), key=lambda p: p.parent.stat().st_mtime).parent
     attempts = [json.loads(line) for line in (folder / "trajectory.jsonl").read_text().splitlines()]
     heard = strip(other)[0]
     assert sum(map(len, heard)) == len(attempts) and len(heard) == 4
@@ -160,9 +160,9 @@ def test_a_rejected_attempt_can_be_accepted_and_the_document_read(page, comfy):
     page.wait_for_timeout(500)
     page.locator(".itk-side button", has_text="Document").click()
     assert page.locator(".itk-side .itk-large").count() == 2
-    page.locator(".itk-side select").focus()
+    page.get_by_label("Saved runs").focus()
     page.wait_for_timeout(500)
-    assert page.locator(".itk-side option").count() >= 2
+    assert page.get_by_label("Saved runs").locator("option").count() >= 2
     assert page.problems == []
 
 

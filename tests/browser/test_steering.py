@@ -11,7 +11,7 @@ PLAN, CLOSE = 1, 30
 
 
 def newest(comfy):
-    return max((comfy.output / "interleave").iterdir(), key=lambda p: (p / "run.json").stat().st_mtime)
+    return max((comfy.output / "interleave").glob("*/run.json"), key=lambda p: p.stat().st_mtime).parent
 
 
 def attempts(folder):

@@ -6,7 +6,7 @@ import random
 from typing import Any
 
 import pytest
-from comfy_test_graphs import loop, ours
+from comfy_test_graphs import loop, ours, tiny_story
 from editor_page import finished, load, open_editor, open_sidebar, queue, ready, set_value, show_api, wait_until
 
 PLANNER, OPEN = 3, 4
@@ -30,19 +30,30 @@ def watch(page: Any) -> None:
     )
 
 
-def test_the_planner_is_heard_while_it_plans_and_its_plan_stays(own_editor) -> None:
-    page, comfy = own_editor
-    load(page, "tiny_story")
+def new_seeds(page: Any) -> None:
     for node in (PLANNER, OPEN):
         set_value(page, node, "seed", random.randrange(10**9))  # nothing is recalled
-    open_sidebar(page)
-    saved = page.locator(".itk-side select option")
-    page.wait_for_timeout(500)
-    listed = saved.count()
-    watch(page)
+
+
+def run_to_its_end(page: Any, comfy: Any) -> None:
     done = len(finished(comfy))
     queue(page)
     wait_until(page, lambda: len(finished(comfy)) > done)
+
+
+def test_the_planner_is_heard_while_it_plans(own_editor) -> None:
+    page, comfy = own_editor
+    graph = tiny_story()
+    graph["98"] = {"class_type": "TestSlowAgent", "inputs": {"agent": graph[str(PLANNER)]["inputs"]["agent"]}}
+    graph[str(PLANNER)]["inputs"]["agent"] = ["98", 0]
+    show_api(page, graph, "slowly planned")
+    new_seeds(page)
+    open_sidebar(page)
+    saved = page.get_by_label("Saved runs").locator("option")
+    page.wait_for_timeout(500)
+    listed = saved.count()
+    watch(page)
+    run_to_its_end(page, comfy)
     page.locator(".itk-side").get_by_text("finished", exact=True).wait_for(timeout=120_000)
     states = seen(page)
     planning = [at for at, state in enumerate(states) if state.startswith("Planning…") and state.endswith("words")]
@@ -52,17 +63,22 @@ def test_the_planner_is_heard_while_it_plans_and_its_plan_stays(own_editor) -> N
     assert not any(state.startswith("no run yet") for state in states[1:]), states
     wait_until(page, lambda: saved.count() > listed, 60)
     assert " · finished · " in saved.nth(1).inner_text()
+    assert page.problems == []
 
+
+def test_a_plan_stays_after_a_reload_and_after_a_run_that_took_it_from_the_cache(own_editor) -> None:
+    page, comfy = own_editor
+    load(page, "tiny_story")
+    new_seeds(page)
+    run_to_its_end(page, comfy)
+    wait_until(page, lambda: outline(page), 60)
     planned = outline(page)
-    assert planned
     page.evaluate("async () => await window.app.extensionManager.workflow.activeWorkflow.changeTracker?.checkState()")
     page.reload()
     ready(page)
     wait_until(page, lambda: outline(page) == planned, 60)
     set_value(page, OPEN, "seed", random.randrange(10**9))
-    done = len(finished(comfy))
-    queue(page)  # the plan is in ComfyUI's cache
-    wait_until(page, lambda: len(finished(comfy)) > done)
+    run_to_its_end(page, comfy)  # the plan is in ComfyUI's cache
     assert outline(page) == planned
     assert page.problems == []
 
@@ -84,9 +100,7 @@ def test_an_error_before_the_loop_is_told_on_top_until_the_next_run(own_editor) 
     assert told.startswith("Interleave Agent from Server: There is no endpoints file. Create ")
     assert "press Run" in told and "\n\n" not in told.replace("\n", "", 1)
     set_value(page, 1, "edited_plan", "1. one")
-    done = len(finished(comfy))
-    queue(page)
-    wait_until(page, lambda: len(finished(comfy)) > done)
+    run_to_its_end(page, comfy)
     side.get_by_text("finished", exact=True).wait_for(timeout=120_000)
     assert alert.count() == 0
 
@@ -131,17 +145,14 @@ def test_a_run_that_waits_for_another_one_says_so(page, comfy) -> None:
 def test_a_second_tab_says_that_a_run_is_being_planned(page, comfy) -> None:
     open_editor(page, comfy)
     load(page, "tiny_story")
-    for node in (PLANNER, OPEN):
-        set_value(page, node, "seed", random.randrange(10**9))
+    new_seeds(page)
     graph = page.evaluate("() => window.app.graph.serialize()")
     other = page.context.browser.new_page(viewport={"width": 1600, "height": 950})
     open_editor(other, comfy)
     other.evaluate("graph => window.app.loadGraphData(graph)", graph)
     open_sidebar(other)
     watch(other)
-    done = len(finished(comfy))
-    queue(page)
-    wait_until(page, lambda: len(finished(comfy)) > done)
+    run_to_its_end(page, comfy)
     other.locator(".itk-side").get_by_text("finished", exact=True).wait_for(timeout=120_000)
     assert any(state.startswith("Planning…") for state in seen(other)), seen(other)
     other.close()

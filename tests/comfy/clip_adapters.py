@@ -83,7 +83,13 @@ def make_files(work: Path = WORK, tied: bool = False) -> None:
             up *= 0.3 * weight.norm() / (up @ down.T).norm()
             pairs[layer] = Pair(up, down.T.contiguous(), 2.0)
             merged[name + ".weight"] = weight + 2 * up @ down.T
-        write_adapter(work / f"{role}.safetensors", pairs, base="base", sample=sample)
+        constants = {}
+        for layer, name in layers.items():
+            if name + ".bias" in state:
+                constants[layer] = 0.3 * torch.randn(state[name + ".bias"].shape, generator=draw)
+                merged[name + ".bias"] = state[name + ".bias"] + constants[layer]
+        assert constants, "the vision tower's layers have biases"
+        write_adapter(work / f"{role}.safetensors", pairs, constants, base="base", sample=sample)
         (work / role).mkdir()
         save_file(merged, work / role / "model.safetensors", metadata={"format": "pt"})
 
@@ -168,7 +174,7 @@ def one_clip() -> dict[str, object]:
     def stop(text: str) -> bool:
         added = [h for m in clip.cond_stage_model.modules() for h in m._forward_hooks.values()]
         found["hooks while it writes"] = len(added)
-        found["taken"] = [sum(h.up.nbytes + h.down.nbytes for h in added), critic.adapter.bytes_on(torch.float32)]
+        found["taken"] = [sum(map(on_device, added)), critic.adapter.bytes_on(torch.float32)]
         raise KeyboardInterrupt
 
     try:
@@ -193,12 +199,24 @@ def one_clip() -> dict[str, object]:
     return found
 
 
+def on_device(hook: object) -> int:
+    """Bytes of what a hook holds for a reply."""
+    parts = [getattr(hook, name, None) for name in ("up", "down", "there")]
+    return sum(part.nbytes for part in parts if part is not None)
+
+
 def refused(clip: comfy.sd.CLIP, role: str) -> str:
     try:
         agent_of(clip, role)
     except AgentError as error:
         return str(error)
     return ""
+
+
+def with_constants(state: dict[str, torch.Tensor], adapter: Path) -> dict[str, torch.Tensor]:
+    for layer, added in read_adapter(adapter).constants.items():
+        state[hf_name(layer) + ".bias"] += added
+    return state
 
 
 def quantised_bases() -> dict[str, object]:
@@ -208,7 +226,7 @@ def quantised_bases() -> dict[str, object]:
         clip = loaded(quantised(WORK / "base", kind))
         agent = agent_of(clip, "critic")
         held = agents.held_by(clip)
-        state = load_file(WORK / "base" / "model.safetensors")
+        state = with_constants(load_file(WORK / "base" / "model.safetensors"), WORK / "critic.safetensors")
         for layer, pair in read_adapter(WORK / "critic.safetensors").pairs.items():
             weight = held.transformer.get_submodule(layer).weight
             plain = weight.dequantize() if hasattr(weight, "layout_cls") else weight
@@ -242,7 +260,7 @@ def tied_head() -> dict[str, object]:
         plain = kind == "float32"
         clip = loaded(work / "base" / "model.safetensors" if plain else quantised(work / "base", kind, words=True))
         agent, bare = agent_of(clip, "critic", work), agent_of(clip)
-        state = load_file(work / "base" / "model.safetensors")
+        state = with_constants(load_file(work / "base" / "model.safetensors"), work / "critic.safetensors")
         for layer, pair in read_adapter(work / "critic.safetensors").pairs.items():
             weight = agents.held_by(clip).transformer.get_submodule(layer).weight
             values = weight.dequantize() if hasattr(weight, "layout_cls") else weight
@@ -260,7 +278,7 @@ def tied_head() -> dict[str, object]:
         with agent.adapter.beside(held, torch.float32):
             held.transformer.logits(torch.ones(1, 1, TEXT["hidden_size"]))
             added = [h for m in clip.cond_stage_model.modules() for h in m._forward_hooks.values()]
-            words = [h.up.nbytes + h.down.nbytes for h in added if h.up is not None]
+            words = list(map(on_device, added))
         found[kind] = {
             "adapted": adapted,
             "merged": texts(merged, FEW),

@@ -60,16 +60,17 @@ def recorded() -> dict[str, list[list[Message]]]:
 
 
 def adapter(role: str) -> AdapterFile:
-    beside = WEIGHTS / role / "adapter.safetensors"
-    return read_adapter(beside if beside.is_file() else WEIGHTS / "adapters" / f"{role}.safetensors")
+    return read_adapter(WEIGHTS / role / "adapter.safetensors")
 
 
 def merged(role: str, state: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-    """The base's weights with the role's pairs in them."""
+    """The base's weights with the role's pairs and constants in them."""
     found = dict(state)
+    for layer, added in adapter(role).constants.items():
+        found[hf_name(layer) + ".bias"] = found[hf_name(layer) + ".bias"] + added
     for layer, pair in adapter(role).pairs.items():
         name = hf_name(layer) + ".weight"
-        found[name] = found[name] + pair.scale * pair.up.float() @ pair.down.float()
+        found[name] = found[name] + (pair.scale * pair.up.float() @ pair.down.float()).view_as(found[name])
     return found
 
 

@@ -149,3 +149,27 @@ test("what the critic wrote goes when its judgment is there: the judgment says i
   runs.addEvent({ event: "judgment", node: "31", workflow: "A", step: 1, attempt: 1, judgment: { accepted: true, parsed: true } });
   assert.equal(runs.of("A", "31").agentText, "");
 });
+
+test("events that come after ComfyUI ended their prompt do not make its run go on", () => {
+  const runs = createRuns();
+  runs.addEvent(plan("A", "a"));
+  runs.end("failed", "node 16 broke", "p-a");
+  runs.addEvent({ ...attempt("A", "a"), prompt_id: "p-a" });
+  runs.addEvent({ event: "trying", node: "31", workflow: "A", step: 2, attempt: 1, prompt_id: "p-a" });
+  const run = runs.of("A", "31");
+  assert.deepEqual([run.status, run.reason, run.current], ["failed", "node 16 broke", null]);
+  assert.equal(run.steps[0].attempts.length, 1, "what they tell is kept");
+  runs.end("interrupted");
+  assert.equal(runs.of("A", "31").status, "failed", "the first end counts");
+  runs.addEvent({ ...plan("A", "a2"), prompt_id: "p-2" });
+  assert.equal(runs.of("A", "31").status, "running", "another prompt is not ended");
+});
+
+test("a prompt whose run is heard of only after its end does not go on either", () => {
+  const runs = createRuns();
+  runs.end("failed", "broke", "p-a");
+  runs.addEvent(plan("A", "a"));
+  assert.equal(runs.of("A", "31").status, "failed");
+  runs.addEvent({ event: "done", node: "31", workflow: "A", status: "done", prompt_id: "p-a" });
+  assert.equal(runs.of("A", "31").status, "done", "a run says its own end best");
+});

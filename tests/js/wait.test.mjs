@@ -1,6 +1,6 @@
 import { test } from "node:test";
 import assert from "node:assert/strict";
-import { atNode, failedAtOnce, waitWords, waitsOf, withPlan, withText, writtenBy } from "../../js/wait.mjs";
+import { atNode, failedAtOnce, justSent, waitWords, waitsOf, withPlan, withText, writtenBy } from "../../js/wait.mjs";
 
 const planner = (inputs = {}) => ({ class_type: "InterleaveThinkerPlanner", inputs: { agent: ["2", 0], ...inputs } });
 const GRAPH = {
@@ -35,6 +35,11 @@ test("what is waited for is said: the queue, the model, the plan, the loop", () 
 test("a plan that a person wrote is waited for without a word of a model", () => {
   const begun = running({ ...GRAPH, 1: planner({ edited_plan: "1. a boat" }) });
   for (const wait of [begun, atNode(begun, "1")]) assert.equal(waitWords(wait), "Starting…");
+});
+
+test("a prompt that was just sent begins, whatever ComfyUI tells first", () => {
+  const sent = justSent("W");
+  assert.deepEqual([sent.workflow, sent.error, waitWords(sent), waitWords(atNode(sent, "1"))], ["W", "", "Starting…", "Starting…"]);
 });
 
 test("a graph that leads in a circle is followed once", () => {

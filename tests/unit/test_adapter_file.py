@@ -17,6 +17,7 @@ from safetensors.torch import load_file, save_file
 from interleave_thinker.agents.adapter_file import (
     PREFIX,
     TOLERANCES,
+    WORDS,
     BaseSample,
     Bits,
     Pair,
@@ -118,7 +119,7 @@ def test_layers_that_do_not_fit_are_named(tmp_path: Path) -> None:
 
 PAIR = {f"{PREFIX}model.layers.0.self_attn.q_proj.lora_{half}.weight": torch.ones(2, 2) for half in ("up", "down")}
 UP, DOWN = PAIR
-ALPHA = UP.replace("lora_up.weight", "alpha")
+ALPHA, CONSTANT = UP.replace("lora_up.weight", "alpha"), UP.replace("lora_up.weight", "diff_b")
 
 
 @pytest.mark.parametrize(
@@ -138,6 +139,11 @@ ALPHA = UP.replace("lora_up.weight", "alpha")
         ({**PAIR, ALPHA: torch.ones(2)}, {}, "alpha"),
         ({**PAIR, ALPHA: torch.ones(0)}, {}, "alpha"),
         ({**PAIR, ALPHA: torch.tensor(1j)}, {}, "alpha"),
+        ({CONSTANT: torch.ones(2, 2)}, {}, "2 x 2 and no row of numbers"),
+        ({**PAIR, CONSTANT: torch.tensor(1.0)}, {}, "no row of numbers"),
+        ({**PAIR, CONSTANT: torch.full((2,), math.inf)}, {}, "not finite"),
+        ({**PAIR, CONSTANT: torch.ones(2, dtype=torch.int8)}, {}, "int8"),
+        ({f"{PREFIX}{WORDS}.diff_b": torch.ones(2)}, {}, "beside a layer that has a bias"),
         ({**PAIR, UP.replace("encoders.", "encoders.qwen3vl_8b."): torch.ones(2, 2)}, {}, "twice"),
     ],
 )

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 from PIL import Image
-from tiny_adapters import WEIGHTS, critic_adapter, random_adapter
+from tiny_adapters import WEIGHTS, WHOLE_CRITIC, critic_adapter, random_adapter
 
 from interleave_thinker.agents.base import Message, Sampling
 from interleave_thinker.agents.transformers_agent import load_agent
@@ -25,7 +25,7 @@ from interleave_thinker.research.train.models import TrainError
 from interleave_thinker.resolve import agent_from, folder_and_adapter
 from interleave_thinker.roles.critic import critic_turn, judge, white_canvas
 
-BASE, CRITIC = WEIGHTS / "base", WEIGHTS / "critic"
+BASE, CRITIC = WEIGHTS / "base", WHOLE_CRITIC
 
 
 @pytest.fixture(scope="module")

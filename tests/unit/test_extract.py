@@ -14,6 +14,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 from safetensors.torch import load_file, save_file
+from tiny_adapters import WHOLE_CRITIC
 from transformers import Qwen3VLConfig, Qwen3VLForConditionalGeneration, Qwen3VLProcessor
 
 from interleave_thinker.agents.adapter_file import PREFIX, WORDS, hf_name, layer_of, read_adapter
@@ -63,7 +64,7 @@ def is_linear(name: str) -> bool:
 
 
 def is_paired(name: str) -> bool:
-    return is_linear(name) or name.endswith("embed_tokens.weight")
+    return is_linear(name) or name.endswith(("embed_tokens.weight", "pos_embed.weight", "patch_embed.proj.weight"))
 
 
 def nudge(name: str, parameter: torch.Tensor) -> None:
@@ -100,11 +101,14 @@ def logits(folder: Path, question: dict[str, torch.Tensor], state: State | None 
 
 
 def with_pairs(base: Path, file: Path) -> State:
-    """The base's weights with the pairs of a file added."""
-    state = load_file(base / "model.safetensors")
-    for layer, found in read_adapter(file).pairs.items():
+    """The base's weights with the pairs and constants of a file added."""
+    state, adapter = load_file(base / "model.safetensors"), read_adapter(file)
+    for layer, found in adapter.pairs.items():
         name = f"{hf_name(layer)}.weight"
-        state[name] = state[name].float() + found.scale * found.up.float() @ found.down.float()
+        more = found.scale * found.up.float() @ found.down.float()
+        state[name] = state[name].float() + more.view_as(state[name])
+    for layer, added in adapter.constants.items():
+        state[f"{hf_name(layer)}.bias"] = state[f"{hf_name(layer)}.bias"].float() + added
     return state
 
 
@@ -164,19 +168,30 @@ class TestExact:
     )  # fmt: skip
     @settings(deadline=None, max_examples=8, suppress_health_check=[HealthCheck.function_scoped_fixture])
     def test_base_and_all_pairs_are_the_tuned_model(self, tmp_path_factory, question, seed, tied, width, scales):
-        """Linear layers, word embeddings that may be the head too, and each norm that layers behind it can take up: of the vision tower too, without biases."""
+        """Linear layers with their biases, embeddings of words, which may be the head too, of places and of patches, and
+        each norm that layers behind it can take up, of the vision tower with its biases.
+        """
         folder = tmp_path_factory.mktemp("exact")
-        norms = ("layernorm.weight", "norm1.weight", "norm2.weight", "merger.norm.weight", "0.norm.weight")
+        norms = (
+            "layernorm.weight",
+            "norm1.weight",
+            "norm2.weight",
+            "merger.norm.weight",
+            "0.norm.weight",
+            "1.norm.weight",
+        )
 
         def change(name: str, parameter: torch.Tensor) -> None:
             nudge(name, parameter)
             if name.endswith(norms) or (name.endswith("language_model.norm.weight") and not tied):
                 parameter *= torch.empty_like(parameter).uniform_(*scales).sign() * torch.rand_like(parameter).add(0.5)
+            elif name.endswith("bias"):
+                parameter += 0.3 * torch.randn_like(parameter)
 
         base = saved(small_model(seed, tied=tied, width=width), folder / "base", nothing)
         tuned = saved(small_model(seed, tied=tied, width=width), folder / "tuned", change)
         made = run(base, tuned, folder / "a.safetensors", rank=FULL, dtype="float32")
-        assert made.dropped == () and len(made.folded) == 2 * 2 + 3 * 2 + 2 + (not tied)
+        assert made.dropped == () and len(made.folded) == 2 * 2 + 3 * 2 + 3 + (not tied)
         wanted = logits(tuned, question)
         found = logits(base, question, with_pairs(base, folder / "a.safetensors"))
         assert (found - wanted).abs().max() < 2e-3 * wanted.abs().max()
@@ -204,10 +219,10 @@ class TestLost:
         for layer in made.layers:
             found = read_adapter(tmp_path / "a.safetensors").pairs[layer.layer]
             name = f"{hf_name(layer.layer)}.weight"
-            difference = after[name].double() - before[name].double()
+            difference = (after[name].double() - before[name].double()).flatten(1)
             left = difference - found.scale * found.up.double() @ found.down.double()
             assert math.isclose(float(left.norm() / difference.norm()), layer.error, rel_tol=1e-3)
-            assert (layer.rank, layer.shape) == (found.down.shape[0], tuple(before[name].shape))
+            assert (layer.rank, layer.shape) == (found.down.shape[0], tuple(difference.shape))
             lost, size = lost + float(left.norm()) ** 2, size + float(difference.norm()) ** 2
         assert math.isclose(math.sqrt(lost / size), made.error, rel_tol=1e-3)
 
@@ -257,11 +272,7 @@ class TestLost:
     def test_what_no_pair_can_carry_is_counted_and_stays_out(self, tmp_path, capsys):
         changed = {
             "q_norm.weight": "norms of queries and keys",
-            "pos_embed.weight": "position embeddings",
-            "patch_embed.proj.weight": "patch embedding",
-            "qkv.bias": "biases",
-            "norm1.bias": "norm biases",
-            "norm1.weight": "norm scales",
+            "language_model.norm.weight": "norm scales",
         }
 
         def change(name: str, parameter: torch.Tensor) -> None:
@@ -269,7 +280,8 @@ class TestLost:
             if name.endswith(tuple(changed)):
                 parameter += 0.1
 
-        base, tuned = saved(small_model(), tmp_path / "b", nothing), saved(small_model(), tmp_path / "t", change)
+        base = saved(small_model(tied=True), tmp_path / "b", nothing)
+        tuned = saved(small_model(tied=True), tmp_path / "t", change)
         line = f"adapters extract {base} {tuned} --rank 4 --out {tmp_path}/a.safetensors --json {tmp_path}/a.json"
         assert main(line.split()) == 0
         told = json.loads((tmp_path / "a.json").read_text())
@@ -293,6 +305,37 @@ class TestLost:
         pairs = read_adapter(tmp_path / "a.safetensors").pairs
         assert {f"{hf_name(layer)}.weight" for layer in pairs} == {name for name in before if is_paired(name)}
 
+    def test_pairs_of_linear_layers_alone_leave_the_rest_out_and_say_so(self, tmp_path, capsys):
+        changed = {
+            "qkv.bias": "biases", "norm1.bias": "norm biases", "norm1.weight": "norm scales",
+            "pos_embed.weight": "position embeddings", "patch_embed.proj.weight": "patch embedding",
+        }  # fmt: skip
+
+        def change(name: str, parameter: torch.Tensor) -> None:
+            if is_linear(name):
+                nudge(name, parameter)
+            elif name.endswith(tuple(changed)):
+                parameter += 0.1
+
+        base, tuned = saved(small_model(), tmp_path / "b", nothing), saved(small_model(), tmp_path / "t", change)
+        line = f"adapters extract {base} {tuned} --rank 4 --linear-only --out {tmp_path}/a.safetensors"
+        assert main(line.split()) == 0
+        out = capsys.readouterr().out
+        for kind in changed.values():
+            assert f"left out: {kind}, " in out and extract.KINDS[kind] in out
+        assert read_adapter(tmp_path / "a.safetensors").constants == {}
+
+    def test_biases_alone_are_constants_without_a_pair(self, tmp_path):
+        def change(name: str, parameter: torch.Tensor) -> None:
+            if name.endswith("0.attn.qkv.bias"):
+                parameter += 0.5
+
+        base, tuned = saved(small_model(), tmp_path / "b", nothing), saved(small_model(), tmp_path / "t", change)
+        made = run(base, tuned, tmp_path / "a.safetensors", rank=4)
+        found = read_adapter(tmp_path / "a.safetensors")
+        assert (made.layers, made.constants, made.error) == ((), ("visual.blocks.0.attn.qkv",), 0.0)
+        assert not found.pairs and torch.equal(found.constants["visual.blocks.0.attn.qkv"], torch.full((96,), 0.5))
+
     @pytest.mark.parametrize(("tied", "kind"), [(False, "word embeddings"), (True, "tied head")])
     def test_linear_layers_alone_leave_the_word_embeddings_out_and_say_so(self, tmp_path, capsys, tied, kind):
         """Other programs put pairs beside linear layers alone."""
@@ -308,11 +351,14 @@ class TestLost:
         assert read_adapter(tmp_path / "whole.safetensors").pairs[WORDS].up.shape == (639, 4)
 
     @pytest.mark.parametrize(
-        ("scale", "bias", "folds"),
-        [([2.0, 1.0], [0.0, 0.0], True), ([2.0, 1.0], [0.5, 0.5], False), ([0.0, 1.0], [0.0, 0.0], False)],
-        ids=["no bias", "a bias", "a zero in the base's scale"],
-    )
-    def test_a_norm_is_taken_up_only_where_that_is_exact(self, pair, tmp_path, scale, bias, folds):
+        ("scale", "bias", "linear_only", "folds"),
+        [
+            ([2.0, 1.0], [0.0, 0.0], True, True), ([2.0, 1.0], [0.5, 0.5], False, True),
+            ([2.0, 1.0], [0.5, 0.5], True, False), ([0.0, 1.0], [0.0, 0.0], False, False),
+        ],
+        ids=["no bias", "a bias", "a bias and no constants", "a zero in the base's scale"],
+    )  # fmt: skip
+    def test_a_norm_is_taken_up_only_where_that_is_exact(self, tmp_path, scale, bias, linear_only, folds):
         def begin(name: str, parameter: torch.Tensor) -> None:
             if "blocks.0.norm1" in name:
                 values = scale if name.endswith("weight") else bias
@@ -320,16 +366,17 @@ class TestLost:
 
         def change(name: str, parameter: torch.Tensor) -> None:
             begin(name, parameter)
-            nudge(name, parameter)
+            if is_linear(name):
+                nudge(name, parameter)
             if name.endswith("blocks.0.norm1.weight"):
                 parameter += 0.25
 
         base, tuned = saved(small_model(), tmp_path / "b", begin), saved(small_model(), tmp_path / "t", change)
-        made = run(base, tuned, tmp_path / "a.safetensors", rank=4)
+        made = run(base, tuned, tmp_path / "a.safetensors", rank=4, linear_only=linear_only)
         assert made.folded == (("visual.blocks.0.norm1",) if folds else ())
         assert [left.kind for left in made.dropped] == ([] if folds else ["norm scales"])
 
-    def test_a_bias_that_goes_with_its_scale_is_taken_up_too(self, tmp_path):
+    def test_a_bias_that_goes_with_its_scale_needs_no_constant(self, tmp_path):
         """W' diag(r) on g n + b is W' on r g n + r b."""
 
         def begin(name: str, parameter: torch.Tensor) -> None:
@@ -342,7 +389,7 @@ class TestLost:
                 parameter *= 2
 
         base, tuned = saved(small_model(), tmp_path / "b", begin), saved(small_model(), tmp_path / "t", change)
-        made = run(base, tuned, tmp_path / "a.safetensors", rank=FULL)
+        made = run(base, tuned, tmp_path / "a.safetensors", rank=FULL, linear_only=True)
         assert made.folded == ("visual.blocks.0.norm1",) and made.dropped == ()
 
 
@@ -399,9 +446,15 @@ class TestFile:
     @pytest.mark.parametrize(
         ("words", "told"),
         [
-            ("{b} {t} --rank 3", "choice of rank, number format and layers is 'rank 2, bfloat16, linear layers"),
-            ("{b} {t} --error 0.5", "and 'error 0.5, max-rank 256, bfloat16, linear layers and word embeddings' is"),
-            ("{b} {t} --rank 2 --dtype float16", "and 'rank 2, float16, linear layers and word embeddings' is wanted"),
+            ("{b} {t} --rank 3", "choice of rank, number format and layers is 'rank 2, bfloat16, all layers"),
+            (
+                "{b} {t} --error 0.5",
+                "and 'error 0.5, max-rank 256, bfloat16, all layers' is",
+            ),
+            (
+                "{b} {t} --rank 2 --dtype float16",
+                "and 'rank 2, float16, all layers' is wanted",
+            ),
             ("{b} {t} --rank 2 --linear-only", "and 'rank 2, bfloat16, linear layers' is wanted"),
             ("{t} {b} --rank 2", "its base's fingerprint is"),
             ("{b} {d}/other --rank 2", "its fine-tune is 'tuned', and 'other' is wanted"),
@@ -577,18 +630,28 @@ class TestPeft:
     def test_a_training_from_a_file_with_words_names_the_way_without_them(self, pair, tmp_path):
         run(*pair, tmp_path / "a.safetensors", rank=2)
         options = ModelOptions(pair[0], lora_rank=2, start_adapter=tmp_path / "a.safetensors")
-        with pytest.raises(TrainError, match=r"a\.safetensors holds a pair of the word embeddings.*--linear-only"):
+        with pytest.raises(TrainError, match=r"a\.safetensors holds pairs of other than linear layers.*--linear-only"):
             lora(options)
 
-    def test_biases_are_left_out_and_counted(self, pair, tmp_path):
+    def test_biases_of_linear_layers_are_constants(self, pair, tmp_path):
         adapted = self.trained(tmp_path / "lora", bias="lora_only", target_modules=["qkv"])
         for name, parameter in adapted.named_parameters():
             if name.endswith(("qkv.bias", "qkv.base_layer.bias")):
                 parameter.data += 1
         adapted.save_pretrained(tmp_path / "lora")
+        assert export_lora(Checkpoint.open(pair[0]), tmp_path / "lora", tmp_path / "a.safetensors") == []
+        found = read_adapter(tmp_path / "a.safetensors")
+        assert found.pairs.keys() == found.constants.keys() and len(found.pairs) == 3
+        assert all(torch.allclose(added, torch.ones(96)) for added in found.constants.values())
+
+    def test_biases_of_other_layers_are_left_out_and_counted(self, pair, tmp_path):
+        adapted = self.trained(tmp_path / "lora", bias="all", target_modules=["qkv"])
+        for name, parameter in adapted.named_parameters():
+            if name.endswith("norm1.bias"):
+                parameter.data += 1
+        adapted.save_pretrained(tmp_path / "lora")
         (warning,) = export_lora(Checkpoint.open(pair[0]), tmp_path / "lora", tmp_path / "a.safetensors")
-        assert warning.startswith(f"{3 * 96} numbers of biases are left out")
-        assert len(read_adapter(tmp_path / "a.safetensors").pairs) == 3
+        assert warning.startswith(f"{3 * 32} numbers of biases are left out")
 
     @pytest.mark.parametrize(
         ("change", "told"),
@@ -712,10 +775,15 @@ def test_a_difference_that_is_no_number_or_too_large_for_one_is_refused(tmp_path
         extract.extract(base, tuned, tmp_path / "out.safetensors", rank=1)
 
 
+def test_the_critic_that_ships_is_what_the_command_makes_of_the_whole_one() -> None:
+    models = Checkpoint.open(WEIGHTS / "base"), Checkpoint.open(WHOLE_CRITIC)
+    extract.check_made(*models, WEIGHTS / "critic" / "adapter.safetensors", extract.asked(64, 0.0, 256, "bfloat16"))
+
+
 def test_a_place_that_cannot_be_written_is_told_before_the_work(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     layers: list[extract.Layer] = []
-    base, tuned = Checkpoint.open(WEIGHTS / "base"), Checkpoint.open(WEIGHTS / "critic")
+    base, tuned = Checkpoint.open(WEIGHTS / "base"), Checkpoint.open(WHOLE_CRITIC)
     with pytest.raises(TrainError, match="file"):
         extract.extract(base, tuned, tmp_path / "file" / "out.safetensors", rank=1, on_layer=layers.append)
     assert not layers

@@ -11,7 +11,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from tiny_adapters import WEIGHTS, random_adapter
 
-from interleave_thinker.agents.adapter_file import WORDS, BaseSample, hf_name, write_adapter
+from interleave_thinker.agents.adapter_file import WORDS, BaseSample, hf_name, read_adapter, write_adapter
 from interleave_thinker.agents.base import Message, Sampling
 from interleave_thinker.agents.transformers_agent import load_agent
 from interleave_thinker.errors import AgentError
@@ -82,6 +82,8 @@ def test_a_file_beside_the_weights_says_what_the_merged_weights_say(tmp_path, un
     with torch.no_grad():
         for layer, pair in pairs.items():
             layers[hf_name(layer)].weight += scale * pair.up @ pair.down
+        for layer, added in read_adapter(tmp_path / "a.safetensors").constants.items():
+            layers[hf_name(layer)].bias += added
     text = said(merged)
     assert said(adapted) == text != said(load_agent(base, device="cpu"))
     one, two = (a.log_probability(QUESTION, text, SHORT, ended=False)[0] for a in (adapted, merged))
@@ -103,6 +105,21 @@ def test_the_pair_of_the_words_counts_where_words_are_read_and_where_a_tied_head
         assert one == pytest.approx(merged.log_probability(QUESTION, before, SHORT, ended=False)[0], rel=1e-4)
         found.append(one)
     assert found[0] != pytest.approx(found[1], rel=1e-2), "the head tells them apart"
+
+
+def test_constants_alone_move_what_is_written_as_other_biases_would(tmp_path):
+    random_adapter(tmp_path / "all.safetensors", 4, size=0.4)
+    constants = read_adapter(tmp_path / "all.safetensors").constants
+    write_adapter(tmp_path / "a.safetensors", {}, constants, base="base", sample=BaseSample({}))
+    adapted = load_agent(BASE, adapter=tmp_path / "a.safetensors", device="cpu")
+    merged = load_agent(BASE, device="cpu", dtype="float32")
+    before = said(load_agent(BASE, device="cpu"))
+    one = adapted.log_probability(QUESTION, before, SHORT, ended=False)[0]
+    assert one != pytest.approx(merged.log_probability(QUESTION, before, SHORT, ended=False)[0], rel=1e-2)
+    with torch.no_grad():
+        for layer, added in constants.items():
+            merged.model.get_submodule(hf_name(layer)).bias += added
+    assert one == pytest.approx(merged.log_probability(QUESTION, before, SHORT, ended=False)[0], rel=1e-4)
 
 
 def test_agents_of_one_base_do_not_notice_each_other(files):
@@ -145,7 +162,7 @@ def test_the_pairs_move_with_the_model_and_are_no_part_of_what_is_saved(files):
     names, kept = set(bare.model.state_dict()), buffers(bare.model)
     adapted = load_agent(BASE, adapter=files[0], device="cpu", dtype="float32")
     mine = buffers(bare.model) - kept
-    assert len(mine) == 2 * len(adapted.adapter.layers)
+    assert len(mine) == 2 * len(adapted.adapter.paired) + len(adapted.adapter.moved)
     assert set(bare.model.state_dict()) == names
     assert {dict(bare.model.named_buffers())[name].dtype for name in mine} == {torch.float32}, "as the weights"
     bare.model.to(torch.bfloat16)
@@ -195,10 +212,22 @@ def halved(tensors, _):
     del tensors[f"{KEY}.lora_up.weight"]
 
 
+def longer(tensors, _):
+    tensors[f"{KEY}.diff_b"] = torch.zeros(200)
+
+
+def moved_elsewhere(tensors, _):
+    tensors[f"{KEY.replace('.4.', '.9.')}.diff_b"] = torch.zeros(192)
+
+
 @pytest.mark.parametrize(
     ("change", "told"),
-    [(wider, "layers.4.mlp.down_proj is 192 x 512"), (elsewhere, "no layer model.layers.9"), (halved, "not whole")],
-)
+    [
+        (wider, "layers.4.mlp.down_proj is 192 x 512"), (elsewhere, "no layer model.layers.9"), (halved, "not whole"),
+        (longer, "layers.4.mlp.down_proj gives 192 numbers, and the adapter adds 200"),
+        (moved_elsewhere, "no layer model.layers.9"),
+    ],
+)  # fmt: skip
 def test_an_adapter_that_does_not_fit_leaves_the_shared_base_as_it_was(files, change, told):
     """It is the last layer that does not fit: the ones before it must not have been touched."""
     bare = load_agent(BASE, device="cpu")

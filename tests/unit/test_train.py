@@ -18,7 +18,7 @@ import pytest
 from grpo_advantages import advantages
 from PIL import Image
 
-from interleave_thinker.agents.adapter_file import WORDS, hf_name, read_adapter, write_adapter
+from interleave_thinker.agents.adapter_file import NOT_LINEAR, WORDS, hf_name, read_adapter, write_adapter
 from interleave_thinker.agents.adapter_folder import load_weights
 from interleave_thinker.agents.base import Message, Sampling
 from interleave_thinker.agents.transformers_agent import load_agent
@@ -148,9 +148,9 @@ class TestSft:
         from peft import get_peft_model
         from safetensors.torch import load_file
 
-        shipped = read_adapter(CRITIC.parent / "adapters" / "critic.safetensors")
+        shipped = read_adapter(CRITIC / "adapter.safetensors")
         assert WORDS in shipped.pairs and shipped.sample is not None
-        linear = {layer: pair for layer, pair in shipped.pairs.items() if layer != WORDS}
+        linear = {layer: pair for layer, pair in shipped.pairs.items() if layer not in NOT_LINEAR}
         start = tmp_path / "linear.safetensors"
         write_adapter(start, linear, base=shipped.base, sample=shipped.sample)
         begun = replace(options(data, tmp_path / "l", steps=1, lora_rank=64), learning_rate=0.0)

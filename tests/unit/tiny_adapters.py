@@ -10,11 +10,13 @@ from interleave_thinker.agents.adapter_file import WORDS, BaseSample, Pair, hf_n
 from interleave_thinker.agents.transformers_agent import load_agent
 
 WEIGHTS = Path(__file__).parents[2] / "interleave_thinker" / "tinyworld" / "weights"
+WHOLE_CRITIC = Path(__file__).parents[1] / "whole_critic"
+"""The critic that `weights/critic` is the adapter of: trained from `weights/base` with every weight learning."""
 
 
-def linear_weights(model: str) -> dict[str, torch.Tensor]:
-    """Of the linear layers of an agent of the tiny world, by ComfyUI's places, as float32."""
-    agent = load_agent(WEIGHTS / model, device="cpu", dtype="float32")
+def linear_weights(folder: Path) -> dict[str, torch.Tensor]:
+    """Of the linear layers of an agent, by ComfyUI's places, as float32."""
+    agent = load_agent(folder, device="cpu", dtype="float32")
     return {
         layer_of(name): layer.weight.detach()
         for name, layer in agent.model.named_modules()
@@ -22,9 +24,9 @@ def linear_weights(model: str) -> dict[str, torch.Tensor]:
     }
 
 
-def word_weights(model: str) -> torch.Tensor:
-    """The word embeddings of an agent of the tiny world, as float32; its head is tied to them."""
-    agent = load_agent(WEIGHTS / model, device="cpu", dtype="float32")
+def word_weights() -> torch.Tensor:
+    """The word embeddings of the tiny base, as float32; its head is tied to them."""
+    agent = load_agent(WEIGHTS / "base", device="cpu", dtype="float32")
     weight: torch.Tensor = agent.model.get_submodule(hf_name(WORDS)).weight.detach()
     return weight
 
@@ -32,10 +34,12 @@ def word_weights(model: str) -> torch.Tensor:
 def random_adapter(
     file: Path, seed: int, *, rank: int = 4, scale: float = 0.5, size: float = 0.15, words: bool = True
 ) -> dict[str, Pair]:
-    """Pairs on all linear layers and, with `words`, on the word embeddings, large enough to change what is written."""
+    """Pairs on all linear layers and, with `words`, on the word embeddings, and constants of the vision tower's layers,
+    which have biases; large enough to change what is written.
+    """
     draw = torch.Generator().manual_seed(seed)
-    layers = linear_weights("base")
-    paired = layers | ({WORDS: word_weights("base")} if words else {})
+    layers = linear_weights(WEIGHTS / "base")
+    paired = layers | ({WORDS: word_weights()} if words else {})
     pairs = {
         layer: Pair(
             torch.randn(weight.shape[0], rank, generator=draw) * size,
@@ -44,13 +48,18 @@ def random_adapter(
         )
         for layer, weight in paired.items()
     }
-    write_adapter(file, pairs, base="base", sample=sample_of(layers))
+    constants = {
+        layer: torch.randn(weight.shape[0], generator=draw) * size
+        for layer, weight in layers.items()
+        if layer.startswith("visual.")
+    }
+    write_adapter(file, pairs, constants, base="base", sample=sample_of(layers))
     return pairs
 
 
 def critic_adapter(file: Path, rank: int) -> None:
     """The best pairs of this rank for what the tiny critic's linear layers have more than the base's."""
-    base, critic = linear_weights("base"), linear_weights("critic")
+    base, critic = linear_weights(WEIGHTS / "base"), linear_weights(WHOLE_CRITIC)
     pairs = {}
     for layer, weight in base.items():
         left, values, right = torch.linalg.svd(critic[layer] - weight, full_matrices=False)

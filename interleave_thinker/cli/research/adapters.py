@@ -47,9 +47,9 @@ def _extract_command(commands: Any) -> argparse.ArgumentParser:
     parser: argparse.ArgumentParser = commands.add_parser(
         "extract",
         help="the difference of two checkpoints -> an adapter for Agent from CLIP (models/loras)",
-        description="Low-rank pairs of the linear layers and word embeddings, layer by layer; two 8B checkpoints need "
-        "under 6 GB of RAM. BASE and TUNED, the full model: a Qwen3-VL folder, or one file as stock Load CLIP takes it "
-        "(bfloat16, not quantised).",
+        description="Low-rank pairs of the linear layers and embeddings, and constants, layer by layer; two "
+        "8B checkpoints need under 6 GB of RAM. BASE and TUNED, the full model: a Qwen3-VL folder, or one file as "
+        "stock Load CLIP takes it (bfloat16, not quantised).",
     )
     parser.add_argument("base", type=Path, metavar="BASE")
     parser.add_argument("tuned", type=Path, metavar="TUNED")
@@ -64,7 +64,7 @@ def _extract_command(commands: Any) -> argparse.ArgumentParser:
     parser.add_argument(
         "--linear-only",
         action="store_true",
-        help="no pair of the word embeddings: for programs that put pairs beside linear layers alone",
+        help="no pairs of embeddings and no constants: for programs that put pairs beside linear layers alone",
     )
     parser.add_argument("--out", type=Path, required=True, help="NAME.safetensors")
     add_json(parser)
@@ -165,17 +165,18 @@ def _print_extraction(made: Extraction, error: float) -> None:
     from ...research.train.extract import KINDS
 
     worst = sorted(made.layers, key=lambda layer: -layer.error)
-    rows = [(f.layer, " x ".join(map(str, f.shape)), str(f.rank), f"{f.error:.4f}") for f in worst[:SHOWN]]
-    print_table([("layer, the worst first", "size", "rank", "relative error"), *rows])
+    if worst:
+        rows = [(f.layer, " x ".join(map(str, f.shape)), str(f.rank), f"{f.error:.4f}") for f in worst[:SHOWN]]
+        print_table([("layer, the worst first", "size", "rank", "relative error"), *rows])
     if len(worst) > SHOWN:
         print(f"... and {len(worst) - SHOWN} more, all with an error below")
     ranks = [f.rank for f in made.layers]
-    print(
-        f"{len(ranks)} layers of rank {min(ranks)} to {max(ranks)}, {made.bytes / 1e6:.1f} MB. "
-        f"Relative error of all: {made.error:.4f}"
-    )
+    pairs = f"{len(ranks)} layers of rank {min(ranks)} to {max(ranks)}" if ranks else "No pairs"
+    print(f"{pairs}, {made.bytes / 1e6:.1f} MB. Relative error of all: {made.error:.4f}")
+    if made.constants:
+        print(f"Constants, of biases and of norms, exactly: {len(made.constants)} layers")
     if made.folded:
-        print(f"Norm scales that layers behind them take up, exactly: {len(made.folded)}")
+        print(f"Norms that layers behind them take up, exactly: {len(made.folded)}")
     over = sum(layer.error > error for layer in made.layers) if error else 0
     if over:
         print_warning(

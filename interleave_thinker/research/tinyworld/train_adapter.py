@@ -1,4 +1,4 @@
-"""A tiny agent as a low-rank adapter of the base: pairs of matrices learn, beside linear layers and word embeddings.
+"""A tiny agent as a low-rank adapter of the base: pairs of matrices learn, beside linear layers and embeddings.
 
     interleave-thinker tinyworld train planner --start-from BASE --lora-rank 32 --out DIR
     interleave-thinker tinyworld train critic  --start-from BASE --lora-rank 64 --start-adapter FILE --teacher CRITIC \\
@@ -6,8 +6,8 @@
 
 Without a teacher the loss is that of `sft.py`. With one it is how far the adapter's token probabilities are from the
 teacher's (Kullback-Leibler), so that the adapter learns also what its teacher gets wrong. An adapter that was extracted
-as the difference of two checkpoints lacks what no pair can hold, such as biases; trained on from there, it makes up for
-them.
+as the difference of two checkpoints lacks what no pair can hold; trained on from there, it makes up for that. Constants
+of such an adapter stay as they are.
 """
 
 from __future__ import annotations
@@ -28,7 +28,18 @@ from torch.utils.data import Dataset
 from transformers import Qwen3VLForConditionalGeneration, Qwen3VLProcessor, Trainer, set_seed
 from transformers.trainer_utils import get_last_checkpoint
 
-from ...agents.adapter_file import AdapterFile, BaseSample, Pair, hf_name, layer_of, read_adapter, write_adapter
+from ...agents.adapter_file import (
+    NOT_LINEAR,
+    WORDS,
+    AdapterFile,
+    BaseSample,
+    Pair,
+    hf_name,
+    layer_of,
+    read_adapter,
+    sides,
+    write_adapter,
+)
 from ...agents.adapter_folder import ADAPTER_NAME, load_weights
 from ...errors import AgentError
 from ...tinyworld.lessons import Lesson
@@ -38,8 +49,6 @@ from .vlm import save_prompts
 
 PAIRED = r"(model\.language_model\.layers|model\.visual)\..*"
 """The linear layers that get a pair."""
-WORDS = "model.language_model.embed_tokens"
-"""The word embeddings, whose pair counts in the output layer too: they are one weight."""
 
 
 @dataclass(frozen=True)
@@ -79,8 +88,10 @@ def train_adapter(options: AdapterOptions) -> Path:
     if options.teacher is not None:
         teacher = _loaded(options.teacher, options).eval().requires_grad_(False)
     pairs = add_low_rank(model, options.rank)
-    if options.start is not None:
-        start_from(pairs, read_adapter(options.start))
+    start = read_adapter(options.start) if options.start is not None else None
+    if start is not None:
+        start_from(pairs, start)
+        add_constants(model, start)
     pool = AttemptPool(options.attempts, options.right_share) if options.attempts else None
     count = options.steps * options.batch
     lessons: Dataset[Lesson] = Lessons(options.role, count, options.seed, options.batch, pool, options.compare_every)
@@ -110,7 +121,8 @@ def train_adapter(options: AdapterOptions) -> Path:
         shutil.copy(file, folder / file.name)
     processor.save_pretrained(folder)
     save_prompts(folder)
-    write_adapter(folder / ADAPTER_NAME, in_file(pairs), base=options.base.name, sample=sample)
+    constants = start.constants if start is not None else None
+    write_adapter(folder / ADAPTER_NAME, in_file(pairs), constants, base=options.base.name, sample=sample)
     return folder
 
 
@@ -139,7 +151,7 @@ class LowRank(nn.Module):
         self.down = nn.Parameter(torch.randn(rank, inner) / inner**0.5)
 
     def forward(self, weight: Tensor) -> Tensor:
-        return weight + self.up @ self.down
+        return weight + (self.up @ self.down).view_as(weight)
 
 
 class TiedHead(nn.Module):
@@ -157,14 +169,14 @@ def add_low_rank(model: Any, rank: int) -> dict[str, LowRank]:
     """Freeze the model and give each layer a pair of rank `rank`, or of its smaller side. By layer's name."""
     model.requires_grad_(False)
     layers = {n: m for n, m in model.named_modules() if isinstance(m, nn.Linear) and re.fullmatch(PAIRED, n)}
-    layers[WORDS] = model.get_submodule(WORDS)
+    layers |= {name: model.get_submodule(name) for name in map(hf_name, NOT_LINEAR)}
     pairs = {}
     for name, layer in layers.items():
-        out, inner = layer.weight.shape
+        out, inner = sides(layer.weight)
         pairs[name] = LowRank(out, inner, min(rank, out, inner))
         parametrize.register_parametrization(layer, "weight", pairs[name])
     if model.config.tie_word_embeddings:
-        model.lm_head = TiedHead(layers[WORDS])
+        model.lm_head = TiedHead(layers[hf_name(WORDS)])
     return pairs
 
 
@@ -181,6 +193,20 @@ def start_from(pairs: dict[str, LowRank], adapter: AdapterFile) -> None:
         with torch.no_grad():
             pair.up.zero_()[:, :rank] = given.up * given.scale
             pair.down[:rank] = given.down
+
+
+def add_constants(model: Any, adapter: AdapterFile) -> None:
+    """Add them to the biases of the layers.
+
+    Raises:
+        AgentError: a layer is not there, or has no bias of that size.
+    """
+    for place, added in adapter.constants.items():
+        bias = getattr(dict(model.named_modules()).get(hf_name(place)), "bias", None)
+        if bias is None or bias.shape != added.shape:
+            raise AgentError(f"Adapter {adapter.name} adds numbers to {place}, which has no such bias in this model.")
+        with torch.no_grad():
+            bias += added.to(bias)
 
 
 def in_file(pairs: dict[str, LowRank]) -> dict[str, Pair]:

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from ...agents.adapter_file import SUFFIXES, WORDS, BaseSample, layer_of
+from ...agents.adapter_file import NOT_LINEAR, SUFFIXES, BaseSample, layer_of
 from ...agents.transformers_agent import check_folder
 from .models import TrainError
 
@@ -84,18 +84,23 @@ class Checkpoint:
         )
 
     def paired(self, linear_only: bool = False) -> list[str]:
-        """What an adapter's pairs can be of: the linear layers and the word embeddings, in their order."""
-        words = self.tensors.get(f"{WORDS}.weight")
-        if linear_only or words is None or len(words.shape) != 2:
-            return self.linear
-        return sorted([*self.linear, WORDS])
+        """What an adapter's pairs can be of: the linear layers and, if not those alone, NOT_LINEAR, in their order."""
+        found = [layer for layer in NOT_LINEAR if len(self.sides(layer)) == 2 and not linear_only]
+        return sorted([*self.linear, *found])
+
+    def sides(self, layer: str) -> tuple[int, ...]:
+        """(out, in) of a layer's weight; empty if it has none that is a matrix or a convolution's."""
+        stored = self.tensors.get(f"{layer}.weight")
+        if stored is None or len(stored.shape) < 2:
+            return ()
+        return stored.shape[0], math.prod(stored.shape[1:])
 
     @property
     def bytes(self) -> int:
         return sum(file.stat().st_size for file in {stored.file for stored in self.tensors.values()})
 
     def part(self, key: str, rows: slice = slice(None), columns: slice = slice(None)) -> torch.Tensor:
-        """Some rows, and of a matrix some columns, of a tensor, in float32."""
+        """Some rows, and some columns of each as one row of numbers, of a tensor, in float32."""
         from safetensors import safe_open
 
         stored = self.tensors[key]
@@ -106,6 +111,8 @@ class Checkpoint:
                 part = file.get_tensor(stored.name)
             else:
                 part = found[rows, columns] if len(stored.shape) == 2 else found[rows]
+                if len(stored.shape) > 2 and columns != slice(None):
+                    part = part.flatten(1)[:, columns]
             return part.float().clone()
 
     def sample(self) -> BaseSample:

@@ -1,8 +1,9 @@
-"""The difference of two checkpoints of one model as an adapter: low-rank pairs of linear layers and word embeddings.
+"""The difference of two checkpoints of one model as an adapter: low-rank pairs of linear layers and embeddings, and
+constants of layers that have a bias.
 
 A change of other weights would be a patch of the base, and each switch of adapters would load the model again. So the
-layers behind a norm take up its scale where that is exact, and the rest is dropped and counted. Layer by layer; neither
-checkpoint is ever in memory.
+layers behind a norm take up its change where that is exact, and the rest is dropped and counted. It goes layer by
+layer; neither checkpoint is ever in memory.
 """
 
 from __future__ import annotations
@@ -36,12 +37,13 @@ KINDS = {
     "word embeddings": "Only linear layers were asked for (--linear-only).",
     "tied head": "Head and word embeddings are one weight, and only linear layers were asked for (--linear-only).",
     "norms of queries and keys": "They lie behind a layer and undo any scale put into it.",
-    "norm scales": "The layer behind cannot take this scale up exactly: the head is tied, the norm has a bias, or the "
-    "base's scale is 0.",
-    "norm biases": "A low-rank pair multiplies; it adds no constant.",
-    "biases": "A low-rank pair multiplies; it adds no constant.",
-    "position embeddings": "They are added and not multiplied.",
-    "patch embedding": "It is a convolution and no linear layer.",
+    "norm scales": "The layer behind cannot take this scale up exactly: the head is tied, the base's scale is 0, or "
+    "the norm has a bias and only pairs of linear layers were asked for (--linear-only).",
+    "norm biases": "The layer behind takes no constant: only pairs of linear layers were asked for (--linear-only), or "
+    "the base's scale is 0.",
+    "biases": "They lie in no linear layer, or only pairs of linear layers were asked for (--linear-only).",
+    "position embeddings": "Only linear layers were asked for (--linear-only).",
+    "patch embedding": "Only linear layers were asked for (--linear-only).",
     "others": "They belong to no layer that a pair can stand beside.",
 }
 """What cannot be carried, and why."""
@@ -75,18 +77,23 @@ class Dropped:
 
 @dataclass(frozen=True)
 class Extraction:
-    """folded: norms whose scale is in the pairs of the layers behind them. bytes: of all pairs."""
+    """folded: norms whose change is in the pairs and constants of the layers behind them. constants: layers that have
+    one. bytes: of all pairs and constants.
+    """
 
     base: str
     tuned: str
     layers: tuple[Layer, ...]
+    constants: tuple[str, ...]
     folded: tuple[str, ...]
     dropped: tuple[Dropped, ...]
     bytes: int
 
     @property
     def error(self) -> float:
-        """Of all layers together, relative, in the Frobenius norm."""
+        """Of all pairs together, relative, in the Frobenius norm."""
+        if not self.layers:
+            return 0.0
         return math.hypot(*(f.lost for f in self.layers)) / math.hypot(*(f.size for f in self.layers))
 
     def to_dict(self) -> dict[str, Any]:
@@ -109,8 +116,8 @@ def extract(
     """Write the adapter that makes `base` write as `tuned` does.
 
     rank: at most so many columns a layer. error: instead of it the least rank, up to `max_rank`, whose relative error
-    is not above; 0 < error < 1. Errors are those of the pairs as they are written. linear_only: no pair of the word
-    embeddings, for programs that put pairs beside linear layers alone.
+    is not above; 0 < error < 1. Errors are those of the pairs as they are written. linear_only: no other pairs and no
+    constants, for programs that put pairs beside linear layers alone.
 
     Raises:
         TrainError: the two are not one model, or the same; a wrong rank or error; `out` is there.
@@ -120,11 +127,16 @@ def extract(
     check_choice(rank, error, max_rank)
     check_new_file(out, "loras")
     check_same_model(base, tuned)
-    scales, folded = _scales(base, tuned)
+    inputs, folded = _inputs(base, tuned, linear_only)
     pairs: dict[str, Pair] = {}
+    constants: dict[str, torch.Tensor] = {}
     layers: list[Layer] = []
     for name in base.paired(linear_only):
-        difference = Difference(base, tuned, name, scales.get(name))
+        behind = inputs.get(name)
+        constant = None if linear_only else _constant(base, tuned, name, behind)
+        if constant is not None:
+            constants[name] = constant
+        difference = Difference(base, tuned, name, None if behind is None else behind.scale)
         size = norm(difference)
         if not size:
             continue
@@ -139,21 +151,22 @@ def extract(
         layers.append(Layer(name, difference.of, kept, size, distance(difference, left, right)))
         pairs[name] = Pair(*difference.turned(left, right))
         on_layer(layers[-1])
-    dropped = tuple(_dropped(base, tuned, base.paired(linear_only), set(folded)))
-    if not pairs:
+    carried = {f"{name}.weight" for name in base.paired(linear_only)} | {f"{name}.bias" for name in constants}
+    carried |= {f"{name}.{part}" for name in folded for part in ("weight", "bias")}
+    dropped = tuple(_dropped(base, tuned, carried))
+    if not pairs and not constants:
         if dropped:
             raise TrainError(
                 f"No layer of {tuned.name} that a pair can stand beside differs from {base.name}: there is nothing to "
                 "extract."
             )
         raise TrainError(f"{base.name} and {tuned.name} hold the same weights: there is nothing to extract.")
-    made = Extraction(
-        base.name, tuned.name, tuple(layers), tuple(folded), dropped, sum(pair.bytes for pair in pairs.values())
-    )
-    notes = {"error": f"{made.error:.4f}", "max_rank": str(max(f.rank for f in layers))}
+    size = sum(pair.bytes for pair in pairs.values()) + sum(constant.nbytes for constant in constants.values())
+    made = Extraction(base.name, tuned.name, tuple(layers), tuple(constants), tuple(folded), dropped, size)
+    notes = {"error": f"{made.error:.4f}", "max_rank": str(max((f.rank for f in layers), default=0))}
     notes |= _made_of(tuned, asked(rank, error, max_rank, dtype, linear_only))
     notes["dropped"] = "; ".join(f"{d.parameters} {d.kind}" for d in dropped)
-    write_adapter(out, pairs, base=base.name, sample=base.sample(), notes=notes)
+    write_adapter(out, pairs, constants, base=base.name, sample=base.sample(), notes=notes)
     return made
 
 
@@ -172,7 +185,7 @@ def check_choice(rank: int, error: float, max_rank: int) -> None:
 
 def asked(rank: int, error: float, max_rank: int, dtype: Dtype, linear_only: bool = False) -> str:
     """What decides the pairs, beside the two models."""
-    layers = "linear layers" if linear_only else "linear layers and word embeddings"
+    layers = "linear layers" if linear_only else "all layers"
     return f"{f'rank {rank}' if rank else f'error {float(error)}, max-rank {max_rank}'}, {dtype}, {layers}"
 
 
@@ -234,8 +247,7 @@ def check_same_model(base: Checkpoint, tuned: Checkpoint) -> None:
 
 def bytes_at(base: Checkpoint, rank: int, itemsize: int, linear_only: bool = False) -> int:
     """Of all pairs at a rank."""
-    shapes = [base.tensors[f"{name}.weight"].shape for name in base.paired(linear_only)]
-    return sum(min(rank, *shape) * sum(shape) * itemsize for shape in shapes)
+    return sum(min(rank, *s) * sum(s) * itemsize for s in map(base.sides, base.paired(linear_only)))
 
 
 @dataclass(frozen=True)
@@ -253,7 +265,7 @@ class Difference:
     @cached_property
     def of(self) -> tuple[int, int]:
         """(out, in) of the layer."""
-        out, width = self.base.tensors[f"{self.layer}.weight"].shape
+        out, width = self.base.sides(self.layer)
         return out, width
 
     @property
@@ -286,10 +298,10 @@ class Difference:
     def _block(self, place: slice) -> torch.Tensor:
         key, every = f"{self.layer}.weight", slice(None)
         rows, columns = (every, place) if self._wide else (place, every)
-        block = self.tuned.part(key, rows, columns)
+        block = self.tuned.part(key, rows, columns).flatten(1)
         if self.scale is not None:
             block *= self.scale[columns]
-        block -= self.base.part(key, rows, columns)
+        block -= self.base.part(key, rows, columns).flatten(1)
         return block.T if self._wide else block
 
 
@@ -303,25 +315,59 @@ def _least_rank(difference: Difference, found: LowRank, bound: float, dtype: tor
     return min(most, 1 + bisect_left(range(1, most + 1), True, key=holds))
 
 
-def _scales(base: Checkpoint, tuned: Checkpoint) -> tuple[dict[str, torch.Tensor], list[str]]:
-    """By which the inputs of tuned layers are multiplied to take up what happened to the norm before; these norms.
+@dataclass(frozen=True)
+class _Input:
+    """What happened to a layer's input, as far as its norm made it: with the base's x it is scale * x + shift, (in)."""
 
-    With the base's norm g and the tuned g', W' diag(g' / g) on the base's output is W' on the tuned norm's output.
+    scale: torch.Tensor
+    shift: torch.Tensor
+
+    def to(self, width: int) -> _Input:
+        """For a layer that reads several outputs of the norm, one after the other."""
+        times = width // len(self.scale)
+        return _Input(self.scale.repeat(times), self.shift.repeat(times))
+
+
+def _inputs(base: Checkpoint, tuned: Checkpoint, linear_only: bool) -> tuple[dict[str, _Input], list[str]]:
+    """By layer, what happened to its input through the norm before it; the norms whose change that is.
+
+    With the base's norm g n + b and the tuned g' n + b', the base's output x is g' / g x + (b' - g' / g b) there. So
+    W' diag(g' / g) x + W' (b' - g' / g b) is W' on the tuned norm's output.
     """
-    scales: dict[str, torch.Tensor] = {}
+    inputs: dict[str, _Input] = {}
     folded: list[str] = []
     for key in sorted(base.tensors):
-        consumers = _consumers(key.removesuffix(".weight")) if key.endswith("norm.weight") or ".norm" in key else ()
-        ratio = _ratio(base, tuned, key.removesuffix(".weight")) if key.endswith(".weight") and consumers else None
-        if ratio is None:
+        name = key.removesuffix(".weight")
+        consumers = _consumers(name) if key.endswith(".weight") else ()
+        changed = _change(base, tuned, name) if consumers else None
+        if changed is None:
             continue
-        widths = {name: base.tensors[f"{name}.weight"].shape for name in consumers if f"{name}.weight" in base.tensors}
-        if len(widths) < len(consumers) or any(len(w) != 2 or w[1] % len(ratio) for w in widths.values()):
+        shapes = {
+            layer: base.tensors[f"{layer}.weight"].shape for layer in consumers if f"{layer}.weight" in base.tensors
+        }
+        if len(shapes) < len(consumers) or any(len(s) != 2 or s[1] % len(changed.scale) for s in shapes.values()):
             continue
-        for name, (_, width) in widths.items():
-            scales[name] = ratio.repeat(width // len(ratio))
-        folded.append(key.removesuffix(".weight"))
-    return scales, folded
+        takes_constants = not linear_only and all(f"{layer}.bias" in base.tensors for layer in consumers)
+        if bool(changed.shift.any()) and not takes_constants:
+            continue
+        inputs |= {layer: changed.to(width) for layer, (_, width) in shapes.items()}
+        folded.append(name)
+    return inputs, folded
+
+
+def _constant(base: Checkpoint, tuned: Checkpoint, layer: str, behind: _Input | None) -> torch.Tensor | None:
+    """What the tuned layer adds to all that it gives beyond what the base adds, (out); None for nothing, or no bias."""
+    key = f"{layer}.bias"
+    if key not in base.tensors:
+        return None
+    constant = tuned.part(key) - base.part(key)
+    if behind is not None and bool(behind.shift.any()):
+        weight = f"{layer}.weight"
+        for rows in in_blocks(base.tensors[weight].shape):
+            constant[rows] += tuned.part(weight, rows) @ behind.shift
+    if not bool(constant.isfinite().all()):
+        raise TrainError(f"{key} holds numbers that are not finite in {base.name} or {tuned.name}. Use other files.")
+    return constant if bool(constant.any()) else None
 
 
 def _consumers(norm_name: str) -> tuple[str, ...]:
@@ -339,29 +385,27 @@ def _consumers(norm_name: str) -> tuple[str, ...]:
     return tuple(f"{block}.{name}" for name in behind.get(kind, ()))
 
 
-def _ratio(base: Checkpoint, tuned: Checkpoint, name: str) -> torch.Tensor | None:
-    """Tuned scale / the base's, where a layer behind can take it up exactly; None also where nothing changed."""
+def _change(base: Checkpoint, tuned: Checkpoint, name: str) -> _Input | None:
+    """What a norm's change does to its output; None where nothing changed, or the base's scale holds a zero."""
     import torch
 
-    before, after = (model.part(f"{name}.weight") for model in (base, tuned))
-    if torch.equal(before, after):
+    parts = [part for part in ("weight", "bias") if f"{name}.{part}" in base.tensors]
+    before, after = ([model.part(f"{name}.{part}") for part in parts] for model in (base, tuned))
+    if all(map(torch.equal, before, after)):
         return None
-    ratio = after / before
-    if not bool(torch.isfinite(ratio).all()):  # the base's scale has a zero
+    ratio = after[0] / before[0]
+    if not bool(torch.isfinite(ratio).all()):
         return None
-    bias = f"{name}.bias"
-    if bias in base.tensors and not torch.equal(ratio * base.part(bias), tuned.part(bias)):
-        return None
-    return ratio
+    shift = after[1] - ratio * before[1] if len(parts) == 2 else torch.zeros_like(ratio)
+    return _Input(ratio, shift)
 
 
-def _dropped(base: Checkpoint, tuned: Checkpoint, paired: list[str], folded: set[str]) -> Iterator[Dropped]:
+def _dropped(base: Checkpoint, tuned: Checkpoint, carried: set[str]) -> Iterator[Dropped]:
     """By kind, in the order of KINDS."""
-    carried = {f"{name}.weight" for name in paired}
     tied = f"{HEAD}.weight" not in base.tensors
     found: dict[str, list[tuple[int, float, float]]] = {}
     for key, stored in base.tensors.items():
-        if key in carried or key.rpartition(".")[0] in folded:
+        if key in carried:
             continue
         change = size = 0.0
         for place in in_blocks(stored.shape):

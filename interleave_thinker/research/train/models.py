@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from ...agents.adapter_file import WORDS, hf_name, read_adapter
+from ...agents.adapter_file import NOT_LINEAR, hf_name, read_adapter
 from ...agents.adapter_folder import load_weights
 from ...agents.transformers_agent import check_folder
 from ...errors import ConfigError, InterleaveError
@@ -154,7 +154,7 @@ def lora(options: ModelOptions) -> Any:
     """peft's configuration of the adapter, or None without one. Alpha defaults to twice the rank.
 
     Raises:
-        TrainError: the start adapter has a pair of the word embeddings.
+        TrainError: the start adapter has other than pairs of linear layers.
         AgentError: it cannot be read.
     """
     if not options.lora_rank:
@@ -166,10 +166,12 @@ def lora(options: ModelOptions) -> Any:
     targets: str | list[str]
     if options.start_adapter is not None:
         start = read_adapter(options.start_adapter)
-        if WORDS in start.pairs:
+        others = any(layer in start.pairs for layer in NOT_LINEAR)
+        more = "pairs of other than linear layers" if others else "constants" if start.constants else ""
+        if more:
             raise TrainError(
-                f"Adapter {start.name} holds a pair of the word embeddings, which a LoRA here does not train. Make it "
-                "again without it: `interleave-thinker adapters extract --linear-only`."
+                f"Adapter {start.name} holds {more}, which a LoRA here does not train. Make it again without: "
+                "`interleave-thinker adapters extract --linear-only`."
             )
         targets = [hf_name(layer) for layer in start.pairs]
     else:

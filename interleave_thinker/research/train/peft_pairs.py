@@ -1,4 +1,4 @@
-"""A LoRA folder of peft as the one file that ComfyUI reads: the same pairs under ComfyUI's names."""
+"""A LoRA folder of peft as the one file that ComfyUI reads: the same pairs and biases under ComfyUI's names."""
 
 from __future__ import annotations
 
@@ -28,8 +28,8 @@ PLAIN_STARTS = (None, True, False, "gaussian", "eva", "orthogonal")
 
 
 def export_lora(base: Checkpoint, adapter: Path, out: Path, dtype: Dtype = "bfloat16") -> list[str]:
-    """Write the pairs of a peft folder, with the scale that peft gives them. Returns warnings: a base of another name,
-    and what was left out.
+    """Write the pairs of a peft folder, with the scale that peft gives them, and its biases. Returns warnings: a base
+    of another name, and what was left out.
 
     Raises:
         TrainError: the folder holds no LoRA, or one that is more than pairs; `out` is there.
@@ -74,11 +74,20 @@ def export_lora(base: Checkpoint, adapter: Path, out: Path, dtype: Dtype = "bflo
     whole = next((key for key in changed if not key.endswith(".bias")), None)
     if whole is not None:
         raise TrainError(f"{adapter.name} holds {whole} whole (modules_to_save), no pair. {_MERGE}")
-    write_adapter(out, pairs, base=base.name, sample=base.sample(), notes={"tuned": adapter.name})
+    constants, left = {}, 0
+    for key, bias in changed.items():
+        place = _place(key)
+        layer = place.removesuffix(".bias")
+        if layer in base.linear and place in base.tensors and base.tensors[place].shape == tuple(bias.shape):
+            constants[layer] = bias.float() - base.part(place)
+        else:
+            left += bias.numel()
+    write_adapter(out, pairs, constants, base=base.name, sample=base.sample(), notes={"tuned": adapter.name})
     warnings = _other_base(config, base.name)
-    if changed:
-        count = sum(tensor.numel() for tensor in changed.values())
-        warnings.append(f"{count} numbers of biases are left out: a low-rank pair adds no constant.")
+    if left:
+        warnings.append(
+            f"{left} numbers of biases are left out: they belong to no linear layer that has one in {base.name}."
+        )
     return warnings
 
 
@@ -96,9 +105,14 @@ def _is_of(base: Checkpoint, key: str, tensor: torch.Tensor) -> bool:
     """Whether a tensor that is saved whole is the base's own: peft saves a head that has a pair, too."""
     import torch
 
-    layer, _, kind = key.removeprefix("base_model.model.").replace(".base_layer.", ".").rpartition(".")
-    place = f"{layer_of(layer)}.{kind}"
+    place = _place(key)
     return place in base.tensors and torch.equal(base.part(place), tensor.float())
+
+
+def _place(key: str) -> str:
+    """Of a tensor that peft saved whole, in ComfyUI's model."""
+    layer, _, kind = key.removeprefix("base_model.model.").replace(".base_layer.", ".").rpartition(".")
+    return f"{layer_of(layer)}.{kind}"
 
 
 _MERGE = "Merge it first (`adapters merge`), then take the difference (`adapters extract`)."

@@ -1,8 +1,10 @@
-"""A custom node of the test server: a picture that is not ready before the test says so, as a slow sampler's.
+"""Custom nodes of the test server: a picture that is not ready before the test says so, as a slow sampler's, and an
+agent that writes as slowly as a big model's.
 
-With it a run is met in its middle however fast the machine and however slow the page.
+With them a run is met in its middle however fast the machine and however slow the page.
 """
 
+import dataclasses
 import time
 from pathlib import Path
 
@@ -30,4 +32,32 @@ class HoldPicture:
         return (image,)
 
 
-NODE_CLASS_MAPPINGS = {"TestHoldPicture": HoldPicture}
+class SlowAgent:
+    CATEGORY = "tests"
+    RETURN_TYPES = ("INTERLEAVE_AGENT",)
+    FUNCTION = "slow"
+
+    @classmethod
+    def INPUT_TYPES(cls) -> dict:
+        return {"required": {"agent": ("INTERLEAVE_AGENT",)}}
+
+    def slow(self, agent):
+        return (dataclasses.replace(agent, agent=Slowly(agent.agent)),)
+
+
+class Slowly:
+    def __init__(self, agent):
+        self._agent = agent
+
+    def __getattr__(self, name):
+        return getattr(self._agent, name)
+
+    def complete(self, messages, sampling, on_text=None):
+        def slowly(text):
+            time.sleep(0.02)
+            return on_text is None or on_text(text)
+
+        return self._agent.complete(messages, sampling, slowly)
+
+
+NODE_CLASS_MAPPINGS = {"TestHoldPicture": HoldPicture, "TestSlowAgent": SlowAgent}
