@@ -38,6 +38,9 @@ export function describeError(progress, error, titleOf) {
   return `Step ${found.step}, attempt ${found.attempt}: ${titleOf(found.shown)} (node ${found.shown}). ${firstLine(error?.exception_message)}`;
 }
 
+/** What of an error's message is shown: its first line, and the example that a line with a colon leads to. */
 export function firstLine(text) {
-  return String(text ?? "").trim().split("\n")[0].slice(0, 300);
+  const [first, ...rest] = String(text ?? "").trim().split("\n").filter((line) => line.trim());
+  const shown = first?.trimEnd().endsWith(":") ? [first, ...rest.slice(0, 6)] : [first ?? ""];
+  return shown.map((line) => line.slice(0, 300)).join("\n").slice(0, 800);
 }

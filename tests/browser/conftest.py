@@ -56,23 +56,22 @@ def newer_comfy(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Comfy]:
     server.stop()
 
 
-@pytest.fixture(
-    params=[f"{number} {way}" for number in dict.fromkeys((OWN, SECOND)) for way in ("canvas", "nodes 2.0")]
-)
+def slow(editor: str):
+    return pytest.param(editor, marks=pytest.mark.slow)
+
+
+OTHERS = [f"{number} {way}" for number, way in ((OWN, "nodes 2.0"), (SECOND, "canvas"))]
+
+
+@pytest.fixture(params=[f"{OWN} canvas", f"{SECOND} nodes 2.0", *map(slow, OTHERS)])
 def editor(request: pytest.FixtureRequest, page):
-    """(page, server) with the editor open: each editor that we support, each way of drawing nodes."""
+    """(page, server) with the editor open: each editor that we support, each way of drawing nodes; two with --slow."""
     return opened(request, page)
 
 
-@pytest.fixture(params=[f"{OWN} canvas", f"{SECOND} nodes 2.0"])
-def old_or_new_editor(request: pytest.FixtureRequest, page):
-    """(page, server), for what does not hang on how the nodes are drawn."""
-    return opened(request, page)
-
-
-@pytest.fixture(params=[f"{OWN} canvas", pytest.param(f"{SECOND} nodes 2.0", marks=pytest.mark.slow)])
+@pytest.fixture(params=[f"{OWN} canvas", slow(f"{SECOND} nodes 2.0")])
 def own_editor(request: pytest.FixtureRequest, page):
-    """(page, server) with ComfyUI's own editor; with --slow the second one too, for what takes long."""
+    """(page, server) with ComfyUI's own editor; with --slow the second one too."""
     return opened(request, page)
 
 

@@ -36,8 +36,8 @@ def violations(page) -> list[str]:
     return [f"{v['id']}: {v['nodes'][0]['html'][:200]}" for v in found.response["violations"]]
 
 
-def test_the_open_workflow_is_measured_and_stays_as_it_is(old_or_new_editor) -> None:
-    page, comfy = old_or_new_editor
+def test_the_open_workflow_is_measured_and_stays_as_it_is(own_editor) -> None:
+    page, comfy = own_editor
     load(page, "tiny_story")
     before = prompt(page)
     saved = {path for path in comfy.output.rglob("*") if path.is_file()}

@@ -69,9 +69,9 @@ def test_the_demo_runs_from_the_editor_and_its_document_reads_as_a_page(page, co
     assert page.problems == []
 
 
-def test_the_editor_is_shown_what_api_clients_are_spared(old_or_new_editor):
+def test_the_editor_is_shown_what_api_clients_are_spared(own_editor):
     """Texts of Planner and critic on their nodes, and while they are written. Files beside the pictures do no harm."""
-    page, _ = old_or_new_editor
+    page, _ = own_editor
     load(page, "tiny_story")
     for node in (3, 4):
         set_value(page, node, "seed", 7308)  # of Planner and Loop Open: nothing is recalled

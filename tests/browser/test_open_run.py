@@ -17,7 +17,7 @@ STORY = "A first story, without a GPU"
 REQUEST = "Draw this in 2 steps: start with a big green star at the center on a black background, then dye the star {}."
 
 
-@pytest.fixture(params=["comfy", "newer_comfy"])
+@pytest.fixture(params=["comfy", pytest.param("newer_comfy", marks=pytest.mark.slow)])
 def server(request: pytest.FixtureRequest):
     """Of each editor that we support."""
     return request.getfixturevalue(request.param)
@@ -82,7 +82,9 @@ def test_a_run_that_was_queued_without_a_graph_is_shown_over_the_workflow_that_i
     assert "InterleaveThinkerLoopClose" not in nodes(page), "what the editor begins with stays"
 
 
-@pytest.mark.parametrize("name", ["no such run", "../../user/default", "<b>x</b>"])
+@pytest.mark.parametrize(
+    "name", ["<b>x</b>", *(pytest.param(n, marks=pytest.mark.slow) for n in ("a run", "../../user"))]
+)
 def test_a_name_that_is_no_saved_run_is_told_and_nothing_is_asked_for(server, page, name: str) -> None:
     asked: list[str] = []
     page.on("request", lambda request: asked.append(request.url) if "/view?" in request.url else None)

@@ -66,9 +66,9 @@ def start_picture(comfy):
     Image.new("RGB", (64, 64), "white").save(comfy.base / "input" / "start.png")
 
 
-def test_a_plain_graph_loops_and_improves(old_or_new_editor) -> None:
+def test_a_plain_graph_loops_and_improves(own_editor) -> None:
     """The first try fails at the generator's words; the critic's rewriting mends it. Nothing else changed."""
-    page, comfy = old_or_new_editor
+    page, comfy = own_editor
     show_api(page, plain_graph(), "plain")
     page.evaluate("() => window.app.extensionManager.setting.set('InterleaveThinker.TMax', 5)")
     before, saved = prompt(page), state(page)
@@ -184,9 +184,9 @@ def into_subgraph(page: Any, ids: list[int]) -> Any:
     )
 
 
-def test_a_subgraph_node_and_the_inside_of_a_subgraph(old_or_new_editor) -> None:
+def test_a_subgraph_node_and_the_inside_of_a_subgraph(own_editor) -> None:
     """From outside, through the subgraph's own inputs (made where missing); inside, like any graph."""
-    page, comfy = old_or_new_editor
+    page, comfy = own_editor
     show_api(page, plain_graph(), "nested")
     holder = into_subgraph(page, [4, 5, 6, 7, 8])
     page.wait_for_timeout(500)
@@ -216,9 +216,9 @@ def test_a_subgraph_node_and_the_inside_of_a_subgraph(old_or_new_editor) -> None
     assert page.problems == []
 
 
-def test_a_picture_saved_in_a_subgraph_and_a_reroute_in_the_loops_link(old_or_new_editor) -> None:
+def test_a_picture_saved_in_a_subgraph_and_a_reroute_in_the_loops_link(own_editor) -> None:
     """The prompt is typed outside, so only outside can be wrapped: the subgraph gets an output, and loses it again."""
-    page, _ = old_or_new_editor
+    page, _ = own_editor
     show_api(page, plain_graph(), "saved inside")
     holder = into_subgraph(page, [7, 8, 9])
     page.wait_for_timeout(500)
@@ -285,8 +285,8 @@ def refusal(page: Any) -> str:
 PICTURE = {"name": "image", "type": "IMAGE", "link": None}
 
 
-def test_missing_nodes_on_the_way_are_named_and_others_ignored(old_or_new_editor) -> None:
-    page, _ = old_or_new_editor
+def test_missing_nodes_on_the_way_are_named_and_others_ignored(own_editor) -> None:
+    page, _ = own_editor
     show_api(page, {"8": node("EmptyImage", width=64, height=64, batch_size=1, color=0)}, "saver")
     show(page, saved_with(page, missing(2, "A node nobody installed", inputs=[dict(PICTURE)])))
     assert "A node nobody installed (node 2)" in refusal(page)
@@ -311,8 +311,8 @@ def test_missing_nodes_on_the_way_are_named_and_others_ignored(old_or_new_editor
     assert page.problems == []
 
 
-def test_a_file_that_declares_a_lower_last_link_than_it_uses(old_or_new_editor) -> None:
-    page, _ = old_or_new_editor
+def test_a_file_that_declares_a_lower_last_link_than_it_uses(own_editor) -> None:
+    page, _ = own_editor
     show_api(page, plain_graph(), "numbers")
     graph = state(page)
     first = min(link[0] for link in graph["links"])
@@ -388,9 +388,9 @@ def test_the_planner_is_in_view_and_a_note_says_what_to_do(editor) -> None:
     assert page.problems == []
 
 
-def test_what_wrapping_damages_is_taken_back(old_or_new_editor) -> None:
+def test_what_wrapping_damages_is_taken_back(own_editor) -> None:
     """A node of another pack that changes a value of its own whenever the graph around it changes."""
-    page, _ = old_or_new_editor
+    page, _ = own_editor
     show_api(page, plain_graph(), "damage")
     page.evaluate(
         "() => { const steps = window.app.graph.getNodeById(7).widgets.find(w => w.name === 'steps');"

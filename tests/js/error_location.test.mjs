@@ -1,6 +1,6 @@
 import { test } from "node:test";
 import assert from "node:assert/strict";
-import { describeError, noProgress, withMessage } from "../../js/error_location.mjs";
+import { describeError, firstLine, noProgress, withMessage } from "../../js/error_location.mjs";
 
 const title = (id) => ({ 26: "KSampler" })[id] ?? "?";
 const error = { node_id: "31", exception_message: "out of memory\ntips" };
@@ -66,4 +66,11 @@ test("what ran before, and a node that has finished, is no place", () => {
 test("a prompt that has ended (executing null) keeps the last node for the error message", () => {
   const progress = at(running("31.s1a1.b26", "31.s1a1.b27"), ["executing", "26"], ["executing", null]);
   assert.match(describeError(progress, error, title), /node 26/);
+});
+
+test("of a long message its first line is shown, with the example that it leads to", () => {
+  assert.equal(firstLine("broke\n\nTraceback\nmore"), "broke");
+  assert.equal(firstLine("Create a file, for example with:\n\n[local]\nbase_url = 1\n"), "Create a file, for example with:\n[local]\nbase_url = 1");
+  assert.equal(firstLine(`so:\n${"x\n".repeat(50)}`).split("\n").length, 7);
+  for (const nothing of [undefined, null, "", "\n \n"]) assert.equal(firstLine(nothing), "");
 });
