@@ -121,7 +121,7 @@ def generate(name: str, data: list[str], run: Path, *more: str) -> None:
     assert main(["bench", name, "generate", *data, "--out", str(run), *(more or TINY), "--yes"]) == 0
 
 
-@pytest.mark.parametrize("name", list(MAKERS))
+@pytest.mark.parametrize("name", ["ueval", *(pytest.param(n, marks=pytest.mark.slow) for n in MAKERS if n != "ueval")])
 def test_a_benchmark_runs_from_records_to_its_table(
     name: str, tmp_path: Path, run: Path, judge_server: Any, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -89,6 +89,7 @@ def told(own_editor) -> tuple[Any, Callable[..., None]]:
             facts = {"event": event, "node": "30", "workflow": workflow, "prompt_id": "told", "t_max": 4, **facts}
         page.evaluate("([kind, facts]) => window.app.api.dispatchCustomEvent(kind, facts)", [kind, facts])
 
+    tell("", "status", exec_info={"queue_remaining": 1})  # as the server says before it runs a prompt
     tell("plan", run="colours", plan=PLAN)
     tell("warning", run="colours", text="Always changes: node 12.")
     judged = [{"accepted": False}, {"accepted": False, "parsed": False, "note": "no object"}, {"accepted": True}]

@@ -100,7 +100,7 @@ def test_a_clip_is_refused_by_what_it_lacks(wrappers):
         assert "Load CLIP of its own" in wrappers[kind]
 
 
-@pytest.mark.parametrize("kind", ["qwen35", "gemma4"])
+@pytest.mark.parametrize("kind", [pytest.param("qwen35", marks=pytest.mark.slow), "gemma4"])
 def test_other_vlms_of_comfyui_write_what_transformers_writes(kind, tmp_path):
     """Greedy, with streaming, without a trace in what the CLIP encodes; text, one image, two of different sizes.
 
@@ -168,7 +168,7 @@ def test_the_native_agent_asks_for_its_cache_and_activations_before_it_takes_the
     assert noted[0] == ["device", "cpu"] and noted[-1] == ["let go"]
 
 
-@pytest.mark.parametrize(("tokens", "side"), [(2048, 1024), (512, 2048)])
+@pytest.mark.parametrize(("tokens", "side"), [pytest.param(2048, 1024, marks=pytest.mark.slow), (512, 2048)])
 def test_the_command_vram_counts_what_the_native_agent_asks_for(tokens, side):
     """Within half as much again: one goes by a file's name, the other by the model that is loaded."""
     rooms = run_inside("reply_rooms.py", str(tokens), str(PROMPT_TOKENS), str(side))

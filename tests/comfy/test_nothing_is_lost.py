@@ -13,6 +13,7 @@ from comfy_test_graphs import loop, numbers, tiny_story
 from interleave_thinker.comfyui.client import WorkflowError
 
 CACHES = [(), ("--cache-classic",), ("--cache-lru", "3"), ("--cache-none",)]
+IDS = [options[0][2:] for options in CACHES[1:]]
 STRENGTHS = [s / 20 for s in range(1, 13)]
 ALL = [(s, a) for s in range(1, 13) for a in (1, 2)]
 
@@ -34,7 +35,9 @@ def verdicts(ran):
     ]
 
 
-@pytest.mark.parametrize("cache", CACHES, ids=lambda c: c[0][2:] if c else "default")
+@pytest.mark.parametrize(
+    "cache", [CACHES[0], *(pytest.param(c, marks=pytest.mark.slow) for c in CACHES[1:])], ids=["default", *IDS]
+)
 def test_killed_interrupted_and_edited_runs_redo_only_what_changed(new_comfy, cache):
     whole = new_comfy(*cache)
     reference = whole.run(story())

@@ -92,7 +92,7 @@ def test_planner_and_critic_are_two_adapters_of_the_clip_that_encodes(adapted: C
     assert run.encoded == alone.encoded and set(run.encoded) == {FIRST, REFINED, SECOND}
 
 
-@pytest.mark.parametrize("name", ONE_CLIP)
+@pytest.mark.parametrize("name", [ONE_CLIP[0], pytest.param(ONE_CLIP[1], marks=pytest.mark.slow)])
 def test_a_shipped_workflow_of_one_clip_runs_whole(name: str, clip: Path, tmp_path: Path) -> None:
     """Planner, critic and encoder are one model: the first attempt is rejected, the second drawn from what was asked."""
     prepare(tmp_path, clip)
