@@ -51,6 +51,7 @@ def newer_comfy(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Comfy]:
         pytest.skip("no second editor; `dev.py test` fetches it")
     base = tmp_path_factory.mktemp("newer")
     shutil.copytree(Path(__file__).parent / "slow_node", base / "custom_nodes" / "slow_node")
+    install_newer_nodes(base)
     server = Comfy(base, ("--front-end-root", str(NEWER))).start()
     yield server
     server.stop()
