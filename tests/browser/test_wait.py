@@ -131,7 +131,9 @@ def test_a_run_that_waits_for_another_one_says_so(page, comfy) -> None:
     queue(page)
     side.get_by_text("step 1 of 1", exact=False).first.wait_for(timeout=120_000)
     show_api(page, loop("1. two", seed=7964), "patient")
-    page.evaluate("() => { window.app.graph.id = crypto.randomUUID() }")  # an API file has none: all would be one workflow
+    page.evaluate(
+        "() => { window.app.graph.id = crypto.randomUUID() }"
+    )  # an API file has none: all would be one workflow
     done = len(finished(comfy))
     queue(page)
     side.get_by_text("Waiting for ComfyUI to finish other work…").wait_for(timeout=120_000)
