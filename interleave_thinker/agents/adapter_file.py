@@ -49,7 +49,7 @@ POSITIONS = "visual.pos_embed"
 PATCHES = "visual.patch_embed.proj"
 """The convolution that reads a picture's patches, each as large as its kernel: the product of a row with a matrix."""
 NOT_LINEAR = (WORDS, POSITIONS, PATCHES)
-"""What can have a pair beside the linear layers."""
+"""The layers other than linear ones that can have a pair."""
 
 _PLACES = (
     (re.compile(r"^(?:base_model\.model\.)?(?:model\.)?language_model\.(?:model\.)?"), "model."),
@@ -101,7 +101,7 @@ def of_patches(x: torch.Tensor, up: torch.Tensor, down: torch.Tensor, scale: flo
 
 
 def added_by(layer: str) -> Callable[[torch.Tensor, torch.Tensor, torch.Tensor, float], torch.Tensor]:
-    """What a layer's pair adds to what the layer gives, from the layer's input, up, down and scale."""
+    """The function of a layer's input, up, down and scale whose result is added to the layer's output."""
     return {WORDS: looked_up, POSITIONS: looked_up, PATCHES: of_patches}.get(layer, product)
 
 
@@ -196,8 +196,8 @@ class AdapterFile:
             shape, pair = shape_of(layer), self.pairs.get(layer)
             if shape is None:
                 raise AgentError(f"Adapter {self.name} does not fit this model, which has no layer {layer[:QUOTED]}.")
-            fits = tuple(shape) if pair is None else (pair.up.shape[0], pair.down.shape[1])
-            if tuple(shape) != fits:
+            fits = (pair.up.shape[0], pair.down.shape[1]) if pair is not None else None
+            if fits is not None and tuple(shape) != fits:
                 raise AgentError(
                     f"Adapter {self.name} does not fit this model: {layer[:QUOTED]} is {_size(shape)}, the adapter's "
                     f"{_size(fits)}."

@@ -23,12 +23,14 @@ agents = load_agents(REPO)
 import comfy.model_management as memory  # noqa: E402
 import torch  # noqa: E402
 from interleave_pack.interleave_thinker.agents.adapter_file import (  # noqa: E402
+    NOT_LINEAR,
     WORDS,
     BaseSample,
     Pair,
     hf_name,
     layer_of,
     read_adapter,
+    sides,
     write_adapter,
 )
 from interleave_pack.interleave_thinker.agents.base import Message, Sampling  # noqa: E402
@@ -77,12 +79,12 @@ def make_files(work: Path = WORK, tied: bool = False) -> None:
     for seed, role in enumerate(ROLES):
         draw = torch.Generator().manual_seed(seed)
         pairs, merged = {}, dict(state)
-        for layer, name in (layers | {WORDS: hf_name(WORDS)}).items():
+        for layer, name in (layers | {layer: hf_name(layer) for layer in NOT_LINEAR}).items():
             weight = state[name + ".weight"]
-            up, down = (torch.randn(n, RANK, generator=draw) for n in weight.shape)
+            up, down = (torch.randn(n, RANK, generator=draw) for n in sides(weight))
             up *= 0.3 * weight.norm() / (up @ down.T).norm()
             pairs[layer] = Pair(up, down.T.contiguous(), 2.0)
-            merged[name + ".weight"] = weight + 2 * up @ down.T
+            merged[name + ".weight"] = weight + (2 * up @ down.T).view_as(weight)
         constants = {}
         for layer, name in layers.items():
             if name + ".bias" in state:
@@ -213,6 +215,10 @@ def refused(clip: comfy.sd.CLIP, role: str) -> str:
     return ""
 
 
+def with_pair(weight: torch.Tensor, pair: Pair) -> torch.Tensor:
+    return (weight.float() + (pair.scale * pair.up @ pair.down).view_as(weight)).detach()
+
+
 def with_constants(state: dict[str, torch.Tensor], adapter: Path) -> dict[str, torch.Tensor]:
     for layer, added in read_adapter(adapter).constants.items():
         state[hf_name(layer) + ".bias"] += added
@@ -230,7 +236,7 @@ def quantised_bases() -> dict[str, object]:
         for layer, pair in read_adapter(WORK / "critic.safetensors").pairs.items():
             weight = held.transformer.get_submodule(layer).weight
             plain = weight.dequantize() if hasattr(weight, "layout_cls") else weight
-            state[hf_name(layer) + ".weight"] = (plain.float() + pair.scale * pair.up @ pair.down).detach()
+            state[hf_name(layer) + ".weight"] = with_pair(plain, pair)
         folder = WORK / f"critic of {kind}"
         folder.mkdir()
         save_file(state, folder / "model.safetensors", metadata={"format": "pt"})
@@ -264,7 +270,7 @@ def tied_head() -> dict[str, object]:
         for layer, pair in read_adapter(work / "critic.safetensors").pairs.items():
             weight = agents.held_by(clip).transformer.get_submodule(layer).weight
             values = weight.dequantize() if hasattr(weight, "layout_cls") else weight
-            state[hf_name(layer) + ".weight"] = (values.float() + pair.scale * pair.up @ pair.down).detach()
+            state[hf_name(layer) + ".weight"] = with_pair(values, pair)
         folder = work / f"critic of {kind}"
         folder.mkdir()
         save_file(state, folder / "model.safetensors", metadata={"format": "pt"})

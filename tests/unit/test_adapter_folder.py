@@ -172,6 +172,20 @@ class TestTraining:
         assert torch.allclose(one, two, atol=1e-3)
         assert {p.up.shape[1] for p in in_file(pairs).values()} == {16}
 
+    def test_constants_of_the_start_are_in_the_biases_and_stay(self, tmp_path, base):
+        from interleave_thinker.agents.adapter_file import AdapterFile, hf_name
+        from interleave_thinker.research.tinyworld.train_adapter import add_constants
+
+        model = load_weights(KIND, WEIGHTS / "base", torch.float32)
+        place = "visual.blocks.0.attn.qkv"
+        bias = model.get_submodule(hf_name(place)).bias
+        before = bias.detach().clone()
+        add_constants(model, AdapterFile("a", {}, constants={place: torch.ones(len(bias))}))
+        assert torch.equal(bias, before + 1)
+        lacking = AdapterFile("a", {}, constants={"model.layers.0.mlp.up_proj": torch.ones(512)})
+        with pytest.raises(AgentError, match="no such bias"):
+            add_constants(model, lacking)
+
     def test_an_adapter_of_a_higher_rank_is_refused(self, tmp_path, capsys):
         assert self.train("planner", tmp_path / "a", "--lora-rank", 8) == 0
         start = tmp_path / "a" / "planner" / ADAPTER_NAME

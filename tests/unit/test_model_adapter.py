@@ -81,7 +81,8 @@ def test_a_file_beside_the_weights_says_what_the_merged_weights_say(tmp_path, un
     assert (layers["lm_head"].weight is layers[hf_name(WORDS)].weight) == (head == "tied")
     with torch.no_grad():
         for layer, pair in pairs.items():
-            layers[hf_name(layer)].weight += scale * pair.up @ pair.down
+            weight = layers[hf_name(layer)].weight
+            weight += (scale * pair.up @ pair.down).view_as(weight)
         for layer, added in read_adapter(tmp_path / "a.safetensors").constants.items():
             layers[hf_name(layer)].bias += added
     text = said(merged)

@@ -6,7 +6,16 @@ from pathlib import Path
 
 import torch
 
-from interleave_thinker.agents.adapter_file import WORDS, BaseSample, Pair, hf_name, layer_of, write_adapter
+from interleave_thinker.agents.adapter_file import (
+    NOT_LINEAR,
+    WORDS,
+    BaseSample,
+    Pair,
+    hf_name,
+    layer_of,
+    sides,
+    write_adapter,
+)
 from interleave_thinker.agents.transformers_agent import load_agent
 
 WEIGHTS = Path(__file__).parents[2] / "interleave_thinker" / "tinyworld" / "weights"
@@ -24,26 +33,25 @@ def linear_weights(folder: Path) -> dict[str, torch.Tensor]:
     }
 
 
-def word_weights() -> torch.Tensor:
-    """The word embeddings of the tiny base, as float32; its head is tied to them."""
+def other_weights() -> dict[str, torch.Tensor]:
+    """Of the tiny base's layers that are not linear and can have a pair, by ComfyUI's places, as float32."""
     agent = load_agent(WEIGHTS / "base", device="cpu", dtype="float32")
-    weight: torch.Tensor = agent.model.get_submodule(hf_name(WORDS)).weight.detach()
-    return weight
+    return {layer: agent.model.get_submodule(hf_name(layer)).weight.detach() for layer in NOT_LINEAR}
 
 
 def random_adapter(
     file: Path, seed: int, *, rank: int = 4, scale: float = 0.5, size: float = 0.15, words: bool = True
 ) -> dict[str, Pair]:
-    """Pairs on all linear layers and, with `words`, on the word embeddings, and constants of the vision tower's layers,
-    which have biases; large enough to change what is written.
+    """Pairs on all linear layers, on the embeddings of places and patches and, with `words`, of words; constants of the
+    vision tower's layers, which have biases. They are large enough to change what is written.
     """
     draw = torch.Generator().manual_seed(seed)
     layers = linear_weights(WEIGHTS / "base")
-    paired = layers | ({WORDS: word_weights()} if words else {})
+    paired = layers | {layer: weight for layer, weight in other_weights().items() if words or layer != WORDS}
     pairs = {
         layer: Pair(
-            torch.randn(weight.shape[0], rank, generator=draw) * size,
-            torch.randn(rank, weight.shape[1], generator=draw) * size,
+            torch.randn(sides(weight)[0], rank, generator=draw) * size,
+            torch.randn(rank, sides(weight)[1], generator=draw) * size,
             scale,
         )
         for layer, weight in paired.items()
