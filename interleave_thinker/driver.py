@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Generator as Coroutine
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from PIL import Image
 
@@ -148,7 +148,7 @@ def _judge(session: Session, loop: LoopModels) -> None:
         session.image(session.pending.image_key),
         session.state.plan_step.prompt or "",
         session.pending.prompt,
-        sampling=loop.sampling,
+        sampling=replace(loop.sampling or Sampling(), earlier=session.replies),
         prompt_folders=loop.prompt_folders,
         on_unreadable=loop.on_unreadable,
         strictness=loop.strictness,

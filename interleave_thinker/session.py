@@ -287,6 +287,12 @@ class Session:
         """The file of a picture in the run folder or in one that it branched from."""
         return next(filter(None, (f.find(image_key) for f in self.folder.line)), None)
 
+    @property
+    def replies(self) -> tuple[str, ...]:
+        """What the critic wrote about this run's attempts, the newest first."""
+        judged = (attempt.judgment for attempt in reversed(self.attempts))
+        return tuple(judgment.raw for judgment in judged if judgment is not None and judgment.raw)
+
     def judgment_made(
         self, judgment: Judgment, seconds: float, loads: tuple[str, ...] | None = None, *, recalled: bool = False
     ) -> None:

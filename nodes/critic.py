@@ -14,6 +14,7 @@ from ..interleave_thinker.roles.critic import judge
 from .agents import AgentValue
 from .events import show_text, text_below, text_watcher
 from .images import one_image, to_images
+from .running_loops import earlier_replies
 from .types import AGENT, JUDGMENT, expect, schema, seed_input
 
 
@@ -109,7 +110,7 @@ class CriticRefine(io.ComfyNode):
             one_image(after, "Critic-Refine: 'after'"),
             instruction.strip() or used,
             used,
-            sampling=replace(chosen.sampling, seed=seed),
+            sampling=replace(chosen.sampling, seed=seed, earlier=earlier_replies(cls.hidden.unique_id)),
             prompt_folders=chosen.prompt_folders,
             on_unreadable="accept" if if_unreadable == "accept" else "retry",
             on_text=text_watcher(cls.hidden.unique_id, "Judging"),

@@ -8,6 +8,7 @@ A model whose chat form is not known here is asked as ComfyUI's Generate Text do
 
 from __future__ import annotations
 
+import hashlib
 import re
 from collections.abc import Callable, Sequence, Set
 from contextlib import AbstractContextManager, nullcontext
@@ -15,16 +16,18 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
+from PIL import Image
 
 from ..interleave_thinker.agents.adapter_file import AdapterFile
-from ..interleave_thinker.agents.base import Completion, Message, OnText, Sampling, TextStream, check_logits, shrink
+from ..interleave_thinker.agents.base import Completion, Message, OnText, Sampling, TextStream, shrink
+from ..interleave_thinker.agents.decoding import decode
+from ..interleave_thinker.agents.drafts import MOST_REPLIES, Drafts, KnownTexts
 from ..interleave_thinker.agents.reply_form import FormSteering, Vocabulary
 from ..interleave_thinker.errors import AgentError
 from .comfy_internals.adapters import ClipAdapter
 from .comfy_internals.clips import (
     MARK,
     Held,
-    TokenDecoder,
     chat_marks,
     clip_files,
     clip_kind,
@@ -38,6 +41,7 @@ from .comfy_internals.clips import (
     replying,
     started_decoder,
 )
+from .comfy_internals.seen_pictures import SeenPictures
 from .images import to_tensor
 
 _CHAT_MARK = re.compile(r"<(?=\|[a-z_]+\|?>|[a-z_]+\|>|(?:bos|eos|pad|unk|mask)>)")
@@ -70,8 +74,10 @@ class ChatForm:
     assistant: str = "assistant"
     thought: str = ""
 
-    def written(self, messages: Sequence[Message], sampling: Sampling) -> tuple[str, list[torch.Tensor]]:
-        turns, pictures = [], []
+    def written(self, messages: Sequence[Message], sampling: Sampling) -> tuple[str, list[tuple[torch.Tensor, str]]]:
+        """The text of the prompt, and its pictures with a key of their content."""
+        turns: list[str] = []
+        pictures: list[tuple[torch.Tensor, str]] = []
         for message in messages:
             content = ""
             for part in message.parts:
@@ -79,7 +85,8 @@ class ChatForm:
                     content += _without_marks(part)
                 else:
                     content += self.picture
-                    pictures.append(to_tensor(shrink(part, sampling.max_pixels)))
+                    picture = shrink(part, sampling.max_pixels)
+                    pictures.append((to_tensor(picture), _key_of(picture)))
             role = self.assistant if message.role == "assistant" else message.role
             turns.append(self.turn.format(role=role, content=content))
         return "".join(turns) + self.reply + self.thought, pictures
@@ -88,7 +95,11 @@ class ChatForm:
         """The prompt's tokens, each picture in its place."""
         text, pictures = self.written(messages, sampling)
         row, pad, left = held.read(text), held.token(self.pad), iter(pictures)
-        return [(held.picture(self.pad, next(left)), *e[1:]) if e[0] == pad else e for e in row]
+        return [(held.picture(self.pad, *next(left)), *e[1:]) if e[0] == pad else e for e in row]
+
+
+def _key_of(picture: Image.Image) -> str:
+    return f"{picture.size}{hashlib.blake2b(picture.convert('RGB').tobytes(), digest_size=16).hexdigest()}"
 
 
 _QWEN = ChatForm(
@@ -129,6 +140,8 @@ class NativeAgent:
     prompts: str | None = None
     adapter: ClipAdapter | None = None
     _vocabulary: Vocabulary | None = field(default=None, init=False, repr=False, compare=False)
+    _pictures: SeenPictures = field(default_factory=SeenPictures, init=False, repr=False, compare=False)
+    _known: KnownTexts | None = field(default=None, init=False, repr=False, compare=False)
 
     @classmethod
     def from_clip(cls, clip: Any, check: Callable[[], None], adapter: AdapterFile | None = None) -> NativeAgent:
@@ -160,12 +173,20 @@ class NativeAgent:
                 return self._whole_reply(lambda: self._plain_tokens(messages, sampling), sampling, TextStream(on_text))
             self.check()
             row = form.row(held, messages, sampling)
-            decoder = started_decoder(self.clip, row, sampling.max_tokens, self._room())
+            decoder = started_decoder(self.clip, row, sampling.max_tokens, self._room(), self._pictures)
             if decoder is None:
                 return self._whole_reply(lambda: {held.name: [row]}, sampling, TextStream(on_text))
             try:
-                steering = self._steering(held, sampling, decoder.stop_tokens, form.thought)
-                return self._decode(decoder, sampling, TextStream(on_text), steering)
+                return decode(
+                    decoder,
+                    sampling,
+                    TextStream(on_text),
+                    self._text,
+                    name=self.name,
+                    steering=self._steering(held, sampling, decoder.stop_tokens, form.thought),
+                    drafts=self._drafts(held, messages, sampling),
+                    check=self.check,
+                )
             finally:
                 decoder.close()
 
@@ -193,36 +214,12 @@ class NativeAgent:
             opened="" if sampling.form.thought else thought,
         )
 
-    def _decode(
-        self, decoder: TokenDecoder, sampling: Sampling, stream: TextStream, steering: FormSteering | None
-    ) -> Completion:
-        """Greedy or sampled, one token at a time."""
-        random = torch.Generator(device=decoder.device).manual_seed(sampling.seed % 2**63)
-        ids: list[int] = []
-        shown = ""
-
-        def done(*, cut_off: bool = False) -> Completion:
-            return stream.completion(cut_off=cut_off, log_odds=steering.log_odds if steering is not None else None)
-
-        for _ in range(sampling.max_tokens):
-            self.check()
-            logits = decoder.logits()
-            check_logits(logits, self.name)
-            if steering is not None:
-                logits = steering.steered(logits[0])[None]
-            token = _pick(logits, sampling, random)
-            if token in decoder.stop_tokens:
-                return done()
-            ids.append(token)
-            if steering is not None:
-                steering.took(token)
-            text = self._text(ids)
-            if not text.endswith("\ufffd"):
-                piece, shown = text[len(shown) :], text
-                if not stream.push(piece):
-                    return done()
-            decoder.read(token)
-        return done(cut_off=True)
+    def _drafts(self, held: Held, messages: Sequence[Message], sampling: Sampling) -> Drafts:
+        """What the reply may repeat: earlier replies, then the question itself."""
+        if self._known is None:
+            self._known = KnownTexts(held.ids)
+        question = "".join(_without_marks(text) for message in messages for text in message.texts)
+        return Drafts(self._known([*sampling.earlier[:MOST_REPLIES], question]))
 
     def _whole_reply(self, prompt: Callable[[], Any], sampling: Sampling, stream: TextStream) -> Completion:
         """By ComfyUI's own loop, as Generate Text does it.
@@ -286,8 +283,8 @@ class NativeAgent:
         seen: dict[str, Any] = {"image": torch.cat(pictures), "images": pictures} if pictures else {}
         return self.clip.tokenize(text, skip_template=False, min_length=1, thinking=False, **seen)
 
-    def _text(self, ids: list[int]) -> str:
-        decoded: str = self.clip.decode(ids, skip_special_tokens=False)
+    def _text(self, ids: Sequence[int]) -> str:
+        decoded: str = self.clip.decode(list(ids), skip_special_tokens=False)
         return decoded
 
 
@@ -299,17 +296,6 @@ def _row(tokens: Any) -> list[Any]:
 
 def _slots(tokens: Any) -> list[int]:
     return picture_slots(_row(tokens))
-
-
-def _pick(logits: torch.Tensor, sampling: Sampling, random: torch.Generator) -> int:
-    """The next token: the likeliest, or drawn from the top_k and top_p of a tempered distribution."""
-    if sampling.temperature <= 0:
-        return int(logits.argmax(-1)[0])
-    values, ids = torch.topk(logits[0].float() / sampling.temperature, min(max(sampling.top_k, 1), logits.shape[-1]))
-    chances = torch.softmax(values, -1)
-    keep = chances.cumsum(-1) - chances < max(sampling.top_p, 1e-9)
-    drawn = torch.multinomial(torch.where(keep, chances, 0.0), 1, generator=random)
-    return int(ids[drawn])
 
 
 def _plain(messages: Sequence[Message], sampling: Sampling, marks: Set[str]) -> tuple[str, list[torch.Tensor]]:

@@ -123,6 +123,15 @@ def running_loop(token: str) -> RunningLoop:
     return _RUNNING[token]
 
 
+def earlier_replies(node_id: str) -> tuple[str, ...]:
+    """What the critic wrote in the run whose attempt a node belongs to, the newest first; nothing outside a loop."""
+    prompt = running_prompt_id()
+    for running in _RUNNING.values():
+        if running.prompt_id == prompt and any(str(node_id).startswith(prefix) for prefix in running.prefixes):
+            return running.session.replies
+    return ()
+
+
 def stopwatch(running: RunningLoop) -> float:
     """Seconds since the last call for this loop."""
     now = time.monotonic()

@@ -59,7 +59,8 @@ class Sampling:
     max_pixels: a larger picture is scaled down to it before the model sees it (width x height).
     keep_form: whether the decoder is held to `form`, where the backend can. form: what the answer's object begins with
     (planner and critic set it). strictness: what is taken from the log-odds of the form's strict word at the choice,
-    before the temperature; 0 is the model's own verdict.
+    before the temperature; 0 is the model's own verdict. earlier: replies that this one may repeat in parts, the newest
+    first; an agent may look ahead in them, which changes no token.
     """
 
     max_tokens: int = MAX_TOKENS
@@ -71,11 +72,16 @@ class Sampling:
     keep_form: bool = True
     form: ReplyForm | None = None
     strictness: float = 0.0
+    earlier: tuple[str, ...] = ()
 
     def __repr__(self) -> str:
         """Keys of stored replies are made of it: later fields are left out at their default."""
         later = {"keep_form", "form", "strictness"}
-        shown = [f for f in fields(self) if f.name not in later or getattr(self, f.name) != f.default]
+        shown = [
+            f
+            for f in fields(self)
+            if f.name != "earlier" and (f.name not in later or getattr(self, f.name) != f.default)
+        ]
         return f"Sampling({', '.join(f'{f.name}={getattr(self, f.name)!r}' for f in shown)})"
 
 

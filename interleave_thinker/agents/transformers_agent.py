@@ -23,8 +23,11 @@ from ..files import files_state
 from .adapter_file import SUFFIXES, read_adapter
 from .adapter_folder import base_of, load_weights, weight_files
 from .base import Completion, Message, OnText, Sampling, TextStream, chat_content, check_logits, shrink
+from .decoding import decode
+from .drafts import MOST_REPLIES, Drafts, KnownTexts
 from .model_adapter import ModelAdapter
 from .reply_form import FormSteering, Vocabulary
+from .token_text import TokenText
 
 if TYPE_CHECKING:
     import torch
@@ -60,6 +63,8 @@ class TransformersAgent:
     def complete(self, messages: Sequence[Message], sampling: Sampling, on_text: OnText | None = None) -> Completion:
         import torch
 
+        from .cached_decoder import CachedDecoder, can_decode
+
         device = self.on_device() if self.on_device else next(self.model.parameters()).device
         inputs, thought = self._inputs(messages, sampling)
         inputs = inputs.to(device)
@@ -68,20 +73,7 @@ class TransformersAgent:
         if opened:
             stream.push(opened, tokens=0)
         stops = _stop_ids(self.model, self.processor)
-        watcher = _Watcher(self.processor.tokenizer, stops, stream, self.check)
-        options: dict[str, Any] = {"do_sample": False}
-        if sampling.temperature > 0:
-            torch.manual_seed(sampling.seed % 2**63)
-            options = {
-                "do_sample": True,
-                "temperature": sampling.temperature,
-                "top_p": sampling.top_p,
-                "top_k": sampling.top_k,
-            }
-        else:
-            options |= {"temperature": None, "top_p": None, "top_k": None}
         steering = None
-        options["logits_processor"] = [self._checked]
         if sampling.form is not None:
             steering = FormSteering(
                 sampling.form,
@@ -91,27 +83,69 @@ class TransformersAgent:
                 stops=stops,
                 opened=thought if opened or not sampling.form.thought else "",
             )
-            options["logits_processor"] += [_Steered(steering, inputs["input_ids"].shape[1])]
         with self._as_role(), torch.inference_mode():
-            self.model.generate(
-                **inputs,
-                **options,
-                max_new_tokens=sampling.max_tokens,
-                streamer=watcher,
-                stopping_criteria=[watcher.stopping],
-            )
+            if can_decode(self.model):
+                return decode(
+                    CachedDecoder(self.model, inputs, stops),
+                    sampling,
+                    stream,
+                    self._text,
+                    name=self.name,
+                    steering=steering,
+                    drafts=self._drafts(messages, sampling),
+                    check=self.check or (lambda: None),
+                )
+            return self._generate(inputs, sampling, stream, stops, steering)
+
+    def _generate(
+        self, inputs: Any, sampling: Sampling, stream: TextStream, stops: set[int], steering: FormSteering | None
+    ) -> Completion:
+        """By transformers' own loop, which knows any model."""
+        import torch
+
+        watcher = _Watcher(self._text, stops, stream, self.check)
+        options: dict[str, Any] = {"do_sample": False, "temperature": None, "top_p": None, "top_k": None}
+        if sampling.temperature > 0:
+            torch.manual_seed(sampling.seed % 2**63)
+            options = {
+                "do_sample": True,
+                "temperature": sampling.temperature,
+                "top_p": sampling.top_p,
+                "top_k": sampling.top_k,
+            }
+        options["logits_processor"] = [self._checked]
+        if steering is not None:
+            options["logits_processor"] += [_Steered(steering, inputs["input_ids"].shape[1])]
+        self.model.generate(
+            **inputs,
+            **options,
+            max_new_tokens=sampling.max_tokens,
+            streamer=watcher,
+            stopping_criteria=[watcher.stopping],
+        )
         return stream.completion(
             cut_off=watcher.count >= sampling.max_tokens and not watcher.ended,
             log_odds=steering.log_odds if steering is not None else None,
         )
 
+    def _drafts(self, messages: Sequence[Message], sampling: Sampling) -> Drafts:
+        """What the reply may repeat: earlier replies, then the question itself."""
+        question = "".join(text for message in messages for text in message.texts)
+        return Drafts(self._known_texts([*sampling.earlier[:MOST_REPLIES], question]))
+
+    @cached_property
+    def _known_texts(self) -> KnownTexts:
+        words = self.processor.tokenizer
+        return KnownTexts(lambda text: words(text, add_special_tokens=False)["input_ids"])
+
+    def _text(self, ids: Sequence[int]) -> str:
+        decoded: str = self.processor.tokenizer.decode(list(ids), skip_special_tokens=False)
+        return decoded
+
     @cached_property
     def _vocabulary(self) -> Vocabulary:
         words = self.processor.tokenizer
-        return Vocabulary(
-            lambda text: words(text, add_special_tokens=False)["input_ids"],
-            lambda ids: words.decode(ids, skip_special_tokens=False),
-        )
+        return Vocabulary(lambda text: words(text, add_special_tokens=False)["input_ids"], self._text)
 
     def log_probability(
         self, messages: Sequence[Message], reply: str, sampling: Sampling, *, ended: bool
@@ -277,14 +311,18 @@ class _Watcher:
     An exception of the caller leaves `generate` from inside `put`: an interrupt takes one token.
     """
 
-    def __init__(self, tokenizer: Any, stops: set[int], stream: TextStream, check: Callable[[], None] | None):
-        self.tokenizer, self.stops, self.stream, self.check = tokenizer, stops, stream, check
-        self.ids: list[int] = []
+    def __init__(
+        self,
+        text_of: Callable[[Sequence[int]], str],
+        stops: set[int],
+        stream: TextStream,
+        check: Callable[[], None] | None,
+    ):
+        self.text, self.stops, self.stream, self.check = TokenText(text_of), stops, stream, check
         self.count = 0
         self.ended = False
         self.enough = False
         self.prompt_seen = False
-        self.shown = ""
 
     def put(self, value: Any) -> None:
         if self.check is not None:
@@ -297,12 +335,8 @@ class _Watcher:
             if token in self.stops:
                 self.ended = True
                 continue
-            self.ids.append(token)
-            text = self.tokenizer.decode(self.ids, skip_special_tokens=False)
-            if text.endswith("\ufffd"):
-                continue
-            piece, self.shown = text[len(self.shown) :], text
-            if not self.stream.push(piece):
+            piece = self.text.add(token)
+            if piece and not self.stream.push(piece):
                 self.enough = True
 
     def end(self) -> None:

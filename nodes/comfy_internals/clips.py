@@ -7,11 +7,14 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import Any, Literal
+from weakref import WeakKeyDictionary
 
 import torch
 
 from .graphs import release_graphs
+from .layer_loop import LayerLoop
 from .missing import say_missing
+from .seen_pictures import KEY, SeenPictures
 
 Lack = Literal["eyes", "head", "layers"]
 MARK = re.compile(r"<[^\s<>]{1,60}>|\[/?[A-Z][A-Z_]{1,40}\]")
@@ -62,11 +65,13 @@ class Held:
         around = {getattr(self.tokenizer, f"{name}_token", None) for name in ("start", "end", "pad")}
         return [entry[0] for entry in self.read(text) if entry[0] not in around]
 
-    def picture(self, pad: str, picture: torch.Tensor) -> dict[str, Any]:
-        """What stands for a picture among the tokens: what the tokenizer makes of it, where it takes any."""
+    def picture(self, pad: str, picture: torch.Tensor, key: str = "") -> dict[str, Any]:
+        """What stands for a picture among the tokens: what the tokenizer makes of it, where it takes any. key: of the
+        picture's content.
+        """
         row = self.tokenizer.tokenize_with_weights(pad, disable_weights=True, image=picture)[0]
         made: dict[str, Any] | None = next((row[i][0] for i in picture_slots(row)), None)
-        return made or {"type": "image", "data": picture, "original_type": "image"}
+        return {**(made or {"type": "image", "data": picture, "original_type": "image"}), KEY: key}
 
 
 def held_by(clip: Any) -> Held | None:
@@ -211,18 +216,22 @@ def reply_dtype(device: torch.device) -> torch.dtype:
 
 
 class TokenDecoder:
-    """A model inside a CLIP, one token at a time. room: bytes that are needed beside weights and reply.
+    """A model inside a CLIP, token by token, or several at once where `LayerLoop` knows its layers.
+
+    room: bytes that are needed beside weights and reply.
 
     `clip.generate` has no streaming and no early end, so its loop is taken apart here. Nothing that the wrapper does
     to its conditioning (template, taps, masks, dropped tokens) is on this way. For a pass one method of the model may
     be replaced (`_turning`); it is put back.
     """
 
-    def __init__(self, clip: Any, room: int = 0):
-        """Raises:
-        AttributeError: a part is not there.
+    def __init__(self, clip: Any, room: int = 0, pictures: SeenPictures | None = None):
+        """pictures: that were seen before.
+
+        Raises:
+            AttributeError: a part is not there.
         """
-        self.room = room
+        self.room, self.pictures = room, pictures or SeenPictures()
         held = held_by(clip)
         if held is None:
             raise AttributeError("no language model")
@@ -236,9 +245,9 @@ class TokenDecoder:
         ):
             for name in names.split():
                 getattr(owner, name)
-        self.stop_tokens = set(self.model.config.stop_tokens)
+        self.stop_tokens: set[int] = set(self.model.config.stop_tokens)
         self.extra: dict[str, Any] = {}
-        self.first: torch.Tensor | None = None
+        self.loop: LayerLoop | None = None
 
     def start(self, row: Sequence[Any], max_tokens: int) -> None:
         """Move the model in and read the prompt."""
@@ -247,7 +256,8 @@ class TokenDecoder:
         load_with_room(self.clip, {"": [row]}, self.room + reply_room(self.clip, row, max_tokens))
         entries = [entry[0] for entry in row]
         device = self.clip.patcher.load_device
-        embeds, _, _, self.info = SDClipModel.process_tokens(self.encoder, [entries], device)
+        with self.pictures.remembered(self.transformer, getattr(self.clip.patcher, "patches_uuid", None)):
+            embeds, _, _, self.info = SDClipModel.process_tokens(self.encoder, [entries], device)
         self.device: torch.device = embeds.device
         self.dtype = reply_dtype(embeds.device)
         self.positions, self.extra = self._places(embeds)
@@ -256,8 +266,37 @@ class TokenDecoder:
         self.embeds = embeds.to(self.dtype)
         room = embeds.shape[1] + max_tokens
         self.past = self.transformer.init_kv_cache(embeds.shape[0], room, embeds.device, self.dtype)
-        self.position = int(self.positions[:, -1].max()) + 1 if self.positions is not None else None
-        self.first = self._logits()
+        self.next = int(self.positions[:, -1].max()) + 1 if self.positions is not None else embeds.shape[1]
+        self.first: torch.Tensor = self._logits()
+        self.loop = self._own_loop() if not _reads_ids(self.model) else None
+
+    def _own_loop(self) -> LayerLoop | None:
+        """None where the model's layers or cache are of another kind, or once gave other numbers than its forward."""
+        if self.model not in _LOOPS_AGREE:
+            if not bool(torch.isfinite(self.first).all()):
+                return None
+            _LOOPS_AGREE[self.model] = self._agrees()
+        try:
+            return LayerLoop(self.model, self.past, self.next, self.dtype) if _LOOPS_AGREE[self.model] else None
+        except (AttributeError, TypeError, ValueError):
+            return None
+
+    def _agrees(self) -> bool:
+        """Whether loop and forward give the same for a first token; what they leave in the cache is written over."""
+        try:
+            loop = LayerLoop(self.model, self.past, self.next, self.dtype)
+            token = torch.tensor([[min(self.stop_tokens)]], device=self.device)
+            x, place = self.model.embed_tokens(token).to(self.dtype), torch.tensor([[self.next]], device=self.device)
+            found = loop.read(x)
+            wanted = self.model.forward(None, embeds=x, past_key_values=self.past, position_ids=place)[0]
+        except (AttributeError, IndexError, KeyError, RuntimeError, TypeError, ValueError):
+            agree = False
+        else:
+            off = (found.float() - wanted.float()).norm() / wanted.float().norm()
+            agree = bool(off < (0.05 if self.dtype.itemsize < 4 else 1e-3))
+        if not agree:
+            say_missing("layers of a CLIP that take several tokens at once")
+        return agree
 
     def _places(self, embeds: torch.Tensor) -> tuple[Any, dict[str, Any]]:
         """Positions of the prompt's tokens, a picture's by rows and columns, and what else goes to the layers."""
@@ -290,11 +329,6 @@ class TokenDecoder:
                 ids.append(entry)
         return torch.tensor([ids], device=embeds.device)
 
-    def logits(self) -> torch.Tensor:
-        """Of the next token, for what was read so far."""
-        known, self.first = self.first, None
-        return self._logits() if known is None else known
-
     def _logits(self) -> torch.Tensor:
         with _turning(self.model, self.turns):
             out, _, self.past = self.model.forward(
@@ -310,20 +344,39 @@ class TokenDecoder:
         logits: torch.Tensor = self.transformer.logits(out)[:, -1]
         return logits
 
-    def read(self, token: int) -> None:
-        """Take the token that was chosen."""
-        chosen = torch.tensor([[token]], device=self.device)
-        self.embeds = self.model.embed_tokens(chosen).to(self.dtype)
-        self.extra, self.info, self.turns = {}, None, None
+    @property
+    def takes_several(self) -> bool:
+        return self.loop is not None
+
+    def read(self, tokens: Sequence[int]) -> torch.Tensor:
+        """Take tokens, several only where `takes_several`. Logits of what follows each, (tokens, vocabulary)."""
+        chosen = torch.tensor([list(tokens)], device=self.device)
+        embeds = self.model.embed_tokens(chosen).to(self.dtype)
+        if self.loop is not None:
+            hidden = self.loop.read(embeds)
+            logits: torch.Tensor = self.transformer.logits(hidden.transpose(0, 1))[:, -1]
+            return logits
+        places = torch.arange(self.next, self.next + len(tokens), device=self.device)[None]
+        self.next += len(tokens)
+        self.embeds, self.extra, self.info, self.turns = embeds, {}, None, None
         self.ids = chosen if self.ids is not None else None
-        if self.position is not None:
-            self.positions = torch.tensor([[self.position]], device=self.device)
-            self.position += 1
+        self.positions = places if self.positions is not None else None
+        return self._logits()
+
+    def forget(self, count: int) -> None:
+        """The last tokens that were read were not what follows."""
+        if self.loop is not None:
+            self.loop.forget(count)
 
     def close(self) -> None:
         """Give back the cache, also where an error keeps this object alive."""
-        self.past = self.embeds = self.info = self.positions = self.ids = self.turns = self.first = None
+        self.past = self.embeds = self.info = self.positions = self.ids = self.turns = self.loop = None
+        self.first = torch.empty(0)
         self.extra.clear()
+
+
+_LOOPS_AGREE: WeakKeyDictionary[Any, bool] = WeakKeyDictionary()
+"""By model, whether `LayerLoop` gives what its own forward gives."""
 
 
 def _woven(parts: Sequence[torch.Tensor], sections: Sequence[int]) -> torch.Tensor:
@@ -354,10 +407,15 @@ def _reads_ids(model: Any) -> bool:
     return bool(getattr(model, "hidden_size_per_layer_input", 0))
 
 
-def started_decoder(clip: Any, row: Sequence[Any], max_tokens: int, room: int = 0) -> TokenDecoder | None:
-    """A decoder that has read the prompt; None where a part of the CLIP is missing, takes or returns other things."""
+def started_decoder(
+    clip: Any, row: Sequence[Any], max_tokens: int, room: int = 0, pictures: SeenPictures | None = None
+) -> TokenDecoder | None:
+    """A decoder that has read the prompt; None where a part of the CLIP is missing, takes or returns other things.
+
+    room, pictures: of `TokenDecoder`.
+    """
     try:
-        decoder = TokenDecoder(clip, room)
+        decoder = TokenDecoder(clip, room, pictures)
         decoder.start(row, max_tokens)
     except (AttributeError, ImportError, IndexError, KeyError, TypeError, ValueError):
         say_missing("CLIP that can be decoded token by token")

@@ -20,6 +20,7 @@ _WITHOUT = {
     "PromptServer.send_progress_text": "nodes show no text while an agent writes",
     "comfy.model_patcher.ModelPatcher": "Load Agent moves its model to the GPU and back for each reply",
     "CLIP that can be decoded token by token": "Agent from CLIP shows its text and ends only when the reply is whole",
+    "layers of a CLIP that take several tokens at once": "Agent from CLIP writes one token at a time",
     "patcher.cached_patcher_init": "agents from two CLIP files of the same kind and size count as the same",
     "weights of a CLIP that can be read": "an adapter for another model of the same sizes is not refused",
     "line in its log for a loaded model": "runs do not count how often models are loaded",

@@ -22,6 +22,7 @@ agents = load_agents(REPO)
 
 import comfy.model_management as memory  # noqa: E402
 import torch  # noqa: E402
+from interleave_pack.interleave_thinker.agents import decoding  # noqa: E402
 from interleave_pack.interleave_thinker.agents.adapter_file import (  # noqa: E402
     NOT_LINEAR,
     WORDS,
@@ -108,10 +109,10 @@ def texts(agent: agents.NativeAgent, count: int = CALLS) -> list[str]:
 def first_logits(agent: agents.NativeAgent) -> list[torch.Tensor]:
     """Of the first token of each reply."""
     seen: list[torch.Tensor] = []
-    own, agents.check_logits = agents.check_logits, lambda logits, _: seen.append(logits[0].clone())
+    own, decoding.check_logits = decoding.check_logits, lambda logits, _: seen.append(logits[0].clone())
     for asked in ASKED[:FEW]:
         agent.complete(asked, Sampling(max_tokens=1, temperature=0.0))
-    agents.check_logits = own
+    decoding.check_logits = own
     return seen
 
 

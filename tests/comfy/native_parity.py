@@ -109,9 +109,67 @@ def main(repository: Path, work: Path) -> None:
         except AgentError as error:
             found["no clip"].append(str(error))
     agent.check = lambda: None
-    found["form"] = formed_replies(agents, agent)
+    if not any("decoded token by token" in line for line in said):
+        found["form"] = formed_replies(agents, agent)
+        found["changed"] = changed_modules(agent)
     found["log"] = said
     print("RESULT " + json.dumps(found))
+
+
+def changed_modules(agent) -> dict[str, list]:
+    """What it writes where something was done to a product or a norm: as always, one token at a time by ComfyUI's own
+    forward, and whether that is another text than without the change.
+    """
+    from interleave_pack.interleave_thinker.agents.base import Message, Sampling
+    from interleave_pack.nodes.comfy_internals import clips
+
+    layer = agent.clip.cond_stage_model.qwen3vl_8b.transformer.model.layers[1]
+    modules = [layer.self_attn.v_proj, layer.mlp.down_proj]
+    norm = layer.post_attention_layernorm
+
+    def text() -> str:
+        return agent.complete([Message("user", ("x x x x",))], Sampling(max_tokens=24, temperature=0.0)).text
+
+    def patched(module) -> None:
+        module.weight_function = [lambda weight: weight * -3]
+
+    def hooked(module) -> None:
+        module.hook = module.register_forward_hook(lambda _, __, made: made * -3)
+
+    def asked_before(module) -> None:
+        module.hook = module.register_forward_pre_hook(lambda _, given: (given[0] * -3,))
+
+    def replaced(module) -> None:
+        own = module.forward
+        module.forward = lambda x: own(x) * -3
+
+    def converted(module) -> None:
+        module.weight.data = (module.weight.data * -3).to(torch.float16)
+
+    plain, found = text(), {}
+    for change in (patched, hooked, asked_before, replaced, converted):
+        of = [
+            *modules,
+            *([norm] if change is not patched else []),
+            *([layer.mlp] if change in (hooked, replaced) else []),
+        ]
+        for number, module in enumerate(of):
+            kept = module.weight.data if hasattr(module, "weight") else None
+            change(module)
+            ours = text()
+            own_loop, clips.TokenDecoder._own_loop = clips.TokenDecoder._own_loop, lambda _: None
+            wanted = text()
+            clips.TokenDecoder._own_loop = own_loop
+            found[f"{change.__name__}, {number}: {type(module).__name__}"] = [ours, wanted, wanted != plain]
+            if change is patched:
+                module.weight_function = []
+            vars(module).pop("forward", None)
+            if "hook" in vars(module):
+                vars(module).pop("hook").remove()
+            if kept is not None:
+                module.weight.data = kept
+    found["and back"] = [text(), plain, True]
+    return found
 
 
 def formed_replies(agents, agent) -> dict[str, list]:
@@ -119,30 +177,30 @@ def formed_replies(agents, agent) -> dict[str, list]:
 
     The first tokens are put into its mouth; all others are its own, or the form's.
     """
+    from interleave_pack.interleave_thinker.agents import decoding
     from interleave_pack.interleave_thinker.agents.base import Message, Sampling
     from interleave_pack.interleave_thinker.roles.critic import JUDGMENT_FORM
 
     held = agents.held_by(agent.clip)
-    logits = agents.TokenDecoder.logits
+    chosen = decoding._chosen
     found = {}
     try:
         for begin in ("<think>a</think>", "<think>a</think>\n<answer>{'previous", "<think><answer>"):
             for how in ({}, {"strictness": 50.0}, {"strictness": -50.0}, {"keep_form": False}):
-                ids = iter(held.ids(begin))
+                ids = held.ids(begin)
 
-                def begun(decoder, ids=ids):
-                    own = logits(decoder)
-                    token = next(ids, None)
-                    if token is not None:
-                        own[0, token] = own.max() + 100
-                    return own
+                def begun(logits, sampling, place, *more, ids=ids):
+                    if place < len(ids):
+                        logits = logits.clone()
+                        logits[ids[place]] = logits.max() + 100
+                    return chosen(logits, sampling, place, *more)
 
-                agents.TokenDecoder.logits = begun
+                decoding._chosen = begun
                 sampling = Sampling(max_tokens=40, form=JUDGMENT_FORM, **how)
                 done = agent.complete([Message("user", ("x",))], sampling)
                 found.setdefault(begin, []).append([done.text, done.log_odds])
     finally:
-        agents.TokenDecoder.logits = logits
+        decoding._chosen = chosen
     return found
 
 

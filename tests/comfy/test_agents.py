@@ -55,6 +55,14 @@ def test_inside_a_thought_a_random_model_writes_what_it_wrote_without_the_form(n
     assert len(set(texts)) == 1 and "previous_step" not in texts[0]
 
 
+def test_whatever_is_done_to_a_layer_counts_in_a_reply(native):
+    """Patches, hooks, other number formats, replaced methods: though the layers are called several tokens at once."""
+    assert len(native["changed"]) == 17
+    for said, wanted, changed in native["changed"].values():
+        assert said == wanted
+        assert changed
+
+
 def test_what_is_no_clip_is_refused_by_its_name(native):
     names = ("NoneType", "str", "Qwen3VLTEModel_", "_Wordless")
     assert [told.split(". ")[0] for told in native["no clip"]] == [

@@ -149,6 +149,30 @@ def test_without_its_parts_a_clip_still_writes_as_transformers_does(tmp_path: Pa
     assert "Use Load Agent or Agent from Server" in found["wordless"]
 
 
+def with_layers_that_compute_otherwise(path: str, text: str) -> str:
+    """As if upstream had changed a layer, and nothing else."""
+    return text.replace(
+        "x = residual + x\n\n        return x, present_key_value",
+        "x = residual + 0.9 * x\n\n        return x, present_key_value",
+    )
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("edit", [renamed("TransformerBlock", "DecoderBlock"), with_layers_that_compute_otherwise])
+def test_layers_of_another_kind_write_one_token_at_a_time(tmp_path: Path, edit: Edit) -> None:
+    """By ComfyUI's own forward, as every layer is meant, and the log says so once."""
+    found = run_inside(
+        "native_parity.py", str(tmp_path / "checkpoint"), comfyui=copy_comfyui(tmp_path / "ComfyUI", edit)
+    )
+    if edit is not with_layers_that_compute_otherwise:
+        ours, reference = found["two images of different sizes"]
+        assert ours == reference
+    assert [line.split(": ")[1] for line in found["log"]] == [
+        "this ComfyUI has no layers of a CLIP that take several tokens at once"
+    ]
+    assert found["form"] and all(ours == wanted for ours, wanted, _ in found["changed"].values())
+
+
 @pytest.mark.slow
 def test_without_what_names_users_all_share_the_folder_of_an_unknown_one(other_comfy: Start) -> None:
     server = other_comfy(

@@ -10,6 +10,7 @@ import pytest
 from PIL import Image
 
 from interleave_thinker.agents.base import Message, Sampling
+from interleave_thinker.agents.cached_decoder import can_decode
 from interleave_thinker.agents.transformers_agent import check_folder, load_agent
 from interleave_thinker.errors import AgentError
 from interleave_thinker.roles.critic import JUDGMENT_FORM, judge
@@ -191,6 +192,31 @@ def test_any_model_that_sees_and_writes_is_taken(other_kind):
     assert done.tokens > 0 and (done.finish == "stop" or len(shown) > 1)
     inputs, _ = agent._inputs(asked(a, "then", b, "x"), Sampling())
     assert len(inputs["image_grid_thw"]) == 2
+
+
+def test_a_reply_is_what_transformers_own_loop_writes(other_kind, critic):
+    """Greedy, behind texts and pictures of several sizes in turn: what one prompt leaves in a model counts for no other.
+
+    With guesses from a reply that is repeated, and from one that is not.
+    """
+    import torch
+
+    other = load_agent(other_kind, device="cpu")
+    torch.manual_seed(3)
+    for weight in other.model.parameters():
+        torch.nn.init.normal_(weight, std=0.4)
+    a, b = render(RED), render(RED.with_(color="blue")).resize((90, 60))
+    questions = [("a big red circle",), (a, "then", b, "small"), ("two blue stars",), (b, "x"), ("a", a), ("words",)]
+    for agent in (critic, other):
+        assert can_decode(agent.model)
+        sampling = Sampling(40, temperature=0.0)
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr("interleave_thinker.agents.cached_decoder.KINDS", ())
+            by_transformers = [agent.complete(asked(*parts), sampling) for parts in questions]
+        for parts, wanted in zip(questions, by_transformers, strict=True):
+            for earlier in ((), (wanted.text, "a big red circle"), ("a small green star on a white background",)):
+                done = agent.complete(asked(*parts), replace(sampling, earlier=earlier))
+                assert replace(done, seconds=wanted.seconds) == wanted
 
 
 @pytest.mark.parametrize(
