@@ -116,7 +116,7 @@ class RunFolder:
         before = self.known.get(attempt.identity)
         if before is not None and _same_outcome(before, attempt):
             return False
-        self._append(self.trajectory_file, [a.to_dict() for a in self.known.values()], attempt.to_dict())
+        self._append(self.trajectory_file, (a.to_dict() for a in self.known.values()), attempt.to_dict())
         self.known[attempt.identity] = attempt
         return True
 
@@ -124,7 +124,7 @@ class RunFolder:
         """Keep the answer to a comparison."""
         if self._compared.get(key) == best:
             return
-        known = [{"key": k, "best": b} for k, b in self._compared.items()]
+        known = ({"key": k, "best": b} for k, b in self._compared.items())
         self._append(self.path / "comparisons.jsonl", known, {"key": key, "best": best})
         self._compared[key] = best
 
@@ -195,8 +195,10 @@ class RunFolder:
         files = [self.image_file(a) for a in self.attempts_by(image_key=image_key) if a.file]
         return next((f for f in (*files, input_file(self.path, image_key)) if is_image_of(f, image_key)), None)
 
-    def _append(self, path: Path, before: list[dict[str, Any]], record: dict[str, Any]) -> None:
-        """Append a line, and those `before` it where somebody deleted the file during the run."""
+    def _append(self, path: Path, before: Iterable[dict[str, Any]], record: dict[str, Any]) -> None:
+        """Append a line, and those `before` it where somebody deleted the file during the run; else they are not asked
+        for, so that an attempt late in a run costs no more than an early one.
+        """
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             with _appending(path) as file:

@@ -7,10 +7,11 @@ and offloaded weights count as they do there. It works in the cache that the for
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
-from torch.nn.functional import scaled_dot_product_attention
+from torch.nn.functional import rms_norm, scaled_dot_product_attention
 
 from .straight_calls import Call, hooked, straight_call
 
@@ -26,8 +27,7 @@ class _Layer:
     query: Call
     key: Call
     value: Call
-    query_norm: Call | None
-    key_norm: Call | None
+    heads_norm: Call
     out: Call
     behind: Call
     gate: Call
@@ -45,16 +45,12 @@ class _Layer:
         def call(module: Any) -> Call:
             return straight_call(module, keys.device, dtype)
 
-        def call_or_none(module: Any) -> Call | None:
-            return None if module is None else call(module)
-
         return cls(
             call(layer.input_layernorm),
             call(attention.q_proj),
             call(attention.k_proj),
             call(attention.v_proj),
-            call_or_none(attention.q_norm),
-            call_or_none(attention.k_norm),
+            _heads_norm(call(attention.q_norm), call(attention.k_norm), attention.num_heads, attention.num_kv_heads),
             call(attention.o_proj),
             call(layer.post_attention_layernorm),
             call(mlp.gate_proj),
@@ -107,24 +103,23 @@ class LayerLoop:
         if end > self.room:
             raise ValueError(f"{end} tokens do not fit into a cache of {self.room}")
         cos, sin = (part[..., begin - self._read : end - self._read, :] for part in self._turns)
-        mask = None if count == 1 else torch.ones(count, end, dtype=torch.bool, device=x.device).tril_(begin)
-        grouped, heads, half = self.heads != self.key_heads, self.heads, self.width // 2
-        shape = (1, count, -1, self.width)
+        heads, key_heads, half = self.heads, self.key_heads, self.width // 2
+        group = heads // key_heads
+        mask = None
+        if count > 1:
+            mask = torch.ones(count, end, dtype=torch.bool, device=x.device).tril_(begin).repeat(group, 1)
+        shape, rows = (1, count, -1, self.width), (1, key_heads, group * count, self.width)
         for layer in self.layers:
             seen = layer.before(x)
-            query, key = layer.query(seen).view(shape), layer.key(seen).view(shape)
-            if layer.query_norm is not None:
-                query = layer.query_norm(query)
-            if layer.key_norm is not None:
-                key = layer.key_norm(key)
-            both = torch.cat((query, key), 2).transpose(1, 2)
+            both = torch.cat((layer.query(seen).view(shape), layer.key(seen).view(shape)), 2)
+            both = layer.heads_norm(both).transpose(1, 2)
             both = torch.addcmul(both * cos, both.roll(half, -1), sin).to(x.dtype)
             layer.keys[:, :, begin:end] = both[:, heads:]
             layer.values[:, :, begin:end] = layer.value(seen).view(shape).transpose(1, 2)
-            told = scaled_dot_product_attention(
-                both[:, :heads], layer.keys[:, :, :end], layer.values[:, :, :end], attn_mask=mask, enable_gqa=grouped
-            )
-            x = x + layer.out(told.transpose(1, 2).reshape(1, count, -1))
+            # The queries of a group are rows of its one key: nothing is repeated, and any kernel takes the mask.
+            asked = both[:, :heads].reshape(rows)
+            told = scaled_dot_product_attention(asked, layer.keys[:, :, :end], layer.values[:, :, :end], attn_mask=mask)
+            x = x + layer.out(told.view(1, heads, count, -1).transpose(1, 2).reshape(1, count, -1))
             seen = layer.behind(x)
             x = x + layer.down(layer.activation(layer.gate(seen)) * layer.up(seen))
         self.length = end
@@ -133,6 +128,24 @@ class LayerLoop:
     def forget(self, count: int) -> None:
         """The last tokens that were read were wrong."""
         self.length -= count
+
+
+def _heads_norm(query_norm: Any, key_norm: Any, heads: int, key_heads: int) -> Call:
+    """Of queries and keys in one tensor, (1, tokens, heads + key_heads, width): two norms, or one where that is the same.
+
+    Raises:
+        TypeError: only one of both is normed.
+    """
+    if query_norm is None and key_norm is None:
+        return lambda both: both
+    if query_norm is None or key_norm is None:
+        raise TypeError("layers of another kind")
+    straight = [norm.keywords for norm in (query_norm, key_norm) if isinstance(norm, partial)]
+    if len(straight) == 2 and straight[0]["eps"] == straight[1]["eps"]:
+        weights = [part["weight"].expand(count, -1) for part, count in zip(straight, (heads, key_heads), strict=True)]
+        weight, width, eps = torch.cat(weights), straight[0]["normalized_shape"], straight[0]["eps"]
+        return lambda both: rms_norm(both, width, eps=eps) * weight
+    return lambda both: torch.cat((query_norm(both[:, :, :heads]), key_norm(both[:, :, heads:])), 2)
 
 
 def _turns(factors: Any) -> tuple[torch.Tensor, torch.Tensor]:

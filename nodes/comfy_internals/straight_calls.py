@@ -29,7 +29,7 @@ def straight_call(module: Any, device: torch.device, dtype: torch.dtype) -> Call
     long as nothing is loaded, patched or hooked.
     """
     call: Call = module
-    if hooked(module):
+    if module is None or hooked(module):
         return call
     if _is_linear(module):
         ready = _there(module.weight, device, dtype) and (module.bias is None or _there(module.bias, device, dtype))

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import shutil
 import sys
+from pathlib import Path
 from typing import Any
 
 import pytest
-from comfy_server import REPO
+from comfy_server import REPO, Comfy
+from comfy_test_graphs import ours, tiny_story
 from inside import run_inside
 
 sys.path.insert(0, str(REPO / "benchmarks"))
@@ -32,3 +35,32 @@ def test_the_calls_of_a_run_are_answered_in_fewer_passes_and_say_the_same(found:
 def test_guesses_change_no_token_that_is_drawn(found: dict[str, Any]) -> None:
     assert found["sampled"] >= 10 and found["same_tokens"] == 1
     assert found["sampled_forwards_share"] <= 0.6
+
+
+STEPS = 50
+
+
+@pytest.mark.slow
+def test_agent_and_sampler_take_turns_without_a_second_copy_or_another_load(tmp_path: Path) -> None:
+    """After the first attempt nothing is loaded, and the server's tensors grow by nothing."""
+    server = Comfy(tmp_path)
+    (server.base / "custom_nodes").mkdir(parents=True)
+    shutil.copy(REPO / "benchmarks" / "memory_probe.py", server.base / "custom_nodes")
+    server.start()
+    graph = tiny_story()
+    plan = "\n".join(f"{n}. a big {('red', 'blue', 'green')[n % 3]} circle on a white background" for n in range(STEPS))
+    graph["3"] = ours("PlanFromText", text=plan, max_steps=100, title="")
+    graph["31"]["inputs"]["t_max"] = 2
+    held: list[int] = []
+
+    def probe(event: str, facts: dict[str, Any]) -> None:
+        if event == "judgment" and facts["step"] in (5, STEPS):
+            held.append(server.get("/memory_probe")["bytes"])
+
+    try:
+        ran = server.run(graph, probe)
+    finally:
+        server.stop()
+    loads = [facts["loads"] for facts in ran.of("attempt")]
+    assert len(loads) >= STEPS and not any(loads[1:]), "all models lie in memory from the first attempt on"
+    assert held[-1] - held[0] < 2**20, "a second copy of the smallest model would be more"

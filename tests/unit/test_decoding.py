@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
+import dataclasses
 import random
 from collections import Counter
+from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from conftest import Painter
 from transformers import AutoTokenizer
 
 from interleave_thinker.agents.base import Sampling, TextStream
@@ -16,7 +21,10 @@ from interleave_thinker.agents.decoding import NEAR, decode
 from interleave_thinker.agents.drafts import DRAFT, Drafts, KnownText, KnownTexts
 from interleave_thinker.agents.picking import pick
 from interleave_thinker.agents.token_text import TokenText
+from interleave_thinker.agents.transformers_agent import load_agent
+from interleave_thinker.driver import LoopModels, drive
 from interleave_thinker.errors import AgentError
+from interleave_thinker.loop.plan import Plan, PlanStep
 from interleave_thinker.tinyworld.convert import WEIGHTS
 
 WORDS = 9
@@ -211,3 +219,23 @@ class TestText:
         for token in range(500):
             pieces.add(token)
         assert max(lengths) <= 20
+
+
+def test_a_run_that_was_killed_and_resumed_writes_the_same_tokens(studio: Any) -> None:
+    """The tiny critic at temperature 0.7, in a loop whose pictures are all wrong."""
+    plan = Plan(tuple(PlanStep(n, prompt=f"a big {color} circle") for n, color in enumerate(("red", "blue", "green"), 1)))
+    agent = load_agent(WEIGHTS / "critic", device="cpu")
+
+    def replies(root: Path, name: str, killed_at: int = 0) -> list[str]:
+        run = dataclasses.replace(studio, root=root).prepare(
+            plan, name=name, t_max=3, painter=Painter(fails_at=killed_at)
+        )
+        with contextlib.suppress(KeyboardInterrupt):
+            drive(run.session, LoopModels(run.painter, agent, sampling=Sampling(160, temperature=0.7)))
+        return [attempt.judgment.raw for attempt in run.session.attempts if attempt.judgment is not None]
+
+    whole = replies(studio.root / "whole", "run")
+    assert len(whole) > 3
+    begun = replies(studio.root / "killed", "run", killed_at=4)
+    assert 0 < len(begun) < len(whole)
+    assert replies(studio.root / "killed", "run") == whole

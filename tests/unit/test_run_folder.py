@@ -190,6 +190,22 @@ def flips(data: bytes, most: int) -> Iterator[bytes]:
         yield bytes(flipped)
 
 
+def test_a_late_attempt_costs_what_an_early_one_does(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Earlier ones are not written out again; a run of a hundred steps would wait for that."""
+    folder, written = RunFolder(tmp_path, "run"), 0
+    own = Attempt.to_dict
+
+    def counted(attempt: Attempt) -> dict[str, Any]:
+        nonlocal written
+        written += 1
+        return own(attempt)
+
+    monkeypatch.setattr(Attempt, "to_dict", counted)
+    for step in range(1, 41):
+        folder.record(dataclasses.replace(ATTEMPT, step=step))
+    assert written == 40
+
+
 def test_a_flipped_bit_in_the_trajectory_is_a_miss_or_nothing(tmp_path: Path) -> None:
     folder = RunFolder(tmp_path, "run")
     judgment = Judgment(False, "draw 7 discs", "there are 6", True, "<think>…</think>")

@@ -10,6 +10,7 @@ import os
 import shutil
 import time
 from collections.abc import Mapping, Sequence
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,8 @@ import pytest
 from PIL import Image
 
 from interleave_thinker import driver
-from interleave_thinker.agents.base import Message
+from interleave_thinker.agents.base import Completion, Message, OnText, Sampling
+from interleave_thinker.agents.scripted import ScriptedAgent
 from interleave_thinker.driver import drive, drive_all
 from interleave_thinker.errors import GeneratorError, RunError
 from interleave_thinker.loop.document import Document
@@ -186,6 +188,43 @@ def test_killed_in_the_critic_then_resumed_makes_no_picture_again(studio: Any, w
     resumed = studio.run(PLAN, [critic], on_exhausted="best")
     assert len(resumed.painter.requests) == CALLS - 3
     assert outcome(resumed.document) == whole[0]
+
+
+@dataclasses.dataclass
+class Hearing(ScriptedAgent):
+    """Keeps the earlier replies that each call may look into. `killed_at`: the call that never answers."""
+
+    killed_at: int = 0
+    earlier: list[tuple[str, ...]] = dataclasses.field(default_factory=list)
+
+    def complete(self, messages: Sequence[Message], sampling: Sampling, on_text: OnText | None = None) -> Completion:
+        if len(self.earlier) + 1 == self.killed_at:
+            raise KeyboardInterrupt
+        self.earlier.append(sampling.earlier)
+        return super().complete(messages, sampling, on_text)
+
+
+@pytest.mark.parametrize("killed_at", [1, 2, 5, 7])
+def test_a_resumed_runs_critic_may_look_into_the_replies_that_an_uninterrupted_ones_may(
+    studio: Any, killed_at: int
+) -> None:
+    """So that it guesses the same: this run's own replies, the newest first, and nothing of the process."""
+
+    def heard(name: str, killed_at: int = 0) -> list[tuple[str, ...]]:
+        agent = Hearing([critic], killed_at=killed_at)
+        run = studio.prepare(PLAN, [critic], name=name)
+        run.critic = agent
+        try:
+            drive(run.session, studio.loop(run))
+        except KeyboardInterrupt:
+            assert killed_at
+        return agent.earlier
+
+    whole = heard("whole")
+    assert [len(earlier) for earlier in whole] == list(range(7)), "the last attempt that a step may take is not judged"
+    assert len(set(whole[-1])) > 1 and all(later[1:] == earlier for earlier, later in pairwise(whole))
+    shutil.rmtree(studio.root / "store")
+    assert heard("killed", killed_at) + heard("killed") == whole
 
 
 def test_a_line_cut_off_by_a_crash_is_passed_over_and_does_not_spoil_the_next(studio: Any, whole: Any) -> None:

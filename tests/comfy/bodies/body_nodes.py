@@ -7,6 +7,7 @@ kind; the tests read that at /body_tests/calls.
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import hashlib
 import os
 import random
@@ -769,6 +770,33 @@ class Noted:
     def go(self, image: Any, dynprompt: Any, unique_id: str) -> tuple[Any, ...]:
         wrote_down("noted", "", unique_id, later=dynprompt.get_node(unique_id).get("_later"))
         return (image,)
+
+
+@registered
+class Heard:
+    """An agent that writes down which earlier replies it may look into, and what it says."""
+
+    RETURN_TYPES = ("INTERLEAVE_AGENT",)
+
+    @classmethod
+    def INPUT_TYPES(cls) -> dict[str, Any]:
+        return {"required": {"agent": ("INTERLEAVE_AGENT",)}, "hidden": ID}
+
+    def go(self, agent: Any, unique_id: str) -> tuple[Any, ...]:
+        return (dataclasses.replace(agent, agent=Listening(agent.agent, unique_id)),)
+
+
+class Listening:
+    def __init__(self, agent: Any, node_id: str):
+        self._agent, self._id = agent, node_id
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._agent, name)
+
+    def complete(self, messages: Any, sampling: Any, on_text: Any = None) -> Any:
+        done = self._agent.complete(messages, sampling, on_text)
+        wrote_down("heard", "", self._id, earlier=list(sampling.earlier), said=done.text)
+        return done
 
 
 class StartLoop:
