@@ -1,9 +1,9 @@
-"""What a token costs in ComfyUI's Qwen3-VL: our decoding, ComfyUI's forward and transformers' `generate`, random weights.
+"""What a token costs in ComfyUI's Qwen3-VL: our decoding, ComfyUI's forward and transformers' `generate`.
 
     python benchmarks/gpu.py [--shape small|4b|8b] [--json F]
 
-For a machine with a GPU; `--shape 8b` wants about 45 GB of it, because ours and the reference lie there at once, and
-less than eight minutes. Without a GPU `--shape small` runs all of it on the CPU.
+With random weights. For a machine with a GPU; `--shape 8b` wants about 45 GB of it, because ours and the reference lie
+there at once, and less than eight minutes. Without a GPU `--shape small` runs all of it on the CPU.
 
 host: a token's time in 36 tiny layers, ours and of ComfyUI's forward. text: microseconds for a token's text in a reply
     of 4,000 tokens. speed: milliseconds for one token behind the prompt (`one`), for nine at once (`several`, a token

@@ -5,8 +5,8 @@
 The same body on one real ComfyUI on the CPU, without an agent on either side. The client keeps its connection, sends
 one prompt for each attempt, ends it in a PreviewImage and gives the next one that picture as its reference, without
 moving it. Runs of both alternate; nothing is recalled. loop_ms, client_ms: medians of wall time from one attempt to the
-next. ratio_512, ratio_1024: of these two, by the side of the square pictures. whole_512, whole_1024: of the wall time of
-whole runs, until the last file is on the disk.
+next. ratio_512, ratio_1024: of these two, by the side of the square pictures. whole_512, whole_1024: of the wall time
+of whole runs, until the last file is on the disk.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ import json
 import statistics
 import tempfile
 import time
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -37,7 +38,7 @@ class Times:
 
 
 def gaps(times: list[float]) -> list[float]:
-    return [1000 * (b - a) for a, b in zip(times, times[1:], strict=False)]
+    return [1000 * (b - a) for a, b in pairwise(times)]
 
 
 def loop_run(server: Comfy, attempts: int, size: int, nodes: int, seed: int) -> list[float]:

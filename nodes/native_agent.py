@@ -8,7 +8,6 @@ A model whose chat form is not known here is asked as ComfyUI's Generate Text do
 
 from __future__ import annotations
 
-import hashlib
 import re
 from collections.abc import Callable, Sequence, Set
 from contextlib import AbstractContextManager, nullcontext
@@ -16,12 +15,12 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
-from PIL import Image
 
 from ..interleave_thinker.agents.adapter_file import AdapterFile
 from ..interleave_thinker.agents.base import Completion, Message, OnText, Sampling, TextStream, shrink
 from ..interleave_thinker.agents.decoding import decode
 from ..interleave_thinker.agents.drafts import MOST_REPLIES, Drafts, KnownTexts
+from ..interleave_thinker.agents.kept_pictures import picture_key
 from ..interleave_thinker.agents.reply_form import FormSteering, Vocabulary
 from ..interleave_thinker.errors import AgentError
 from .comfy_internals.adapters import ClipAdapter
@@ -86,7 +85,7 @@ class ChatForm:
                 else:
                     content += self.picture
                     picture = shrink(part, sampling.max_pixels)
-                    pictures.append((to_tensor(picture), _key_of(picture)))
+                    pictures.append((to_tensor(picture), picture_key(picture.convert("RGB"))))
             role = self.assistant if message.role == "assistant" else message.role
             turns.append(self.turn.format(role=role, content=content))
         return "".join(turns) + self.reply + self.thought, pictures
@@ -96,10 +95,6 @@ class ChatForm:
         text, pictures = self.written(messages, sampling)
         row, pad, left = held.read(text), held.token(self.pad), iter(pictures)
         return [(held.picture(self.pad, *next(left)), *e[1:]) if e[0] == pad else e for e in row]
-
-
-def _key_of(picture: Image.Image) -> str:
-    return f"{picture.size}{hashlib.blake2b(picture.convert('RGB').tobytes(), digest_size=16).hexdigest()}"
 
 
 _QWEN = ChatForm(

@@ -27,6 +27,7 @@ from .base import Completion, Message, OnText, Sampling, TextStream, chat_conten
 from .chat_connection import AGAIN, CONNECT_TIMEOUT, DELAYS, SAID, Failure, Reader, openai_package
 from .chat_stream import Delta, Wording, is_whole, tags
 from .endpoints import Endpoint
+from .kept_pictures import KeptPictures, picture_key
 from .server_form import form_fields
 from .server_memory import in_use
 
@@ -276,7 +277,14 @@ def _message(message: Message, max_pixels: int) -> dict[str, Any]:
     return {"role": message.role, "content": content}
 
 
+_URLS: KeptPictures[str] = KeptPictures(64 * 2**20, len)
+
+
 def _data_url(image: Image.Image, max_pixels: int) -> str:
+    return _URLS.of((picture_key(image), max_pixels), lambda: _new_data_url(image, max_pixels))
+
+
+def _new_data_url(image: Image.Image, max_pixels: int) -> str:
     out = io.BytesIO()
     shrink(image.convert("RGB"), max_pixels).save(out, "PNG", compress_level=1)
     return "data:image/png;base64," + base64.b64encode(out.getvalue()).decode("ascii")

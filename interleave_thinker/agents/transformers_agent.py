@@ -11,7 +11,7 @@ import json
 import re
 import threading
 from collections.abc import Callable, Collection, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -23,8 +23,10 @@ from ..files import files_state
 from .adapter_file import SUFFIXES, read_adapter
 from .adapter_folder import base_of, load_weights, weight_files
 from .base import Completion, Message, OnText, Sampling, TextStream, chat_content, check_logits, shrink
+from .cached_decoder import CachedDecoder, can_decode
 from .decoding import decode
 from .drafts import MOST_REPLIES, Drafts, KnownTexts
+from .kept_pictures import KeptPatches
 from .model_adapter import ModelAdapter
 from .reply_form import FormSteering, Vocabulary
 from .token_text import TokenText
@@ -32,6 +34,8 @@ from .token_text import TokenText
 if TYPE_CHECKING:
     import torch
 
+PATCH_BYTES = 256 * 2**20
+"""Of the patches of pictures that are kept. One of a megapixel takes 25 MB."""
 MODEL_TYPES = ("qwen3_vl",)
 """What can be trained. As an agent any model goes that transformers knows to see and write."""
 _OPENED = re.compile(r"(?:<think(?:ing)?>|\[THINK\])\s*\Z", re.I)
@@ -62,8 +66,6 @@ class TransformersAgent:
 
     def complete(self, messages: Sequence[Message], sampling: Sampling, on_text: OnText | None = None) -> Completion:
         import torch
-
-        from .cached_decoder import CachedDecoder, can_decode
 
         device = self.on_device() if self.on_device else next(self.model.parameters()).device
         inputs, thought = self._inputs(messages, sampling)
@@ -127,6 +129,10 @@ class TransformersAgent:
             cut_off=watcher.count >= sampling.max_tokens and not watcher.ended,
             log_odds=steering.log_odds if steering is not None else None,
         )
+
+    @cached_property
+    def _patches(self) -> KeptPatches:
+        return KeptPatches(PATCH_BYTES)
 
     def _drafts(self, messages: Sequence[Message], sampling: Sampling) -> Drafts:
         """What the reply may repeat: earlier replies, then the question itself."""
@@ -200,7 +206,8 @@ class TransformersAgent:
             turns.append({"role": message.role, "content": content})
         text = _chat_text(self.processor, turns)
         thought = _OPENED.search(text) or _CLOSED.search(text)
-        inputs = self.processor(text=[text], images=images or None, return_tensors="pt")
+        with self._patches.used_by(self.processor) if can_decode(self.model) else nullcontext():
+            inputs = self.processor(text=[text], images=images or None, return_tensors="pt")
         return inputs, thought.group() if thought else ""
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -11,6 +11,8 @@ from weakref import WeakKeyDictionary
 
 import torch
 
+from ...interleave_thinker.agents.drafts import DRAFT
+from .captured_pass import FixedPass, captured_pass
 from .graphs import release_graphs
 from .layer_loop import LayerLoop
 from .missing import say_missing
@@ -180,7 +182,7 @@ def reply_room(clip: Any, row: Sequence[Any], max_tokens: int) -> int:
     inner = max(inner) if isinstance(inner, (list, tuple)) else inner
     reading = prompt * (8 * width + 3 * inner) * dtype.itemsize + prompt * prompt * dtype.itemsize
     seeing = max(pictures, default=0) * _SEEING
-    return _cache_bytes(held.transformer, config, prompt + max_tokens, dtype) + int(max(reading, seeing))
+    return _cache_bytes(held.transformer, config, prompt + max_tokens + DRAFT, dtype) + int(max(reading, seeing))
 
 
 _SEEING = 4 * 1280 * 16 * 4
@@ -248,6 +250,8 @@ class TokenDecoder:
         self.stop_tokens: set[int] = set(self.model.config.stop_tokens)
         self.extra: dict[str, Any] = {}
         self.loop: LayerLoop | None = None
+        self.passes = 0
+        self.captured: dict[int, FixedPass | None] = {}
 
     def start(self, row: Sequence[Any], max_tokens: int) -> None:
         """Move the model in and read the prompt."""
@@ -264,7 +268,7 @@ class TokenDecoder:
         self.turns = self._turns()
         self.ids = self._ids(entries, embeds) if _reads_ids(self.model) else None
         self.embeds = embeds.to(self.dtype)
-        room = embeds.shape[1] + max_tokens
+        room = embeds.shape[1] + max_tokens + DRAFT
         self.past = self.transformer.init_kv_cache(embeds.shape[0], room, embeds.device, self.dtype)
         self.next = int(self.positions[:, -1].max()) + 1 if self.positions is not None else embeds.shape[1]
         self.first: torch.Tensor = self._logits()
@@ -353,7 +357,7 @@ class TokenDecoder:
         chosen = torch.tensor([list(tokens)], device=self.device)
         embeds = self.model.embed_tokens(chosen).to(self.dtype)
         if self.loop is not None:
-            hidden = self.loop.read(embeds)
+            hidden = self._pass(self.loop, embeds)(embeds)
             logits: torch.Tensor = self.transformer.logits(hidden.transpose(0, 1))[:, -1]
             return logits
         places = torch.arange(self.next, self.next + len(tokens), device=self.device)[None]
@@ -362,6 +366,19 @@ class TokenDecoder:
         self.ids = chosen if self.ids is not None else None
         self.positions = places if self.positions is not None else None
         return self._logits()
+
+    def _pass(self, loop: LayerLoop, embeds: torch.Tensor) -> Callable[[torch.Tensor], torch.Tensor]:
+        """A graph of its own for one token and for several, once the reply has gone on for a while."""
+        self.passes += 1
+        if self.passes > BEFORE_CAPTURE:
+            for count in (1, 1 + DRAFT):
+                if embeds.shape[1] <= count:
+                    if count not in self.captured:
+                        self.captured[count] = captured_pass(loop, count, embeds)
+                    known = self.captured[count]
+                    if known is not None and known.fits(embeds.shape[1]):
+                        return known.read
+        return loop.read
 
     def forget(self, count: int) -> None:
         """The last tokens that were read were not what follows."""
@@ -372,9 +389,12 @@ class TokenDecoder:
         """Give back the cache, also where an error keeps this object alive."""
         self.past = self.embeds = self.info = self.positions = self.ids = self.turns = self.loop = None
         self.first = torch.empty(0)
+        self.captured.clear()
         self.extra.clear()
 
 
+BEFORE_CAPTURE = 8
+"""Passes of a reply before the next ones are captured; a short reply is over by then."""
 _LOOPS_AGREE: WeakKeyDictionary[Any, bool] = WeakKeyDictionary()
 """By model, whether `LayerLoop` gives what its own forward gives."""
 

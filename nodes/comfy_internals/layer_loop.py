@@ -6,6 +6,7 @@ and offloaded weights count as they do there. It works in the cache that the for
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -14,6 +15,8 @@ import torch
 from torch.nn.functional import rms_norm, scaled_dot_product_attention
 
 from .straight_calls import Call, hooked, straight_call
+
+Put = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
 
 PLAIN = ("TransformerBlock", "Attention", "MLP")
 """The kinds of layers and of their parts that are known here."""
@@ -36,6 +39,12 @@ class _Layer:
     activation: Call
     keys: torch.Tensor
     values: torch.Tensor
+
+    @property
+    def straight(self) -> bool:
+        """Whether nothing but PyTorch's own products and norms is called."""
+        calls = (self.before, self.query, self.key, self.value, self.out, self.behind, self.gate, self.up, self.down)
+        return all(isinstance(call, partial) for call in calls)
 
     @classmethod
     def of(cls, layer: Any, kept: tuple[torch.Tensor, torch.Tensor, int], dtype: torch.dtype) -> _Layer:
@@ -88,9 +97,10 @@ class LayerLoop:
         self.room: int = self.layers[0].keys.shape[2]
         self.device = self.layers[0].keys.device
         self.norm = straight_call(model.norm, self.device, dtype)
-        self._read = self.length
+        self.first = self.length
+        self.capturable = all(layer.straight for layer in self.layers) and isinstance(self.norm, partial)
         places = torch.arange(begin, begin + self.room - self.length, device=self.device)[None]
-        self._turns = _turns(model.compute_freqs_cis(places, self.device))
+        self.turns = _turns(model.compute_freqs_cis(places, self.device))
 
     def read(self, x: torch.Tensor) -> torch.Tensor:
         """Hidden states (1, n, hidden) of n tokens behind what was read; embeddings in the same shape.
@@ -102,27 +112,37 @@ class LayerLoop:
         end = begin + count
         if end > self.room:
             raise ValueError(f"{end} tokens do not fit into a cache of {self.room}")
-        cos, sin = (part[..., begin - self._read : end - self._read, :] for part in self._turns)
-        heads, key_heads, half = self.heads, self.key_heads, self.width // 2
+        cos, sin = (part[..., begin - self.first : end - self.first, :] for part in self.turns)
+        mask = None if count == 1 else torch.ones(count, end, dtype=torch.bool, device=x.device).tril_(begin)
+
+        def put(kept: torch.Tensor, new: torch.Tensor) -> torch.Tensor:
+            kept[:, :, begin:end] = new
+            return kept[:, :, :end]
+
+        self.length = end
+        return self.through(x, cos, sin, mask, put)
+
+    def through(
+        self, x: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor, mask: torch.Tensor | None, put: Put
+    ) -> torch.Tensor:
+        """All layers. mask: (tokens, kept), who sees whom. put: keeps the keys or values of x, and returns all."""
+        heads, key_heads, half, count = self.heads, self.key_heads, self.width // 2, x.shape[1]
         group = heads // key_heads
-        mask = None
-        if count > 1:
-            mask = torch.ones(count, end, dtype=torch.bool, device=x.device).tril_(begin).repeat(group, 1)
+        if mask is not None:
+            mask = mask.repeat(group, 1)
         shape, rows = (1, count, -1, self.width), (1, key_heads, group * count, self.width)
         for layer in self.layers:
             seen = layer.before(x)
             both = torch.cat((layer.query(seen).view(shape), layer.key(seen).view(shape)), 2)
             both = layer.heads_norm(both).transpose(1, 2)
             both = torch.addcmul(both * cos, both.roll(half, -1), sin).to(x.dtype)
-            layer.keys[:, :, begin:end] = both[:, heads:]
-            layer.values[:, :, begin:end] = layer.value(seen).view(shape).transpose(1, 2)
+            keys = put(layer.keys, both[:, heads:])
+            values = put(layer.values, layer.value(seen).view(shape).transpose(1, 2))
             # The queries of a group are rows of its one key: nothing is repeated, and any kernel takes the mask.
-            asked = both[:, :heads].reshape(rows)
-            told = scaled_dot_product_attention(asked, layer.keys[:, :, :end], layer.values[:, :, :end], attn_mask=mask)
+            told = scaled_dot_product_attention(both[:, :heads].reshape(rows), keys, values, attn_mask=mask)
             x = x + layer.out(told.view(1, heads, count, -1).transpose(1, 2).reshape(1, count, -1))
             seen = layer.behind(x)
             x = x + layer.down(layer.activation(layer.gate(seen)) * layer.up(seen))
-        self.length = end
         return self.norm(x)
 
     def forget(self, count: int) -> None:
@@ -131,7 +151,7 @@ class LayerLoop:
 
 
 def _heads_norm(query_norm: Any, key_norm: Any, heads: int, key_heads: int) -> Call:
-    """Of queries and keys in one tensor, (1, tokens, heads + key_heads, width): two norms, or one where that is the same.
+    """Of queries and keys in one tensor, (1, tokens, heads + key_heads, width): two norms, or one that is the same.
 
     Raises:
         TypeError: only one of both is normed.

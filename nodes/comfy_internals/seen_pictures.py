@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections import OrderedDict
 from collections.abc import Hashable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
 import torch
+
+from ...interleave_thinker.agents.kept_pictures import KeptPictures, bytes_of
 
 MOST_BYTES = 512 * 2**20
 """Of what is kept of pictures. One of a megapixel takes 67 MB for an 8B."""
@@ -19,8 +20,7 @@ class SeenPictures:
     """Features by picture, in RAM, of one agent. The newest stay."""
 
     def __init__(self, most_bytes: int = MOST_BYTES) -> None:
-        self._known: OrderedDict[Hashable, Any] = OrderedDict()
-        self._most = most_bytes
+        self._kept: KeptPictures[Any] = KeptPictures(most_bytes, bytes_of)
 
     @contextmanager
     def remembered(self, transformer: Any, patches: Hashable) -> Iterator[None]:
@@ -31,23 +31,18 @@ class SeenPictures:
             key = (patches, embed.get(KEY)) if isinstance(embed, dict) and embed.get(KEY) else None
             if key is None:
                 return own(embed, device=device)
-            if key not in self._known:
-                found = own(embed, device=device)
-                self._keep(key, _on(found, torch.device("cpu")))
-                return found
-            self._known.move_to_end(key)
-            return _on(self._known[key], device)
+            known = self._kept.get(key)
+            if known is not None:
+                return _on(known, device)
+            found = own(embed, device=device)
+            self._kept.keep(key, _on(found, torch.device("cpu")))
+            return found
 
         transformer.preprocess_embed = seen
         try:
             yield
         finally:
             del transformer.preprocess_embed
-
-    def _keep(self, key: Hashable, features: Any) -> None:
-        self._known[key] = features
-        while self._known and sum(map(_bytes, self._known.values())) > self._most:
-            self._known.popitem(last=False)
 
 
 def _on(value: Any, device: Any) -> Any:
@@ -59,10 +54,3 @@ def _on(value: Any, device: Any) -> Any:
     if isinstance(value, (list, tuple)):
         return type(value)(_on(part, device) for part in value)
     return value
-
-
-def _bytes(value: Any) -> int:
-    if torch.is_tensor(value):
-        return int(value.nbytes)
-    parts = value.values() if isinstance(value, dict) else value if isinstance(value, (list, tuple)) else ()
-    return sum(map(_bytes, parts))

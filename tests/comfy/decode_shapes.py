@@ -104,7 +104,9 @@ def host() -> dict[str, float]:
     for weight in model.parameters():
         torch.nn.init.normal_(weight, std=0.1)
     shape = (1, 2, room, width)
-    past = [(torch.zeros(shape, device=DEVICE, dtype=DTYPE), torch.zeros(shape, device=DEVICE, dtype=DTYPE), 0)] * LAYERS
+    past = [
+        (torch.zeros(shape, device=DEVICE, dtype=DTYPE), torch.zeros(shape, device=DEVICE, dtype=DTYPE), 0)
+    ] * LAYERS
     x = torch.randn(1, begin, heads * width, device=DEVICE, dtype=DTYPE)
     place = torch.tensor([[begin]], device=DEVICE)
     past = model.forward(None, embeds=x, past_key_values=past, position_ids=torch.arange(begin, device=DEVICE)[None])[2]
@@ -226,7 +228,10 @@ def speed(model: Any, clip: Any, processor: Any) -> dict[str, Any]:
     def generate(length: int) -> None:
         model.generate(**inputs, do_sample=False, max_new_tokens=length, min_new_tokens=length)
 
-    found |= {f"{name}_ms": ms for name, ms in alternating({"one": one, "several": several, "comfyui": comfyuis}, COUNT).items()}
+    found |= {
+        f"{name}_ms": ms
+        for name, ms in alternating({"one": one, "several": several, "comfyui": comfyuis}, COUNT).items()
+    }
     generate(2)
     times = [(milliseconds(lambda: generate(1)), milliseconds(lambda: generate(1 + COUNT))) for _ in range(3)]
     found["generate_ms"] = median((long - short) / COUNT for short, long in times)

@@ -121,7 +121,7 @@ def changed_modules(agent) -> dict[str, list]:
     forward, and whether that is another text than without the change.
     """
     from interleave_pack.interleave_thinker.agents.base import Message, Sampling
-    from interleave_pack.nodes.comfy_internals import clips
+    from interleave_pack.nodes.comfy_internals import captured_pass, clips
 
     layer = agent.clip.cond_stage_model.qwen3vl_8b.transformer.model.layers[1]
     modules = [layer.self_attn.v_proj, layer.mlp.down_proj]
@@ -169,6 +169,14 @@ def changed_modules(agent) -> dict[str, list]:
             if kept is not None:
                 module.weight.data = kept
     found["and back"] = [text(), plain, True]
+    own_capture, made = clips.captured_pass, []
+    clips.captured_pass = lambda *of: made.append(of[1]) or captured_pass.FixedPass(*of)
+    for earlier in ((), (plain,), (plain[: len(plain) // 2],)):
+        sampling = Sampling(max_tokens=24, temperature=0.0, earlier=earlier)
+        fixed = agent.complete([Message("user", ("x x x x",))], sampling).text
+        found[f"in fixed memory, {len(earlier)} {len(earlier[0]) if earlier else 0}"] = [fixed, plain, True]
+    clips.captured_pass = own_capture
+    found["shapes"] = [sorted(set(made)), [1, 9], True]
     return found
 
 

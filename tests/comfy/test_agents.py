@@ -56,8 +56,11 @@ def test_inside_a_thought_a_random_model_writes_what_it_wrote_without_the_form(n
 
 
 def test_whatever_is_done_to_a_layer_counts_in_a_reply(native):
-    """Patches, hooks, other number formats, replaced methods: though the layers are called several tokens at once."""
-    assert len(native["changed"]) == 17
+    """Patches, hooks, other number formats, replaced methods: though the layers are called several tokens at once.
+
+    And in the fixed memory that a CUDA graph takes, though without a graph here.
+    """
+    assert len(native["changed"]) == 21
     for said, wanted, changed in native["changed"].values():
         assert said == wanted
         assert changed

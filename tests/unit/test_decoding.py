@@ -11,9 +11,9 @@ from typing import Any
 
 import pytest
 import torch
+from conftest import Painter
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from conftest import Painter
 from transformers import AutoTokenizer
 
 from interleave_thinker.agents.base import Sampling, TextStream
@@ -223,7 +223,9 @@ class TestText:
 
 def test_a_run_that_was_killed_and_resumed_writes_the_same_tokens(studio: Any) -> None:
     """The tiny critic at temperature 0.7, in a loop whose pictures are all wrong."""
-    plan = Plan(tuple(PlanStep(n, prompt=f"a big {color} circle") for n, color in enumerate(("red", "blue", "green"), 1)))
+    plan = Plan(
+        tuple(PlanStep(n, prompt=f"a big {color} circle") for n, color in enumerate(("red", "blue", "green"), 1))
+    )
     agent = load_agent(WEIGHTS / "critic", device="cpu")
 
     def replies(root: Path, name: str, killed_at: int = 0) -> list[str]:

@@ -219,6 +219,23 @@ def test_a_reply_is_what_transformers_own_loop_writes(other_kind, critic):
                 assert replace(done, seconds=wanted.seconds) == wanted
 
 
+def test_the_patches_of_a_picture_are_made_once(critic, monkeypatch):
+    agent = load_agent(WEIGHTS / "critic", device="cpu")
+    made: list[int] = []
+    kind = type(agent.processor.image_processor)
+    own = kind.__call__
+    monkeypatch.setattr(kind, "__call__", lambda self, images, **o: made.append(len(images)) or own(self, images, **o))
+    a, b = render(RED), render(RED.with_(color="blue"))
+    first = agent._inputs(asked(a, b, "x"), Sampling())[0]
+    again = agent._inputs(asked(a.copy(), b, "x"), Sampling())[0]
+    turned = agent._inputs(asked(b, a, "x"), Sampling())[0]
+    assert made == [1, 1]
+    wanted = agent.processor(text=["<|image_pad|> <|image_pad|>"], images=[a, b], return_tensors="pt")
+    for name in ("pixel_values", "image_grid_thw"):
+        assert first[name].equal(wanted[name]) and again[name].equal(wanted[name])
+    assert not turned["pixel_values"].equal(first["pixel_values"])
+
+
 @pytest.mark.parametrize(
     ("template", "message"),
     [
