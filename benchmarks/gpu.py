@@ -6,10 +6,10 @@ With random weights. For a machine with a GPU; `--shape 8b` wants about 45 GB of
 there at once, and less than eight minutes. Without a GPU `--shape small` runs all of it on the CPU.
 
 host: a token's time in 36 tiny layers, ours and of ComfyUI's forward. text: microseconds for a token's text in a reply
-    of 4,000 tokens. speed: milliseconds for one token behind the prompt (`one`), for nine at once (`several`, a token
-    and eight guesses), and of the others; of_bound: the time in which a copy moves as many bytes as the weights have,
-    against `one`; drafts_cost: `several` against `one`. memory: the most on the GPU. swap: until agent and a generator
-    of --generator-gb are on the device again.
+    of 4,000 tokens. speed: milliseconds for one token behind the prompt (`one`), without a CUDA graph, for nine at once
+    (`several`, a token and eight guesses), and of the others; graph_warm_up_ms: to capture a graph; of_bound: the time
+    in which a copy moves as many bytes as the weights have, against `one`; drafts_cost: `several` against `one`.
+    memory: the most on the GPU. swap: until agent and a generator of --generator-gb are on the device again.
 """
 
 from __future__ import annotations

@@ -200,6 +200,11 @@ def scorer_from(spec: str, endpoints: Path | None = None) -> Scorer:
     Raises:
         ConfigError, AgentError: as `agent_from`.
     """
+    if spec.split(":")[0] == TINY:
+        raise ConfigError(
+            f"--judge is {spec!r}, a critic that gives no marks. In the tiny world use {CHECKER}, its exact checker; "
+            "elsewhere a model folder or endpoint:NAME."
+        )
     if spec == CHECKER:
         from .tinyworld.oracle import CheckerScorer
 

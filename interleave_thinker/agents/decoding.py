@@ -1,4 +1,4 @@
-"""The loop over the tokens of a reply, for whatever computes logits, one token or several at a time."""
+"""Decode a reply with any model that computes logits, one token or several in a pass."""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""Guesses at what a reply goes on with, from texts that it may repeat. A wrong one costs time and changes no token."""
+"""Draft tokens for speculative decoding, from texts that a reply may repeat.
+
+A wrong draft costs time and changes no token.
+"""
 
 from __future__ import annotations
 
@@ -8,9 +11,9 @@ from collections.abc import Callable, Sequence
 LENGTHS = (4, 3, 2, 1)
 """Of the ends of the reply that are looked for, the longest first."""
 DRAFT = 8
-"""Tokens of a guess at most."""
+"""The most tokens of a draft."""
 MOST_REPLIES = 32
-"""Earlier replies that are looked through, the newest first."""
+"""The most earlier replies that are searched, the newest first."""
 
 
 class KnownText:

@@ -1,4 +1,4 @@
-"""What was made of a picture is kept by its content: every call about a retry shows the picture before it again."""
+"""Keep what is computed from a picture, by its pixels: a retry shows the critic the same picture before it again."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
-"""Which token is written: the likeliest, or one drawn by noise that hangs on seed and place alone.
+"""Choose the next token: the likeliest, or a draw whose noise depends on seed, place and token alone.
 
-So a token is the same however many are computed at a time.
+So a reply has the same tokens, however many of them are computed in one pass.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The text of a reply while its tokens come, without decoding what was decoded before."""
+"""Decode a reply's text token by token, in linear time."""
 
 from __future__ import annotations
 

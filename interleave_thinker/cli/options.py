@@ -18,6 +18,7 @@ from ..printable import printable
 from ..resolve import GENERATOR_HELP, TINY, GeneratorChoice
 
 TINY_SIZE = (64, 64)
+TINY_MOST = 256
 """Size of the images of the tiny world."""
 LONGEST_LINE = 2000
 """Characters of a line that repeats what a model, a server or a file said."""
@@ -151,9 +152,17 @@ def size_for(generator: str | None, text: str | None) -> tuple[int, int] | None:
     """Width and height from --size; without it the tiny world's own for its generator, else None.
 
     Raises:
-        ConfigError: see `size_from`.
+        ConfigError: see `size_from`; or the tiny generator is asked for more than it can draw.
     """
-    return size_from(text) or (TINY_SIZE if generator == TINY else None)
+    size = size_from(text)
+    if generator != TINY:
+        return size
+    if size is not None and max(size) > TINY_MOST:
+        raise ConfigError(
+            f"--size is {text!r}; the tiny generator learned pictures of 64x64, and draws at most "
+            f"{TINY_MOST}x{TINY_MOST}."
+        )
+    return size or TINY_SIZE
 
 
 def size_from(text: str | None) -> tuple[int, int] | None:

@@ -9,6 +9,7 @@ clone of the official repository; they are not ours to ship.
 from __future__ import annotations
 
 import ast
+import re
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -83,6 +84,28 @@ def fill(template: str, **values: str) -> str:
         out += [rest[:at], values[key]]
         rest = rest[at + len(key) + 2 :]
     return "".join([*out, rest])
+
+
+_SLOT = re.compile(r"\{[a-z_]+\}")
+
+
+def is_filled(template: str, text: str) -> bool:
+    """Whether `text` is the template with some values in its slots. Blanks do not count."""
+    pieces = [_without_blanks(piece) for piece in _SLOT.split(template)]
+    rest = _without_blanks(text)
+    if not rest.startswith(pieces[0]):
+        return False
+    at = len(pieces[0])
+    for piece in pieces[1:-1]:
+        found = rest.find(piece, at)
+        if found < 0:
+            return False
+        at = found + len(piece)
+    return len(pieces) == 1 or (rest.endswith(pieces[-1]) and len(rest) - len(pieces[-1]) >= at)
+
+
+def _without_blanks(text: str) -> str:
+    return "".join(text.split())
 
 
 def import_official(clone: Path, target: Path) -> list[Path]:

@@ -1,4 +1,4 @@
-"""A Qwen3-VL's layers over several new tokens at once, behind a prompt that ComfyUI's own forward has read.
+"""Run a Qwen3-VL's layers over several new tokens at once, after a prompt that ComfyUI's own forward has read.
 
 ComfyUI's forward takes one token at a time behind a prompt. This loop calls the loaded modules, so adapters, quantised
 and offloaded weights count as they do there. It works in the cache that the forward has made.

@@ -1,4 +1,4 @@
-"""What a model's eyes made of the last pictures: a retry looks at the same picture before it again."""
+"""Keep the vision features of the last pictures: a retry shows the model the same picture before it again."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A module's product or norm without what ComfyUI and PyTorch do around it, where all of that does nothing.
+"""Call a linear layer or a norm directly, where ComfyUI's casting and PyTorch's hooks would do nothing.
 
 ComfyUI's layers ask before each product whether a weight has to be fetched, converted or patched. For a model that lies
 on its device in the number format of the reply the answer is no for the whole reply, and asking costs more than half of

@@ -373,6 +373,62 @@ def test_the_command_prints_the_table_and_writes_it(tmp_path: Path, capsys: pyte
     assert "none.jsonl" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(
+    ("bench", "table", "said"),
+    [
+        ("wise", "System,Culture (%),Time (%),Space ↑,Biology,Physics,Chemistry,Overall (%)\nX,50,50,50,50,50,50,51", "51.0 | legacy 50"),
+        ("ueval", "Model,Space,Textbook,Diagram,Paper,Art,Life,Tech,Exercise,Avg.\nX,1,2,3,4,5,6,7,8,4.5", "4.5 | task average 4.5"),
+        ("rise", "Model,Temporal (%),Causal (%),Spatial (%),Logical (%),**Overall (%)**\nX,50,50,50,50,50", "50.0 | accuracy 49.7222"),
+    ],
+)  # fmt: skip
+def test_headers_of_published_tables_are_read(
+    bench: str, table: str, said: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """With units, arrows and stars."""
+    path = write(tmp_path / "t.csv", table + "\n")
+    assert main(["bench", bench, "totals", str(path)]) == 0
+    assert f"| X | {said}" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("bench", "table", "why"),
+    [
+        ("wise", "m,Culture,Time,Space,Biology,Physics,Chemistry\nX,1,,1,1,1,1", "time is blank"),
+        ("wise", "m,Culture,Space,Biology,Physics,Chemistry\nX,1,1,1,1,1", "no column time"),
+        ("rise", "m,Temporal,Causal,Spatial,Logical\nX,1,2,3,n/a", "logical is 'n/a'"),
+        ("ueval", "m,Space,Textbook\nX,1,2", "no column diagram"),
+        ("comm", "m,style,entity,trend,completeness,image_quality\nX,1,2,3,4,5", "no column irs"),
+        ("viescore", "m,a,b\nX,0.1,-", "blank: b"),
+    ],
+)
+def test_a_total_that_cannot_be_computed_says_why(
+    bench: str, table: str, why: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = write(tmp_path / "t.csv", table + "\n")
+    assert main(["bench", bench, "totals", str(path)]) == 0
+    assert f"none ({why}" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["wise", "totals", "EMPTY"], "holds no row"),
+        (["viescore", "totals", "viescore"], "viescore-rho, viescore-rho-tasks"),
+        (["viescore", "totals", "viescore-means"], "columns sc, pq or o"),
+        (["viescore", "totals", "LARGE"], "from -1 to 1"),
+    ],
+)
+def test_a_table_without_totals_is_refused_with_the_reason(
+    words: list[str], said: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    files = {
+        "EMPTY": write(tmp_path / "e.csv", "system,culture\n"),
+        "LARGE": write(tmp_path / "l.csv", "system,a\nX,50\n"),
+    }
+    assert main(["bench", *(str(files.get(word, word)) for word in words)]) == 1
+    assert said in capsys.readouterr().err
+
+
 def test_totals_of_a_users_own_table(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     path = write(
         tmp_path / "t.csv",

@@ -18,6 +18,7 @@ from typing import Any
 import pytest
 from PIL import Image
 
+from interleave_thinker.agents.openai_compatible import ServerAgent
 from interleave_thinker.cli import main
 from interleave_thinker.research.bench.rise import Rise
 
@@ -218,12 +219,20 @@ def test_many_at_a_time_give_the_same_as_one(tmp_path: Path, judge_server: Any) 
     assert time.monotonic() - begun < COUNT * 0.5, "ten at a time took longer than one after another would"
 
 
+def outputs_from_elsewhere(run: Path, *ids: object) -> None:
+    """As upstream's runner writes them."""
+    (run / "outputs").mkdir(parents=True)
+    entries = [{"id": item, "text_answer": "a circle", "image_answer": []} for item in ids]
+    (run / "outputs" / "outputs.json").write_text(json.dumps(entries), encoding="utf-8")
+
+
 def test_a_costly_run_says_what_it_takes_and_waits_for_yes(
     tmp_path: Path, judge_server: Any, capsys: pytest.CaptureFixture[str]
 ) -> None:
     rows = [{"id": n, "prompt": "?", "text_rubrics": ["a"] * 30, "image_rubrics": ["b"] * 30} for n in range(10)]
     data = tmp_path / "u.json"
     data.write_text(json.dumps(rows), encoding="utf-8")
+    outputs_from_elsewhere(tmp_path / "run", *range(10))
     words = ["bench", "ueval", "judge", "--data", str(data), "--out", str(tmp_path / "run"), *judge_server.options]
     assert main(words) == 1
     said = capsys.readouterr()
@@ -236,6 +245,8 @@ def test_a_costly_run_says_what_it_takes_and_waits_for_yes(
     ("words", "message"),
     [
         (["wise", "judge", "--judge", "tiny"], "WISE needs its prompts"),
+        (["ueval", "judge", "--data", "DATA", "--judge", "tiny"], "knows the tiny world's pictures only"),
+        (["ueval", "judge", "--data", "DATA", "--judge", "checker"], "Give a model folder or endpoint:NAME"),
         (["rise", "generate", "--data", "none.json", "--system", "raw"], "none.json"),
         (["ueval", "generate", "--data", "DATA", "--system", "full"], "needs --planner"),
         (["ueval", "generate", "--data", "DATA", "--planner", "nowhere"], "nowhere"),
@@ -248,6 +259,10 @@ def test_a_costly_run_says_what_it_takes_and_waits_for_yes(
         (
             ["ueval", "generate", "--data", "DATA", "--system", "raw", "--generator", "tiny", "--size", "big"],
             "1024x1024",
+        ),
+        (
+            ["ueval", "generate", "--data", "DATA", "--system", "raw", "--generator", "tiny", "--size", "1024x1024"],
+            "at most 256x256",
         ),
     ],
 )
@@ -262,6 +277,8 @@ def test_bad_input_gets_one_line_that_names_it(
     }
     for name, rows in files.items():
         (tmp_path / f"{name}.json").write_text(json.dumps(rows), encoding="utf-8")
+    if words[1] == "judge":
+        outputs_from_elsewhere(tmp_path / "run", "a")
     known = {name: str(tmp_path / f"{name}.json") for name in files}
     assert main(["bench", *(known.get(w, w) for w in words), "--out", str(tmp_path / "run")]) == 1
     error = capsys.readouterr().err
@@ -305,3 +322,57 @@ def test_a_pickle_that_would_run_code_is_refused(tmp_path: Path, capsys: pytest.
     document = {"data_id": "a", "title": "Draw a red circle", "step_info": [], "summary_info": []}
     torch.save([document], tmp_path / "good.pth")
     assert main(["bench", "comm", "generate", "--data", str(tmp_path / "good.pth"), *words]) == 0
+
+
+def test_stages_take_over_what_a_run_was_generated_with(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """--limit, --requests and --request-seed need not be said again, by judge, aggregate or report."""
+    run = str(tmp_path / "run")
+    made = ["--requests", "3", "--request-seed", "4", "--limit", "2", "--system", "raw"]
+    assert main(["bench", "tiny", "generate", *made, "--out", run]) == 0
+    capsys.readouterr()
+    assert main(["bench", "tiny", "judge", "--out", run]) == 0
+    said = capsys.readouterr().out
+    assert "2 of 2" in said and "no output" not in said.lower()
+    for words in (["aggregate", run], ["report", run]):
+        assert main(["bench", "tiny", *words]) == 0
+        assert "2 of 2" in capsys.readouterr().out
+    assert main(["bench", "tiny", "judge", "--out", run, "--limit", "3"]) == 0
+    assert "No output: 1 of 3 items" in capsys.readouterr().out
+
+
+def test_a_run_that_was_not_judged_says_so(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    run = str(tmp_path / "run")
+    assert main(["bench", "tiny", "generate", "--requests", "1", "--system", "raw", "--out", run]) == 0
+    for stage in ("aggregate", "report"):
+        capsys.readouterr()
+        assert main(["bench", "tiny", stage, run]) == 1
+        assert "was not judged yet" in capsys.readouterr().err
+
+
+def test_the_tiny_worlds_own_models_need_no_yes(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """The first line of docs/benchmarks.md; a critic of somebody's server may cost, and is asked about."""
+    words = ["bench", "tiny", "generate", "--system", "full", "--t-max", "5", "--out", str(tmp_path / "run")]
+    assert main([*words, "--critic", "endpoint:paid"]) == 1
+    assert "Add --yes" in capsys.readouterr().err
+    assert main([*words, "--limit", "1"]) == 0 and "at most" in capsys.readouterr().out
+    assert main([*words, "--requests", "16", "--dry-run"]) == 0
+
+
+@pytest.mark.parametrize(("given", "limit"), [([], 4096), (["--max-tokens", "9000"], 9000)])
+def test_a_judge_may_think_before_it_answers(
+    given: list[str], limit: int, tmp_path: Path, judge_server: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As long as upstream lets it, or as an option says; a reply that is there counts under any limit."""
+    asked: list[int] = []
+    own = ServerAgent.complete
+
+    def noted(agent: ServerAgent, messages: Any, sampling: Any, *more: Any) -> Any:
+        asked.append(sampling.max_tokens)
+        return own(agent, messages, sampling, *more)
+
+    monkeypatch.setattr(ServerAgent, "complete", noted)
+    words, _ = wise_run(tmp_path)
+    assert main([*words, *judge_server.options, "--limit", "2", *given]) == 0
+    assert asked == [limit] * 2
+    assert main([*words, *judge_server.options, "--limit", "2", "--max-tokens", "77"]) == 0
+    assert len(asked) == 2

@@ -6,6 +6,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,10 +15,13 @@ from PIL import Image
 
 from interleave_thinker.cli import main
 from interleave_thinker.cli.research.bench import _scores_of
+from interleave_thinker.research.bench.base import Benchmark, Output, Step
 from interleave_thinker.research.bench.comm import CoMM
 from interleave_thinker.research.bench.metric import figure
 from interleave_thinker.research.bench.rise import Rise
-from interleave_thinker.research.bench.ueval import TASKS
+from interleave_thinker.research.bench.ueval import TASKS, UEval
+from interleave_thinker.research.bench.viescore import VIEScore
+from interleave_thinker.research.bench.wise import Wise
 from interleave_thinker.tinyworld.requests import draw_request, held_out
 from interleave_thinker.tinyworld.scene import Jitter, render
 
@@ -115,6 +119,80 @@ MAKERS: dict[str, Callable[[Path], list[str]]] = {
 @pytest.fixture
 def run(tmp_path: Path) -> Path:
     return tmp_path / "run"
+
+
+OPENED: dict[str, Callable[[Path], Benchmark]] = {
+    "ueval": UEval,
+    "wise": lambda data: Wise([data], None),
+    "rise": lambda data: Rise(data, None),
+    "comm": lambda data: CoMM(data, None, [3, 4]),
+    "viescore": lambda data: VIEScore(data, []),
+}
+
+
+@pytest.mark.parametrize("outputs", ["no folder", "an empty folder", "outputs of other items"])
+@pytest.mark.parametrize("name", MAKERS)
+def test_a_judge_is_not_asked_where_there_is_nothing_to_judge(
+    name: str, outputs: str, tmp_path: Path, run: Path, judge_server: Any, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A wrong --out costs nothing, and does not score 0."""
+    data = MAKERS[name](tmp_path)
+    if outputs != "no folder":
+        (run / "outputs").mkdir(parents=True)
+    if outputs == "outputs of other items":
+        bench = OPENED[name](Path(data[1]))
+        other = replace(bench.items()[0], id="999_task3" if name == "comm" else "999")
+        bench.save(run / "outputs", other, Output((Step("a circle", Image.new("RGB", (64, 64))),)))
+        bench.finish(run / "outputs", [other])
+    assert main(["bench", name, "judge", *data, "--out", str(run), *judge_server.options]) == 1
+    error = capsys.readouterr().err
+    assert "nothing to judge" in error and "generate" in error and str(run) in error
+    assert judge_server.asked == [] and not (run / "scores").exists()
+
+
+@pytest.mark.parametrize("name", MAKERS)
+def test_what_has_no_output_is_left_out_and_said_in_every_table(
+    name: str, tmp_path: Path, run: Path, judge_server: Any, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """And the tables of judge, aggregate and report count the same items, with the data and without."""
+    data = MAKERS[name](tmp_path)
+    bench = OPENED[name](Path(data[1]))
+    items = bench.items()
+    made = items[1:4]
+    for item in made:
+        bench.save(run / "outputs", item, Output((Step("a circle", Image.new("RGB", (64, 64), "red")),)))
+    bench.finish(run / "outputs", items)
+    assert main(["bench", name, "judge", *data, "--out", str(run), *judge_server.options]) == 0
+    said = capsys.readouterr().out
+    assert len(judge_server.asked) <= sum(map(bench.judge_calls, made))
+    assert f"No output: {len(items) - 3} of {len(items)} items; they are left out." in said
+
+    def rows(text: str) -> list[str]:
+        return [line for line in text.splitlines() if line.startswith("| ") and "&nbsp;" not in line]
+
+    table = rows(said)
+    counted = f"; no output: {len(items) - 3} of {len(items)}"
+    assert len(table) > 1 and all(counted in row for row in table[1:])
+    assert not any(re.search(r"\b(?:[4-9]|1\d) of \d+;", row) for row in table), "no more than three are counted"
+    for more in ([], data):
+        assert main(["bench", name, "aggregate", str(run), *more, "--json", str(tmp_path / "f.json")]) == 0
+        assert rows(capsys.readouterr().out) == table
+        found = json.loads((tmp_path / "f.json").read_text())
+        assert {metric["no_output"] for metric in found.values()} == {len(items) - 3}
+        assert main(["bench", name, "report", str(run), *more]) == 0
+        assert rows((run / "report.md").read_text()) == table
+        assert f",{len(items) - 3}\n" in (run / "report.csv").read_text()
+        capsys.readouterr()
+
+
+def test_the_tiny_generator_scales_a_large_reference(tmp_path: Path, run: Path) -> None:
+    """At its own size an edit of a megapixel took twenty minutes."""
+    data = viescore_data(tmp_path)
+    row = json.loads(Path(data[1]).read_text())[0]
+    Image.effect_noise((1024, 1024), 60).convert("RGB").save(tmp_path / row["image"])
+    write(Path(data[1]), [row])
+    generate("viescore", data, run, "--system", "raw", "--generator", "tiny")
+    assert Image.open(run / "outputs" / f"{row['uid']}.png").size == (64, 64)
 
 
 def generate(name: str, data: list[str], run: Path, *more: str) -> None:
@@ -224,8 +302,10 @@ def test_comm_tasks_1_and_2_have_outputs_and_scores(tmp_path: Path, run: Path, j
     data = [*comm_data(tmp_path)[:2], "--tasks", "1,2"]
     main(["bench", "comm", "generate", *data, "--out", str(run), *TINY, "--yes"])
     assert main(["bench", "comm", "judge", *data, "--out", str(run), *judge_server.options]) == 0
-    assert (run / "scores/doc0_task1/completeness_and_text_fidelity.json").is_file()
-    assert (run / "scores/doc0_task2/evaluation_results.json").is_file()
+    made = {folder.name for folder in (run / "outputs").iterdir() if (folder / "results.json").is_file()}
+    for task, name in (("task1", "completeness_and_text_fidelity"), ("task2", "evaluation_results")):
+        scored = {file.parent.name for file in (run / "scores").rglob(f"{name}.json")}
+        assert scored == {item for item in made if item.endswith(task)} != set()
 
 
 def test_the_tiny_world_ranks_the_systems(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

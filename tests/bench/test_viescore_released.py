@@ -6,6 +6,7 @@ judge's words, but for upstream's mark of a guessed score; its tables count gues
 
 from __future__ import annotations
 
+import json
 import re
 from pathlib import Path
 
@@ -13,7 +14,7 @@ import pytest
 
 from interleave_thinker.research.bench.metric import figure
 from interleave_thinker.research.bench.totals import published_table
-from interleave_thinker.research.bench.viescore import VIEScore, find_folders
+from interleave_thinker.research.bench.viescore import GUESS, VIEScore, find_folders
 
 RELEASED = Path(__file__).parent / "viescore_gemini_0shot"
 ROWS = {f"{r['task']}/{r['system']}": r for r in published_table("viescore-means")["rows"]}
@@ -29,6 +30,30 @@ def test_released_scores_give_the_printed_row(folder: Path) -> None:
         spread = re.search(r"population std ([\d.]+)", metric.note)
         assert figure(metric).value == pytest.approx(printed[f"{part.lower()}_mean"], abs=0.00006)
         assert spread and float(spread.group(1)) == pytest.approx(printed[f"{part.lower()}_std"], abs=0.00011)
+
+
+def test_guesses_count_in_the_rows_of_upstream_alone(tmp_path: Path) -> None:
+    """Upstream's correlations hold the marks that it guessed; ours leave them out, and both stand in the table."""
+    raters = sorted((RELEASED / "human").rglob("*.tsv"))
+    released = RELEASED / "ImagenHub_Text-Guided_IG" / "OpenJourney"
+    folder = tmp_path / "ImagenHub_Text-Guided_IG" / "OpenJourney"
+    folder.mkdir(parents=True)
+    for part in ("SC", "PQ"):
+        marks = json.loads((released / f"{part}.json").read_text())
+        for number, uid in enumerate(marks):
+            if part == "SC" and number % 3 == 0:
+                marks[uid]["reasoning"] = f"{GUESS} | not a mark"
+        (folder / f"{part}.json").write_text(json.dumps(marks))
+    found = {m.name: figure(m) for m in VIEScore(human=raters).aggregate([folder])}
+    whole = {m.name: figure(m) for m in VIEScore(human=raters).aggregate([released])}
+    system = "ImagenHub_Text-Guided_IG/OpenJourney"
+    assert not [name for name in whole if "upstream" in name], "nothing was guessed there"
+    for part in ("SC", "PQ", "O"):
+        for name in (f"rho {part} {system}", f"rho {part} ImagenHub_Text-Guided_IG", f"rho {part}"):
+            assert found[f"{name}, upstream"].value == whole[name].value
+    assert found[f"rho PQ {system}"].value == whole[f"rho PQ {system}"].value
+    assert found[f"rho SC {system}"].value != whole[f"rho SC {system}"].value
+    assert found[f"rho SC {system}"].items < whole[f"rho SC {system}"].items
 
 
 def test_every_printed_row_is_compared() -> None:

@@ -173,6 +173,7 @@ def one_clip() -> dict[str, object]:
     found["checkpoint"] = (WORK / "base" / "model.safetensors").stat().st_size
     critic = adapted["critic"]
     wanted = texts(critic, FEW)
+    critic._pictures = type(critic._pictures)()  # so that it looks again, and its eyes' pairs are moved too
 
     def stop(text: str) -> bool:
         added = [h for m in clip.cond_stage_model.modules() for h in m._forward_hooks.values()]

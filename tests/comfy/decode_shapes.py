@@ -40,6 +40,7 @@ load_pack(REPO)
 from interleave_pack.interleave_thinker.agents.base import Message, Sampling  # noqa: E402
 from interleave_pack.interleave_thinker.agents.token_text import TokenText  # noqa: E402
 from interleave_pack.nodes.comfy_internals import clips  # noqa: E402
+from interleave_pack.nodes.comfy_internals.captured_pass import captured_pass  # noqa: E402
 from interleave_pack.nodes.comfy_internals.layer_loop import LayerLoop  # noqa: E402
 from interleave_pack.nodes.comfy_internals.seen_pictures import SeenPictures  # noqa: E402
 from interleave_pack.nodes.native_agent import NativeAgent, _form_of  # noqa: E402
@@ -212,6 +213,11 @@ def speed(model: Any, clip: Any, processor: Any) -> dict[str, Any]:
         decoder.read(tokens[:1])
         decoder.forget(1)
 
+    def without_graph() -> None:
+        passes, decoder.passes = decoder.passes, -1
+        one()
+        decoder.passes = passes
+
     def several() -> None:
         decoder.loop = own
         decoder.read(tokens)
@@ -221,6 +227,11 @@ def speed(model: Any, clip: Any, processor: Any) -> dict[str, Any]:
         decoder.loop = None
         decoder.read(tokens[:1])
 
+    if GPU:
+        x = torch.zeros(1, 1, held.config.hidden_size, device=DEVICE, dtype=DTYPE)
+        found["graph_warm_up_ms"] = milliseconds(lambda: captured_pass(own, 1, x))
+        found["graph"] = own.capturable
+    works = {"one": one, "without_graph": without_graph, "several": several, "comfyui": comfyuis}
     turn = [{"role": "user", "content": [{"type": "image"}, {"type": "image"}, {"type": "text", "text": "x " * TEXT}]}]
     asked = processor.apply_chat_template(turn, tokenize=False, add_generation_prompt=True)
     inputs = processor(text=[asked], images=question(0)[1], return_tensors="pt").to(DEVICE)
@@ -228,10 +239,7 @@ def speed(model: Any, clip: Any, processor: Any) -> dict[str, Any]:
     def generate(length: int) -> None:
         model.generate(**inputs, do_sample=False, max_new_tokens=length, min_new_tokens=length)
 
-    found |= {
-        f"{name}_ms": ms
-        for name, ms in alternating({"one": one, "several": several, "comfyui": comfyuis}, COUNT).items()
-    }
+    found |= {f"{name}_ms": ms for name, ms in alternating(works, COUNT).items()}
     generate(2)
     times = [(milliseconds(lambda: generate(1)), milliseconds(lambda: generate(1 + COUNT))) for _ in range(3)]
     found["generate_ms"] = median((long - short) / COUNT for short, long in times)

@@ -11,7 +11,6 @@ from typing import Any
 
 import pytest
 import torch
-from conftest import Painter
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from transformers import AutoTokenizer
@@ -221,7 +220,7 @@ class TestText:
         assert max(lengths) <= 20
 
 
-def test_a_run_that_was_killed_and_resumed_writes_the_same_tokens(studio: Any) -> None:
+def test_a_run_that_was_killed_and_resumed_writes_the_same_tokens(studio: Any, painter: Any) -> None:
     """The tiny critic at temperature 0.7, in a loop whose pictures are all wrong."""
     plan = Plan(
         tuple(PlanStep(n, prompt=f"a big {color} circle") for n, color in enumerate(("red", "blue", "green"), 1))
@@ -230,7 +229,7 @@ def test_a_run_that_was_killed_and_resumed_writes_the_same_tokens(studio: Any) -
 
     def replies(root: Path, name: str, killed_at: int = 0) -> list[str]:
         run = dataclasses.replace(studio, root=root).prepare(
-            plan, name=name, t_max=3, painter=Painter(fails_at=killed_at)
+            plan, name=name, t_max=3, painter=painter(fails_at=killed_at)
         )
         with contextlib.suppress(KeyboardInterrupt):
             drive(run.session, LoopModels(run.painter, agent, sampling=Sampling(160, temperature=0.7)))

@@ -16,6 +16,8 @@ from pathlib import Path
 
 import pytest
 from grpo_advantages import advantages
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from PIL import Image
 
 from interleave_thinker.agents.adapter_file import NOT_LINEAR, WORDS, hf_name, read_adapter, write_adapter
@@ -26,11 +28,12 @@ from interleave_thinker.cli import main
 from interleave_thinker.errors import AgentError, ConfigError
 from interleave_thinker.research.train import grpo, models
 from interleave_thinker.research.train.adapters import export_comfy, merge
-from interleave_thinker.research.train.grpo import CriticReward, GrpoOptions, train_critic
+from interleave_thinker.research.train.grpo import CriticReward, GrpoOptions, check_own_text, train_critic
 from interleave_thinker.research.train.models import ModelOptions, TrainError
 from interleave_thinker.research.train.rows import sft_rows, states
 from interleave_thinker.research.train.sft import SftOptions, fine_tune
 from interleave_thinker.resolve import GeneratorChoice
+from interleave_thinker.roles.prompt_files import fill, is_filled, load_prompt
 from interleave_thinker.tinyworld.lessons import PROMPTS, critic_lesson, rendered_case
 from interleave_thinker.tinyworld.oracle import CheckerScorer
 
@@ -392,6 +395,40 @@ class TestGrpo:
             replace(self.options(data, tmp_path), group=1)
         with pytest.raises(ConfigError, match="multiple of group"):
             replace(self.options(data, tmp_path), batch=6)
+
+
+class TestPromptTexts:
+    """A critic that learned one text and is asked with another begins at a loss of 3.6, without a word."""
+
+    SLOTS = ("text_input", "original_instruction", "rewritten_prompt", "max_steps")
+
+    @settings(deadline=None)
+    @given(values=st.dictionaries(st.sampled_from(SLOTS), st.text(max_size=40)))
+    def test_what_is_filled_is_known_as_its_template(self, values):
+        texts = {name: load_prompt(name) for name in ("critic", "compare", "planner_text", "planner_images")}
+        for name, template in texts.items():
+            filled = fill(template, **{slot: values.get(slot, "x") for slot in self.SLOTS})
+            assert is_filled(template, filled.rstrip())
+            assert not any(is_filled(other, filled) for n, other in texts.items() if n != name and "planner" not in n)
+
+    def test_rows_of_another_text_are_refused_before_a_model_is_loaded(self, data, tmp_path, monkeypatch):
+        monkeypatch.setattr("interleave_thinker.research.train.sft.load_model", None)
+        other = tmp_path / "prompts"
+        other.mkdir()
+        (other / "critic.md").write_text("Wanted: {original_instruction}. Drawn: {rewritten_prompt}. Is it right?")
+        with pytest.raises(TrainError, match=r"Row 1 asks with another text .*--prompts FOLDER"):
+            fine_tune(options(data, tmp_path / "out", prompts=other))
+        assert not (tmp_path / "out").exists()
+
+    def test_a_critic_is_not_trained_on_with_another_text(self, data, tmp_path):
+        other = tmp_path / "prompts"
+        other.mkdir()
+        (other / "critic.md").write_text("Wanted: {original_instruction}. Drawn: {rewritten_prompt}. Is it right?")
+        with pytest.raises(TrainError, match="Leave --prompts out"):
+            check_own_text(CRITIC / "prompts", other)
+        check_own_text(CRITIC / "prompts", CRITIC / "prompts")
+        check_own_text(CRITIC / "prompts", None)
+        check_own_text(tmp_path / "none", other)
 
 
 def test_export_joins_shards_into_one_file(tmp_path):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -33,6 +34,18 @@ if TYPE_CHECKING:
     from ...research.bench.metric import Metric
     from ...research.bench.systems import System
 
+
+class UnsaidNumber(int):
+    """A default, which a run folder's own value replaces."""
+
+
+class UnsaidText(str):
+    """The same for a text."""
+
+    __slots__ = ()
+
+
+JUDGES = "Give a model folder or endpoint:NAME."
 NAMES = ("ueval", "comm", "wise", "rise", "viescore", "tiny")
 KINDS = ("full", "no-critic", "no-planner", "raw", "workflow")
 _ABOUT = {
@@ -62,14 +75,16 @@ def add_commands(commands: Any) -> None:
 
 def _add_data(parser: argparse.ArgumentParser, name: str) -> None:
     if name == "tiny":
-        parser.add_argument("--requests", type=int, default=16, help="how many held-out requests (default 16)")
-        parser.add_argument("--request-seed", type=int, default=0, help="the seed they are drawn from")
+        parser.add_argument("--requests", type=int, default=UnsaidNumber(16), help="how many held-out requests (16)")
+        parser.add_argument(
+            "--request-seed", type=int, default=UnsaidNumber(0), help="the seed they are drawn from (0)"
+        )
         return
     parser.add_argument("--data", type=Path, nargs="+", default=[], help="the benchmark's official data file or files")
     if name in ("comm", "rise"):
         parser.add_argument("--images", type=Path, help="folder of the data's pictures (default: the data file's)")
     if name == "comm":
-        parser.add_argument("--tasks", default="3,4", help="tasks, separated by commas (the paper: 3,4)")
+        parser.add_argument("--tasks", default=UnsaidText("3,4"), help="tasks, separated by commas (the paper: 3,4)")
     if name == "wise":
         parser.add_argument("--protocol", choices=["legacy", "verified"], help="which WISE (judging: default legacy)")
     if name == "viescore":
@@ -78,7 +93,7 @@ def _add_data(parser: argparse.ArgumentParser, name: str) -> None:
 
 def _add_common(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--out", type=Path, required=True, help="the run folder; the same command goes on in it")
-    parser.add_argument("--limit", type=int, help="only the first N items")
+    parser.add_argument("--limit", type=int, help="only the first N items (judge: as generate had it)")
     add_workers(parser, "items at a time (servers: more; local models: 1)", saved_as="concurrency")
     add_endpoints(parser)
     add_device(parser)
@@ -108,6 +123,9 @@ def _add_judge(stages: Any, name: str) -> None:
     _add_common(judge)
     default = " (default: the world's exact checker)" if name == "tiny" else ""
     judge.add_argument("--judge", required=name != "tiny", help=f"{AGENT_HELP}{default}")
+    judge.add_argument(
+        "--max-tokens", type=int, default=4096, help="limit of a reply, thoughts included (default 4096, as upstream)"
+    )
     judge.add_argument("--retry-failed", action="store_true", help="ask again where a reply could not be read")
     judge.set_defaults(do=_judge)
 
@@ -137,7 +155,30 @@ def _add_totals(stages: Any, name: str) -> None:
     totals.set_defaults(do=_totals)
 
 
-def _bench(options: argparse.Namespace) -> Benchmark:
+def _take_over(options: argparse.Namespace, *runs: Path) -> None:
+    """Options that are not given are those that the run folders were made with.
+
+    Raises:
+        ConfigError: they were made with different ones.
+    """
+    from ...research.bench.runner import remembered
+
+    taken: dict[str, Any] = {}
+    for run in runs:
+        for name, value in remembered(run).items():
+            if isinstance(getattr(options, name, 0), (UnsaidNumber, UnsaidText, type(None))):
+                if taken.setdefault(name, value) != value:
+                    raise ConfigError(
+                        f"{run} was made with --{name.replace('_', '-')} {value}, and {runs[0]} with {taken[name]}; "
+                        "they cannot be in one table."
+                    )
+    for name, value in taken.items():
+        setattr(options, name, value)
+
+
+def _bench(options: argparse.Namespace, *runs: Path) -> Benchmark:
+    """runs: folders whose options count where the command gives none."""
+    _take_over(options, *runs)
     name = options.bench
     if name == "tiny":
         from ...research.bench.tiny import TinyBench
@@ -189,13 +230,13 @@ def _generate(options: argparse.Namespace) -> int:
     from ...research.bench import runner
 
     options.max_steps = max_steps_of(options, runner.begun_with(options.out).get("max_steps"))
-    bench = _bench(options)
+    bench = _bench(options, options.out)
     items = _items(bench, options)
     cost = runner.generation_cost(bench, options.out, items, options.system, options.t_max, options.max_steps)
     print(f"{options.bench} generate, {options.system}: {cost}.", flush=True)
     if options.dry_run:
         return 0
-    cost.check(options.yes)
+    cost.check(options.yes or _is_tiny(options))
     system = _system(options)
     facts = {"bench": options.bench, "system": system.name, "limit": options.limit, "items": len(items)}
     runner.describe(options.out, "generate", facts | _settings(options), _data(options))
@@ -212,18 +253,31 @@ def _generate(options: argparse.Namespace) -> int:
 def _judge(options: argparse.Namespace) -> int:
     from ...research.bench import runner
 
-    bench = _bench(options)
+    if options.max_tokens < 1:
+        raise ConfigError(f"--max-tokens is {options.max_tokens}; it must be 1 or more.")
+    if options.limit is None:
+        options.limit = runner.generated_limit(options.out)
+    bench = _bench(options, options.out)
     items = _items(bench, options)
+    there = runner.with_output(bench, options.out, items)
+    if len(there) < len(items):
+        print(f"No output: {len(items) - len(there)} of {len(items)} items; they are left out.")
     agent = _judge_agent(options)
-    cost = runner.judge_cost(bench, options.out, items, agent.name)
+    cost = runner.judge_cost(bench, options.out, there, agent.name)
     print(f"{options.bench} judge, {agent.name}: {cost}.", flush=True)
     if options.dry_run:
         return 0
-    cost.check(options.yes)
+    cost.check(options.yes or (options.bench == "tiny" and options.judge in (None, CHECKER)))
     facts = {"bench": options.bench, "judge": agent.name, "limit": options.limit, "items": len(items)}
     runner.describe(options.out, "judge", facts | _settings(options), _data(options))
     scores, asked = runner.judge(
-        bench, options.out, items, agent, workers=options.concurrency, retry_failed=options.retry_failed
+        bench,
+        options.out,
+        items,
+        agent,
+        workers=options.concurrency,
+        retry_failed=options.retry_failed,
+        max_tokens=options.max_tokens,
     )
     print(
         f"{asked.calls} calls, {asked.recalled} recalled; {asked.unread} criteria without a readable reply, "
@@ -233,15 +287,15 @@ def _judge(options: argparse.Namespace) -> int:
         print(f"The same command asks for those {asked.failed} again. Last reason: {asked.last_error}")
     for item, reason in list(asked.broken.items())[:5]:
         print(f"  {item} could not be judged: {reason}")
-    print(_table(bench.aggregate([scores])))
+    print(_table(_metrics(bench, options.out)))
     return 0
 
 
 def _aggregate(options: argparse.Namespace) -> int:
     from ...research.bench.report import to_dict
 
-    bench = _bench(options)
-    metrics = bench.aggregate([_scores_of(p) for p in options.scores])
+    bench = _bench(options, *options.scores)
+    metrics = _metrics(bench, *options.scores)
     print(_table(metrics))
     if options.json:
         options.json.write_text(json.dumps(to_dict(metrics), indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
@@ -253,12 +307,12 @@ def _report(options: argparse.Namespace) -> int:
     from ...research.bench.report import write_report
     from ...research.bench.runner import generated
 
-    bench = _bench(options)
+    bench = _bench(options, *options.runs)
     systems: dict[str, Sequence[Metric]] = {}
     about: dict[str, Any] = {}
     for run in options.runs:
         name = run.name if run.name not in systems else str(run)
-        systems[name] = bench.aggregate([_scores_of(run)])
+        systems[name] = _metrics(bench, run)
         facts = read_json(run / "run.json") if (run / "run.json").is_file() else {}
         took = generated(run)
         about[name] = (
@@ -278,21 +332,44 @@ def _totals(options: argparse.Namespace) -> int:
 
     names = {t["id"] for t in totals.published()}
     shipped = options.table in names
+    if not shipped and not Path(options.table).is_file():
+        mine = ", ".join(t["id"] for t in totals.published() if t["bench"] == options.bench)
+        raise ConfigError(f"There is no file {options.table}. Published tables of {options.bench}: {mine}.")
     rows = totals.published_table(options.table)["rows"] if shipped else totals.read_table(Path(options.table))
     found = totals.totals(options.bench, rows, getattr(options, "protocol", None))
     print("| system | printed | computed |\n|---|---|---|")
     for row in found:
-        computed = ", ".join(f"{k} {'none' if v is None else f'{v:.6g}'}" for k, v in row["computed"].items())
+        none = f"none ({row['why']})" if row.get("why") else "none"
+        computed = ", ".join(f"{k} {none if v is None else f'{v:.6g}'}" for k, v in row["computed"].items())
         print(f"| {row['system']} | {'' if row['printed'] is None else row['printed']} | {computed} |")
     if options.json:
         options.json.write_text(json.dumps(found, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
     return 0
 
 
+def _metrics(bench: Benchmark, *paths: Path) -> list[Metric]:
+    """Of run folders or score files; of a run folder only the items that it judged count."""
+    from ...research.bench.runner import coverage
+
+    known = [found for path in paths if (found := coverage(path)) is not None]
+    bench.only = frozenset(i for found in known for i in found.judged) if known else None
+    scores = [_scores_of(path) for path in paths]
+    absent = sum(len(found.no_output) for found in known), sum(found.items for found in known)
+    return [replace(metric, absent=absent) for metric in bench.aggregate(scores)]
+
+
 def _scores_of(path: Path) -> Path:
-    """A run folder's score files, or the path itself."""
+    """A run folder's score files, or the path itself.
+
+    Raises:
+        ConfigError: the run was not judged yet.
+    """
     scores = path / "scores"
     if not scores.is_dir():
+        if (path / "run.json").is_file() and (path / "outputs").is_dir():
+            raise ConfigError(
+                f"{path} was not judged yet: there is no folder {scores}. Run `judge --out {path}` first."
+            )
         return path
     for name in ("results.json", "scores.jsonl", "judge.json"):
         if (scores / name).is_file():
@@ -323,11 +400,21 @@ def _data(options: argparse.Namespace) -> list[Path]:
     return list(getattr(options, "data", []))
 
 
+def _is_tiny(options: argparse.Namespace) -> bool:
+    """Whether the tiny world's own models do all of it: they are small, and cost nothing."""
+    own = (None, TINY, CHECKER, f"{TINY}:oracle")
+    agents = (options.planner, options.critic, options.generator)
+    return options.bench == "tiny" and options.system != "workflow" and all(agent in own for agent in agents)
+
+
 def _judge_agent(options: argparse.Namespace) -> Agent:
     if options.bench == "tiny" and options.judge in (None, CHECKER):
         from ...research.bench.tiny import CheckerJudge
 
         return CheckerJudge()
+    if options.judge.split(":")[0] in (TINY, CHECKER):
+        own = "Leave --judge out: the world's exact checker judges." if options.bench == "tiny" else JUDGES
+        raise ConfigError(f"--judge is {options.judge!r}, which knows the tiny world's pictures only. {own}")
     return agent_from(options.judge, endpoints=options.endpoints, device=options.device)
 
 

@@ -110,9 +110,10 @@ def add_filter(commands: Any) -> None:
         "filter",
         help="which attempts are learned from, and where",
         description="DATA/scored.jsonl becomes DATA/sft.jsonl and DATA/rl.jsonl, with a report of what each rule "
-        "dropped. The paper names the rules and no thresholds.",
+        "dropped. The paper names the rules and no thresholds. Without scored.jsonl the labels of DATA/critic.jsonl "
+        "count alone: all goes to fine-tuning, and only --balance and --need-refined have an effect.",
     )
-    keep.add_argument("data", type=Path, help="folder of scored.jsonl")
+    keep.add_argument("data", type=Path, help="folder of scored.jsonl, or of critic.jsonl")
     default = FilterOptions()
     keep.add_argument("--trend", choices=get_args(Trend), default=default.trend, help="which steps fall")
     keep.add_argument("--min-slope", type=float, default=default.min_slope, help="points an attempt")
@@ -129,13 +130,29 @@ def add_filter(commands: Any) -> None:
 
 
 def _filter(options: argparse.Namespace) -> None:
-    from ...research.data.filters import filtered
-    from ...research.data.records import SCORED_FILE, CriticRecord, read_records, write_records
+    from ...research.data.filters import filtered, filtered_by_label
+    from ...research.data.records import CRITIC_FILE, SCORED_FILE, CriticRecord, read_records, write_records
 
+    chosen = FilterOptions(**{f.name: getattr(options, f.name) for f in fields(FilterOptions)})
+    if not (options.data / SCORED_FILE).is_file() and (options.data / CRITIC_FILE).is_file():
+        records = list(read_records(options.data / CRITIC_FILE, CriticRecord))
+        mine = sum(record.labelled_by == "user" for record in records)
+        takes = f"{len(records)} attempts, {mine} labelled by a person and {len(records) - mine} by the critic"
+        if begin_stage(options, options.data / "sft.jsonl", f"{takes}. No scores: the labels count (see --help)"):
+            sft, drops = filtered_by_label(records, chosen)
+            write_records(options.data / "sft.jsonl", sft)
+            write_records(options.data / "rl.jsonl", [])
+            write_drops(options.data / "filter.drops.json", {"attempts": drops})
+            print(f"{len(sft)} for fine-tuning")
+        return
+    if not (options.data / SCORED_FILE).is_file():
+        raise DataError(
+            f"{options.data} holds neither {SCORED_FILE} nor {CRITIC_FILE}. `data from-runs RUNS --out {options.data}` "
+            f"writes {CRITIC_FILE}; `data score {options.data}` adds scores, for reinforcement learning."
+        )
     records = list(read_records(options.data / SCORED_FILE, CriticRecord))
     if not begin_stage(options, options.data / "sft.jsonl", f"{len(records)} scored attempts"):
         return
-    chosen = FilterOptions(**{f.name: getattr(options, f.name) for f in fields(FilterOptions)})
     sft, rl, drops = filtered(records, chosen)
     write_records(options.data / "sft.jsonl", sft)
     write_records(options.data / "rl.jsonl", rl)

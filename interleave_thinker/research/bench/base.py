@@ -97,6 +97,12 @@ class Benchmark(ABC):
     """Where the official files are to be had, for error messages and help."""
     official: ClassVar[Mapping[str, int]] = {}
     """Items of the full official set by group, or {"": n} where its groups are not known."""
+    only: frozenset[str] | None = None
+    """Ids of the items that `aggregate` counts, where a run says which it judged; None: all of the data."""
+
+    def counts(self, item: str) -> bool:
+        """Whether `aggregate` counts an item of the data that the score files lack."""
+        return self.only is None or item in self.only
 
     @abstractmethod
     def items(self) -> list[Item]:

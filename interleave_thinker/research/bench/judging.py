@@ -12,7 +12,7 @@ import json
 import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -27,6 +27,8 @@ from .progress import Progress
 
 T = TypeVar("T")
 TRIES = 3
+JUDGE_TOKENS = 4096
+"""Upstream's limit of a judge's reply."""
 
 
 @dataclass
@@ -74,6 +76,8 @@ class ReplyLog:
 class Judge:
     """Asks `agent`; `calls`, `failed` and `unread` count what happened in this execution.
 
+    max_tokens: limit of a reply; a judge may think before it answers. A kept reply counts whatever limit it had.
+
     If a reply cannot be read, the judge is asked again, up to TRIES times. Then the last reply is kept and the
     criterion has failed. If the agent cannot be reached, nothing is kept, and the next execution asks again.
     """
@@ -81,6 +85,7 @@ class Judge:
     agent: Agent
     log: ReplyLog
     retry_failed: bool = False
+    max_tokens: int = JUDGE_TOKENS
     calls: int = 0
     recalled: int = 0
     unread: int = 0
@@ -123,7 +128,7 @@ class Judge:
     ) -> T | None:
         def complete(asked: Sampling) -> Completion:
             self._count(calls=1)
-            return self.agent.complete(messages, asked)
+            return self.agent.complete(messages, replace(asked, max_tokens=self.max_tokens))
 
         try:
             found = ask_anew(complete, parse, sampling, TRIES)

@@ -30,6 +30,7 @@ class Metric:
     parts: for a mean of parts (text and picture rates), each part's values by item; `values` then follow.
     interval: given where the figure is no mean of items (a correlation); `values` then hold the figure.
     detail: whether tables show the groups.
+    absent: (n, m): n of m items of the run had no output and are left out.
     """
 
     name: str
@@ -42,6 +43,13 @@ class Metric:
     parts: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
     interval: tuple[float, float] | None = None
     detail: bool = False
+    absent: tuple[int, int] = (0, 0)
+
+    @property
+    def counted(self) -> str:
+        """How many items stand behind the figure, for tables."""
+        judged = f"{len(self.values)} of {self.expected}"
+        return f"{judged}; no output: {self.absent[0]} of {self.absent[1]}" if self.absent[0] else judged
 
     @property
     def failed(self) -> int:

@@ -24,6 +24,7 @@ def to_dict(metrics: Sequence[Metric]) -> dict[str, Any]:
         | {
             "of": m.expected,
             "failed": m.failed,
+            **({"no_output": m.absent[0]} if m.absent[0] else {}),
             "note": m.note,
             "groups": {g: f.to_dict() for g, f in group_figures(m).items()},
         }
@@ -35,8 +36,7 @@ def to_markdown(metrics: Sequence[Metric]) -> str:
     """One line a metric, then one a group where there are groups."""
     lines = ["| metric | value | 95% interval | judged | |", "|---|---|---|---|---|"]
     for metric in metrics:
-        judged = f"{len(metric.values)} of {metric.expected}"
-        lines.append(_line(metric.name, figure(metric), metric, judged, metric.note))
+        lines.append(_line(metric.name, figure(metric), metric, metric.counted, metric.note))
         groups = group_figures(metric)
         if len(groups) > 1 and (metric.weights is not None or metric.detail):
             lines += [_line(f"&nbsp;&nbsp;{g}", f, metric, str(f.items), "") for g, f in groups.items()]
@@ -57,8 +57,8 @@ def compare(systems: Mapping[str, Sequence[Metric]]) -> str:
             if mine is None:
                 continue
             apart = difference(mine, metric) if name != names[0] else NOTHING
-            one, own = figure(mine), f"{len(mine.values)} of {mine.expected}"
-            cells = [name, _value(one.value, metric), _interval(one, metric), own]
+            one = figure(mine)
+            cells = [name, _value(one.value, metric), _interval(one, metric), mine.counted]
             cells += [_value(apart.value, metric, "+"), _interval(apart, metric, "+")]
             lines.append(f"| {' | '.join(cells)} |")
         lines.append("")
@@ -66,17 +66,20 @@ def compare(systems: Mapping[str, Sequence[Metric]]) -> str:
 
 
 def to_csv(systems: Mapping[str, Sequence[Metric]]) -> str:
-    """Long form: system, metric, group, value, interval, counts."""
+    """Long form: system, metric, group, value, interval, counts; `no_output` where an item has none."""
     out = io.StringIO()
     writer = csv.writer(out, lineterminator="\n")
-    writer.writerow(["system", "metric", "group", "value", "low", "high", "judged", "expected"])
+    absent = any(metric.absent[0] for metrics in systems.values() for metric in metrics)
+    head = ["system", "metric", "group", "value", "low", "high", "judged", "expected"]
+    writer.writerow([*head, *(["no_output"] if absent else [])])
     for system, metrics in systems.items():
         for metric in metrics:
             whole = figure(metric)
-            judged = len(metric.values)
-            writer.writerow([system, metric.name, "", whole.value, whole.low, whole.high, judged, metric.expected])
+            counts = [len(metric.values), metric.expected, *([metric.absent[0]] if absent else [])]
+            writer.writerow([system, metric.name, "", whole.value, whole.low, whole.high, *counts])
             for group, part in group_figures(metric).items():
-                writer.writerow([system, metric.name, group, part.value, part.low, part.high, part.items, ""])
+                row = [system, metric.name, group, part.value, part.low, part.high, part.items, ""]
+                writer.writerow([*row, *([""] if absent else [])])
     return out.getvalue()
 
 

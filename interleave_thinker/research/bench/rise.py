@@ -211,7 +211,8 @@ class Rise(Benchmark):
         if isinstance(saved, Mapping) and all(isinstance(v, Mapping) and "category" in v for v in saved.values()):
             known = {str(k): dict(v) for k, v in saved.items()}
         if self.data is not None:
-            known |= {str(r["index"]): r for r in read_records(self.data, ("index", "category"), "RISE")}
+            rows = {str(r["index"]): r for r in read_records(self.data, ("index", "category"), "RISE")}
+            known |= {index: row for index, row in rows.items() if index in known or self.counts(index)}
         return known
 
 

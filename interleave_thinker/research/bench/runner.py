@@ -7,7 +7,7 @@ A run folder holds everything that repeats it:
     generated.jsonl one line an item: generator calls, seconds, or why it failed
     work/           plans and attempts, so that a crash in the middle of an item loses one call at most
     judge.jsonl     every raw reply of the judge
-    scores/         the benchmark's official score files
+    scores/         the benchmark's official score files, and which items had no output
     report.*        tables and plot (`report.py`)
 """
 
@@ -27,12 +27,13 @@ from ...agents.base import Agent
 from ...errors import InterleaveError
 from ...files import append_synced, write_atomically
 from .base import BenchError, Benchmark, Item, dump, read_json
-from .judging import Judge, ReplyLog, judge_all
+from .judging import JUDGE_TOKENS, Judge, ReplyLog, judge_all
 from .progress import Progress
 from .systems import System, most_calls
 
 ASK_ABOVE = 500
 """Calls, of generator or judge, above which a command wants `--yes`."""
+COVERAGE = "coverage.json"
 PACKAGES = ("interleave-thinker", "torch", "transformers", "diffusers", "openai", "pillow", "numpy")
 
 
@@ -71,6 +72,49 @@ def generation_cost(bench: Benchmark, run: Path, items: Sequence[Item], kind: st
     judged = kind in ("full", "no-planner", "workflow") and t_max > 1
     planned = len(left) if kind in ("full", "no-critic", "workflow") else 0
     return Cost(len(left), planned, calls, calls if judged else 0)
+
+
+@dataclass(frozen=True)
+class Coverage:
+    """Ids of the items that a run's scores are about, and of those that had no output and are left out."""
+
+    judged: tuple[str, ...]
+    no_output: tuple[str, ...] = ()
+
+    @property
+    def items(self) -> int:
+        return len(self.judged) + len(self.no_output)
+
+
+def with_output(bench: Benchmark, run: Path, items: Sequence[Item]) -> list[Item]:
+    """The items that a judge can be asked about.
+
+    Raises:
+        BenchError: there is none. A judge would be paid for nothing.
+    """
+    outputs = run / "outputs"
+    if not outputs.is_dir():
+        raise BenchError(
+            f"{run} has no folder `outputs`, so there is nothing to judge. Run `generate --out {run}` first, or give "
+            "the --out of the run that you mean."
+        )
+    found = [item for item in items if bench.has_output(outputs, item)]
+    if not found:
+        raise BenchError(
+            f"{outputs} has no output of any of the {len(items)} items, so there is nothing to judge. Run `generate` "
+            "with the same options first, or check --out and --data."
+        )
+    return found
+
+
+def coverage(run: Path) -> Coverage | None:
+    """Of the last `judge` of a run folder; None where the scores come from elsewhere."""
+    path = run / "scores" / COVERAGE
+    saved = read_json(path) if path.is_file() else None
+    if not isinstance(saved, Mapping):
+        return None
+    judged, no_output = (tuple(map(str, saved.get(name) or ())) for name in ("judged", "no_output"))
+    return Coverage(judged, no_output)
 
 
 def judge_cost(bench: Benchmark, run: Path, items: Sequence[Item], judge: str) -> Cost:
@@ -117,23 +161,55 @@ def judge(
     *,
     workers: int = 1,
     retry_failed: bool = False,
+    max_tokens: int = JUDGE_TOKENS,
 ) -> tuple[Path, Judge]:
-    """Ask the judge all that is not in its log yet, and write the score files. Returns their path and the counts."""
-    asked = Judge(agent, ReplyLog(run / "judge.jsonl"), retry_failed)
+    """Ask the judge all that is not in its log yet, and write the score files. Returns their path and the counts.
+
+    Items without an output are left out, and named in scores/coverage.json.
+
+    Raises:
+        BenchError: no item has an output.
+    """
+    found = with_output(bench, run, items)
+    there = {item.id for item in found}
+    about = Coverage(tuple(i.id for i in found), tuple(i.id for i in items if i.id not in there))
+    items = found
+    asked = Judge(agent, ReplyLog(run / "judge.jsonl"), retry_failed, max_tokens)
     with Progress("judge", len(items)) as progress:
         verdicts = judge_all(bench, run / "outputs", items, asked, workers, progress)
     scores = run / "scores"
     scores.mkdir(parents=True, exist_ok=True)
+    write_atomically(scores / COVERAGE, dump({"judged": list(about.judged), "no_output": list(about.no_output)}))
     return bench.write_scores(scores, verdicts, items), asked
 
 
 def begun_with(run: Path) -> Mapping[str, Any]:
     """The settings that the outputs of a run folder were begun with; none in a new one."""
+    settings = _stage(run, "generate").get("settings")
+    return settings if isinstance(settings, Mapping) else {}
+
+
+def remembered(run: Path) -> dict[str, Any]:
+    """Options that every stage of a run folder shares; none in a new folder."""
+    found: dict[str, Any] = {}
+    for name in ("judge", "generate"):
+        options = _stage(run, name).get("options")
+        found |= dict(options) if isinstance(options, Mapping) else {}
+    return found
+
+
+def generated_limit(run: Path) -> int | None:
+    """The --limit that a run folder's outputs were made with."""
+    limit = _stage(run, "generate").get("limit")
+    return limit if isinstance(limit, int) else None
+
+
+def _stage(run: Path, name: str) -> Mapping[str, Any]:
+    """What run.json says of a stage; empty where it says nothing."""
     path = run / "run.json"
     saved = read_json(path) if path.is_file() else {}
-    begun = saved.get("generate") if isinstance(saved, Mapping) else None
-    settings = begun.get("settings") if isinstance(begun, Mapping) else None
-    return settings if isinstance(settings, Mapping) else {}
+    stage = saved.get(name) if isinstance(saved, Mapping) else None
+    return stage if isinstance(stage, Mapping) else {}
 
 
 def describe(run: Path, stage: str, facts: Mapping[str, Any], files: Sequence[Path] = ()) -> None:

@@ -7,6 +7,7 @@ lies with the benchmark.
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
@@ -44,7 +45,9 @@ def read_table(path: Path) -> list[dict[str, Any]]:
         if isinstance(rows, Mapping):
             named: list[Any] = [{"system": k, **v} for k, v in rows.items() if isinstance(v, Mapping)]
             rows = rows.get("rows", named or [rows])
-    if not isinstance(rows, list) or not all(isinstance(r, Mapping) for r in rows) or not rows:
+    if rows == []:
+        raise BenchError(f"{path} holds no row below its column names.")
+    if not isinstance(rows, list) or not all(isinstance(r, Mapping) for r in rows):
         raise BenchError(f"{path} is no table: it needs rows with named columns.")
     return [{str(k).strip(): _cell(v) for k, v in r.items() if k is not None} for r in rows]
 
@@ -52,16 +55,63 @@ def read_table(path: Path) -> list[dict[str, Any]]:
 def totals(
     bench: str, rows: Sequence[Mapping[str, Any]], protocol: wise.Protocol | None = None
 ) -> list[dict[str, Any]]:
-    """For each row: system, the total computed, the total printed (None if there is none).
+    """For each row: system, the total computed, the total printed (None if there is none), and why none is computed.
+
+    Column names count without case, units and arrows: "Overall (%)" is "overall".
 
     RISE score tables (rows named "Temp-...", columns Score-Origin and Accuracy) and VIEScore tables of one
     row a system (columns task, sc, pq, o) give one row for each total of the table instead.
     """
+    rows = [{_column(str(name)): value for name, value in row.items()} for row in rows]
     if bench == "rise" and any("-" in _name(r) and _name(r).split("-")[0] in rise_scores.PREFIX.values() for r in rows):
         return _rise_score_table(rows)
     if bench == "viescore" and any("task" in r for r in rows):
         return _viescore_tasks(rows)
+    if bench == "viescore" and not any(_correlations(row) for row in rows):
+        raise BenchError(
+            "No row has rank correlations from -1 to 1, in columns of tasks or in sc, pq and o. "
+            f"Columns: {_names(rows)}."
+        )
     return [_row(bench, row, protocol) for row in rows]
+
+
+def _correlations(row: Mapping[str, Any]) -> list[float]:
+    cells = [v for name, v in row.items() if name not in (*NAME_COLUMNS, *TOTAL_COLUMNS)]
+    return [v for v in (number_in(cell, -1, 1) for cell in cells) if v is not None]
+
+
+def _names(rows: Sequence[Mapping[str, Any]]) -> str:
+    return ", ".join(map(str, rows[0])) if rows else "none"
+
+
+_UNIT = re.compile(r"\(.*?\)|\[.*?\]|[%*↑↓]")
+
+
+def _column(name: str) -> str:
+    """A header without case, units, stars and arrows."""
+    return _UNIT.sub("", name).strip().strip(".:").strip().lower()
+
+
+def _why_none(bench: str, row: Mapping[str, Any]) -> str:
+    """What a row lacks for its total."""
+    if bench == "viescore":
+        blank = [name for name, v in row.items() if v is None and name not in (*NAME_COLUMNS, *TOTAL_COLUMNS)]
+        return f"blank: {', '.join(blank)}" if blank else "no column with a number"
+    wanted = {
+        "ueval": ueval.TASKS,
+        "wise": tuple(category.lower() for category in wise.CATEGORIES),
+        "rise": rise_scores.CATEGORIES,
+        "comm": ("style", "entity", "trend", "completeness", "image_quality", "irs"),
+    }[bench]
+    length = 3 if bench == "comm" else 4
+    said = []
+    for column in wanted:
+        cells = [value for name, value in row.items() if name[:length] == column[:length]]
+        if not cells:
+            said.append(f"no column {column}")
+        elif not any(isinstance(value, (int, float)) for value in cells):
+            said.append(f"{column} is {'blank' if cells[0] in (None, '') else repr(str(cells[0])[:30])}")
+    return ", ".join(said)
 
 
 def _row(bench: str, row: Mapping[str, Any], protocol: wise.Protocol | None) -> dict[str, Any]:
@@ -87,7 +137,8 @@ def _row(bench: str, row: Mapping[str, Any], protocol: wise.Protocol | None) -> 
         computed = {"tanh(mean rho)": viescore.fisher_average(known) if known and whole else None}
     else:
         raise BenchError(f"There are no totals for {bench!r}; choose one of {', '.join(BENCHES)}.")
-    return {"system": _name(row), "printed": printed, "computed": computed}
+    why = _why_none(bench, row) if None in computed.values() else ""
+    return {"system": _name(row), "printed": printed, "computed": computed, "why": why}
 
 
 def _rise_score_table(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
@@ -113,6 +164,8 @@ def _viescore_tasks(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
                 out.append(_average(f"{task} {column}", averages[-1]))
         if averages and len(averages) == len(tasks):
             out.append(_average(f"over {len(tasks)} tasks {column}", viescore.fisher_average(averages)))
+    if not out:
+        raise BenchError(f"Rows with a task need rank correlations in columns sc, pq or o. Columns: {_names(rows)}.")
     return out
 
 

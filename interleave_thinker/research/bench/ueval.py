@@ -10,6 +10,7 @@ counts as failed. An item that a system has no output for is judged as an empty 
 
 from __future__ import annotations
 
+import functools
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -146,7 +147,11 @@ class UEval(Benchmark):
         write_atomically(folder / "answer.json", dump(entry))
 
     def has_output(self, outputs: Path, item: Item) -> bool:
-        return (outputs / item.id / "answer.json").is_file()
+        """Ours, or a text or picture in the outputs.json of another runner."""
+        if (outputs / item.id / "answer.json").is_file():
+            return True
+        whole = outputs / "outputs.json"
+        return whole.is_file() and item.id in _answered(whole, whole.stat().st_mtime_ns)
 
     def finish(self, outputs: Path, items: Sequence[Item]) -> None:
         """outputs.json: the list that upstream's evaluator takes; picture paths start at its folder."""
@@ -204,6 +209,8 @@ class UEval(Benchmark):
                     raise BenchError(f"Item {record['id']} is judged twice, differently; compare runs with `report`.")
         if self.data is not None:
             for record in self.records():
+                if str(record["id"]) not in records and not self.counts(str(record["id"])):
+                    continue
                 mine = records.setdefault(str(record["id"]), _unjudged(record))
                 mine["task"] = task_of(record) or mine.get("task")
         tasks = {i: task_of(r) for i, r in records.items()}
@@ -319,6 +326,14 @@ def _answer(outputs: Path, item: str) -> dict[str, Any]:
     entries = read_json(whole) if whole.is_file() else []
     found = [e for e in entries if isinstance(e, Mapping) and str(e.get("id")) == item]
     return dict(found[-1]) if found else {}
+
+
+@functools.lru_cache(maxsize=4)
+def _answered(whole: Path, changed: int) -> frozenset[str]:
+    """Ids of an outputs.json whose entries hold a text or a picture."""
+    entries = read_json(whole)
+    known = [e for e in entries if isinstance(e, Mapping)] if isinstance(entries, list) else []
+    return frozenset(str(e.get("id")) for e in known if e.get("text_answer") or e.get("image_answer"))
 
 
 def _images(outputs: Path, names: object) -> tuple[list[Image.Image], list[str]]:

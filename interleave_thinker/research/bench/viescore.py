@@ -304,31 +304,43 @@ def fisher_average(correlations: Sequence[float]) -> float:
 def _correlations(pairs: Sequence[Pair], ratings: Ratings) -> list[Metric]:
     """Of each system, of each task (tanh of the mean over its systems), and over tasks (the same again).
 
+    Where upstream guessed a mark, all of it comes a second time, named `upstream`, with the guesses.
+
     Raises:
         BenchError: no system is rated.
     """
+    metrics = _rhos([(pair, pair.values) for pair in pairs], ratings)
+    if not metrics:
+        raise BenchError("No system here is a column of the human ratings; folders must be TASK/MODEL, as upstream's.")
+    if any(pair.guessed for pair in pairs):
+        metrics += _rhos([(pair, pair.with_guesses) for pair in pairs], ratings, ", upstream")
+    return metrics
+
+
+def _rhos(
+    read: Sequence[tuple[Pair, Mapping[str, Mapping[str, float]]]], ratings: Ratings, by: str = ""
+) -> list[Metric]:
+    """read: systems with the marks that count. by: behind each name."""
     metrics = []
     for number, name in enumerate(("SC", "PQ", "O")):
         by_task: dict[str, list[float]] = {}
-        for pair in pairs:
+        for pair, values in read:
             task = _task_of(pair, ratings)
             human = {u: r[number] for u, r in ratings.get(task, {}).get(pair.folder.resolve().name, {}).items()}
-            found = correlation(pair.values[name], human)
+            found = correlation(values[name], human)
             if found is not None and None not in (found.value, found.low, found.high):
                 by_task.setdefault(task, []).append(found.value or 0.0)
                 spread = (found.low or 0.0, found.high or 0.0)
                 note = "Spearman with human raters"
-                values = {pair.name: found.value or 0.0}
-                metrics.append(Metric(f"rho {name} {pair.name}", values, found.items, note=note, interval=spread))
+                alone = {pair.name: found.value or 0.0}
+                metrics.append(Metric(f"rho {name} {pair.name}{by}", alone, found.items, note=note, interval=spread))
         averages = {task: fisher_average(rhos) for task, rhos in by_task.items()}
         for task, average in averages.items():
             note = f"tanh(mean rho) over {len(by_task[task])} systems"
-            metrics.append(Metric(f"rho {name} {task}", {task: average}, 1, note=note))
+            metrics.append(Metric(f"rho {name} {task}{by}", {task: average}, 1, note=note))
         if averages:
             note = f"tanh(mean rho) over {len(averages)} tasks"
-            metrics.append(Metric(f"rho {name}", {"": fisher_average(list(averages.values()))}, 1, note=note))
-    if not metrics:
-        raise BenchError("No system here is a column of the human ratings; folders must be TASK/MODEL, as upstream's.")
+            metrics.append(Metric(f"rho {name}{by}", {"": fisher_average(list(averages.values()))}, 1, note=note))
     return metrics
 
 

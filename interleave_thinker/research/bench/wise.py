@@ -231,7 +231,7 @@ class Wise(Benchmark):
         if self.asked_protocol not in (None, protocol):
             raise BenchError(f"These are {protocol} scores, not {self.asked_protocol} ones.")
         if self.data:
-            asked |= {int(i.id) for i in self.items()}
+            asked |= {int(i.id) for i in self.items() if self.counts(i.id)}
         note = f"; {twice} prompts have several lines, the last counts" if twice else ""
         return _metrics(rows, protocol, asked or set(range(1, 1001)), note)
 

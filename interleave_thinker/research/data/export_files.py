@@ -48,7 +48,11 @@ def export_all(
                     planner_conversation(r, options) for r in read_records(plans_file, PlannerRecord)
                 ]
             if not any(found.values()):
-                raise DataError(f"{data} holds neither {critic.name} nor plans.jsonl with records; filter first.")
+                raise DataError(
+                    f"{data} holds neither {critic.name} nor plans.jsonl with records. For the critic run `data filter "
+                    f"{data}`, or give --source critic.jsonl --name critic_sft to export all attempts; for the planner "
+                    f"run `data planner {data}`."
+                )
             yield from _conversations(data, form, found)
         elif form == "compare":
             talks = list(comparisons(list(read_records(data / SCORED_FILE, CriticRecord)), options))

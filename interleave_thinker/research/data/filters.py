@@ -88,6 +88,30 @@ def filtered(
     return sft, rl, drops
 
 
+def filtered_by_label(records: Sequence[CriticRecord], options: FilterOptions) -> tuple[list[CriticRecord], Drops]:
+    """What fine-tuning can learn from labels alone, without a judge's scores: `need_refined` and `balance` count.
+
+    Raises:
+        ConfigError: nothing is left; the message says which label is missing and what would do.
+    """
+    drops = Drops()
+    kept = list(records)
+    if options.need_refined:
+        kept = [r for r in kept if r.success or r.refined]
+        drops.drop("a failure without a refined prompt", len(records) - len(kept))
+    labels = {r.success for r in kept}
+    if kept and len(labels) < 2 and options.balance:
+        lacking = "failures with a refined prompt" if True in labels else "successes"
+        raise ConfigError(
+            f"Of {len(records)} attempts none are {lacking}, and a critic learns from both. Make more runs, judge "
+            "attempts of your runs yourself (Accept, or Retry with your own prompt), or keep one kind: --balance 0."
+        )
+    kept = _balanced(kept, options.balance, random.Random(options.seed), drops, "fine-tuning")
+    for _ in kept:
+        drops.keep()
+    return kept, drops
+
+
 def _least_variance(variances: Sequence[float], options: FilterOptions) -> float:
     """The least variance of a step that goes to RL."""
     if options.rl_variance is not None:

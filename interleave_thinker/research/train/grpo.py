@@ -20,9 +20,20 @@ from ...agents.adapter_folder import base_of
 from ...errors import ConfigError
 from ...files import write_atomically
 from ...resolve import GeneratorChoice
+from ...roles.prompt_files import load_prompt
 from ...roles.scorer import Score, Scorer
 from ..worker_pool import WorkerPool, WorkerSpec
-from .models import CHECKPOINTS, RunOptions, extra_missing, load_model, lora, run, save_result
+from .models import (
+    CHECKPOINTS,
+    RunOptions,
+    TrainError,
+    extra_missing,
+    load_model,
+    lora,
+    prompt_texts,
+    run,
+    save_result,
+)
 from .rewards import Outcome, Part, Variant, needs_image, next_prompt, read_response, reward
 from .rollouts import Rollouts, build_generator, trial_of
 from .rows import dataset, states
@@ -110,6 +121,17 @@ class CriticReward:
         return values
 
 
+def check_own_text(own: Path, given: Path | None) -> None:
+    """Raises TrainError where the critic learned another prompt text than it is to be trained with now."""
+    if given is None or not (own / "critic.md").is_file():
+        return
+    if load_prompt("critic", [own]).strip() != load_prompt("critic", [given]).strip():
+        raise TrainError(
+            f"The critic learned the prompt text {own / 'critic.md'}, and --prompts {given} holds another one. Leave "
+            "--prompts out, or start from a critic that was trained with these texts."
+        )
+
+
 def train_critic(options: GrpoOptions, load_scorer: Callable[[], Scorer], log: Callable[[str], None] = print) -> Path:
     """Train and save; returns the folder of the result. See `models.run` for going on after a kill.
 
@@ -119,7 +141,8 @@ def train_critic(options: GrpoOptions, load_scorer: Callable[[], Scorer], log: C
         TrainError: bad states, or a training that is there already.
         AgentError, GeneratorError: model or generator cannot be loaded.
     """
-    prompts = options.prompts or next((p for p in [options.base.model / "prompts"] if p.is_dir()), None)
+    prompts = prompt_texts(options.base, options.prompts)
+    check_own_text(options.base.model / "prompts", options.prompts)
     rows, dropped = states(options.data, prompts)
     log(f"{len(rows)} states" + "".join(f"; {n} left out: {why}" for why, n in dropped.items()))
     try:

@@ -217,6 +217,11 @@ def start_from_file(model: Any, file: Path) -> None:
             down[:rank] = pair.down.to(down)
 
 
+def prompt_texts(options: ModelOptions, prompts: Path | None) -> Path | None:
+    """The folder of prompt texts that a trained model is saved with, and asked with; None for ours."""
+    return prompts or next((p for p in [options.model / "prompts"] if p.is_dir()), None)
+
+
 def save_result(trainer: Any, processor: Any, options: ModelOptions, out: Path, prompts: Path | None) -> Path:
     """Write `out`/model: weights or adapter, processor, and the prompt texts that were learned with.
 
@@ -227,8 +232,8 @@ def save_result(trainer: Any, processor: Any, options: ModelOptions, out: Path, 
     trainer.save_model(str(folder))
     if trainer.is_world_process_zero():
         processor.save_pretrained(folder)
-        source = prompts or (options.model / "prompts")
-        if source.is_dir():
+        source = prompt_texts(options, prompts)
+        if source is not None and source.is_dir():
             (folder / "prompts").mkdir(exist_ok=True)
             for text in sorted(source.glob("*.md")):
                 shutil.copy(text, folder / "prompts" / text.name)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import json
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,7 @@ from PIL import Image
 from ...agents.base import chat_content
 from ...files import write_atomically
 from ...roles.critic import critic_turn, white_canvas
+from ...roles.prompt_files import is_filled, load_prompt
 from .models import TrainError
 
 WHITE = "data/interleave/white.png"
@@ -61,6 +62,34 @@ def sft_rows(path: Path) -> tuple[list[dict[str, Any]], Counter[str]]:
     if not rows:
         raise TrainError(f"{path} holds no row to learn from ({drops_text(dropped)}).")
     return rows, dropped
+
+
+ASKED = ("critic", "compare", "planner_text", "planner_images")
+"""Prompt files of the questions that rows hold."""
+
+
+def check_questions(rows: Sequence[Mapping[str, Any]], prompts: Path | None) -> None:
+    """Compare the rows' questions with the prompt texts that the trained model will be asked with.
+
+    prompts: their folder; None for ours.
+
+    Raises:
+        TrainError: a question is written with another text. Such a model would be asked what it never saw.
+    """
+    templates = {name: load_prompt(name, [prompts]) for name in ASKED}
+    for number, row in enumerate(rows, 1):
+        asked = "".join(
+            str(part.get("text", ""))
+            for turn in row["prompt"]
+            for part in (turn["content"] if isinstance(turn["content"], list) else [{"text": turn["content"]}])
+        )
+        if not any(is_filled(template, asked) for template in templates.values()):
+            where = f"the prompt texts in {prompts}" if prompts else "our prompt texts"
+            raise TrainError(
+                f"Row {number} asks with another text than the trained model will be asked with ({where}). It begins "
+                f"with {' '.join(asked.split())[:60]!r}. Give `sft` the folder of prompt texts that the rows were "
+                "exported with (--prompts FOLDER), or export them again with those of the model."
+            )
 
 
 def states(path: Path, prompts: Path | None) -> tuple[list[dict[str, Any]], Counter[str]]:

@@ -10,8 +10,18 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from .batch_order import order_rows
-from .models import CHECKPOINTS, RunOptions, extra_missing, load_model, lora, run, save_result, start_from_file
-from .rows import dataset, sft_rows
+from .models import (
+    CHECKPOINTS,
+    RunOptions,
+    extra_missing,
+    load_model,
+    lora,
+    prompt_texts,
+    run,
+    save_result,
+    start_from_file,
+)
+from .rows import check_questions, dataset, sft_rows
 
 
 @dataclass(frozen=True)
@@ -36,6 +46,8 @@ def fine_tune(options: SftOptions, log: Callable[[str], None] = print) -> Path:
         AgentError: the base model cannot be loaded.
     """
     rows, dropped = sft_rows(options.data)
+    if options.base.model.is_dir():  # else load_model says what it lacks
+        check_questions(rows, prompt_texts(options.base, options.prompts))
     log(f"{len(rows)} rows" + "".join(f"; {n} left out: {why}" for why, n in dropped.items()))
     try:
         from trl import SFTConfig, SFTTrainer
