@@ -22,7 +22,7 @@ $I data filter "$OUT/data" --resume
 $I data planner "$OUT/data" --cuts 1 --resume
 $I data export "$OUT/data" --format trl --format rl
 
-# SFT of both agents, then GRPO of the critic (paper's hyperparameters: sft_8b.yaml, grpo_8b.yaml).
+# SFT of both agents (the paper's values), then GRPO of the critic (our reward; grpo_paper.yaml has the paper's).
 for role in planner critic; do
   $LAUNCH sft $role --model "$MODEL" --data "$OUT/data" --out "$OUT/$role-sft" --config "$HERE/sft_8b.yaml" --resume
 done

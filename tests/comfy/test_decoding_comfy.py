@@ -64,3 +64,14 @@ def test_agent_and_sampler_take_turns_without_a_second_copy_or_another_load(tmp_
     loads = [facts["loads"] for facts in ran.of("attempt")]
     assert len(loads) >= STEPS and not any(loads[1:]), "all models lie in memory from the first attempt on"
     assert held[-1] - held[0] < 2**20, "a second copy of the smallest model would be more"
+
+
+@pytest.mark.slow
+def test_the_benchmark_for_gpus_runs_whole_on_a_small_shape() -> None:
+    """Its figures are a GPU's to tell; that each part runs is seen here."""
+    found = run_inside("decode_shapes.py", "small", "64", "40", "4", "0.01", seconds=300)
+    assert {"host", "text", "speed", "swap"} <= set(found)
+    assert found["text"]["tokens"] == 4000
+    assert all(
+        value > 0 for part in ("host", "speed", "swap") for name, value in found[part].items() if name != "agent"
+    )

@@ -11,7 +11,8 @@ import signal
 import subprocess
 import sys
 import time
-from dataclasses import replace
+from dataclasses import fields, replace
+from importlib import metadata
 from pathlib import Path
 
 import pytest
@@ -29,7 +30,7 @@ from interleave_thinker.errors import AgentError, ConfigError
 from interleave_thinker.research.train import grpo, models
 from interleave_thinker.research.train.adapters import export_comfy, merge
 from interleave_thinker.research.train.grpo import CriticReward, GrpoOptions, check_own_text, train_critic
-from interleave_thinker.research.train.models import ModelOptions, TrainError
+from interleave_thinker.research.train.models import ModelOptions, TrainError, check_package
 from interleave_thinker.research.train.rows import sft_rows, states
 from interleave_thinker.research.train.sft import SftOptions, fine_tune
 from interleave_thinker.resolve import GeneratorChoice
@@ -39,6 +40,7 @@ from interleave_thinker.tinyworld.oracle import CheckerScorer
 
 CRITIC = Path(__file__).parents[2] / "interleave_thinker" / "tinyworld" / "weights" / "critic"
 BASE = CRITIC.parent / "base"
+RECIPES = Path(__file__).parents[2] / "recipes"
 
 
 @pytest.fixture(scope="module")
@@ -393,8 +395,62 @@ class TestGrpo:
     def test_a_group_needs_two_and_a_batch_whole_groups(self, data, tmp_path):
         with pytest.raises(ConfigError, match="at least 2"):
             replace(self.options(data, tmp_path), group=1)
-        with pytest.raises(ConfigError, match="multiple of group"):
-            replace(self.options(data, tmp_path), batch=6)
+        with pytest.raises(TrainError, match=r"must be a multiple of group \(4\)"):
+            train_critic(replace(self.options(data, tmp_path), batch=3, accumulate=1, group=4), CheckerScorer)
+
+    def test_a_group_may_lie_in_several_passes(self, data, tmp_path):
+        """One response a pass, as long ones of an 8B want it; all of a group are compared all the same."""
+        changed = replace(self.options(data, tmp_path / "o"), batch=1, accumulate=4, group=4, steps=1)
+        train_critic(changed, CheckerScorer)
+        (step,) = [entry for entry in json.loads((tmp_path / "o" / "history.json").read_text()) if "reward" in entry]
+        assert step["frac_reward_zero_std"] in (0, 1), "the share of groups without a difference, of one group"
+
+    @pytest.mark.parametrize("change", [
+        {"vllm_memory": 1.5}, {"vllm_context": 4096, "max_tokens": 4096}, {"vllm_tensor_parallel": 0},
+        {"vllm_server": "http://127.0.0.1:8000", "vllm": "colocate"},
+    ])  # fmt: skip
+    def test_values_that_vllm_cannot_use_are_refused(self, data, tmp_path, change):
+        with pytest.raises(ConfigError, match="vllm-"):
+            replace(self.options(data, tmp_path), **change)
+
+    def test_the_installed_trl_takes_what_is_said_of_vllm(self, data, tmp_path):
+        from trl import GRPOConfig
+
+        for mode in ("", "colocate", "server"):
+            asked = replace(self.options(data, tmp_path), vllm=mode).vllm_arguments()
+            assert set(asked) <= {field.name for field in fields(GRPOConfig)}
+
+    @pytest.mark.parametrize(("there", "told"), [(None, "it is not installed"), ("0.1.0", "0.1.0 is installed")])
+    @pytest.mark.parametrize("package", ["deepspeed", "vllm"])
+    def test_a_package_that_is_missing_or_of_a_wrong_version_is_one_line(
+        self, data, tmp_path, monkeypatch, package, there, told
+    ):
+        """Before rows are read and a model is loaded."""
+        own = metadata.version
+
+        def version(name):
+            if name != package:
+                return own(name)
+            if there is None:
+                raise metadata.PackageNotFoundError(name)
+            return there
+
+        monkeypatch.setattr(metadata, "version", version)
+        change = {"vllm": "colocate"} if package == "vllm" else {"deepspeed": tmp_path / "ds.json"}
+        with pytest.raises(TrainError, match=rf"needs {package}.*>=.*{told}.*interleave-thinker\[{package}\]"):
+            train_critic(replace(self.options(data, tmp_path), **change), CheckerScorer)
+        monkeypatch.setattr(metadata, "version", lambda name: "0.27.0+cu129" if name == package else own(name))
+        check_package(package, "x")
+
+
+@pytest.mark.parametrize(
+    "file", sorted({*RECIPES.glob("sft_*.yaml"), *RECIPES.glob("grpo_*.yaml")}), ids=lambda f: f.stem
+)
+def test_every_recipe_is_taken(data, tmp_path, capsys, file):
+    role = ["grpo", "--generator", "tiny", "--judge", "checker"] if file.stem.startswith("grpo") else ["sft", "critic"]
+    words = [*role, "--model", str(CRITIC), "--data", str(data), "--out", str(tmp_path / "o"), "--config", str(file)]
+    assert main([*words, "--dry-run"]) == 0, capsys.readouterr().err
+    assert "12 " in capsys.readouterr().out
 
 
 class TestPromptTexts:

@@ -84,6 +84,12 @@ def _add_grpo(commands: Any) -> None:
     grpo.add_argument("--max-tokens", type=int, default=4096, help="of a response")
     grpo.add_argument("--generator-seed", type=int, default=0, help="of every picture")
     grpo.add_argument("--vllm", choices=["colocate", "server"], help="rollouts by vLLM")
+    grpo.add_argument("--vllm-memory", type=float, default=0.3, help="share of a GPU that vLLM takes (0.3)")
+    grpo.add_argument(
+        "--vllm-context", type=int, default=0, help="tokens of question and response; 0: the model's most"
+    )
+    grpo.add_argument("--vllm-tensor-parallel", type=int, default=1, help="GPUs that share one copy of vLLM's model")
+    grpo.add_argument("--vllm-server", default="", help="address of trl vllm-serve, for --vllm server")
     _add_running(grpo, save_every=50, log_every=1)
     grpo.set_defaults(do=_grpo)
 
@@ -149,7 +155,8 @@ def _grpo(options: argparse.Namespace) -> None:
         **_values(
             options,
             "group batch accumulate epochs steps learning_rate schedule weight_decay kl temperature max_tokens "
-            "generator_seed workers timeout save_every log_every seed deepspeed prompts resume",
+            "generator_seed workers timeout save_every log_every seed deepspeed prompts resume "
+            "vllm_memory vllm_context vllm_tensor_parallel vllm_server",
         ),
         vllm=options.vllm or "",
         report_to=tuple(options.report_to),

@@ -27,6 +27,7 @@ from .models import (
     CHECKPOINTS,
     RunOptions,
     TrainError,
+    check_package,
     extra_missing,
     load_model,
     lora,
@@ -43,11 +44,13 @@ START = "start"
 
 @dataclass(frozen=True)
 class GrpoOptions(RunOptions):
-    """group: responses to a state (the paper: 8). batch: responses a device and step, a multiple of group. kl: weight
+    """group: responses to a state (the paper: 8). batch: responses a device and pass; times accumulate and
+    devices a multiple of group. kl: weight
     of the divergence from the start (paper 1e-3, code 0). clip_low, clip_high, clip_dual: as in the released code.
     max_tokens: of a response. without: parts of the reward to leave out. generator_seed: of every picture (the paper:
     0). ray_workers: Ray workers for the generator's calls. vllm: rollouts by vLLM ("colocate" or "server"), "" for the
-    model itself.
+    model itself. vllm_memory: share of a GPU that it takes. vllm_context: tokens of a question and its response.
+    vllm_tensor_parallel: GPUs that share one copy of its model. vllm_server: address, in mode "server".
     """
 
     batch: int = 8
@@ -70,15 +73,45 @@ class GrpoOptions(RunOptions):
     timeout: float = 120.0
     ray_workers: tuple[WorkerSpec, ...] = ()
     vllm: str = ""
+    vllm_memory: float = 0.3
+    vllm_context: int = 0
+    vllm_tensor_parallel: int = 1
+    vllm_server: str = ""
     generator: GeneratorChoice = field(kw_only=True)
 
     def __post_init__(self) -> None:
         if self.group < 2:
             raise ConfigError(f"group is {self.group}; advantages need at least 2 responses to a state.")
-        if self.batch % self.group:
-            raise ConfigError(f"batch is {self.batch}; it must be a multiple of group ({self.group}).")
         if self.workers < 1 or self.timeout <= 0:
             raise ConfigError(f"workers is {self.workers} and timeout {self.timeout}; both must be more than 0.")
+        if not 0 < self.vllm_memory < 1:
+            raise ConfigError(f"vllm-memory is {self.vllm_memory}; it must be a share between 0 and 1.")
+        if self.vllm_context and self.vllm_context <= self.max_tokens:
+            raise ConfigError(
+                f"vllm-context is {self.vllm_context}; it must hold a question and {self.max_tokens} tokens of reply."
+            )
+        if self.vllm_tensor_parallel < 1:
+            raise ConfigError(f"vllm-tensor-parallel is {self.vllm_tensor_parallel}; it must be 1 or more.")
+        if self.vllm_server and self.vllm != "server":
+            raise ConfigError("vllm-server has a meaning with --vllm server alone.")
+
+    def check_packages(self) -> None:
+        super().check_packages()
+        if self.vllm:
+            check_package("vllm", f"--vllm {self.vllm}")
+
+    def vllm_arguments(self) -> dict[str, Any]:
+        """For TRL's GRPOConfig."""
+        if not self.vllm:
+            return {"use_vllm": False}
+        return {
+            "use_vllm": True,
+            "vllm_mode": self.vllm,
+            "vllm_gpu_memory_utilization": self.vllm_memory,
+            "vllm_max_model_length": self.vllm_context or None,
+            "vllm_tensor_parallel_size": self.vllm_tensor_parallel,
+            "vllm_server_base_url": self.vllm_server or None,
+        }
 
 
 @dataclass
@@ -141,6 +174,7 @@ def train_critic(options: GrpoOptions, load_scorer: Callable[[], Scorer], log: C
         TrainError: bad states, or a training that is there already.
         AgentError, GeneratorError: model or generator cannot be loaded.
     """
+    options.check_packages()
     prompts = prompt_texts(options.base, options.prompts)
     check_own_text(options.base.model / "prompts", options.prompts)
     rows, dropped = states(options.data, prompts)
@@ -149,27 +183,32 @@ def train_critic(options: GrpoOptions, load_scorer: Callable[[], Scorer], log: C
         from trl import GRPOConfig, GRPOTrainer
     except ImportError as error:
         raise extra_missing(error) from None
+    try:
+        arguments = GRPOConfig(
+            **options.arguments(),
+            num_generations=options.group,
+            max_completion_length=options.max_tokens,
+            beta=options.kl,
+            epsilon=options.clip_low,
+            epsilon_high=options.clip_high,
+            delta=options.clip_dual or None,
+            loss_type="dapo",  # the mean over all tokens, as released
+            scale_rewards="group",
+            temperature=options.temperature,
+            top_p=1.0,
+            **options.vllm_arguments(),
+        )
+    except ValueError as error:
+        raise TrainError(
+            f"TRL refuses these settings: {error} The responses to a state are compared within a step, so batch x "
+            f"accumulate x processes must be a multiple of group ({options.group})."
+        ) from None
     model, processor = load_model(options.base)
     if options.kl and base_of(options.base.model) != options.base.model:
         # To measure the divergence, the trainer loads the start a second time, whole, from where its config says.
         model.save_pretrained(options.out / START)
         model.config._name_or_path = str(options.out / START)
     processor.tokenizer.padding_side = "left"  # the trainer pads token types as the tokenizer does, and prompts left
-    arguments = GRPOConfig(
-        **options.arguments(),
-        num_generations=options.group,
-        max_completion_length=options.max_tokens,
-        beta=options.kl,
-        epsilon=options.clip_low,
-        epsilon_high=options.clip_high,
-        delta=options.clip_dual or None,
-        loss_type="dapo",  # the mean over all tokens, as released
-        scale_rewards="group",
-        temperature=options.temperature,
-        top_p=1.0,
-        use_vllm=bool(options.vllm),
-        **({"vllm_mode": options.vllm} if options.vllm else {}),
-    )
     with ExitStack() as stack:
         pool = None
         if options.ray_workers:

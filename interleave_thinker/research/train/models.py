@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from dataclasses import dataclass
+from importlib import metadata
 from pathlib import Path
 from typing import Any, Literal
 
@@ -28,6 +29,34 @@ class TrainError(InterleaveError):
 
 def extra_missing(error: ImportError) -> TrainError:
     return TrainError(f"Training needs the extra 'train': pip install 'interleave-thinker[train]' ({error}).")
+
+
+def check_package(package: Literal["deepspeed", "vllm"], asked: str) -> None:
+    """Whether a package is there in a version that the installed TRL takes. asked: the option that needs it.
+
+    Raises:
+        TrainError: it is not; one line with what to install.
+    """
+    from packaging.requirements import Requirement
+    from packaging.version import Version
+
+    try:
+        known = [Requirement(line) for line in metadata.requires("trl") or ()]
+    except metadata.PackageNotFoundError as error:
+        raise extra_missing(error) from None
+    wanted = next((r for r in known if r.name == package and r.marker and r.marker.evaluate({"extra": package})), None)
+    versions = str(wanted.specifier) if wanted is not None else ""
+    try:
+        found = metadata.version(package)
+    except metadata.PackageNotFoundError:
+        found = ""
+    # Without a local part such as "+cu129", which counts as newer than the release.
+    if found and (wanted is None or wanted.specifier.contains(Version(found).base_version, prereleases=True)):
+        return
+    there = f"{found} is installed" if found else "it is not installed"
+    raise TrainError(
+        f"{asked} needs {package}{versions}; {there}. Install it: pip install 'interleave-thinker[{package}]'"
+    )
 
 
 @dataclass(frozen=True)
@@ -80,6 +109,11 @@ class RunOptions:
     prompts: Path | None = None
     resume: bool = False
     report_to: tuple[str, ...] = ()
+
+    def check_packages(self) -> None:
+        """Raises TrainError if a package is missing that the options need, before anything is loaded."""
+        if self.deepspeed is not None:
+            check_package("deepspeed", "--deepspeed")
 
     def arguments(self) -> dict[str, Any]:
         """For transformers' TrainingArguments, which TRL's configurations are."""

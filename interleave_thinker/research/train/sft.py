@@ -45,6 +45,7 @@ def fine_tune(options: SftOptions, log: Callable[[str], None] = print) -> Path:
         TrainError: bad rows, or a training that is there already.
         AgentError: the base model cannot be loaded.
     """
+    options.check_packages()
     rows, dropped = sft_rows(options.data)
     if options.base.model.is_dir():  # else load_model says what it lacks
         check_questions(rows, prompt_texts(options.base, options.prompts))
