@@ -7,8 +7,10 @@ import math
 from pathlib import Path
 from typing import Any, get_args
 
-from ...agents.adapter_folder import weight_files
+from ...agents.adapter_folder import base_of, weight_files
+from ...errors import ConfigError
 from ...research.train.grpo import GrpoOptions
+from ...research.train.layout import Asked, Shape, layout
 from ...research.train.models import ModelOptions, Precision
 from ...research.train.rewards import Part, Variant
 from ...research.train.rows import sft_rows, states
@@ -117,6 +119,8 @@ def _add_running(parser: argparse.ArgumentParser, *, save_every: int, log_every:
     add_config(parser)
     parser.add_argument("--resume", action="store_true", help="go on from the last checkpoint")
     parser.add_argument("--dry-run", action="store_true", help="check the data, say what it would take, do nothing")
+    parser.add_argument("--train-gpus", type=int, help="for --dry-run: how many GPUs train")
+    parser.add_argument("--gpu-gb", type=float, help="for --dry-run: memory of each")
 
 
 def _sft(options: argparse.Namespace) -> None:
@@ -136,6 +140,7 @@ def _sft(options: argparse.Namespace) -> None:
         steps = chosen.steps or math.ceil(len(rows) * chosen.epochs / (chosen.batch * chosen.accumulate))
         left_out = f", {sum(dropped.values())} left out" if dropped else ""
         print(f"{len(rows)} rows{left_out}; {steps} steps on one device; {_disk(options)}")
+        _print_layout(options, Asked(**_rows_asked(options, SFT_REPLY)))
         return
     _keep(options, f"sft-{options.role}")
     from ...research.train.sft import fine_tune
@@ -170,12 +175,48 @@ def _grpo(options: argparse.Namespace) -> None:
             f"{len(rows)} states; {steps} steps on one device, at most {calls} generator and {2 * calls} judge calls; "
             f"{_disk(options)}"
         )
+        beside = chosen.vllm == "colocate"
+        asked = Asked(
+            **_rows_asked(options, chosen.max_tokens),
+            written=0 if chosen.vllm else in_a_step,
+            reference=bool(chosen.kl),
+            vllm_memory=chosen.vllm_memory if beside else 0.0,
+            vllm_context=chosen.vllm_context if beside else 0,
+            vllm_tensor_parallel=chosen.vllm_tensor_parallel,
+        )
+        _print_layout(options, asked)
         return
     _keep(options, "grpo")
     from ...research.train.grpo import train_critic
     from ...resolve import scorer_from
 
     _print_result(train_critic(chosen, lambda: scorer_from(options.judge, endpoints=options.endpoints)))
+
+
+SFT_REPLY = 1024
+"""Tokens of a reply that is learned, for the arithmetic of --dry-run."""
+LAYOUTS = ((8, 80.0), (1, 24.0))
+"""GPUs and their memory in GB, where the command names none."""
+
+
+def _rows_asked(options: argparse.Namespace, reply: int) -> dict[str, Any]:
+    return {
+        "rows": options.batch,
+        "reply": reply,
+        "max_pixels": options.max_pixels,
+        "lora_rank": options.lora_rank,
+        "checkpointing": options.gradient_checkpointing,
+    }
+
+
+def _print_layout(options: argparse.Namespace, asked: Asked) -> None:
+    """What lies on each GPU, for the GPUs that are named, or for two usual machines."""
+    gpus, size = options.train_gpus, options.gpu_gb
+    if (gpus is not None and gpus < 1) or (size is not None and size <= 0):
+        raise ConfigError(f"--train-gpus is {gpus} and --gpu-gb {size}; both must be more than 0.")
+    shape = Shape.of(base_of(options.model))
+    for machine in LAYOUTS if gpus is None and size is None else [(gpus or 1, size or 80.0)]:
+        print("\n" + "\n".join(layout(shape, asked, *machine).lines()))
 
 
 def _print_result(folder: Path) -> None:
