@@ -445,7 +445,7 @@ def test_a_folder_with_a_dot_in_its_name_is_a_folder(tmp_path):
         ("filter {0}", "scored.jsonl"),
         ("planner {0}", "planner.jsonl"),
         ("export {0} --format rl", "rl.jsonl"),
-        ("export {0} --format trl", "filter first"),
+        ("export {0} --format trl", "run `data filter"),
         ("export {0}/none --format trl", "no folder"),
         ("prompts --out {0}/x --count 0 --world tiny", "--count is 0"),
         ("prompts --out {0}/x", "--agent"),

@@ -214,7 +214,11 @@ def _print_layout(options: argparse.Namespace, asked: Asked) -> None:
     gpus, size = options.train_gpus, options.gpu_gb
     if (gpus is not None and gpus < 1) or (size is not None and size <= 0):
         raise ConfigError(f"--train-gpus is {gpus} and --gpu-gb {size}; both must be more than 0.")
-    shape = Shape.of(base_of(options.model))
+    folder = base_of(options.model)
+    if not (folder / "config.json").is_file():
+        print(f"Memory of a GPU: not computed, there is no {folder / 'config.json'}.")
+        return
+    shape = Shape.of(folder)
     for machine in LAYOUTS if gpus is None and size is None else [(gpus or 1, size or 80.0)]:
         print("\n" + "\n".join(layout(shape, asked, *machine).lines()))
 
