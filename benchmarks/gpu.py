@@ -1,4 +1,4 @@
-"""What a token costs in ComfyUI's Qwen3-VL: our decoding, ComfyUI's forward and transformers' `generate`.
+"""Measure a token's time in ComfyUI's Qwen3-VL: our decoding, ComfyUI's forward and transformers' `generate`.
 
     python benchmarks/gpu.py [--shape small|4b|8b] [--json F]
 

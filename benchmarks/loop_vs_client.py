@@ -1,4 +1,4 @@
-"""What an attempt costs in a loop of ours, against a lean client that somebody writes by hand.
+"""Compare the time of an attempt in our loop with that of a lean, hand-written API client.
 
     python benchmarks/loop_vs_client.py [--attempts 20] [--rounds 5] [--sizes 512 1024] [--nodes 10] [--json F]
 

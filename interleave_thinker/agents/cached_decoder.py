@@ -38,7 +38,7 @@ class CachedDecoder:
         made = model(**inputs, use_cache=True, logits_to_keep=1)
         self.cache = made.past_key_values
         shift = getattr(turning, "rope_deltas", None)
-        self.shift = 0 if shift is None else int(shift.flatten()[0])  # a picture takes fewer places than tokens
+        self.shift = 0 if shift is None else int(shift.flatten()[0])  # a picture has more tokens than positions
         self.first: torch.Tensor = made.logits[:, -1]
         self.dtype: torch.dtype = made.logits.dtype
 

@@ -20,7 +20,10 @@ NEAR = 4
 
 
 class Decoder(Protocol):
-    """A model that has read a prompt. first: (1, vocabulary), logits of what follows it. dtype: it computes in."""
+    """A model after it has read a prompt.
+
+    first: logits of the first token of the reply, (1, vocabulary). dtype: number format of the computation.
+    """
 
     first: torch.Tensor
     dtype: torch.dtype
@@ -32,11 +35,13 @@ class Decoder(Protocol):
     def takes_several(self) -> bool: ...
 
     def read(self, tokens: Sequence[int]) -> torch.Tensor:
-        """Take tokens, several only where `takes_several`. Logits of what follows each, (tokens, vocabulary)."""
+        """Append tokens to the cache; several only if `takes_several`. Returns the next token's logits after each of
+        them, (tokens, vocabulary).
+        """
         ...
 
     def forget(self, count: int) -> None:
-        """The last tokens that were read were not what follows."""
+        """Remove the last `count` tokens from the cache."""
         ...
 
 

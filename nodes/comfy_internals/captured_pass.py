@@ -6,6 +6,7 @@ long as one reply, so no address of it outlives the weights and the cache that i
 
 from __future__ import annotations
 
+import functools
 import logging
 
 import torch
@@ -85,5 +86,10 @@ def captured_pass(loop: LayerLoop, count: int, like: torch.Tensor) -> FixedPass 
     try:
         return CapturedPass(loop, count, like)
     except RuntimeError as error:
-        _log.warning("InterleaveThinker: agents run without CUDA graphs: %s", str(error).splitlines()[0][:200])
+        _say_once(str(error).splitlines()[0][:200])
         return None
+
+
+@functools.cache
+def _say_once(reason: str) -> None:
+    _log.warning("InterleaveThinker: agents run without CUDA graphs: %s", reason)

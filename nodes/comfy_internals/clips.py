@@ -293,6 +293,8 @@ class TokenDecoder:
             x, place = self.model.embed_tokens(token).to(self.dtype), torch.tensor([[self.next]], device=self.device)
             found = loop.read(x)
             wanted = self.model.forward(None, embeds=x, past_key_values=self.past, position_ids=place)[0]
+        except torch.OutOfMemoryError:  # says nothing of the layers
+            raise
         except (AttributeError, IndexError, KeyError, RuntimeError, TypeError, ValueError):
             agree = False
         else:
@@ -353,7 +355,7 @@ class TokenDecoder:
         return self.loop is not None
 
     def read(self, tokens: Sequence[int]) -> torch.Tensor:
-        """Take tokens, several only where `takes_several`. Logits of what follows each, (tokens, vocabulary)."""
+        """As `decoding.Decoder.read`."""
         chosen = torch.tensor([list(tokens)], device=self.device)
         embeds = self.model.embed_tokens(chosen).to(self.dtype)
         if self.loop is not None:
@@ -381,7 +383,7 @@ class TokenDecoder:
         return loop.read
 
     def forget(self, count: int) -> None:
-        """The last tokens that were read were not what follows."""
+        """As `decoding.Decoder.forget`."""
         if self.loop is not None:
             self.loop.forget(count)
 
