@@ -13,11 +13,13 @@ from inside import run_inside
 from PIL import Image
 from test_bench_comfy import plain
 
+from interleave_thinker.agents.base import chat_content
 from interleave_thinker.cli import main
 from interleave_thinker.research.data.requests import tiny_requests
 from interleave_thinker.research.data.trajectories import RUNS, TrajectoryOptions, is_done, make_trajectories
 from interleave_thinker.research.worker_pool import WorkerSpec
 from interleave_thinker.resolve import GeneratorChoice
+from interleave_thinker.roles.critic import critic_turn
 from interleave_thinker.storage.run_folder import read_trajectory
 
 COUNT = 6
@@ -92,7 +94,7 @@ def test_an_8b_shaped_checkpoint_goes_all_the_way_to_load_clip(tmp_path: Path) -
     for name in ("a", "b"):
         Image.effect_noise((64, 64), 80).convert("RGB").save(data / "images" / f"{name}.png")
     pictures = ["images/a.png", "images/b.png"]
-    content = [{"type": "image"}, {"type": "image"}, {"type": "text", "text": "want a blue ball\ngot a ball"}]
+    content, _ = chat_content(critic_turn(*map(Path, pictures), "a blue ball", "a ball"))
     reply = '<think>so</think><answer>{"previous_step_success": false, "refine_prompt": "a blue ball"}</answer>'
     row = {
         "prompt": [{"role": "user", "content": content}],

@@ -153,10 +153,53 @@ def test_the_form_is_exact(text, formatted):
     assert is_formatted(text) is formatted
 
 
-def test_a_missing_think_passes_only_where_the_released_code_let_it():
-    bare = raw(True, "p").split("</think>")[1]
-    assert not read_response(bare).formatted
-    assert read_response(bare, need_think=False).formatted
+class TestReleasedForms:
+    """What the released reward makes of a reply, worked out from its code: a form that it pays must be paid here."""
+
+    BARE = raw(False, "p").split("</think>")[1]
+
+    @pytest.mark.parametrize(
+        "text",
+        [
+            raw(False, "p"),
+            BARE,
+            raw(False, "p") + "<|im_end|>",
+            raw(False, "p") + "\n\nThat is all.",
+            raw(False, "p").replace("<answer>", "<answer>```json\n").replace("</answer>", "\n```</answer>"),
+            "<think>a</think><answer>{'previous_step_success': False, 'refine_prompt': 'p'}</answer>",
+            '<think>a</think> so <answer>{"previous_step_success": false, "refine_prompt": "p",}</answer>',
+            '<think>a</think><answer>{"previous_step_success": false, "refine_prompt": "p"</answer>',
+            '<think>a</think>\n< answer >\n{"previous_step_success": false, "refine_prompt": "p"}\n</ answer >',
+            '<answer>{"previous_step_success": false, "refine_prompt": "p", "more": [1]}</answer>',
+        ],
+    )
+    def test_paid(self, text):
+        assert read_response(text, "code") == Response(True, False, "p")
+
+    @pytest.mark.parametrize(
+        ("text", "response"),
+        [
+            ("", Response(False, None, "")),
+            ('{"previous_step_success": false, "refine_prompt": "p"}', Response(False, None, "")),
+            ("<answer>no idea</answer>", Response(False, None, "")),
+            ('<answer>{"previous_step_success": false}</answer>', Response(False, False, "")),
+            ('<answer>{"previous_step_success": "False", "refine_prompt": "p"}</answer>', Response(False, None, "p")),
+            (BARE + "<think>later</think>", Response(False, False, "p")),
+            (BARE.replace("</answer>", ""), Response(False, None, "")),
+            ('<answer>[{"previous_step_success": 1}]</answer>', Response(False, None, "")),
+            ('<answer>{"previous_step_success": 1, "refine_prompt": "p"}</answer>', Response(False, True, "p")),
+        ],
+    )
+    def test_not_paid(self, text, response):
+        assert read_response(text, "code") == response
+
+    def test_the_other_rewards_want_the_exact_form(self):
+        for text in (self.BARE, raw(False, "p") + "<|im_end|>"):
+            assert not read_response(text, "paper").formatted and not read_response(text, "ours").formatted
+
+    def test_nothing_that_a_model_writes_breaks_it(self):
+        for text in ("<answer>" * 5000, "<answer>" + "{" * 50_000 + "</answer>", "<answer>" + "[" * 9999 + '"refine_prompt":'):
+            assert read_response(text, "code").verdict is None
 
 
 def test_a_verdict_is_read_as_in_use_though_the_form_is_not_kept():

@@ -56,10 +56,10 @@ class TestReward:
         return {"id": "1", "prompt": "p", "used": "u", "before": None, "after": str(tmp_path / "a.png"),
                 "semantics": 4.0, "quality": 4.0, "success": False}  # fmt: skip
 
-    def values(self, painter, state, *replies, **more):
+    def values(self, painter, state, *replies, variant="ours", **more):
         rollouts = Rollouts(painter, Eight(), workers=4, timeout=1.0, pause=0.0)
         metrics = {}
-        found = CriticReward(rollouts, "ours")(
+        found = CriticReward(rollouts, variant)(
             [None] * len(replies), replies, state=[json.dumps({**state, **more})] * len(replies),
             log_metric=metrics.__setitem__,
         )  # fmt: skip
@@ -81,6 +81,15 @@ class TestReward:
     def test_a_slow_generation_is_masked(self, state):
         found, rollouts, _ = self.values(Painter(slow={"slow"}), state, reply(False, "slow"), reply(False, "good"))
         assert found[0] is None and found[1] is not None and rollouts.tally.late == 1
+
+    def test_the_released_reward_pays_a_failed_or_late_picture_as_no_change(self, state):
+        """0.5 F + 0.5 (0.2 acc + 0.6 * 0.5 + 0.2 * 0.5); the paper's is masked."""
+        broken = {"fails": {"bad"}, "slow": {"slow"}}
+        replies = [reply(False, p) for p in ("bad", "slow")]
+        found, rollouts, metrics = self.values(Painter(**broken), state, *replies, variant="code")
+        assert found == [pytest.approx(0.5 + 0.1 + 0.2)] * 2 and metrics["critic/masked"] == 0
+        assert (rollouts.tally.failed, rollouts.tally.late) == (1, 1)
+        assert self.values(Painter(**broken), state, *replies, variant="paper")[0] == [None, None]
 
     def test_with_every_server_down_all_are_masked_and_training_goes_on(self, state):
         class Down:

@@ -1,7 +1,8 @@
 """Single-step GRPO of the critic with TRL's GRPOTrainer (paper, section 4.3).
 
 Each offline state (I_{i-1}, I_i^t, p_i, r_i^t) gets G responses. Every refined prompt is tried once with the generator,
-and the response is rewarded by the result (`rewards`). A response whose prompt could not be tried is masked.
+and the response is rewarded by the result (`rewards`). A response whose prompt could not be tried is masked, but for the
+released code's reward, which pays it as no change.
 """
 
 from __future__ import annotations
@@ -35,7 +36,7 @@ from .models import (
     run,
     save_result,
 )
-from .rewards import Outcome, Part, Variant, needs_image, next_prompt, read_response, reward
+from .rewards import Outcome, Part, Variant, needs_image, next_prompt, pays_without_score, read_response, reward
 from .rollouts import Rollouts, build_generator, trial_of
 from .rows import dataset, states
 
@@ -116,7 +117,7 @@ class GrpoOptions(RunOptions):
 
 @dataclass
 class CriticReward:
-    """TRL's reward function: one value a response, None where it could not be tried."""
+    """TRL's reward function: one value a response, None where it is masked."""
 
     rollouts: Rollouts
     variant: Variant
@@ -132,7 +133,7 @@ class CriticReward:
         **_: Any,
     ) -> list[float | None]:
         known = [json.loads(text) for text in state]
-        responses = [read_response(_text(c), need_think=self.variant != "code") for c in completions]
+        responses = [read_response(_text(c), self.variant) for c in completions]
         asked = [
             trial_of(s, next_prompt(r, s["used"])) if needs_image(r, s["success"], self.variant) else None
             for r, s in zip(responses, known, strict=True)
@@ -141,7 +142,7 @@ class CriticReward:
         values: list[float | None] = []
         for response, of, trial in zip(responses, known, asked, strict=True):
             new = next(scores) if trial is not None else None
-            if trial is not None and new is None:
+            if trial is not None and new is None and not pays_without_score(self.variant):
                 values.append(None)
                 continue
             old = Score(float(of["semantics"]), float(of["quality"]))

@@ -4,24 +4,26 @@ A response is worth R = 0.5 * F + 0.5 * (verdict and step), in three variants:
 
 paper   F in {0, 1}; R_acc = -|verdict - J| in {-1, 0}; R_step = O_new - O_old in points;
         R = 0.5 F + 0.5 (0.2 R_acc + 0.8 R_step)
-code    the released code: acc in {0, 1}; dX = ((X_new - X_old) / 10 + 1) / 2 for X = SC and PQ, 0.5 where nothing was
-        generated; R = 0.5 F + 0.5 (0.2 acc + 0.6 dSC + 0.2 dPQ)
+code    the released code: acc in {0, 1}; dX = ((X_new - X_old) / 10 + 1) / 2 for X = SC and PQ, 0.5 where there is no
+        score; R = 0.5 F + 0.5 (0.2 acc + 0.6 dSC + 0.2 dPQ). It reads replies in its own way (`read_as_released`).
 ours    0 without the form; else R = 0.1 F + 0.5 acc + 0.4 refine, all in [0, 1] and with the ceiling 1 for both labels.
         For a good attempt, refine is 1 if it is accepted and 0 if it is rejected (a needless rewrite earns nothing).
         For a bad attempt, refine is 0 if it is accepted, and (1 + gain) / 2 if it is rejected, less a cost for words
         that were changed in vain.
 
-A response whose image could not be generated or scored has no reward: `reward` is not called for it, and the trainer
-masks it.
+Where an image could not be generated or scored, or came too late, `code` pays 0.5 for each d, as released. The other
+variants have no reward for it (`pays_without_score`): `reward` is not called, and the trainer masks the response.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
-from ...reading.judgments import read_judgment
+from ...reading.judgments import MAX_PROMPT, read_judgment
+from ...reading.loose_json import repaired
 from ...roles.scorer import HIGHEST, Score
 
 Variant = Literal["paper", "code", "ours"]
@@ -31,6 +33,10 @@ ALPHA = 0.2
 """Share of the accuracy within the second half (paper, equation of R)."""
 VAIN = 0.1
 """Cost of a rewrite that changed every word and improved nothing."""
+VERDICT, PROMPT = "previous_step_success", "refine_prompt"
+"""Keys of an answer."""
+_ANSWER = re.compile(r"<\s*answer\s*>(.*?)<\s*/\s*answer\s*>", re.DOTALL)
+_TAG = r"<\s*{}\s*>"
 
 
 @dataclass(frozen=True)
@@ -57,36 +63,67 @@ class Outcome:
     new: Score | None = None
 
 
-def read_response(raw: str, *, need_think: bool = True) -> Response:
-    """The response's verdict and refined prompt, read as in use, and whether it keeps to the form.
+def read_response(raw: str, variant: Variant = "ours") -> Response:
+    """The response's verdict and refined prompt, and whether it keeps to the form.
 
-    The form: one <think> block, then one <answer> block with the two keys, of the right types, and nothing else.
-    need_think False accepts an answer without the block, as the released code does by mistake.
+    `code` reads as the released code does (`read_as_released`); the others read as in use, and want the exact form.
     """
+    if variant == "code":
+        return read_as_released(raw)
     judgment = read_judgment(raw)
     verdict = judgment.accepted if judgment.parsed else None
-    return Response(is_formatted(raw, need_think=need_think), verdict, judgment.refined_prompt.strip())
+    return Response(is_formatted(raw), verdict, judgment.refined_prompt.strip())
 
 
-def is_formatted(raw: str, *, need_think: bool = True) -> bool:
-    """Whether a reply has exactly the form (R_format), so that a trained critic's replies need no repair in use."""
+def is_formatted(raw: str) -> bool:
+    """Whether a reply has exactly the form (R_format), so that a trained critic's replies need no repair in use.
+
+    The form: one <think> block, then one <answer> block with the two keys, of the right types, and nothing else.
+    """
     import json
 
     text = raw.strip()
-    thinks = text.startswith("<think>") and text.count("<think>") == text.count("</think>") == 1
-    if need_think and not thinks:
+    if not (text.startswith("<think>") and text.count("<think>") == text.count("</think>") == 1):
         return False
     if text.count("<answer>") != 1 or text.count("</answer>") != 1 or not text.endswith("</answer>"):
         return False
     before, _, body = text.partition("<answer>")
-    if thinks and not before.rstrip().endswith("</think>"):
+    if not before.rstrip().endswith("</think>"):
         return False
     try:
-        answer = json.loads(body.removesuffix("</answer>"))
+        return _has_keys(json.loads(body.removesuffix("</answer>")))
     except (ValueError, RecursionError):
         return False
-    keys = {"previous_step_success": bool, "refine_prompt": str}
-    return isinstance(answer, dict) and all(isinstance(answer.get(k), kind) for k, kind in keys.items())
+
+
+def read_as_released(raw: str) -> Response:
+    """A response as the released reward reads it.
+
+    The first <answer> block counts, and json_repair reads it: Python literals, a Markdown fence, a missing brace. Text
+    around the block, such as an end mark, does not matter, nor does a missing <think>; one behind <answer> breaks the
+    form. Not taken over: the released code also deletes blanks around each "/" in the prompt.
+    """
+    found = _ANSWER.search(raw)
+    if found is None:
+        return Response(False, None, "")
+    answer = repaired(found[1].strip(), frozenset({VERDICT, PROMPT}))
+    if not isinstance(answer, dict):
+        return Response(False, None, "")
+    thinks, answers = (re.search(_TAG.format(name), raw, re.IGNORECASE) for name in ("think", "answer"))
+    in_order = thinks is None or (answers is not None and thinks.start() < answers.start())
+    verdict, prompt = answer.get(VERDICT), answer.get(PROMPT)
+    return Response(
+        in_order and _has_keys(answer),
+        bool(verdict) if isinstance(verdict, (bool, int)) and verdict in (0, 1) else None,
+        prompt[:MAX_PROMPT].strip() if isinstance(prompt, str) else "",
+    )
+
+
+def _has_keys(answer: Any) -> bool:
+    """Whether an answer has both keys with values of their types."""
+    return (
+        isinstance(answer, dict) and isinstance(answer.get(VERDICT), bool) and isinstance(answer.get(PROMPT), str)
+    )
 
 
 def needs_image(response: Response, label: bool, variant: Variant) -> bool:
@@ -104,6 +141,11 @@ def needs_image(response: Response, label: bool, variant: Variant) -> bool:
 def next_prompt(response: Response, used: str) -> str:
     """The generator's next prompt after this response: an empty refined prompt keeps the previous one."""
     return response.prompt or used
+
+
+def pays_without_score(variant: Variant) -> bool:
+    """Whether a response is paid though its image has no score: failed, late or unreadable to the judge."""
+    return variant == "code"
 
 
 def reward(outcome: Outcome, variant: Variant, without: Sequence[Part] = ()) -> float:
