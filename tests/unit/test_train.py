@@ -16,10 +16,12 @@ from importlib import metadata
 from pathlib import Path
 
 import pytest
+import torch
 from grpo_advantages import advantages
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
+from safetensors.torch import load_file
 
 from interleave_thinker.agents.adapter_file import NOT_LINEAR, WORDS, hf_name, read_adapter, write_adapter
 from interleave_thinker.agents.adapter_folder import load_weights
@@ -100,7 +102,6 @@ class TestSft:
         assert agent.prompts == str(trained / "model" / "prompts"), "the texts that it was trained with go along"
 
     def test_the_vision_tower_is_frozen_unless_asked(self, trained):
-        from safetensors.torch import load_file
         from transformers import Qwen3VLForConditionalGeneration
 
         before = load_weights(Qwen3VLForConditionalGeneration, CRITIC, "float32").state_dict()
@@ -149,9 +150,7 @@ class TestSft:
 
     def test_a_lora_begins_as_the_adapter_file_that_it_starts_from(self, data, tmp_path):
         """With a learning rate of zero it ends as it began; all layers of the file are in it, the vision tower's too."""
-        import torch
         from peft import get_peft_model
-        from safetensors.torch import load_file
 
         shipped = read_adapter(CRITIC / "adapter.safetensors")
         assert WORDS in shipped.pairs and shipped.sample is not None
@@ -179,7 +178,7 @@ class TestSft:
 
     def test_an_adapter_that_does_not_fit_leaves_the_shared_base_as_it_was(self, data, tmp_path):
         """peft changes a model before it finds out; agents of the same base must not notice."""
-        from safetensors.torch import load_file, save_file
+        from safetensors.torch import save_file
 
         fine_tune(options(data, tmp_path / "l", steps=1, lora_rank=4), lambda line: None)
         adapter = tmp_path / "l" / "model" / "adapter_model.safetensors"
@@ -441,6 +440,51 @@ class TestGrpo:
             train_critic(replace(self.options(data, tmp_path), **change), CheckerScorer)
         monkeypatch.setattr(metadata, "version", lambda name: "0.27.0+cu129" if name == package else own(name))
         check_package(package, "x")
+
+
+class TestMasterWeights:
+    """In bfloat16 a weight has three digits: at 2e-6 a step of Adam rounds to nothing for nearly all of them."""
+
+    def moved(self, model, rate=2e-6, steps=3):
+        """The share of the trained weights that some steps of Adam change."""
+        trained = [p for p in model.parameters() if p.requires_grad]
+        before = [p.detach().clone() for p in trained]
+        optimizer = torch.optim.AdamW(trained, lr=rate, weight_decay=0.0)
+        for _ in range(steps):
+            for p in trained:
+                p.grad = torch.ones_like(p)
+            optimizer.step()
+        changed = sum(int((p.detach() != b).sum()) for p, b in zip(trained, before, strict=True))
+        return changed / sum(p.numel() for p in trained)
+
+    def test_whole_weights_on_a_gpu_move_at_the_papers_rate(self, monkeypatch):
+        monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+        model, _ = models.load_model(ModelOptions(CRITIC))
+        assert self.moved(model) > 0.95
+        assert self.moved(model.to(torch.bfloat16)) < 0.3, "else this test would prove nothing"
+
+    @pytest.mark.parametrize(
+        ("more", "keeps_master", "gpu", "kind"),
+        [
+            ({}, False, True, "float32"),
+            ({}, True, True, "bfloat16"),
+            ({"lora_rank": 4}, False, True, "bfloat16"),
+            ({"precision": "fp32", "lora_rank": 4}, True, True, "float32"),
+            ({"lora_rank": 4}, False, False, "float32"),
+        ],
+    )
+    def test_the_type_of_the_weights(self, more, keeps_master, gpu, kind, monkeypatch):
+        monkeypatch.setattr(torch.cuda, "is_available", lambda: gpu)
+        assert models.weights_type(ModelOptions(CRITIC, **more), gpu=gpu, keeps_master=keeps_master) == kind
+
+    def test_what_is_saved_is_bfloat16_and_the_checkpoint_keeps_float32(self, data, tmp_path):
+        small = replace(options(data, tmp_path, steps=1, save_every=1), base=ModelOptions(CRITIC, precision="bf16"))
+        folder = fine_tune(small, lambda line: None)
+        kinds = [
+            {str(t.dtype) for t in load_file(f / "model.safetensors").values()}
+            for f in (folder, tmp_path / "checkpoints" / "checkpoint-1")
+        ]
+        assert kinds == [{"torch.bfloat16"}, {"torch.float32"}]
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import json
 import math
 from pathlib import Path
 from typing import Any, get_args
@@ -70,6 +71,9 @@ def _add_grpo(commands: Any) -> None:
         default=8,
     )
     grpo.add_argument("--timeout", type=float, default=120.0, help="seconds for a picture, then it is masked")
+    grpo.add_argument(
+        "--reward-cache", type=Path, help="folder of scores that are kept for --resume and other trainings; default: OUT/rewards"
+    )
     grpo.add_argument("--judge", required=True, help=SCORER_HELP)
     add_endpoints(grpo)
     grpo.add_argument("--reward", choices=get_args(Variant), default="ours", help="whose (docs/training.md)")
@@ -160,7 +164,7 @@ def _grpo(options: argparse.Namespace) -> None:
         **_values(
             options,
             "group batch accumulate epochs steps learning_rate schedule weight_decay kl temperature max_tokens "
-            "generator_seed workers timeout save_every log_every seed deepspeed prompts resume "
+            "generator_seed workers timeout reward_cache save_every log_every seed deepspeed prompts resume "
             "vllm_memory vllm_context vllm_tensor_parallel vllm_server",
         ),
         vllm=options.vllm or "",
@@ -250,8 +254,18 @@ def _keep(options: argparse.Namespace, name: str) -> None:
 
 def _disk(options: argparse.Namespace) -> str:
     weights = _size(options.model)
-    kept = 3 * weights if not options.lora_rank else 0.05 * weights  # weights and two moments of Adam
+    # Whole weights and two moments of Adam, in float32.
+    kept = 3 * weights * _halves(options.model) if not options.lora_rank else 0.05 * weights
     return f"about {2 * kept + weights:.2g} GB for two checkpoints and the result"
+
+
+def _halves(folder: Path) -> int:
+    """How many times as large the weights are in float32."""
+    try:
+        config = json.loads((base_of(folder) / "config.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return 1
+    return 1 if (config.get("dtype") or config.get("torch_dtype")) == "float32" else 2
 
 
 def _size(folder: Path) -> float:

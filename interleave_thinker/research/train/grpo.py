@@ -20,7 +20,7 @@ from typing import Any
 from ...agents.adapter_folder import base_of
 from ...errors import ConfigError
 from ...files import write_atomically
-from ...resolve import GeneratorChoice
+from ...resolve import COMFYUI, GeneratorChoice
 from ...roles.prompt_files import load_prompt
 from ...roles.scorer import Score, Scorer
 from ..worker_pool import WorkerPool, WorkerSpec
@@ -30,17 +30,19 @@ from .models import (
     TrainError,
     check_package,
     extra_missing,
+    is_main_process,
     load_model,
     lora,
     prompt_texts,
     run,
     save_result,
 )
+from .reward_cache import RewardCache, maker
 from .rewards import Outcome, Part, Variant, needs_image, next_prompt, pays_without_score, read_response, reward
-from .rollouts import Rollouts, build_generator, trial_of
+from .rollouts import Rollouts, SharedRollouts, Tally, build_generator, trial_of
 from .rows import dataset, states
 
-START = "start"
+START, REWARDS = "start", "rewards"
 
 
 @dataclass(frozen=True)
@@ -49,7 +51,8 @@ class GrpoOptions(RunOptions):
     devices a multiple of group. kl: weight
     of the divergence from the start (paper 1e-3, code 0). clip_low, clip_high, clip_dual: as in the released code.
     max_tokens: of a response. without: parts of the reward to leave out. generator_seed: of every picture (the paper:
-    0). ray_workers: Ray workers for the generator's calls. vllm: rollouts by vLLM ("colocate" or "server"), "" for the
+    0). ray_workers: Ray workers for the generator's calls. reward_cache: folder of scores that are kept, and used by
+    other trainings as well; default: `rewards` beside the checkpoints. vllm: rollouts by vLLM ("colocate" or "server"), "" for the
     model itself. vllm_memory: share of a GPU that it takes. vllm_context: tokens of a question and its response.
     vllm_tensor_parallel: GPUs that share one copy of its model. vllm_server: address, in mode "server".
     """
@@ -73,6 +76,7 @@ class GrpoOptions(RunOptions):
     workers: int = 8
     timeout: float = 120.0
     ray_workers: tuple[WorkerSpec, ...] = ()
+    reward_cache: Path | None = None
     vllm: str = ""
     vllm_memory: float = 0.3
     vllm_context: int = 0
@@ -119,7 +123,7 @@ class GrpoOptions(RunOptions):
 class CriticReward:
     """TRL's reward function: one value a response, None where it is masked."""
 
-    rollouts: Rollouts
+    rollouts: Rollouts | SharedRollouts
     variant: Variant
     without: Sequence[Part] = ()
     __name__: str = "critic"
@@ -204,20 +208,14 @@ def train_critic(options: GrpoOptions, load_scorer: Callable[[], Scorer], log: C
             f"TRL refuses these settings: {error} The responses to a state are compared within a step, so batch x "
             f"accumulate x processes must be a multiple of group ({options.group})."
         ) from None
-    model, processor = load_model(options.base)
+    model, processor = load_model(options.base, arguments)
     if options.kl and base_of(options.base.model) != options.base.model:
         # To measure the divergence, the trainer loads the start a second time, whole, from where its config says.
         model.save_pretrained(options.out / START)
         model.config._name_or_path = str(options.out / START)
     processor.tokenizer.padding_side = "left"  # the trainer pads token types as the tokenizer does, and prompts left
     with ExitStack() as stack:
-        pool = None
-        if options.ray_workers:
-            build = partial(build_generator, options.generator)
-            pool = stack.enter_context(WorkerPool(build, options.ray_workers, timeout=options.timeout))
-        generator = None if pool else options.generator.load()
-        seed, workers, timeout = options.generator_seed, options.workers, options.timeout
-        rollouts = Rollouts(generator, load_scorer(), seed, workers, timeout, pool)
+        rollouts, own = _rollouts(options, load_scorer, stack)
         trainer = GRPOTrainer(
             model=model,
             reward_funcs=CriticReward(rollouts, options.variant, options.without),
@@ -228,15 +226,44 @@ def train_critic(options: GrpoOptions, load_scorer: Callable[[], Scorer], log: C
         )
         run(trainer, options.out / CHECKPOINTS, options.resume)
         folder = save_result(trainer, processor, options.base, options.out, prompts)
-    _keep_tally(trainer, rollouts, options.out, log)
+    _keep_tally(trainer, own, options.out, log)
     return folder
 
 
-def _keep_tally(trainer: Any, rollouts: Rollouts, out: Path, log: Callable[[str], None]) -> None:
+def _rollouts(
+    options: GrpoOptions, load_scorer: Callable[[], Scorer], stack: ExitStack
+) -> tuple[Rollouts | SharedRollouts, Rollouts | None]:
+    """What tries and scores the prompts of this process, and the process's own part in it, which counts.
+
+    Servers and Ray workers are there once, so the first process uses them for all. A generator in memory (a diffusers
+    folder, the tiny world's) is there in each process.
+    """
+    shared = bool(options.ray_workers) or options.generator.spec == COMFYUI
+    if shared and not is_main_process():
+        return SharedRollouts(None), None
+    pool = None
+    if options.ray_workers:
+        build = partial(build_generator, options.generator)
+        pool = stack.enter_context(WorkerPool(build, options.ray_workers, timeout=options.timeout))
+    scorer = load_scorer()
+    folder = options.reward_cache or options.out / REWARDS
+    own = Rollouts(
+        None if pool else options.generator.load(),
+        scorer,
+        options.generator_seed,
+        options.workers,
+        options.timeout,
+        pool,
+        cache=RewardCache(folder, maker(options.generator, scorer.name), options.generator_seed),
+    )
+    return (SharedRollouts(own) if shared else own), own
+
+
+def _keep_tally(trainer: Any, rollouts: Rollouts | None, out: Path, log: Callable[[str], None]) -> None:
     """rollouts.json: counts of the trials of all processes since this call began, by result."""
     from accelerate.utils import gather_object
 
-    tallies = gather_object([vars(rollouts.tally)])
+    tallies = gather_object([vars(rollouts.tally if rollouts else Tally())])
     if not trainer.is_world_process_zero():
         return
     names = [name for name in tallies[0] if name != "reasons"]

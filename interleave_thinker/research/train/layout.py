@@ -1,8 +1,8 @@
 """What a training takes of each GPU, by arithmetic: for `--dry-run`, before anything is bought or loaded.
 
-Sizes are those of bfloat16 training with Adam. With several GPUs the recipe's ZeRO-3 shares weights, gradients and
-optimizer among them (Rajbhandari et al., arXiv 1910.02054), which keeps a float32 master copy. Measured nowhere yet:
-take a sum within a tenth of the limit as not fitting.
+Sizes are those of bfloat16 training with Adam. Whole weights that are trained have a float32 master copy. With several
+GPUs the recipe's ZeRO-3 keeps it, and shares weights, gradients and optimizer among the GPUs (Rajbhandari et al., arXiv
+1910.02054). Measured nowhere yet: take a sum within a tenth of the limit as not fitting.
 """
 
 from __future__ import annotations
@@ -140,9 +140,9 @@ def layout(shape: Shape, asked: Asked, gpus: int, gpu_gb: float) -> Layout:
         adapter = shape.adapted * asked.lora_rank
         part("adapter", 16 * adapter, f"{adapter / 1e6:.0f} M x 16 bytes (itself, gradient, Adam)")
     else:
-        part("gradients", 2 * count / gpus, f"{billions} x 2 bytes{shared}")
-        states = 12 if gpus > 1 else 4
-        part("optimizer", states * count / gpus, f"{billions} x {states} bytes{shared}")
+        gradient = 2 if gpus > 1 else 4
+        part("gradients", gradient * count / gpus, f"{billions} x {gradient} bytes{shared}")
+        part("optimizer", 12 * count / gpus, f"{billions} x 12 bytes{shared} (float32 weights, Adam)")
         if asked.reference:
             part("start, for the KL", 2 * count / gpus, f"{billions} x 2 bytes{shared}")
     if gpus > 1:

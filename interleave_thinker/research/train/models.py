@@ -21,6 +21,8 @@ LINEAR = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_
 VISION_LINEAR = ("qkv", "proj", "linear_fc1", "linear_fc2")
 """Those of the vision tower and its projector, with `train_vision`."""
 RESULT, CHECKPOINTS = "model", "checkpoints"
+PATIENCE = 6 * 3600
+"""Seconds that processes wait for each other: for the first one's pictures, in GRPO."""
 
 
 class TrainError(InterleaveError):
@@ -137,6 +139,7 @@ class RunOptions:
             "save_total_limit": 2,
             "seed": self.seed,
             "deepspeed": str(self.deepspeed) if self.deepspeed else None,
+            "ddp_timeout": PATIENCE,
             "report_to": list(self.report_to),
             "dataloader_pin_memory": torch.cuda.is_available(),
             "disable_tqdm": True,
@@ -149,8 +152,22 @@ def use_bf16(precision: Precision) -> bool:
     return precision == "bf16" or (precision == "auto" and torch.cuda.is_available())
 
 
-def load_model(options: ModelOptions) -> tuple[Any, Any]:
+def weights_type(options: ModelOptions, *, gpu: bool, keeps_master: bool) -> Literal["bfloat16", "float32"]:
+    """The type that weights have while a training runs.
+
+    Whole weights that are trained are float32, and computed with in bfloat16: at a learning rate of 2e-6 almost every
+    step of a bfloat16 weight rounds to nothing. Frozen weights below an adapter may be bfloat16, for the adapter is
+    float32. So may all where the framework keeps a float32 copy of its own (`keeps_master`: DeepSpeed).
+    """
+    trained_here = not options.lora_rank and not keeps_master
+    return "bfloat16" if gpu and use_bf16(options.precision) and not trained_here else "float32"
+
+
+def load_model(options: ModelOptions, arguments: Any = None) -> tuple[Any, Any]:
     """(model, processor), ready for a trainer; weights that are not trained are frozen.
+
+    arguments: the trainer's (transformers' TrainingArguments), made before, so that DeepSpeed shares the weights among
+    the GPUs while they are loaded.
 
     Raises:
         AgentError: no such folder, another kind of model, weights are missing.
@@ -162,8 +179,9 @@ def load_model(options: ModelOptions) -> tuple[Any, Any]:
         from transformers import AutoProcessor, Qwen3VLForConditionalGeneration
     except ImportError as error:
         raise extra_missing(error) from None
-    dtype = torch.bfloat16 if use_bf16(options.precision) and torch.cuda.is_available() else torch.float32
-    model = load_weights(Qwen3VLForConditionalGeneration, options.model, dtype)
+    keeps_master = getattr(arguments, "deepspeed_plugin", None) is not None
+    kind = weights_type(options, gpu=torch.cuda.is_available(), keeps_master=keeps_master)
+    model = load_weights(Qwen3VLForConditionalGeneration, options.model, getattr(torch, kind))
     processor = AutoProcessor.from_pretrained(options.model, local_files_only=True)
     bound_pixels(processor.image_processor, options.max_pixels)
     if not options.train_vision:
@@ -261,8 +279,12 @@ def save_result(trainer: Any, processor: Any, options: ModelOptions, out: Path, 
 
     An adapter's folder names its base in adapter_config.json (peft's own field).
     """
+    import torch
+
     folder = out / RESULT
     trainer.model.config.use_cache = True
+    if use_bf16(options.precision) and not options.lora_rank and not is_sharded(trainer):
+        trainer.model.to(torch.bfloat16)  # float32 was for learning; checkpoints keep it
     trainer.save_model(str(folder))
     if trainer.is_world_process_zero():
         processor.save_pretrained(folder)
@@ -273,6 +295,11 @@ def save_result(trainer: Any, processor: Any, options: ModelOptions, out: Path, 
                 shutil.copy(text, folder / "prompts" / text.name)
         keep_history(trainer, out)
     return folder
+
+
+def is_sharded(trainer: Any) -> bool:
+    """Whether DeepSpeed or FSDP holds the weights."""
+    return bool(trainer.is_deepspeed_enabled or trainer.is_fsdp_enabled)
 
 
 def keep_history(trainer: Any, out: Path) -> None:

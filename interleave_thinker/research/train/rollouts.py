@@ -3,7 +3,8 @@
 The calls of a step run together: in one batch where the generator can, in threads, or over Ray's workers. A trial
 that fails is repeated and then given up; one that takes too long is given up at once. A trial that was given up has no
 score, and the trainer masks its response: no response is rewarded or punished for a server that was down. The same
-prompt in the same state is tried once.
+prompt in the same state is tried once, by all processes together (`SharedRollouts`) and by resumed trainings
+(`reward_cache`).
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ from ...storage.images import open_rgb
 from ..worker_generator import check_server, generator_of
 from ..worker_pool import WorkerPool, WorkerPoolError, WorkerSpec
 from .models import TrainError
+from .reward_cache import RewardCache, picture_digest
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -45,6 +47,13 @@ class Trial:
     before: str | None
     after: str
 
+    @property
+    def state(self) -> tuple[str, str | None, tuple[int, int]]:
+        """What the picture depends on beside its prompt: instruction, picture before, size. The same on any machine."""
+        with Image.open(self.after) as image:
+            size = image.size
+        return self.instruction, picture_digest(Path(self.before)) if self.before else None, size
+
     def request(self, seed: int) -> GenerationRequest:
         before = open_rgb(Path(self.before)) if self.before else None
         with Image.open(self.after) as image:
@@ -58,6 +67,7 @@ class Tally:
 
     made: int = 0
     repeated: int = 0
+    cached: int = 0
     failed: int = 0
     late: int = 0
     unscored: int = 0
@@ -70,7 +80,9 @@ class Tally:
 
 @dataclass
 class Rollouts:
-    """seed: of every picture (the paper: 0). timeout: seconds for one try of one trial. workers: trials at a time."""
+    """seed: of every picture (the paper: 0). timeout: seconds for one try of one trial. workers: trials at a time.
+    cache: scores of earlier trials on disk.
+    """
 
     generator: Generator | None
     scorer: Scorer
@@ -79,6 +91,7 @@ class Rollouts:
     timeout: float = 120.0
     pool: WorkerPool[GenerationRequest, Image.Image] | None = None
     pause: float = 1.0
+    cache: RewardCache | None = None
     tally: Tally = field(default_factory=Tally)
     known: dict[Trial, Score] = field(default_factory=dict)
     in_vain: int = 0
@@ -90,13 +103,17 @@ class Rollouts:
         Raises:
             TrainError: nothing worked `HOPELESS` times in a row: masking all responses would only hide the fault.
         """
-        new = [t for t in dict.fromkeys(trials) if t not in self.known]
-        self.tally.repeated += len(trials) - len(new)
+        unknown = [t for t in dict.fromkeys(trials) if t not in self.known]
+        self.tally.repeated += len(trials) - len(unknown)
+        new = [t for t in unknown if not self._is_cached(t)]
+        self.tally.cached += len(unknown) - len(new)
         made = [(t, p) for t, p in zip(new, self._images(new), strict=True) if p is not None]
         before = self.tally.unscored
         for (trial, _), found in zip(made, self._together(self._judge, made), strict=True):
             if isinstance(found, Score):
                 self.known[trial] = found
+                if self.cache is not None:
+                    self.cache.put(trial.state, trial.prompt, found)
             else:
                 self.tally.unscored += 1
                 self.tally.note(found)
@@ -109,9 +126,17 @@ class Rollouts:
                 f"No refined prompt could be tried for {HOPELESS} steps in a row: {reason}. "
                 "Mend generator or judge and go on with --resume."
             )
+        found_scores = [self.known.get(t) for t in trials]
         while len(self.known) > REMEMBERED:
             self.known.pop(next(iter(self.known)))
-        return [self.known.get(t) for t in trials]
+        return found_scores
+
+    def _is_cached(self, trial: Trial) -> bool:
+        """Whether an earlier training, or another process, has tried it; then it is known from now on."""
+        kept = self.cache.get(trial.state, trial.prompt) if self.cache is not None else None
+        if kept is not None:
+            self.known[trial] = kept
+        return kept is not None
 
     def _judge(self, made: tuple[Trial, Image.Image]) -> Score:
         trial, image = made
@@ -177,6 +202,42 @@ class Rollouts:
         except WorkerPoolError as error:  # all servers are down: masked, until one of them is back
             return [found.get(n, error) for n in range(len(requests))]
         return [found[n] for n in range(len(requests))]
+
+
+@dataclass
+class SharedRollouts:
+    """One set of generators and one judge for all processes of a training: the first process makes all calls.
+
+    Eight processes would else start eight sets of Ray workers, and ask a ComfyUI server from eight sides.
+
+    Every process calls `score` at the same time, as TRL does with its reward functions. rollouts: those of the first
+    process, None in the others.
+    """
+
+    rollouts: Rollouts | None
+
+    def score(self, trials: Sequence[Trial]) -> list[Score | None]:
+        """As `Rollouts.score`; raises the same in all processes."""
+        from accelerate.utils import broadcast_object_list, gather_object
+
+        all_trials = gather_object([list(trials)])
+        message: list[Any] = [None, ""]
+        if self.rollouts is not None:
+            try:
+                message[0] = self.rollouts.score([t for of_process in all_trials for t in of_process])
+            except TrainError as error:
+                message[1] = str(error)
+        scores, problem = broadcast_object_list(message)
+        if problem:
+            raise TrainError(problem)
+        place = sum(len(of_process) for of_process in all_trials[: _process_number()])
+        return list(scores[place : place + len(trials)])
+
+
+def _process_number() -> int:
+    from accelerate import PartialState
+
+    return int(PartialState().process_index)
 
 
 def _outcome(future: Future[Any], seconds: float) -> Any:

@@ -54,7 +54,6 @@ def fine_tune(options: SftOptions, log: Callable[[str], None] = print) -> Path:
         from trl import SFTConfig, SFTTrainer
     except ImportError as error:
         raise extra_missing(error) from None
-    model, processor = load_model(options.base)
     arguments = SFTConfig(
         **options.arguments(),
         train_sampling_strategy="sequential",
@@ -69,6 +68,7 @@ def fine_tune(options: SftOptions, log: Callable[[str], None] = print) -> Path:
         epochs=options.epochs,
         steps=options.steps,
     )
+    model, processor = load_model(options.base, arguments)
     trainer = SFTTrainer(
         model=model,
         args=arguments,

@@ -1,0 +1,68 @@
+"""Scores of refined prompts that were tried, on disk: a picture that was drawn and judged is never paid for again.
+
+One small file a trial. All processes of a training may use one folder at the same time, and so may a resumed training.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from functools import lru_cache
+from pathlib import Path
+
+from ...errors import RunError
+from ...files import write_atomically
+from ...resolve import GeneratorChoice
+from ...roles.scorer import Score
+
+
+def maker(generator: GeneratorChoice, judge: str) -> str:
+    """What made and judged the pictures; with another generator, workflow or judge a score does not count.
+
+    The address of a server is not part of it: servers of one training are alike.
+    """
+    files = [_digest(str(path), path.stat().st_mtime_ns) for path in (generator.workflow, generator.edit_workflow) if path]
+    return json.dumps([generator.spec, files, sorted(generator.workflow_inputs.items()), generator.dtype, judge])
+
+
+@dataclass(frozen=True)
+class RewardCache:
+    """folder: of the files; made as soon as there is something to keep. made_by: see `maker`. seed: of every picture."""
+
+    folder: Path
+    made_by: str
+    seed: int
+    _refused: list[str] = field(default_factory=list)
+
+    def get(self, state: Sequence[object], prompt: str) -> Score | None:
+        """state: what names the state, such as `Trial.state`."""
+        try:
+            kept = json.loads(self._path(state, prompt).read_bytes())
+            return Score(float(kept["semantics"]), float(kept["quality"]))
+        except (OSError, ValueError, KeyError, TypeError):  # not there, or cut off by a full disk
+            return None
+
+    def put(self, state: Sequence[object], prompt: str, score: Score) -> None:
+        """Keep a score. On a full disk the training goes on without."""
+        record = {"semantics": score.semantics, "quality": score.quality, "prompt": prompt}
+        try:
+            write_atomically(self._path(state, prompt), json.dumps(record).encode())
+        except RunError as error:
+            self._refused.append(str(error))
+
+    def _path(self, state: Sequence[object], prompt: str) -> Path:
+        text = json.dumps([self.made_by, self.seed, list(state), prompt])
+        name = hashlib.sha256(text.encode()).hexdigest()
+        return self.folder / name[:2] / f"{name}.json"
+
+
+def picture_digest(path: Path) -> str:
+    """SHA-256 of a picture's file; each version of a file is read once."""
+    return _digest(str(path), path.stat().st_mtime_ns)
+
+
+@lru_cache(maxsize=4096)
+def _digest(path: str, changed: int) -> str:
+    return hashlib.sha256(Path(path).read_bytes()).hexdigest()
