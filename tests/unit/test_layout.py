@@ -13,7 +13,7 @@ import torch
 from transformers import Qwen3VLConfig, Qwen3VLForConditionalGeneration
 
 from interleave_thinker.cli import main
-from interleave_thinker.research.train.layout import Asked, Shape, layout
+from interleave_thinker.research.train.layout import BYTES_IN_4_BITS, Asked, Shape, layout
 from interleave_thinker.research.train.models import TrainError
 
 RECIPES = Path(__file__).parents[2] / "recipes"
@@ -112,3 +112,49 @@ def test_an_adapter_takes_no_gradients_of_the_weights(model: Path) -> None:
 def test_a_folder_without_a_config_says_so(tmp_path: Path) -> None:
     with pytest.raises(TrainError, match=r"no config\.json of a Qwen3-VL"):
         Shape.of(tmp_path)
+
+
+def test_a_small_gpu_is_shown_what_would_fit(model: Path, data: Path, capsys: Any) -> None:
+    """The recipe's whole weights never fit 24 GB; the layout that does stands below."""
+    alone = said(capsys, model, data, "--config", str(RECIPES / "grpo_8b.yaml")).split("1 GPU of 24 GB")
+    assert "Will not fit" in alone[1] and "grpo_24gb.yaml" in alone[1]
+    assert "Fits." in alone[2] and "weights in 4 bits | 3.6" in alone[2]
+
+
+def test_the_recipe_for_24_gb_fits_with_comfyui_beside_it(model: Path, data: Path, capsys: Any) -> None:
+    machine = ["--train-gpus", "1", "--gpu-gb", "24"]
+    recipe = ["--config", str(RECIPES / "grpo_24gb.yaml"), *machine]
+    assert "Fits." in said(capsys, model, data, *recipe, "--beside-gb", "6")
+    assert "Will not fit" in said(capsys, model, data, *recipe, "--beside-gb", "12")
+
+
+def test_weights_in_4_bits_take_what_bitsandbytes_takes(tmp_path: Path) -> None:
+    """Against a real layer of bitsandbytes, with its scales quantized as well."""
+    from bitsandbytes.nn import Linear4bit, Params4bit
+
+    layer = Linear4bit(4096, 4096, bias=False, quant_type="nf4", compress_statistics=True)
+    layer.weight = Params4bit(torch.randn(4096, 4096), requires_grad=False, quant_type="nf4", compress_statistics=True)
+    layer = layer.to("cpu")
+    state = layer.weight.quant_state
+    tensors = [layer.weight, state.absmax, state.code, state.state2.absmax, state.state2.code]
+    size = sum(t.numel() * t.element_size() for t in tensors)
+    assert size / 4096**2 == pytest.approx(BYTES_IN_4_BITS, rel=0.01)
+
+
+def test_hours_follow_the_machines(model: Path, data: Path, capsys: Any) -> None:
+    """13,000 states of 8 responses: 104,000 pictures of 2.3 s are 66 hours on one server, and 8 on eight."""
+    words = ["--config", str(RECIPES / "grpo_8b.yaml"), "--steps", "812", "--train-gpus", "8", "--gpu-gb", "80"]
+    one = said(capsys, model, data, *words)
+    assert "812 steps on 8 devices, at most 103936 generator and 207872 judge calls" in one
+    assert hours(one, "pictures") == pytest.approx(103_936 * 2.3 / 3600, abs=0.06)
+    servers = [w for port in range(8) for w in ("--server", f"http://127.0.0.1:{8188 + port}")]
+    eight = said(capsys, model, data, *words, *servers, "--ray", "--picture-seconds", "4.6", "--judge-price", "0.01")
+    assert hours(eight, "pictures") == pytest.approx(hours(one, "pictures") / 4, abs=0.06)
+    assert "207872 calls (two a picture), $2,079 at $0.01 each" in eight
+    assert hours(eight, "learning") == pytest.approx(hours(one, "learning"))
+
+
+def hours(text: str, part: str) -> float:
+    found = re.search(rf"\| {part} \| ([\d.]+) \|", text)
+    assert found is not None
+    return float(found[1])

@@ -362,10 +362,11 @@ class TestRows:
 
 class TestGrpo:
     def options(self, data, out, **more):
+        values = {"group": 4, "batch": 8, "accumulate": 1, "steps": 2, "learning_rate": 1e-4, "max_tokens": 120} | more
+        base = ModelOptions(CRITIC, lora_rank=values.pop("lora_rank", 0))
         return GrpoOptions(
-            ModelOptions(CRITIC, lora_rank=more.pop("lora_rank", 0)), data / "critic_rl.jsonl", out, generator=GeneratorChoice("tiny"),
-            group=4, batch=8, accumulate=1, steps=2, learning_rate=1e-4, max_tokens=120, temperature=1.3, **more,
-        )  # fmt: skip
+            base, data / "critic_rl.jsonl", out, generator=GeneratorChoice("tiny"), temperature=1.3, **values
+        )
 
     def test_it_runs_on_the_real_generator_and_checker_and_gives_an_agent(self, data, tmp_path, monkeypatch):
         """Rollout, one picture each, score, masked mean: the trainer's advantages are those that `advantages` says."""
@@ -420,7 +421,7 @@ class TestGrpo:
             assert set(asked) <= {field.name for field in fields(GRPOConfig)}
 
     @pytest.mark.parametrize(("there", "told"), [(None, "it is not installed"), ("0.1.0", "0.1.0 is installed")])
-    @pytest.mark.parametrize("package", ["deepspeed", "vllm"])
+    @pytest.mark.parametrize("package", ["deepspeed", "vllm", "bitsandbytes"])
     def test_a_package_that_is_missing_or_of_a_wrong_version_is_one_line(
         self, data, tmp_path, monkeypatch, package, there, told
     ):
@@ -435,10 +436,15 @@ class TestGrpo:
             return there
 
         monkeypatch.setattr(metadata, "version", version)
-        change = {"vllm": "colocate"} if package == "vllm" else {"deepspeed": tmp_path / "ds.json"}
-        with pytest.raises(TrainError, match=rf"needs {package}.*>=.*{told}.*interleave-thinker\[{package}\]"):
+        change = {
+            "vllm": {"vllm": "colocate"},
+            "deepspeed": {"deepspeed": tmp_path / "ds.json"},
+            "bitsandbytes": {"base": ModelOptions(CRITIC, lora_rank=4, quantize="4bit")},
+        }[package]
+        extra = "quantization" if package == "bitsandbytes" else package
+        with pytest.raises(TrainError, match=rf"needs {package}.*>=.*{told}.*interleave-thinker\[{extra}\]"):
             train_critic(replace(self.options(data, tmp_path), **change), CheckerScorer)
-        monkeypatch.setattr(metadata, "version", lambda name: "0.27.0+cu129" if name == package else own(name))
+        monkeypatch.setattr(metadata, "version", lambda name: "0.47.0+cu129" if name == package and package == "bitsandbytes" else "0.27.0+cu129" if name == package else own(name))
         check_package(package, "x")
 
 
@@ -485,6 +491,38 @@ class TestMasterWeights:
             for f in (folder, tmp_path / "checkpoints" / "checkpoint-1")
         ]
         assert kinds == [{"torch.bfloat16"}, {"torch.float32"}]
+
+
+class TestFourBits:
+    """QLoRA, for one GPU of 24 GB: real bitsandbytes on the tiny critic."""
+
+    def test_sft_and_grpo_learn_an_adapter_that_the_whole_model_takes(self, data, tmp_path):
+        base = ModelOptions(BASE, lora_rank=4, quantize="4bit", gradient_checkpointing=True)
+        folder = fine_tune(replace(options(data, tmp_path / "s", steps=9), base=base, learning_rate=5e-3), lambda line: None)
+        found = losses(tmp_path / "s")
+        assert sum(found[-3:]) < 0.95 * sum(found[:3])
+        whole = load_agent(BASE, adapter=folder, device="cpu")
+        assert whole.complete([Message("user", ("want a red ball",))], Sampling(8)).text
+        rl = replace(TestGrpo().options(data, tmp_path / "g", steps=1), base=base)
+        made = train_critic(rl, CheckerScorer, lambda line: None)
+        assert {p.name for p in made.glob("*.safetensors")} == {"adapter_model.safetensors"}
+
+    def test_the_language_part_is_in_4_bits_and_the_rest_is_not(self):
+        from bitsandbytes.nn import Linear4bit
+
+        model, _ = models.load_model(ModelOptions(BASE, lora_rank=4, quantize="4bit"))
+        packed = [name for name, layer in model.named_modules() if isinstance(layer, Linear4bit)]
+        assert packed and all(".language_model." in name for name in packed)
+        assert len(packed) == 7 * model.config.text_config.num_hidden_layers
+
+    def test_without_an_adapter_nothing_could_learn(self):
+        with pytest.raises(ConfigError, match="--lora-rank"):
+            ModelOptions(CRITIC, quantize="4bit")
+
+    def test_an_adapter_as_the_base_is_refused(self):
+        """Its pairs cannot be added to packed weights; the tiny critic is one."""
+        with pytest.raises(TrainError, match="takes the folder of a whole model"):
+            models.load_model(ModelOptions(CRITIC, lora_rank=4, quantize="4bit"))
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""`interleave-thinker bench NAME generate | judge | aggregate | report | totals`."""
+"""`interleave-thinker bench NAME generate | judge | aggregate | report | agree | totals`."""
 
 from __future__ import annotations
 
@@ -69,6 +69,7 @@ def add_commands(commands: Any) -> None:
         _add_judge(stages, name)
         _add_aggregate(stages, name)
         _add_report(stages, name)
+        _add_agree(stages, name)
         if name != "tiny":
             _add_totals(stages, name)
 
@@ -144,6 +145,26 @@ def _add_report(stages: Any, name: str) -> None:
     _add_data(report, name)
     report.add_argument("--out", type=Path, help="folder of the report (default: the first run)")
     report.set_defaults(do=_report)
+
+
+def _add_agree(stages: Any, name: str) -> None:
+    agree = stages.add_parser(
+        "agree",
+        help="how far judges agree with another one on the same outputs",
+        description="Compares judgments item by item: an open judge's and a hosted one's, say, each with upstream's "
+        "released judgments of the same outputs.",
+    )
+    agree.add_argument("judged", type=Path, nargs="+", help="run folders or score files, one for each judge")
+    agree.add_argument(
+        "--with",
+        dest="reference",
+        type=Path,
+        required=True,
+        help="score file, score folder or run folder that they are compared with, such as upstream's released one",
+    )
+    _add_data(agree, name)
+    add_json(agree)
+    agree.set_defaults(do=_agree)
 
 
 def _add_totals(stages: Any, name: str) -> None:
@@ -324,6 +345,24 @@ def _report(options: argparse.Namespace) -> int:
     for path in write_report(options.bench, systems, out, about):
         print(f"Wrote {path}")
     print((out / "report.md").read_text(encoding="utf-8"))
+    return 0
+
+
+def _agree(options: argparse.Namespace) -> int:
+    from ...research.bench.agreement import agreements, table
+
+    runs = [path for path in (*options.judged, options.reference) if path.is_dir()]
+    bench = _bench(options, *runs)
+    theirs = _metrics(bench, options.reference)
+    judges = {}
+    for path in options.judged:
+        name = path.resolve().name
+        judges[name if name not in judges else str(path)] = agreements(_metrics(bench, path), theirs, bench.pooled_as)
+    print(f"Compared with {options.reference}:\n")
+    print(table(judges, {bench.pooled_as(metric.name): metric.unit for metric in theirs}))
+    if options.json:
+        plain = {judge: [a.to_dict() for a in of] for judge, of in judges.items()}
+        options.json.write_text(json.dumps(plain, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
     return 0
 
 

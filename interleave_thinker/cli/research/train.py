@@ -5,11 +5,13 @@ from __future__ import annotations
 import argparse
 import json
 import math
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, get_args
 
 from ...agents.adapter_folder import base_of, weight_files
 from ...errors import ConfigError
+from ...research.train.costs import PICTURE_SECONDS, Work, costs
 from ...research.train.grpo import GrpoOptions
 from ...research.train.layout import Asked, Shape, layout
 from ...research.train.models import ModelOptions, Precision
@@ -97,6 +99,10 @@ def _add_grpo(commands: Any) -> None:
     grpo.add_argument("--vllm-tensor-parallel", type=int, default=1, help="GPUs that share one copy of vLLM's model")
     grpo.add_argument("--vllm-server", default="", help="address of trl vllm-serve, for --vllm server")
     _add_running(grpo, save_every=50, log_every=1)
+    grpo.add_argument(
+        "--picture-seconds", type=float, default=PICTURE_SECONDS, help="for --dry-run: what a picture takes (2.3)"
+    )
+    grpo.add_argument("--judge-price", type=float, default=0.0, help="for --dry-run: of a call")
     grpo.set_defaults(do=_grpo)
 
 
@@ -106,6 +112,9 @@ def _add_model(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--lora-rank", type=int, default=0, help="0 trains the weights themselves")
     parser.add_argument("--lora-alpha", type=int, default=0, help="default: twice the rank")
     parser.add_argument("--lora-dropout", type=float, default=0.0)
+    parser.add_argument(
+        "--quantize", choices=["4bit"], default="", help="with --lora-rank: frozen weights in 4 bits (QLoRA)"
+    )
     parser.add_argument("--train-vision", action="store_true", help="vision tower and projector learn too")
     parser.add_argument("--precision", choices=get_args(Precision), default="auto")
     parser.add_argument("--max-pixels", type=int, default=1024 * 1024, help="a larger picture is scaled down")
@@ -125,6 +134,9 @@ def _add_running(parser: argparse.ArgumentParser, *, save_every: int, log_every:
     parser.add_argument("--dry-run", action="store_true", help="check the data, say what it would take, do nothing")
     parser.add_argument("--train-gpus", type=int, help="for --dry-run: how many GPUs train")
     parser.add_argument("--gpu-gb", type=float, help="for --dry-run: memory of each")
+    parser.add_argument(
+        "--beside-gb", type=float, default=0.0, help="for --dry-run: memory of each that something else takes, such as ComfyUI"
+    )
 
 
 def _sft(options: argparse.Namespace) -> None:
@@ -172,23 +184,27 @@ def _grpo(options: argparse.Namespace) -> None:
     )
     if options.dry_run:
         rows, _ = states(chosen.data, chosen.prompts)
-        in_a_step = chosen.batch * chosen.accumulate
+        devices = options.train_gpus or 1
+        on_one = chosen.batch * chosen.accumulate
+        in_a_step = on_one * devices
         steps = chosen.steps or round(len(rows) * chosen.epochs * chosen.group / in_a_step)
         calls = steps * in_a_step
+        on = "one device" if devices == 1 else f"{devices} devices"
         print(
-            f"{len(rows)} states; {steps} steps on one device, at most {calls} generator and {2 * calls} judge calls; "
+            f"{len(rows)} states; {steps} steps on {on}, at most {calls} generator and {2 * calls} judge calls; "
             f"{_disk(options)}"
         )
         beside = chosen.vllm == "colocate"
         asked = Asked(
             **_rows_asked(options, chosen.max_tokens),
-            written=0 if chosen.vllm else in_a_step,
+            written=0 if chosen.vllm else on_one,
             reference=bool(chosen.kl),
             vllm_memory=chosen.vllm_memory if beside else 0.0,
             vllm_context=chosen.vllm_context if beside else 0,
             vllm_tensor_parallel=chosen.vllm_tensor_parallel,
         )
         _print_layout(options, asked)
+        _print_costs(options, asked, calls // chosen.group)
         return
     _keep(options, "grpo")
     from ...research.train.grpo import train_critic
@@ -201,6 +217,19 @@ SFT_REPLY = 1024
 """Tokens of a reply that is learned, for the arithmetic of --dry-run."""
 LAYOUTS = ((8, 80.0), (1, 24.0))
 """GPUs and their memory in GB, where the command names none."""
+LARGE_GB = 40.0
+"""Memory from which a GPU counts as a data centre's, for its speed."""
+SMALL = {
+    "rows": 1,
+    "reply": 1024,
+    "max_pixels": 512 * 512,
+    "lora_rank": 32,
+    "quantized": True,
+    "checkpointing": True,
+    "reference": False,
+    "vllm_memory": 0.0,
+}
+"""What recipes/grpo_24gb.yaml changes for one GPU of 24 GB."""
 
 
 def _rows_asked(options: argparse.Namespace, reply: int) -> dict[str, Any]:
@@ -209,6 +238,8 @@ def _rows_asked(options: argparse.Namespace, reply: int) -> dict[str, Any]:
         "reply": reply,
         "max_pixels": options.max_pixels,
         "lora_rank": options.lora_rank,
+        "quantized": bool(options.quantize),
+        "beside_gb": options.beside_gb,
         "checkpointing": options.gradient_checkpointing,
     }
 
@@ -223,8 +254,47 @@ def _print_layout(options: argparse.Namespace, asked: Asked) -> None:
         print(f"Memory of a GPU: not computed, there is no {folder / 'config.json'}.")
         return
     shape = Shape.of(folder)
-    for machine in LAYOUTS if gpus is None and size is None else [(gpus or 1, size or 80.0)]:
-        print("\n" + "\n".join(layout(shape, asked, *machine).lines()))
+    if gpus is not None or size is not None:
+        _print_lines(layout(shape, asked, gpus or 1, size or 80.0).lines())
+        return
+    for count, memory in LAYOUTS:
+        found = layout(shape, asked, count, memory)
+        _print_lines(found.lines())
+        if found.problems and count == 1:
+            small = replace(asked, **SMALL, written=min(asked.written, 8) or 8 * bool(asked.vllm_memory))
+            print("\nWith an adapter on weights in 4 bits (recipes/grpo_24gb.yaml):")
+            _print_lines(layout(shape, small, count, memory).lines())
+
+
+def _print_costs(options: argparse.Namespace, asked: Asked, states: int) -> None:
+    """Hours of a GRPO training, on the GPUs that are named, or on one of 80 GB."""
+    folder = base_of(options.model)
+    if not (folder / "config.json").is_file():
+        return
+    if options.picture_seconds <= 0 or options.judge_price < 0:
+        raise ConfigError(
+            f"--picture-seconds is {options.picture_seconds} and --judge-price {options.judge_price}; seconds must be "
+            "more than 0, and a price not less."
+        )
+    servers = max(1, len(options.server), options.gpus)
+    work = Work(
+        states,
+        options.group,
+        asked.question,
+        options.train_gpus or 1,
+        (options.gpu_gb or 80.0) < LARGE_GB,
+        servers,
+        bool(options.vllm),
+        asked.checkpointing,
+        asked.reference and not asked.lora_rank,
+        options.picture_seconds,
+        options.judge_price,
+    )
+    _print_lines(costs(Shape.of(folder), work))
+
+
+def _print_lines(lines: list[str]) -> None:
+    print("\n" + "\n".join(lines))
 
 
 def _print_result(folder: Path) -> None:
@@ -235,7 +305,7 @@ def _print_result(folder: Path) -> None:
 
 
 def _model(options: argparse.Namespace) -> ModelOptions:
-    names = "model lora_rank lora_alpha lora_dropout train_vision precision max_pixels gradient_checkpointing"
+    names = "model lora_rank lora_alpha lora_dropout train_vision precision max_pixels gradient_checkpointing quantize"
     return ModelOptions(**_values(options, names), start_adapter=getattr(options, "start_adapter", None))
 
 

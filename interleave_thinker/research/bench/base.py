@@ -100,6 +100,10 @@ class Benchmark(ABC):
     only: frozenset[str] | None = None
     """Ids of the items that `aggregate` counts, where a run says which it judged; None: all of the data."""
 
+    def pooled_as(self, metric: str) -> str | None:
+        """The name under which `agree` puts the items of several systems' metrics together; None: left out."""
+        return metric
+
     def counts(self, item: str) -> bool:
         """Whether `aggregate` counts an item of the data that the score files lack."""
         return self.only is None or item in self.only

@@ -20,11 +20,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from scipy.stats import rankdata
 
 from ...agents.base import Part, Sampling
 from ...files import write_atomically
-from ..intervals import bootstrap, interval_by_quantile
+from .agreement import correlation
 from .base import (
     Ask,
     BenchError,
@@ -45,7 +44,6 @@ from .base import (
 )
 from .metric import Figure, Metric
 
-RHO_RESAMPLES = 500
 GUESS = "guess_if_cannot_parse"
 _FENCE = "||V^=^V||"
 SAMPLING = Sampling(max_tokens=1400)
@@ -108,6 +106,10 @@ class VIEScore(Benchmark):
 
     def judge_calls(self, item: Item) -> int:
         return 2
+
+    def pooled_as(self, metric: str) -> str | None:
+        """Without task and model: "ImagenHub_Text-Guided_IE/Pix2PixZero SC" is "SC". Guessed marks are left out."""
+        return None if metric.endswith(", upstream") else metric.rpartition(" ")[2]
 
     def save(self, outputs: Path, item: Item, output: Output) -> None:
         save_last_image(output, item, outputs / f"{item.id}.png")
@@ -273,27 +275,6 @@ def _rating(cell: object) -> tuple[float, float] | None:
     if len(numbers) != 2 or numbers[0] is None or numbers[1] is None:
         return None
     return numbers[0], numbers[1]
-
-
-def correlation(a: Mapping[str, float], b: Mapping[str, float]) -> Figure | None:
-    """Spearman's rho on the items of both, with its bootstrap interval; None where one of them does not vary."""
-    common = sorted(set(a) & set(b))
-    x, y = (np.asarray([of[u] for u in common]) for of in (a, b))
-    if len(common) < 3 or np.ptp(x) == 0 or np.ptp(y) == 0:
-        return None
-    rng = np.random.default_rng(0)
-
-    def resampled() -> float | None:
-        chosen = rng.integers(len(common), size=len(common))
-        varies = np.ptp(x[chosen]) and np.ptp(y[chosen])
-        return _pearson(rankdata(x[chosen]), rankdata(y[chosen])) if varies else None
-
-    low, high = interval_by_quantile(bootstrap(resampled, RHO_RESAMPLES))
-    return Figure(_pearson(rankdata(x), rankdata(y)), low, high, len(common))
-
-
-def _pearson(x: Any, y: Any) -> float:
-    return float(np.corrcoef(x, y)[0, 1])
 
 
 def fisher_average(correlations: Sequence[float]) -> float:

@@ -20,6 +20,8 @@ OVERHEAD = 2.0
 """GB of CUDA's context and of libraries."""
 QUESTION_TEXT = 500
 """Tokens of a critic's question beside its pictures."""
+BYTES_IN_4_BITS = 0.516
+"""Bytes of a weight in NF4 with its scales: half a byte, and 0.127 bits (arXiv 2305.14314, section 3)."""
 PATCH = 32
 """Pixels of a side that make one token."""
 
@@ -35,6 +37,8 @@ class Shape:
     vocabulary: int
     key_values: int
     """Numbers that the cache keeps of a token."""
+    linear: int
+    """Weights of the linear layers of the language model: what may lie in 4 bits."""
     adapted: int
     """Inputs and outputs of the linear layers of the language model, added up: what an adapter's rank multiplies."""
 
@@ -71,6 +75,7 @@ class Shape:
             inner,
             words,
             2 * layers * key,
+            layers * sum(a * b for a, b in linears),
             layers * sum(a + b for a, b in linears),
         )
 
@@ -78,19 +83,22 @@ class Shape:
 @dataclass(frozen=True)
 class Asked:
     """What a training does. rows: at a time, on a GPU; written: of these, rows that are written at once where vLLM does
-    not write. reply: tokens of the longest reply. vllm_memory: 0 without vLLM beside the training.
+    not write. reply: tokens of the longest reply. vllm_memory: 0 without vLLM beside the training. beside_gb: what something
+    else takes of each GPU.
     """
 
     rows: int
     reply: int
     max_pixels: int
     lora_rank: int = 0
+    quantized: bool = False
     checkpointing: bool = False
     written: int = 0
     reference: bool = False
     vllm_memory: float = 0.0
     vllm_context: int = 0
     vllm_tensor_parallel: int = 1
+    beside_gb: float = 0.0
 
     @property
     def question(self) -> int:
@@ -135,7 +143,12 @@ def layout(shape: Shape, asked: Asked, gpus: int, gpu_gb: float) -> Layout:
 
     count, shared = shape.parameters, f" / {gpus}" if gpus > 1 else ""
     billions = f"{count / 1e9:.1f} B"
-    part("weights", 2 * count / gpus, f"{billions} x 2 bytes{shared}")
+    if asked.quantized:  # on each GPU whole: such weights are not shared
+        rest, packed = count - shape.linear, shape.linear * BYTES_IN_4_BITS
+        part("weights in 4 bits", packed, f"{shape.linear / 1e9:.1f} B x {BYTES_IN_4_BITS} bytes")
+        part("other weights", 2 * rest, f"{rest / 1e9:.1f} B x 2 bytes (words, head, vision)")
+    else:
+        part("weights", 2 * count / gpus, f"{billions} x 2 bytes{shared}")
     if asked.lora_rank:
         adapter = shape.adapted * asked.lora_rank
         part("adapter", 16 * adapter, f"{adapter / 1e6:.0f} M x 16 bytes (itself, gradient, Adam)")
@@ -161,6 +174,8 @@ def layout(shape: Shape, asked: Asked, gpus: int, gpu_gb: float) -> Layout:
         )
     if asked.vllm_memory:
         part("vLLM", asked.vllm_memory * gpu_gb * GB, f"{asked.vllm_memory:g} of {gpu_gb:g} GB")
+    if asked.beside_gb:
+        part("something beside it", asked.beside_gb * GB, "--beside-gb")
     part("CUDA and libraries", OVERHEAD * GB, "")
     made = Layout(gpus, gpu_gb, tuple(parts), ())
     return Layout(gpus, gpu_gb, made.parts, tuple(_problems(shape, asked, made)))
@@ -172,6 +187,7 @@ def _problems(shape: Shape, asked: Asked, made: Layout) -> list[str]:
         what, size, _ = max((p for p in made.parts if p[0] != "CUDA and libraries"), key=lambda p: p[1])
         helps = "fewer rows a pass (--batch), fewer pixels (--max-pixels), shorter replies"
         helps += "" if asked.lora_rank else ", an adapter instead of all weights (--lora-rank 64)"
+        helps += ", frozen weights in 4 bits (--quantize 4bit)" if asked.lora_rank and not asked.quantized else ""
         helps += "" if asked.checkpointing else ", --gradient-checkpointing"
         problems.append(
             f"{made.total:.0f} GB on a GPU of {made.gpu_gb:g}; most of it {what} ({size:.1f} GB). What helps: {helps}."

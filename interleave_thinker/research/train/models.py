@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from ...agents.adapter_file import NOT_LINEAR, hf_name, read_adapter
-from ...agents.adapter_folder import load_weights
+from ...agents.adapter_folder import base_of, load_weights
 from ...agents.transformers_agent import check_folder
 from ...errors import ConfigError, InterleaveError
 from ...files import write_atomically
@@ -33,7 +33,11 @@ def extra_missing(error: ImportError) -> TrainError:
     return TrainError(f"Training needs the extra 'train': pip install 'interleave-thinker[train]' ({error}).")
 
 
-def check_package(package: Literal["deepspeed", "vllm"], asked: str) -> None:
+EXTRAS = {"deepspeed": "deepspeed", "vllm": "vllm", "bitsandbytes": "quantization"}
+"""Packages, and the extra of TRL that says which versions it takes; ours have the same names."""
+
+
+def check_package(package: Literal["deepspeed", "vllm", "bitsandbytes"], asked: str) -> None:
     """Whether a package is there in a version that the installed TRL takes. asked: the option that needs it.
 
     Raises:
@@ -46,7 +50,7 @@ def check_package(package: Literal["deepspeed", "vllm"], asked: str) -> None:
         known = [Requirement(line) for line in metadata.requires("trl") or ()]
     except metadata.PackageNotFoundError as error:
         raise extra_missing(error) from None
-    wanted = next((r for r in known if r.name == package and r.marker and r.marker.evaluate({"extra": package})), None)
+    wanted = next((r for r in known if r.name == package and r.marker and r.marker.evaluate({"extra": EXTRAS[package]})), None)
     versions = str(wanted.specifier) if wanted is not None else ""
     try:
         found = metadata.version(package)
@@ -57,7 +61,7 @@ def check_package(package: Literal["deepspeed", "vllm"], asked: str) -> None:
         return
     there = f"{found} is installed" if found else "it is not installed"
     raise TrainError(
-        f"{asked} needs {package}{versions}; {there}. Install it: pip install 'interleave-thinker[{package}]'"
+        f"{asked} needs {package}{versions}; {there}. Install it: pip install 'interleave-thinker[{EXTRAS[package]}]'"
     )
 
 
@@ -68,6 +72,7 @@ class ModelOptions:
     start_adapter: an adapter file of this model (`adapters extract`) that the adapter begins as; its layers learn.
     train_vision: whether the vision tower and its projector learn too (the paper freezes them for SFT).
     precision: "auto" is bfloat16 on a GPU and float32 on a CPU. max_pixels: a larger picture is scaled down to it.
+    quantize: "4bit" keeps the language model's frozen weights in 4 bits below the adapter (QLoRA, arXiv 2305.14314).
     """
 
     model: Path
@@ -79,8 +84,11 @@ class ModelOptions:
     max_pixels: int = 1024 * 1024
     gradient_checkpointing: bool = False
     start_adapter: Path | None = None
+    quantize: Literal["", "4bit"] = ""
 
     def __post_init__(self) -> None:
+        if self.quantize and not self.lora_rank:
+            raise ConfigError("Weights in 4 bits cannot learn; only an adapter on them can: give --lora-rank, such as 32.")
         if not 0 <= self.lora_rank <= 1024:
             raise ConfigError(f"lora_rank is {self.lora_rank}; it must be between 0 (no adapter) and 1024.")
         if self.start_adapter is not None and not self.lora_rank:
@@ -116,6 +124,8 @@ class RunOptions:
         """Raises TrainError if a package is missing that the options need, before anything is loaded."""
         if self.deepspeed is not None:
             check_package("deepspeed", "--deepspeed")
+        if self.base.quantize:
+            check_package("bitsandbytes", f"--quantize {self.base.quantize}")
 
     def arguments(self) -> dict[str, Any]:
         """For transformers' TrainingArguments, which TRL's configurations are."""
@@ -181,7 +191,11 @@ def load_model(options: ModelOptions, arguments: Any = None) -> tuple[Any, Any]:
         raise extra_missing(error) from None
     keeps_master = getattr(arguments, "deepspeed_plugin", None) is not None
     kind = weights_type(options, gpu=torch.cuda.is_available(), keeps_master=keeps_master)
-    model = load_weights(Qwen3VLForConditionalGeneration, options.model, getattr(torch, kind))
+    dtype = getattr(torch, kind)
+    if options.quantize:
+        model = _in_4_bits(Qwen3VLForConditionalGeneration, options.model, dtype)
+    else:
+        model = load_weights(Qwen3VLForConditionalGeneration, options.model, dtype)
     processor = AutoProcessor.from_pretrained(options.model, local_files_only=True)
     bound_pixels(processor.image_processor, options.max_pixels)
     if not options.train_vision:
@@ -193,6 +207,31 @@ def load_model(options: ModelOptions, arguments: Any = None) -> tuple[Any, Any]:
 
         quicken(model)
     return model, processor
+
+
+def _in_4_bits(kind: Any, folder: Path, dtype: Any) -> Any:
+    """The model with the linear layers of its language part in 4 bits (NF4, scales quantized, too).
+
+    Raises:
+        TrainError: the folder is an adapter, whose pairs cannot be added to such weights.
+    """
+    from accelerate import PartialState
+    from transformers import BitsAndBytesConfig
+
+    if base_of(folder) != folder:
+        raise TrainError(
+            f"{folder} is an adapter of {base_of(folder)}, and --quantize takes the folder of a whole model. Leave "
+            "--quantize out, or start from a merged model."
+        )
+    asked = BitsAndBytesConfig(
+        load_in_4bit=True,
+        bnb_4bit_quant_type="nf4",
+        bnb_4bit_use_double_quant=True,
+        bnb_4bit_compute_dtype=dtype,
+        llm_int8_skip_modules=["model.visual", "lm_head"],
+    )
+    place = {"": PartialState().device}
+    return kind.from_pretrained(folder, dtype=dtype, local_files_only=True, quantization_config=asked, device_map=place)
 
 
 def bound_pixels(images: Any, most: int) -> None:
