@@ -109,6 +109,13 @@ def local_agent(folder: Path, adapter: Path | None, device: str | None) -> Trans
 
 
 def _endpoint_agent(name: str, endpoints: Path | None) -> Agent:
+    """What it needs beside the server is checked now and not at the first question, hours later.
+
+    Raises:
+        ConfigError: its file, its name in it, or the file of its key.
+        AgentError: the package for chat servers is not installed.
+    """
+    from .agents.chat_connection import openai_package
     from .agents.endpoints import load_endpoints
     from .agents.openai_compatible import agent_for
 
@@ -116,6 +123,8 @@ def _endpoint_agent(name: str, endpoints: Path | None) -> Agent:
     known = load_endpoints(path)
     if name not in known:
         raise ConfigError(f"{path} has no endpoint {name!r}; it has {', '.join(known)}.")
+    openai_package()
+    known[name].key()
     return agent_for(known[name])
 
 
@@ -209,7 +218,9 @@ def scorer_from(spec: str, endpoints: Path | None = None) -> Scorer:
         from .tinyworld.oracle import CheckerScorer
 
         return CheckerScorer()
-    if spec != ORACLE and (factory := _factory(spec)) is not None:
+    if spec == ORACLE or spec.startswith(ENDPOINT):
+        return AgentScorer(agent_from(spec, endpoints=endpoints))
+    if (factory := _factory(spec)) is not None:
         made: Any = factory()
         return made if hasattr(made, "score") else AgentScorer(_fits(spec, made, "Scorer or Agent", AGENT_PARTS))
     return AgentScorer(agent_from(spec, endpoints=endpoints))

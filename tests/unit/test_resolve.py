@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 import pytest
 from PIL import Image
 
-from interleave_thinker.errors import ConfigError, GeneratorError
+from interleave_thinker.errors import AgentError, ConfigError, GeneratorError
 from interleave_thinker.generators.base import GenerationRequest
 from interleave_thinker.resolve import GeneratorChoice, agent_from, scorer_from
 from interleave_thinker.roles.scorer import AgentScorer
@@ -73,3 +74,32 @@ def test_a_folder_with_a_colon_in_its_name_stays_a_folder(tmp_path: Path) -> Non
     Path("models:mine").mkdir()
     with pytest.raises(GeneratorError, match="no model_index"):
         GeneratorChoice("models:mine").load()
+
+
+class TestEndpoints:
+    """A judge behind a server is named as an agent is; what it lacks is said before anything else is loaded."""
+
+    @pytest.fixture
+    def file(self, tmp_path: Path) -> Path:
+        path = tmp_path / "endpoints.toml"
+        path.write_text('[judge]\nbase_url = "http://127.0.0.1:1/v1"\nmodel = "m"\n')
+        return path
+
+    def test_a_judge_may_be_an_endpoint(self, file: Path) -> None:
+        assert isinstance(scorer_from("endpoint:judge", endpoints=file), AgentScorer)
+
+    def test_a_name_or_file_that_is_missing_is_said(self, file: Path, tmp_path: Path) -> None:
+        with pytest.raises(ConfigError, match="has no endpoint 'other'; it has judge"):
+            scorer_from("endpoint:other", endpoints=file)
+        with pytest.raises(ConfigError, match="none.toml"):
+            agent_from("endpoint:judge", endpoints=tmp_path / "none.toml")
+
+    def test_the_missing_package_is_said_at_once(self, file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setitem(sys.modules, "openai", None)
+        with pytest.raises(AgentError, match=r"pip install 'interleave-thinker\[server\]'"):
+            scorer_from("endpoint:judge", endpoints=file)
+
+    def test_a_key_that_cannot_be_read_is_said_at_once(self, file: Path) -> None:
+        file.write_text(file.read_text() + 'api_key_file = "key.txt"\n')
+        with pytest.raises(ConfigError, match="key.txt cannot be read"):
+            agent_from("endpoint:judge", endpoints=file)

@@ -198,7 +198,11 @@ class TestReleasedForms:
             assert not read_response(text, "paper").formatted and not read_response(text, "ours").formatted
 
     def test_nothing_that_a_model_writes_breaks_it(self):
-        for text in ("<answer>" * 5000, "<answer>" + "{" * 50_000 + "</answer>", "<answer>" + "[" * 9999 + '"refine_prompt":'):
+        for text in (
+            "<answer>" * 5000,
+            "<answer>" + "{" * 50_000 + "</answer>",
+            "<answer>" + "[" * 9999 + '"refine_prompt":',
+        ):
             assert read_response(text, "code").verdict is None
 
 

@@ -222,7 +222,11 @@ class TestRewardCache:
         assert maker(GeneratorChoice("comfyui", file, server="http://other:8188"), "judge") == first
         file.write_text("[]")
         os.utime(file, (1, 1))
-        others = [maker(GeneratorChoice("comfyui", file), "judge"), maker(GeneratorChoice("tiny"), "judge"), maker(GeneratorChoice("comfyui", file), "other")]
+        others = [
+            maker(GeneratorChoice("comfyui", file), "judge"),
+            maker(GeneratorChoice("tiny"), "judge"),
+            maker(GeneratorChoice("comfyui", file), "other"),
+        ]
         assert len({first, *others}) == 4
 
     def test_what_fails_is_not_kept(self, tmp_path, trial):

@@ -420,6 +420,47 @@ class TestGrpo:
             asked = replace(self.options(data, tmp_path), vllm=mode).vllm_arguments()
             assert set(asked) <= {field.name for field in fields(GRPOConfig)}
 
+    def test_a_judge_that_is_missing_costs_no_loading(self, data, tmp_path, monkeypatch, capsys):
+        monkeypatch.setattr(grpo, "load_model", lambda *_: pytest.fail("loaded"))
+        endpoints = tmp_path / "endpoints.toml"
+        endpoints.write_text('[a]\nbase_url = "http://127.0.0.1:1/v1"\nmodel = "m"\n')
+        line = [
+            "grpo",
+            "--model",
+            str(CRITIC),
+            "--data",
+            str(data),
+            "--out",
+            str(tmp_path / "o"),
+            "--generator",
+            "tiny",
+        ]
+        assert main([*line, "--judge", "endpoint:b", "--endpoints", str(endpoints)]) == 1
+        assert "has no endpoint 'b'; it has a." in capsys.readouterr().err
+
+    def test_a_vllm_server_that_does_not_answer_is_one_line(self, data, tmp_path, monkeypatch):
+        """Whatever TRL and vLLM say; the address is named."""
+        import trl
+
+        def refuses(**_):
+            raise ConnectionError("The vLLM server can't be reached after 240 seconds.")
+
+        monkeypatch.setattr(grpo, "check_package", lambda *_: None)
+        monkeypatch.setattr(trl, "GRPOTrainer", refuses)
+        asked = self.options(data, tmp_path, vllm="server", vllm_server="http://127.0.0.1:1")
+        with pytest.raises(TrainError, match="The vLLM server http://127.0.0.1:1 cannot be used: .*can't be reached"):
+            train_critic(asked, CheckerScorer, lambda line: None)
+
+    def test_a_full_gpu_is_one_line_with_what_helps(self, data, tmp_path, monkeypatch):
+        from trl import GRPOTrainer
+
+        def full(*_, **__):
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 10.00 GiB.\nMore lines.")
+
+        monkeypatch.setattr(GRPOTrainer, "train", full)
+        with pytest.raises(TrainError, match=r"Tried to allocate 10.00 GiB. The same command with --dry-run"):
+            train_critic(self.options(data, tmp_path), CheckerScorer, lambda line: None)
+
     @pytest.mark.parametrize(("there", "told"), [(None, "it is not installed"), ("0.1.0", "0.1.0 is installed")])
     @pytest.mark.parametrize("package", ["deepspeed", "vllm", "bitsandbytes"])
     def test_a_package_that_is_missing_or_of_a_wrong_version_is_one_line(
@@ -444,7 +485,17 @@ class TestGrpo:
         extra = "quantization" if package == "bitsandbytes" else package
         with pytest.raises(TrainError, match=rf"needs {package}.*>=.*{told}.*interleave-thinker\[{extra}\]"):
             train_critic(replace(self.options(data, tmp_path), **change), CheckerScorer)
-        monkeypatch.setattr(metadata, "version", lambda name: "0.47.0+cu129" if name == package and package == "bitsandbytes" else "0.27.0+cu129" if name == package else own(name))
+        monkeypatch.setattr(
+            metadata,
+            "version",
+            lambda name: (
+                "0.47.0+cu129"
+                if name == package and package == "bitsandbytes"
+                else "0.27.0+cu129"
+                if name == package
+                else own(name)
+            ),
+        )
         check_package(package, "x")
 
 
@@ -498,7 +549,9 @@ class TestFourBits:
 
     def test_sft_and_grpo_learn_an_adapter_that_the_whole_model_takes(self, data, tmp_path):
         base = ModelOptions(BASE, lora_rank=4, quantize="4bit", gradient_checkpointing=True)
-        folder = fine_tune(replace(options(data, tmp_path / "s", steps=9), base=base, learning_rate=5e-3), lambda line: None)
+        folder = fine_tune(
+            replace(options(data, tmp_path / "s", steps=9), base=base, learning_rate=5e-3), lambda line: None
+        )
         found = losses(tmp_path / "s")
         assert sum(found[-3:]) < 0.95 * sum(found[:3])
         whole = load_agent(BASE, adapter=folder, device="cpu")

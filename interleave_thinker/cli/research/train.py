@@ -74,7 +74,9 @@ def _add_grpo(commands: Any) -> None:
     )
     grpo.add_argument("--timeout", type=float, default=120.0, help="seconds for a picture, then it is masked")
     grpo.add_argument(
-        "--reward-cache", type=Path, help="folder of scores that are kept for --resume and other trainings; default: OUT/rewards"
+        "--reward-cache",
+        type=Path,
+        help="folder of scores that are kept for --resume and other trainings; default: OUT/rewards",
     )
     grpo.add_argument("--judge", required=True, help=SCORER_HELP)
     add_endpoints(grpo)
@@ -135,7 +137,10 @@ def _add_running(parser: argparse.ArgumentParser, *, save_every: int, log_every:
     parser.add_argument("--train-gpus", type=int, help="for --dry-run: how many GPUs train")
     parser.add_argument("--gpu-gb", type=float, help="for --dry-run: memory of each")
     parser.add_argument(
-        "--beside-gb", type=float, default=0.0, help="for --dry-run: memory of each that something else takes, such as ComfyUI"
+        "--beside-gb",
+        type=float,
+        default=0.0,
+        help="for --dry-run: memory of each that something else takes, such as ComfyUI",
     )
 
 
@@ -219,17 +224,6 @@ LAYOUTS = ((8, 80.0), (1, 24.0))
 """GPUs and their memory in GB, where the command names none."""
 LARGE_GB = 40.0
 """Memory from which a GPU counts as a data centre's, for its speed."""
-SMALL = {
-    "rows": 1,
-    "reply": 1024,
-    "max_pixels": 512 * 512,
-    "lora_rank": 32,
-    "quantized": True,
-    "checkpointing": True,
-    "reference": False,
-    "vllm_memory": 0.0,
-}
-"""What recipes/grpo_24gb.yaml changes for one GPU of 24 GB."""
 
 
 def _rows_asked(options: argparse.Namespace, reply: int) -> dict[str, Any]:
@@ -261,9 +255,26 @@ def _print_layout(options: argparse.Namespace, asked: Asked) -> None:
         found = layout(shape, asked, count, memory)
         _print_lines(found.lines())
         if found.problems and count == 1:
-            small = replace(asked, **SMALL, written=min(asked.written, 8) or 8 * bool(asked.vllm_memory))
+            small = _for_a_small_gpu(asked)
             print("\nWith an adapter on weights in 4 bits (recipes/grpo_24gb.yaml):")
             _print_lines(layout(shape, small, count, memory).lines())
+
+
+def _for_a_small_gpu(asked: Asked) -> Asked:
+    """What recipes/grpo_24gb.yaml changes for one GPU of 24 GB."""
+    writes = asked.written or asked.vllm_memory
+    return replace(
+        asked,
+        rows=1,
+        reply=1024,
+        max_pixels=512 * 512,
+        lora_rank=32,
+        quantized=True,
+        checkpointing=True,
+        written=8 if writes else 0,
+        reference=False,
+        vllm_memory=0.0,
+    )
 
 
 def _print_costs(options: argparse.Namespace, asked: Asked, states: int) -> None:

@@ -185,7 +185,7 @@ def train_critic(options: GrpoOptions, load_scorer: Callable[[], Scorer], log: C
     rows, dropped = states(options.data, prompts)
     log(f"{len(rows)} states" + "".join(f"; {n} left out: {why}" for why, n in dropped.items()))
     try:
-        from trl import GRPOConfig, GRPOTrainer
+        from trl import GRPOConfig
     except ImportError as error:
         raise extra_missing(error) from None
     try:
@@ -208,14 +208,30 @@ def train_critic(options: GrpoOptions, load_scorer: Callable[[], Scorer], log: C
             f"TRL refuses these settings: {error} The responses to a state are compared within a step, so batch x "
             f"accumulate x processes must be a multiple of group ({options.group})."
         ) from None
+    with ExitStack() as stack:
+        rollouts, own = _rollouts(options, load_scorer, stack)  # a judge or server that is missing costs no loading
+        folder, trainer = _train(options, arguments, rows, prompts, rollouts)
+    _keep_tally(trainer, own, options.out, log)
+    return folder
+
+
+def _train(
+    options: GrpoOptions,
+    arguments: Any,
+    rows: list[dict[str, Any]],
+    prompts: Path | None,
+    rollouts: Rollouts | SharedRollouts,
+) -> tuple[Path, Any]:
+    """The folder of the result, and the trainer."""
+    from trl import GRPOTrainer
+
     model, processor = load_model(options.base, arguments)
     if options.kl and base_of(options.base.model) != options.base.model:
         # To measure the divergence, the trainer loads the start a second time, whole, from where its config says.
         model.save_pretrained(options.out / START)
         model.config._name_or_path = str(options.out / START)
     processor.tokenizer.padding_side = "left"  # the trainer pads token types as the tokenizer does, and prompts left
-    with ExitStack() as stack:
-        rollouts, own = _rollouts(options, load_scorer, stack)
+    try:
         trainer = GRPOTrainer(
             model=model,
             reward_funcs=CriticReward(rollouts, options.variant, options.without),
@@ -224,10 +240,13 @@ def train_critic(options: GrpoOptions, load_scorer: Callable[[], Scorer], log: C
             processing_class=processor,
             peft_config=lora(options.base),
         )
-        run(trainer, options.out / CHECKPOINTS, options.resume)
-        folder = save_result(trainer, processor, options.base, options.out, prompts)
-    _keep_tally(trainer, own, options.out, log)
-    return folder
+    except (ImportError, OSError, RuntimeError, ValueError) as error:
+        if not options.vllm:
+            raise
+        where = f"The vLLM server {options.vllm_server}" if options.vllm_server else f"vLLM ({options.vllm})"
+        raise TrainError(f"{where} cannot be used: {str(error).strip() or type(error).__name__}") from error
+    run(trainer, options.out / CHECKPOINTS, options.resume)
+    return save_result(trainer, processor, options.base, options.out, prompts), trainer
 
 
 def _rollouts(

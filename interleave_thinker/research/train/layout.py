@@ -157,7 +157,8 @@ def layout(shape: Shape, asked: Asked, gpus: int, gpu_gb: float) -> Layout:
         part("gradients", gradient * count / gpus, f"{billions} x {gradient} bytes{shared}")
         part("optimizer", 12 * count / gpus, f"{billions} x 12 bytes{shared} (float32 weights, Adam)")
         if asked.reference:
-            part("start, for the KL", 2 * count / gpus, f"{billions} x 2 bytes{shared}")
+            start = 2 if gpus > 1 else 4
+            part("start, for the KL", start * count / gpus, f"{billions} x {start} bytes{shared}")
     if gpus > 1:
         part("gathered layers", 4 * shape.vocabulary * shape.hidden, "two of the largest, 2 bytes each number")
     tokens = asked.question + asked.reply

@@ -50,7 +50,9 @@ def check_package(package: Literal["deepspeed", "vllm", "bitsandbytes"], asked: 
         known = [Requirement(line) for line in metadata.requires("trl") or ()]
     except metadata.PackageNotFoundError as error:
         raise extra_missing(error) from None
-    wanted = next((r for r in known if r.name == package and r.marker and r.marker.evaluate({"extra": EXTRAS[package]})), None)
+    wanted = next(
+        (r for r in known if r.name == package and r.marker and r.marker.evaluate({"extra": EXTRAS[package]})), None
+    )
     versions = str(wanted.specifier) if wanted is not None else ""
     try:
         found = metadata.version(package)
@@ -88,7 +90,9 @@ class ModelOptions:
 
     def __post_init__(self) -> None:
         if self.quantize and not self.lora_rank:
-            raise ConfigError("Weights in 4 bits cannot learn; only an adapter on them can: give --lora-rank, such as 32.")
+            raise ConfigError(
+                "Weights in 4 bits cannot learn; only an adapter on them can: give --lora-rank, such as 32."
+            )
         if not 0 <= self.lora_rank <= 1024:
             raise ConfigError(f"lora_rank is {self.lora_rank}; it must be between 0 (no adapter) and 1024.")
         if self.start_adapter is not None and not self.lora_rank:
@@ -124,6 +128,8 @@ class RunOptions:
         """Raises TrainError if a package is missing that the options need, before anything is loaded."""
         if self.deepspeed is not None:
             check_package("deepspeed", "--deepspeed")
+            if not self.deepspeed.is_file():
+                raise ConfigError(f"--deepspeed: there is no file {self.deepspeed}.")
         if self.base.quantize:
             check_package("bitsandbytes", f"--quantize {self.base.quantize}")
 
@@ -351,7 +357,7 @@ def run(trainer: Any, checkpoints: Path, resume: bool) -> None:
     """Train to the end; with `resume` from the last whole checkpoint, if there is one.
 
     Raises:
-        TrainError: there are checkpoints and `resume` is off, or the disk is full.
+        TrainError: there are checkpoints and `resume` is off, the disk is full, or the memory of a GPU.
     """
     last = last_whole(checkpoints)
     if last is not None and not resume:
@@ -359,6 +365,11 @@ def run(trainer: Any, checkpoints: Path, resume: bool) -> None:
     try:
         trainer.train(resume_from_checkpoint=last)
     except (OSError, RuntimeError) as error:
+        if _is_memory(error):
+            raise TrainError(
+                f"Out of memory: {str(error).splitlines()[0]} The same command with --dry-run says what lies on a GPU "
+                "and what would help, such as --batch 1 with more --accumulate. Go on with --resume."
+            ) from error
         if not _is_disk(error):
             raise
         raise TrainError(f"Cannot write a checkpoint to {checkpoints}: {error}. The last whole one is kept.") from error
@@ -370,6 +381,12 @@ def last_whole(checkpoints: Path) -> str | None:
     whole = [p.parent for p in checkpoints.glob("checkpoint-*/trainer_state.json") if p.stat().st_size]
     numbered = {int(p.name.rpartition("-")[2]): p for p in whole if p.name.rpartition("-")[2].isdigit()}
     return str(numbered[max(numbered)]) if numbered else None
+
+
+def _is_memory(error: Exception) -> bool:
+    import torch
+
+    return isinstance(error, torch.OutOfMemoryError)
 
 
 def _is_disk(error: Exception) -> bool:

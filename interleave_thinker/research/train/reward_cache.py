@@ -23,7 +23,9 @@ def maker(generator: GeneratorChoice, judge: str) -> str:
 
     The address of a server is not part of it: servers of one training are alike.
     """
-    files = [_digest(str(path), path.stat().st_mtime_ns) for path in (generator.workflow, generator.edit_workflow) if path]
+    files = [
+        _digest(str(path), path.stat().st_mtime_ns) for path in (generator.workflow, generator.edit_workflow) if path
+    ]
     return json.dumps([generator.spec, files, sorted(generator.workflow_inputs.items()), generator.dtype, judge])
 
 

@@ -121,9 +121,7 @@ def read_as_released(raw: str) -> Response:
 
 def _has_keys(answer: Any) -> bool:
     """Whether an answer has both keys with values of their types."""
-    return (
-        isinstance(answer, dict) and isinstance(answer.get(VERDICT), bool) and isinstance(answer.get(PROMPT), str)
-    )
+    return isinstance(answer, dict) and isinstance(answer.get(VERDICT), bool) and isinstance(answer.get(PROMPT), str)
 
 
 def needs_image(response: Response, label: bool, variant: Variant) -> bool:
