@@ -1,10 +1,12 @@
 #!/usr/bin/env bash
-# Qwen3-VL-8B on 8 GPUs of 80 GB. Not run by this project, which has no such machine; the same commands are tested
-# with an 8B-shaped checkpoint on a CPU (tests/comfy/test_training_comfy.py). Read docs/training.md first.
+# Qwen3-VL-8B on 8 GPUs of 80 GB. Not run by this project, which has no such machine. tests/comfy/test_recipe_8b.py runs
+# this file on two CPU processes (DeepSpeed ZeRO-3, two ComfyUI servers) with a checkpoint that has the 8B's names and tiny
+# dimensions. Read docs/training.md first: what lies on each GPU, where ComfyUI runs, hours and cost.
 #   MODEL=models/Qwen3-VL-8B-Instruct TEACHER=endpoint:gemini JUDGE=endpoint:gemini bash recipes/8b.sh OUT
 set -euo pipefail
 OUT=${1:?folder for everything}
 MODEL=${MODEL:?a Qwen3-VL-8B-Instruct folder} TEACHER=${TEACHER:?who plans, criticises and writes vocabulary} JUDGE=${JUDGE:?who scores}
+COUNT=${COUNT:-40000}
 WORKFLOW=${WORKFLOW:-workflow_draw.json} EDIT=${EDIT:-workflow_edit.json}
 SERVERS=${SERVERS:-"http://127.0.0.1:8188 http://127.0.0.1:8189"}
 HERE=$(cd "$(dirname "$0")" && pwd)
@@ -12,8 +14,8 @@ I=interleave-thinker
 LAUNCH="accelerate launch --config_file $HERE/accelerate_8gpu.yaml -m interleave_thinker.cli"
 AT=(); for s in $SERVERS; do AT+=(--server "$s"); done
 
-# Data: 40,000 requests, trajectories over all ComfyUI servers, scores, filter, exports.
-$I data prompts --agent "$TEACHER" --count 40000 --out "$OUT/requests" --resume
+# Data: requests, trajectories over all ComfyUI servers, scores, filter, exports.
+$I data prompts --agent "$TEACHER" --count "$COUNT" --out "$OUT/requests" --resume
 $I data trajectories "$OUT/requests/requests.jsonl" --planner "$TEACHER" --critic "$TEACHER" --generator comfyui \
   --workflow "$WORKFLOW" --edit-workflow "$EDIT" "${AT[@]}" --ray --t-max 5 --out "$OUT/made" --resume
 $I data from-runs "$OUT/made/runs" --store "$OUT/made/store" --out "$OUT/data" --resume

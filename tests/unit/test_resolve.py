@@ -91,7 +91,7 @@ class TestEndpoints:
     def test_a_name_or_file_that_is_missing_is_said(self, file: Path, tmp_path: Path) -> None:
         with pytest.raises(ConfigError, match="has no endpoint 'other'; it has judge"):
             scorer_from("endpoint:other", endpoints=file)
-        with pytest.raises(ConfigError, match="none.toml"):
+        with pytest.raises(ConfigError, match=r"none\.toml"):
             agent_from("endpoint:judge", endpoints=tmp_path / "none.toml")
 
     def test_the_missing_package_is_said_at_once(self, file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -101,5 +101,5 @@ class TestEndpoints:
 
     def test_a_key_that_cannot_be_read_is_said_at_once(self, file: Path) -> None:
         file.write_text(file.read_text() + 'api_key_file = "key.txt"\n')
-        with pytest.raises(ConfigError, match="key.txt cannot be read"):
+        with pytest.raises(ConfigError, match=r"key\.txt cannot be read"):
             agent_from("endpoint:judge", endpoints=file)

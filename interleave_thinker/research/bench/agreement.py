@@ -121,8 +121,8 @@ def _pearson(x: Any, y: Any) -> float:
 
 def table(judges: Mapping[str, Sequence[Agreement]], units: Mapping[str | None, str]) -> str:
     """As Markdown, one line for each metric and judge. units: of each metric, "share" or "points"."""
-    head = "| metric | judge | items | equal | 95% interval | kappa | Spearman | 95% interval | mean difference | 95% interval |"
-    lines = [head, "|---|---|---|---|---|---|---|---|---|---|"]
+    figures = "equal | 95% interval | kappa | Spearman | 95% interval | mean difference | 95% interval"
+    lines = [f"| metric | judge | items | {figures} |", "|---|---|---|---|---|---|---|---|---|---|"]
     for name in dict.fromkeys(a.metric for of in judges.values() for a in of):
         for judge, of in judges.items():
             for a in of:

@@ -42,7 +42,7 @@ from .base import (
     read_rows,
     save_last_image,
 )
-from .metric import Figure, Metric
+from .metric import Metric
 
 GUESS = "guess_if_cannot_parse"
 _FENCE = "||V^=^V||"

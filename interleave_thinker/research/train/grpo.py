@@ -1,8 +1,8 @@
 """Single-step GRPO of the critic with TRL's GRPOTrainer (paper, section 4.3).
 
 Each offline state (I_{i-1}, I_i^t, p_i, r_i^t) gets G responses. Every refined prompt is tried once with the generator,
-and the response is rewarded by the result (`rewards`). A response whose prompt could not be tried is masked, but for the
-released code's reward, which pays it as no change.
+and the response is rewarded by the result (`rewards`). A response whose prompt could not be tried is masked; the released
+code's reward pays it as no change instead.
 """
 
 from __future__ import annotations
@@ -52,8 +52,8 @@ class GrpoOptions(RunOptions):
     of the divergence from the start (paper 1e-3, code 0). clip_low, clip_high, clip_dual: as in the released code.
     max_tokens: of a response. without: parts of the reward to leave out. generator_seed: of every picture (the paper:
     0). ray_workers: Ray workers for the generator's calls. reward_cache: folder of scores that are kept, and used by
-    other trainings as well; default: `rewards` beside the checkpoints. vllm: rollouts by vLLM ("colocate" or "server"), "" for the
-    model itself. vllm_memory: share of a GPU that it takes. vllm_context: tokens of a question and its response.
+    other trainings as well; default: `rewards` beside the checkpoints. vllm: "colocate" or "server" (vLLM writes
+    the responses), "" for the model itself. vllm_memory: share of a GPU that it takes. vllm_context: tokens of a question and its response.
     vllm_tensor_parallel: GPUs that share one copy of its model. vllm_server: address, in mode "server".
     """
 
@@ -170,26 +170,18 @@ def check_own_text(own: Path, given: Path | None) -> None:
         )
 
 
-def train_critic(options: GrpoOptions, load_scorer: Callable[[], Scorer], log: Callable[[str], None] = print) -> Path:
-    """Train and save; returns the folder of the result. See `models.run` for going on after a kill.
-
-    load_scorer: called once in each process, when its device is known.
+def trainer_arguments(options: GrpoOptions) -> Any:
+    """TRL's GRPOConfig.
 
     Raises:
-        TrainError: bad states, or a training that is there already.
-        AgentError, GeneratorError: model or generator cannot be loaded.
+        TrainError: TRL is missing, or refuses the settings.
     """
-    options.check_packages()
-    prompts = prompt_texts(options.base, options.prompts)
-    check_own_text(options.base.model / "prompts", options.prompts)
-    rows, dropped = states(options.data, prompts)
-    log(f"{len(rows)} states" + "".join(f"; {n} left out: {why}" for why, n in dropped.items()))
     try:
         from trl import GRPOConfig
     except ImportError as error:
         raise extra_missing(error) from None
     try:
-        arguments = GRPOConfig(
+        return GRPOConfig(
             **options.arguments(),
             num_generations=options.group,
             max_completion_length=options.max_tokens,
@@ -208,6 +200,23 @@ def train_critic(options: GrpoOptions, load_scorer: Callable[[], Scorer], log: C
             f"TRL refuses these settings: {error} The responses to a state are compared within a step, so batch x "
             f"accumulate x processes must be a multiple of group ({options.group})."
         ) from None
+
+
+def train_critic(options: GrpoOptions, load_scorer: Callable[[], Scorer], log: Callable[[str], None] = print) -> Path:
+    """Train and save; returns the folder of the result. See `models.run` for going on after a kill.
+
+    load_scorer: called once in each process, when its device is known.
+
+    Raises:
+        TrainError: bad states, or a training that is there already.
+        AgentError, GeneratorError: model or generator cannot be loaded.
+    """
+    options.check_packages()
+    prompts = prompt_texts(options.base, options.prompts)
+    check_own_text(options.base.model / "prompts", options.prompts)
+    rows, dropped = states(options.data, prompts)
+    log(f"{len(rows)} states" + "".join(f"; {n} left out: {why}" for why, n in dropped.items()))
+    arguments = trainer_arguments(options)
     with ExitStack() as stack:
         rollouts, own = _rollouts(options, load_scorer, stack)  # a judge or server that is missing costs no loading
         folder, trainer = _train(options, arguments, rows, prompts, rollouts)

@@ -83,8 +83,8 @@ class Shape:
 @dataclass(frozen=True)
 class Asked:
     """What a training does. rows: at a time, on a GPU; written: of these, rows that are written at once where vLLM does
-    not write. reply: tokens of the longest reply. vllm_memory: 0 without vLLM beside the training. beside_gb: what something
-    else takes of each GPU.
+    not write. reply: tokens of the longest reply. vllm_memory: 0 without vLLM beside the training. beside_gb: memory that
+    another program takes.
     """
 
     rows: int
@@ -176,7 +176,7 @@ def layout(shape: Shape, asked: Asked, gpus: int, gpu_gb: float) -> Layout:
     if asked.vllm_memory:
         part("vLLM", asked.vllm_memory * gpu_gb * GB, f"{asked.vllm_memory:g} of {gpu_gb:g} GB")
     if asked.beside_gb:
-        part("something beside it", asked.beside_gb * GB, "--beside-gb")
+        part("another program", asked.beside_gb * GB, "--beside-gb")
     part("CUDA and libraries", OVERHEAD * GB, "")
     made = Layout(gpus, gpu_gb, tuple(parts), ())
     return Layout(gpus, gpu_gb, made.parts, tuple(_problems(shape, asked, made)))

@@ -31,7 +31,7 @@ def maker(generator: GeneratorChoice, judge: str) -> str:
 
 @dataclass(frozen=True)
 class RewardCache:
-    """folder: of the files; made as soon as there is something to keep. made_by: see `maker`. seed: of every picture."""
+    """folder: of the files, made with the first one. made_by: see `maker`. seed: of every picture."""
 
     folder: Path
     made_by: str

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from .batch_order import order_rows
 from .models import (
@@ -38,6 +39,25 @@ class SftOptions(RunOptions):
     max_length: int = 16384
 
 
+def trainer_arguments(options: SftOptions) -> Any:
+    """TRL's SFTConfig.
+
+    Raises:
+        TrainError: TRL is missing.
+    """
+    try:
+        from trl import SFTConfig
+    except ImportError as error:
+        raise extra_missing(error) from None
+    return SFTConfig(
+        **options.arguments(),
+        train_sampling_strategy="sequential",
+        warmup_steps=int(options.warmup) if options.warmup >= 1 else options.warmup,
+        max_length=options.max_length,
+        completion_only_loss=True,
+    )
+
+
 def fine_tune(options: SftOptions, log: Callable[[str], None] = print) -> Path:
     """Train and save; returns the folder of the result. See `models.run` for going on after a kill.
 
@@ -50,17 +70,7 @@ def fine_tune(options: SftOptions, log: Callable[[str], None] = print) -> Path:
     if options.base.model.is_dir():  # else load_model says what it lacks
         check_questions(rows, prompt_texts(options.base, options.prompts))
     log(f"{len(rows)} rows" + "".join(f"; {n} left out: {why}" for why, n in dropped.items()))
-    try:
-        from trl import SFTConfig, SFTTrainer
-    except ImportError as error:
-        raise extra_missing(error) from None
-    arguments = SFTConfig(
-        **options.arguments(),
-        train_sampling_strategy="sequential",
-        warmup_steps=int(options.warmup) if options.warmup >= 1 else options.warmup,
-        max_length=options.max_length,
-        completion_only_loss=True,
-    )
+    arguments = trainer_arguments(options)
     arguments.max_steps, order = order_rows(
         [len(row["images"]) for row in rows],
         options.batch * options.accumulate * arguments.world_size,
@@ -68,6 +78,8 @@ def fine_tune(options: SftOptions, log: Callable[[str], None] = print) -> Path:
         epochs=options.epochs,
         steps=options.steps,
     )
+    from trl import SFTTrainer
+
     model, processor = load_model(options.base, arguments)
     trainer = SFTTrainer(
         model=model,
