@@ -137,7 +137,7 @@ class Place:
 
 
 def place_in(atoms: Sequence[Atom], text: str) -> Place | None:
-    """Where `text` stands in the form; None where it is none of its beginnings. What follows the form is not read."""
+    """How far `text` has come in the form; None where it has left the form. Text behind the form is not read."""
     at, word, mark = 0, "", ""
     for number, atom in enumerate(atoms):
         begin = at

@@ -93,6 +93,16 @@ def add_server(parser: argparse.ArgumentParser, *, several: bool = False) -> Non
         parser.add_argument("--server", default=COMFYUI_ADDRESS, help="address of ComfyUI")
 
 
+def model_folder(text: str) -> Path:
+    """For --model of a training: a folder, or `tiny` for the tiny world's base model."""
+    folder = Path(text)
+    if text != TINY or folder.exists():
+        return folder
+    from ..tinyworld.convert import WEIGHTS
+
+    return WEIGHTS / "base"
+
+
 def print_note(text: str) -> None:
     """What was done with a file beyond reading it."""
     print(f"Note: {printable(text, longest=LONGEST_LINE)}")

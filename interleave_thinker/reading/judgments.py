@@ -4,7 +4,7 @@ The rules are those of `replies`, and these:
 
 - Only a key at the top level of its object is a verdict; an object may lie in a tool call, or one level below any name.
 - A verdict is a truth value or a whole word, never a form such as `true or false`. The first one of an object counts.
-- Verdicts of one reply that say opposite things are none. An acceptance that is only quoted is none.
+- A reply with two opposite verdicts has no verdict. A quoted acceptance does not count.
 - A rejection whose refined prompt was written but cannot be read for certain is asked again.
 """
 
@@ -220,7 +220,7 @@ def _judgments_in(value: Any, depth: int = 0) -> list[dict[str, Any]]:
     """Objects that are judgments: the value itself, first; those of a tool call; those one level below any name."""
     if isinstance(value, list):
         inside = _judgments_in(value[0], depth + 1) if len(value) == 1 and depth < 4 else []
-        return [v for v in inside if _is_judgment(v)]  # a list of one check is none
+        return [v for v in inside if _is_judgment(v)]  # a list of checks is no judgment
     if not isinstance(value, dict):
         return []
     own = [value] if any(_is_verdict(k, v) for k, v in value.items()) else []

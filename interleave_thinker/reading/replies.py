@@ -56,7 +56,7 @@ _ANSWERS = re.compile(
     r"answer|output|result|response|reply|json|tool|function|call|invoke|verdict|judg|evaluation|final|decision|review"
     r"|code|pre|object|data|box|critic"
 )
-"""Elements whose content may be an answer. What is in another one, such as <observation>, is none."""
+"""Elements whose content may be an answer. Text in other elements, such as <observation>, does not count."""
 _VOID = {"br", "hr", "img", "image", "video", "lora", "b", "i", "u", "p", "s", "em", "strong", "picture"}
 _CHANNEL_NAME_END = re.compile(r"[\n<]")
 _SPACE = re.compile(r"[\s\u200b\u2060\ufeff]*")

@@ -2,8 +2,8 @@
 
 Runs that share a name, or the work they begin with, are a family: `story`, `story~2`, `story~3`. Each folder is for
 one identity: plan, seed, pictures, body, critic, T_max and policies. A run with another identity gets a folder of its
-own, and `parent` in its run.json names the run that it branched from. What is missing in its folder is looked for in
-its ancestors'. A folder is held while its run is under way, so two live runs never share one.
+own, and `parent` in its run.json names the run that it branched from. The loop looks for missing files in the
+folders of its ancestors. A folder is held while its run is under way, so two live runs never share one.
 """
 
 from __future__ import annotations

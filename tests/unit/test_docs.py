@@ -12,7 +12,7 @@ import pytest
 from interleave_thinker.comfyui.agent_clip import chat_model
 
 ROOT = Path(__file__).parents[2]
-PAGES = [*sorted((ROOT / "docs").glob("*.md")), ROOT / "README.md"]
+PAGES = [*sorted((ROOT / "docs").rglob("*.md")), ROOT / "README.md"]
 BASES = (ROOT, ROOT / "interleave_thinker", ROOT / "nodes")
 NAMED = re.compile(r"`((?:[\w.-]+/)*[\w-]+\.(?:py|mjs|js|sh|yaml|json|md))(?:: ([\w., ()=|]+))?`")
 
@@ -32,6 +32,26 @@ def test_files_that_the_docs_name_are_there(page: Path) -> None:
     packages = tuple(f"{p.name}/" for p in (ROOT / "interleave_thinker").iterdir() if p.is_dir())
     missing = [name for name, _ in named(page) if name.startswith((*ours, *packages)) and place_of(name) is None]
     assert not missing, "renamed or deleted: say where it is now"
+
+
+LINK = re.compile(r"\]\((?!https?:)([^)#\s]*)(?:#([^)\s]+))?\)")
+
+
+def anchors(page: Path) -> set[str]:
+    """Of its headings, as GitHub makes them."""
+    heads = re.findall(r"(?m)^#+ (.*)$", re.sub(r"(?s)^```.*?^```", "", page.read_text(encoding="utf-8"), flags=re.M))
+    return {re.sub(r"[^\w\- ]", "", head.lower()).replace(" ", "-") for head in heads}
+
+
+@pytest.mark.parametrize("page", [*PAGES, ROOT / "CHANGELOG.md"], ids=lambda p: str(p.relative_to(ROOT)))
+def test_links_lead_somewhere(page: Path) -> None:
+    """Files, and headings in them."""
+    lost = []
+    for name, anchor in LINK.findall(page.read_text(encoding="utf-8")):
+        target = page.parent / name if name else page
+        if not target.exists() or (anchor and target.suffix == ".md" and anchor not in anchors(target)):
+            lost.append(f"{name}#{anchor}")
+    assert not lost
 
 
 def test_the_paper_map_names_what_the_code_has() -> None:

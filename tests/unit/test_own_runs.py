@@ -53,8 +53,6 @@ def test_the_printed_commands_make_a_critic(tmp_path: Path, monkeypatch: pytest.
     ]
     for words in commands:
         words = [str(WHOLE_CRITIC) if word == "FOLDER" else word for word in words]
-        if "export" in words:
-            words += ["--prompts", f"{WHOLE_CRITIC}/prompts"]
         if "sft" in words:
             words += ["--steps", "2"]
         capsys.readouterr()

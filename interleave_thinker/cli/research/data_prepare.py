@@ -16,7 +16,7 @@ from ...research.data.records import DataError, Drops
 from ...research.data.scoring import LabelBy
 from ...resolve import AGENT_HELP, SCORER_HELP
 from ..config_file import add_config, save_options
-from ..options import add_device, add_endpoints, add_json, add_seed, add_workers
+from ..options import add_device, add_endpoints, add_json, add_seed, add_workers, model_folder
 from .stage import add_stage_options, begin_stage, write_drops
 
 
@@ -204,6 +204,11 @@ def add_export(commands: Any) -> None:
     )
     export.add_argument("data", type=Path, help="folder of sft.jsonl, rl.jsonl, plans.jsonl")
     export.add_argument("--format", action="append", choices=get_args(Format), required=True)
+    export.add_argument(
+        "--model",
+        type=model_folder,
+        help="the model that will learn, as `sft --model` names it: its own prompt texts are used, where it has some",
+    )
     export.add_argument("--prompts", type=Path, help="folder of the prompt texts that the model is to know")
     export.add_argument("--on-accept", choices=get_args(OnAccept), default="repeat", help="refined prompt of a success")
     export.add_argument("--source", help="records for the critic instead of sft.jsonl, such as critic.jsonl")
@@ -211,6 +216,20 @@ def add_export(commands: Any) -> None:
         "--name", help="with --source: the export's name instead of critic_sft; nothing else is written"
     )
     add_stage_options(export, _export)
+
+
+def _prompts(options: argparse.Namespace) -> Path | None:
+    """The prompt texts that the model is to know; None for ours.
+
+    Raises:
+        DataError: there is no such model folder.
+    """
+    if options.prompts is not None or options.model is None:
+        return options.prompts
+    if not options.model.is_dir():
+        raise DataError(f"There is no model folder {options.model}.")
+    own = options.model / "prompts"
+    return own if own.is_dir() else None
 
 
 def _export(options: argparse.Namespace) -> None:
@@ -224,6 +243,6 @@ def _export(options: argparse.Namespace) -> None:
     save_options(options, options.data / "export.config.yaml")
     if (options.source is None) != (options.name is None):
         raise DataError("--source and --name go together: other records under another name.")
-    chosen = ExportOptions(options.prompts, options.on_accept)
+    chosen = ExportOptions(_prompts(options), options.on_accept)
     for line in export_all(options.data, options.format, chosen, options.source, options.name):
         print(line)

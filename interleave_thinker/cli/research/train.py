@@ -20,7 +20,14 @@ from ...research.train.rows import sft_rows, states
 from ...research.train.sft import SftOptions
 from ...resolve import SCORER_HELP
 from ..config_file import add_config, save_options
-from ..options import add_endpoints, add_generator_options, add_seed, add_workers, generator_choice
+from ..options import (
+    add_endpoints,
+    add_generator_options,
+    add_seed,
+    add_workers,
+    generator_choice,
+    model_folder,
+)
 from .ray_options import add_ray_options, ray_workers
 
 
@@ -109,7 +116,9 @@ def _add_grpo(commands: Any) -> None:
 
 
 def _add_model(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--model", type=Path, required=True, help="a Qwen3-VL folder to start from")
+    parser.add_argument(
+        "--model", type=model_folder, required=True, help="a Qwen3-VL folder to start from, or tiny (the tiny world's)"
+    )
     parser.add_argument("--out", type=Path, required=True, help="folder of checkpoints, history and result")
     parser.add_argument("--lora-rank", type=int, default=0, help="0 trains the weights themselves")
     parser.add_argument("--lora-alpha", type=int, default=0, help="default: twice the rank")

@@ -1,8 +1,8 @@
 """Single-step GRPO of the critic with TRL's GRPOTrainer (paper, section 4.3).
 
 Each offline state (I_{i-1}, I_i^t, p_i, r_i^t) gets G responses. Every refined prompt is tried once with the generator,
-and the response is rewarded by the result (`rewards`). A response whose prompt could not be tried is masked; the released
-code's reward pays it as no change instead.
+and the response is rewarded by the result (`rewards`). A response whose prompt could not be tried is masked, except by
+the released code's reward, which pays it as no change.
 """
 
 from __future__ import annotations
@@ -52,9 +52,10 @@ class GrpoOptions(RunOptions):
     of the divergence from the start (paper 1e-3, code 0). clip_low, clip_high, clip_dual: as in the released code.
     max_tokens: of a response. without: parts of the reward to leave out. generator_seed: of every picture (the paper:
     0). ray_workers: Ray workers for the generator's calls. reward_cache: folder of scores that are kept, and used by
-    other trainings as well; default: `rewards` beside the checkpoints. vllm: "colocate" or "server" (vLLM writes
-    the responses), "" for the model itself. vllm_memory: share of a GPU that it takes. vllm_context: tokens of a question and its response.
-    vllm_tensor_parallel: GPUs that share one copy of its model. vllm_server: address, in mode "server".
+    other trainings as well; default: `rewards` beside the checkpoints. vllm: "colocate" or "server" (vLLM writes the
+    responses), "" for the model itself. vllm_memory: share of a GPU that it takes. vllm_context: tokens of a question
+    and its response. vllm_tensor_parallel: GPUs that share one copy of its model. vllm_server: address, in mode
+    "server".
     """
 
     batch: int = 8

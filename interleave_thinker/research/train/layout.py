@@ -1,4 +1,4 @@
-"""What a training takes of each GPU, by arithmetic: for `--dry-run`, before anything is bought or loaded.
+"""Memory that a training takes of each GPU, by arithmetic: for `--dry-run`, before anything is bought or loaded.
 
 Sizes are those of bfloat16 training with Adam. Whole weights that are trained have a float32 master copy. With several
 GPUs the recipe's ZeRO-3 keeps it, and shares weights, gradients and optimizer among the GPUs (Rajbhandari et al., arXiv
@@ -83,7 +83,7 @@ class Shape:
 @dataclass(frozen=True)
 class Asked:
     """What a training does. rows: at a time, on a GPU; written: of these, rows that are written at once where vLLM does
-    not write. reply: tokens of the longest reply. vllm_memory: 0 without vLLM beside the training. beside_gb: memory that
+    not write. reply: tokens of the longest reply. vllm_memory: 0 without vLLM beside the training. beside_gb: what
     another program takes.
     """
 
