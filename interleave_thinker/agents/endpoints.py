@@ -87,7 +87,8 @@ class Endpoint:
             self.api_key is None or self.api_key_file is None,
             "api_key and api_key_file are both given; keep one.",
         )
-        self._need(self.api_key is None or _is_key(self.api_key), "api_key must hold ASCII letters, digits and signs only, without spaces.")
+        plain = self.api_key is None or _is_key(self.api_key)
+        self._need(plain, "api_key must hold ASCII letters, digits and signs only, without spaces.")
         self._need(
             isinstance(self.timeout, (int, float))
             and not isinstance(self.timeout, bool)
