@@ -224,8 +224,9 @@ def _prompts(options: argparse.Namespace) -> Path | None:
     Raises:
         DataError: there is no such model folder.
     """
-    if options.prompts is not None or options.model is None:
-        return options.prompts
+    given: Path | None = options.prompts
+    if given is not None or options.model is None:
+        return given
     if not options.model.is_dir():
         raise DataError(f"There is no model folder {options.model}.")
     own = options.model / "prompts"
