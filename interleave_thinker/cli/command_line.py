@@ -21,6 +21,7 @@ import argparse
 import importlib
 import io
 import os
+import re
 import sys
 from collections.abc import Sequence
 
@@ -28,6 +29,42 @@ from ..errors import InterleaveError
 from ..printable import printable
 from . import doctor, export, parse, prompts, run, tinyworld, vram, wrap
 from .config_file import with_config
+
+EXTRAS = {
+    "accelerate": "transformers",
+    "av": "export",
+    "bitsandbytes": "quantization",
+    "datasets": "train",
+    "deepspeed": "deepspeed",
+    "diffusers": "diffusers",
+    "docx": "export",
+    "json_repair": "transformers",
+    "matplotlib": "bench",
+    "openai": "server",
+    "openpyxl": "bench",
+    "peft": "transformers",
+    "pyarrow": "bench",
+    "ray": "ray",
+    "rich": "bench",
+    "scipy": "bench",
+    "torch": "transformers",
+    "torchvision": "transformers",
+    "transformers": "transformers",
+    "trl": "train",
+    "vllm": "vllm",
+}
+"""Packages that some commands import, and the extra that installs each."""
+
+
+def _missing_package(error: ImportError) -> str | None:
+    """The package of an extra that is not installed; None where the error has another reason."""
+    name = (error.name or "").partition(".")[0]
+    if isinstance(error, ModuleNotFoundError):
+        return name if name in EXTRAS else None
+    # transformers' own: "Qwen3VLVideoProcessor requires the Torchvision library but it was not found"
+    found = re.search(r"requires the (\w+) library but it was not found", str(error))
+    asked = found[1].lower() if found else ""
+    return asked if asked in EXTRAS else None
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -52,6 +89,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
         code: int | None = options.do(options)
     except InterleaveError as error:
         print(f"Error: {printable(str(error), lines=True)}", file=sys.stderr)
+        return 1
+    except ImportError as error:
+        package = _missing_package(error)
+        if package is None:
+            raise
+        extra = EXTRAS[package]
+        print(
+            f"Error: this needs the package {package}. Install it: pip install 'interleave-thinker[{extra}]' "
+            f"(in a clone: pip install -e '.[{extra}]').",
+            file=sys.stderr,
+        )
         return 1
     except KeyboardInterrupt:
         print("Interrupted.", file=sys.stderr)

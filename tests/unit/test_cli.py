@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import random
 import subprocess
 import sys
@@ -11,7 +12,9 @@ from typing import Any
 
 import pytest
 
+from interleave_thinker import tinyworld
 from interleave_thinker.cli import main, run
+from interleave_thinker.roles.critic import critic_turn
 from interleave_thinker.roles.prompt_files import load_prompt
 
 PLAN = '<think>r</think><answer>{"execution_plan": [{"step_number": 3, "prompt": "Step 3: a cat"}]}</answer>'
@@ -245,3 +248,42 @@ def test_the_registrys_archive_has_a_command_line_too(
         main(["--help"])
     shown = capsys.readouterr().out
     assert "wrap" in shown and f"    {part} " not in shown
+
+
+WITHOUT = """
+import importlib.util, sys
+missing, real = sys.argv[1], importlib.util.find_spec
+importlib.util.find_spec = lambda name, *rest: None if name.split(".")[0] == missing else real(name, *rest)
+sys.modules[missing] = None
+from interleave_thinker.cli import main
+sys.exit(main(sys.argv[2:]))
+"""
+
+
+@pytest.mark.parametrize(
+    ("missing", "extra", "line"),
+    [
+        ("diffusers", "diffusers", "bench tiny generate --out out"),
+        ("scipy", "bench", "bench viescore aggregate FOLDER"),
+        ("trl", "train", "sft critic --model tiny --data DATA --out out"),
+        ("torchvision", "transformers", "tinyworld eval --requests 1"),
+        ("diffusers", "diffusers", "data trajectories REQUESTS --critic tiny:oracle --generator tiny --out out"),
+    ],
+)
+def test_a_package_that_is_not_installed_is_one_line_with_its_extra(
+    tmp_path: Path, missing: str, extra: str, line: str
+) -> None:
+    own = Path(tinyworld.__file__).parent / "weights" / "base" / "prompts"
+    content = [{"type": "text", "text": critic_turn(0, 0, "a", "b", [own])[-1]}]
+    row: dict[str, Any] = {"prompt": [{"role": "user", "content": content}], "images": []}
+    row["completion"] = [{"role": "assistant", "content": [{"type": "text", "text": "x"}]}]
+    (tmp_path / "rows.jsonl").write_text(json.dumps(row) + "\n")
+    assert main(["data", "prompts", "--world", "tiny", "--count", "1", "--out", str(tmp_path / "r")]) == 0
+    places = {"DATA": tmp_path / "rows.jsonl", "REQUESTS": tmp_path / "r" / "requests.jsonl"}
+    places["FOLDER"] = Path(__file__).parents[1] / "bench" / "viescore_gemini_0shot"
+    words = [str(places.get(word, word)) for word in line.split()]
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}
+    run = [sys.executable, "-c", WITHOUT, missing, *words]
+    done = subprocess.run(run, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 1 and "Traceback" not in done.stderr, done.stderr
+    assert f"[{extra}]" in done.stderr.splitlines()[-1] and missing in done.stderr.splitlines()[-1]

@@ -14,6 +14,8 @@ from jsonschema import Draft202012Validator
 from interleave_thinker.agents.base import Message
 from interleave_thinker.cli import main
 from interleave_thinker.loop.plan import Plan, PlanStep
+from interleave_thinker.research.data.export import sequences
+from interleave_thinker.research.data.filters import FilterOptions, filtered_by_label
 from interleave_thinker.research.data.from_runs import from_runs, runs_below
 from interleave_thinker.research.data.records import (
     CriticRecord,
@@ -74,6 +76,25 @@ def test_a_persons_verdict_is_the_label_and_their_plan_is_theirs(studio: Any, tm
     found, plans, _ = records(studio, tmp_path / "out")
     assert [(r.attempt, r.success, r.labelled_by, r.refined) for r in found] == [(1, True, "user", "")]
     assert plans[0].edited
+
+
+def test_a_step_that_was_done_again_from_another_picture_is_a_group_of_its_own(studio: Any, tmp_path: Path) -> None:
+    """A person accepts the first attempt of step 1 after the run: step 2 is done again, in the same run folder. Each
+    record has an id of its own, and what the filter drops is what it counts."""
+    plan = asked("one", "two")
+    for picks in ({}, {1: 1}):
+        studio.run(plan, [critic], name="twice", picks=picks)
+    (run,) = runs_below(studio.runs)
+    found, plans, drops = records(studio, tmp_path / "out")
+    second = [r for r in found if r.step == 2]
+    assert len({r.before for r in second}) == 2 and len({r.group for r in second}) == 2
+    assert len({r.id for r in found}) == len(found) == len(second) + 2 and drops["attempts"].complete()
+    assert {r.group for r in second} == {f"{run.name}/2", f"{run.name}/2~2"}
+    kept, dropped = filtered_by_label(found, FilterOptions())
+    assert dropped.complete() and dropped.seen == len(found) and dropped.kept == len(kept)
+    rows, _ = sequences(plans, found, hard=True)
+    (row,) = rows
+    assert row["images"][-1] == plans[0].pictures[-1] and len(row["images"]) == 1 + 2, "one of step 1, two of step 2"
 
 
 def test_what_cannot_be_used_is_counted_with_its_reason(made: Any, tmp_path: Path) -> None:

@@ -133,7 +133,7 @@ def sequences(
     rows = []
     for plan in plans:
         steps = plan.plan["execution_plan"]
-        tried = [sorted(by_run[plan.id, n], key=lambda r: r.attempt) for n in range(1, len(steps) + 1)]
+        tried = [_towards(by_run[plan.id, n], plan.pictures[n - 1]) for n in range(1, len(steps) + 1)]
         drawn = [(s, t) for s, t in zip(steps, tried, strict=True) if s["prompt"] is not None]
         if any(not t or not t[-1].success for _, t in drawn):
             drops.drop("a step without an accepted attempt")
@@ -141,6 +141,14 @@ def sequences(
         drops.keep()
         rows.append(_sequence(plan, steps, tried, hard=hard))
     return rows, drops
+
+
+def _towards(attempts: Sequence[CriticRecord], ended: str) -> list[CriticRecord]:
+    """The attempts at a step, in their order, up to the picture that it ended with and from the picture before it."""
+    chosen = next((r for r in attempts if r.after == ended), None)
+    if chosen is not None:
+        attempts = [r for r in attempts if r.group == chosen.group and r.attempt <= chosen.attempt]
+    return sorted(attempts, key=lambda r: r.attempt)
 
 
 def _sequence(

@@ -11,7 +11,7 @@ from __future__ import annotations
 import io
 import json
 import os
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -131,6 +131,11 @@ def _names(runs: list[Path]) -> dict[Path, str]:
 def _critic_records(
     run: Path, name: str, trajectory: Trajectory, images: RunImages, drops: Drops
 ) -> Iterator[CriticRecord]:
+    """A run may hold a step twice: after a person accepted another attempt, later steps start from another picture.
+    Attempts from one picture are a group, and each id is one record's.
+    """
+    starts: dict[int, list[str | None]] = defaultdict(list)
+    ids: Counter[str] = Counter()
     for attempt in trajectory.attempts:
         if not 1 <= attempt.step <= len(trajectory.plan.steps):
             drops.drop("its step is not in the plan")
@@ -156,9 +161,14 @@ def _critic_records(
             drops.drop(str(error))
             continue
         rejected = judgment is not None and judgment.parsed and not judgment.accepted
+        if before not in starts[attempt.step]:
+            starts[attempt.step].append(before)
+        start = starts[attempt.step].index(before) + 1
+        numbered = f"{name}/{attempt.step}.{attempt.attempt}"
+        ids[numbered] += 1
         yield CriticRecord(
-            f"{name}/{attempt.step}.{attempt.attempt}",
-            f"{name}/{attempt.step}",
+            numbered if ids[numbered] == 1 else f"{numbered}~{ids[numbered]}",
+            f"{name}/{attempt.step}" if start == 1 else f"{name}/{attempt.step}~{start}",
             trajectory.plan.request,
             attempt.step,
             attempt.attempt,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from importlib import metadata
 from pathlib import Path
 from typing import Any, Literal
@@ -148,7 +148,7 @@ class RunOptions:
             "weight_decay": self.weight_decay,
             "bf16": use_bf16(self.base.precision),
             "use_cpu": not torch.cuda.is_available(),
-            "gradient_checkpointing": self.base.gradient_checkpointing,
+            _checkpointing_name(): self.base.gradient_checkpointing,
             "logging_steps": self.log_every,
             "logging_first_step": True,
             "save_steps": self.save_every,
@@ -160,6 +160,14 @@ class RunOptions:
             "dataloader_pin_memory": torch.cuda.is_available(),
             "disable_tqdm": True,
         }
+
+
+def _checkpointing_name() -> str:
+    """What TrainingArguments calls gradient checkpointing; newer versions of transformers warn of the older name."""
+    from transformers import TrainingArguments
+
+    known = {field.name for field in fields(TrainingArguments)}
+    return "activation_checkpointing" if "activation_checkpointing" in known else "gradient_checkpointing"
 
 
 def use_bf16(precision: Precision) -> bool:
