@@ -67,8 +67,8 @@ def _missing_package(error: ImportError) -> str | None:
     return asked if asked in EXTRAS else None
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Run one command. Returns the exit code; errors meant for the user are one line on stderr."""
+def build_parser() -> argparse.ArgumentParser:
+    """Of all commands; without those of the research where the package lacks them."""
     parser = argparse.ArgumentParser(prog="interleave-thinker", description=(__doc__ or "").splitlines()[0])
     commands = parser.add_subparsers(dest="command", required=True)
     for group in (run, wrap, vram, doctor, export, parse, prompts):
@@ -81,6 +81,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
             raise
     else:
         research.add_commands(commands, tiny)
+    return parser
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command. Returns the exit code; errors meant for the user are one line on stderr."""
+    parser = build_parser()
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")  # a terminal that lacks a character shows its code

@@ -5,10 +5,12 @@ from __future__ import annotations
 import ast
 import json
 import re
+import shlex
 from pathlib import Path
 
 import pytest
 
+from interleave_thinker.cli.command_line import build_parser
 from interleave_thinker.comfyui.agent_clip import chat_model
 
 ROOT = Path(__file__).parents[2]
@@ -142,3 +144,24 @@ def test_settings_are_explained_alike_in_the_page_and_in_its_english() -> None:
     page = (ROOT / "js" / "defaults.js").read_text(encoding="utf-8")
     texts = json.loads((ROOT / "locales" / "en" / "settings.json").read_text(encoding="utf-8"))
     assert texts and not [text for told in texts.values() for text in told.values() if f'"{text}"' not in page]
+
+
+def commands(page: Path) -> list[str]:
+    """Whole commands in blocks of code; a line with | or [ is a synopsis."""
+    text = re.sub(r"\\\n\s*", "", page.read_text(encoding="utf-8"))
+    lines = re.findall(r"(?m)^ *(?:\w+=\S+ )*interleave-thinker (.*)$", text)
+    return [line.split(" #")[0].strip() for line in lines if not re.search(r"[|\[]", line.split(" #")[0])]
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda p: p.name)
+def test_every_printed_command_is_one(page: Path) -> None:
+    """Names of commands and options, and values of a choice; FILE and MODEL stand for anything."""
+    for line in commands(page):
+        try:
+            build_parser().parse_args(shlex.split(line))
+        except SystemExit:
+            pytest.fail(f"no such command: interleave-thinker {line}")
+
+
+def test_there_are_commands_to_check() -> None:
+    assert sum(len(commands(page)) for page in PAGES) > 40
