@@ -65,7 +65,7 @@ def test_the_dry_runs_say_what_the_page_says(tmp_path: Path, monkeypatch: pytest
     config("8b").save_pretrained(tmp_path / "MODEL")
     rows(tmp_path / "DATA")
     (tmp_path / "draw.json").write_text("{}")
-    eight, small, sft = printed("### Memory: what lies on each GPU")
+    eight, small, sft, small_sft = printed("### Memory: what lies on each GPU")
     page = PAGE.read_text(encoding="utf-8")
 
     said = run_chain([eight], capsys)
@@ -82,7 +82,11 @@ def test_the_dry_runs_say_what_the_page_says(tmp_path: Path, monkeypatch: pytest
     paper = [*eight, *servers, "--ray", "--steps", "812", "--train-gpus", "8", "--gpu-gb", "80"]
     said = run_chain([paper], capsys)
     assert f"| {' h | '.join(hours(said))} h | 90 |" in page
-    assert "Fits." in run_chain([sft], capsys)
+    for words, total in ((sft, "32"), (small_sft, "16")):
+        said = run_chain([words], capsys)
+        assert "Fits." in said and f"{total} GB | yes |" in page
+        (found,) = re.findall(r"\*\*sum\*\* \| \*\*([\d.]+)", said)
+        assert f"{float(found):.0f}" == total
 
 
 def hours(said: str) -> list[str]:

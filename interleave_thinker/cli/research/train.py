@@ -170,7 +170,7 @@ def _sft(options: argparse.Namespace) -> None:
         steps = chosen.steps or math.ceil(len(rows) * chosen.epochs / (chosen.batch * chosen.accumulate))
         left_out = f", {sum(dropped.values())} left out" if dropped else ""
         print(f"{len(rows)} rows{left_out}; {steps} steps on one device; {_disk(options)}")
-        _print_layout(options, Asked(**_rows_asked(options, SFT_REPLY)))
+        _print_layout(options, Asked(**_rows_asked(options, SFT_REPLY), all_logits=True))
         return
     _keep(options, f"sft-{options.role}")
     from ...research.train.sft import fine_tune
@@ -265,7 +265,7 @@ def _print_layout(options: argparse.Namespace, asked: Asked) -> None:
         _print_lines(found.lines())
         if found.problems and count == 1:
             small = _for_a_small_gpu(asked)
-            print("\nWith an adapter on weights in 4 bits (recipes/grpo_24gb.yaml):")
+            print("\nWith an adapter on weights in 4 bits, smaller pictures and replies (as recipes/grpo_24gb.yaml):")
             _print_lines(layout(shape, small, count, memory).lines())
 
 

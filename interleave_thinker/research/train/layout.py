@@ -83,13 +83,15 @@ class Shape:
 @dataclass(frozen=True)
 class Asked:
     """What a training does. rows: at a time, on a GPU; written: of these, rows that are written at once where vLLM does
-    not write. reply: tokens of the longest reply. vllm_memory: 0 without vLLM beside the training. beside_gb: what
+    not write. reply: tokens of the longest reply. all_logits: whether words are computed for the question too (TRL's
+    SFTTrainer does, its GRPOTrainer does not). vllm_memory: 0 without vLLM beside the training. beside_gb: what
     another program takes.
     """
 
     rows: int
     reply: int
     max_pixels: int
+    all_logits: bool = False
     lora_rank: int = 0
     quantized: bool = False
     checkpointing: bool = False
@@ -166,8 +168,9 @@ def layout(shape: Shape, asked: Asked, gpus: int, gpu_gb: float) -> Layout:
     inside = (10 * shape.hidden + 4 * shape.inner) * tokens * 2 * asked.rows
     rows = f"{asked.rows} row{'s' * (asked.rows > 1)}"
     part("activations", shape.layers * tokens * kept * 2 * asked.rows + inside, f"{rows} of {tokens} tokens")
-    logits = 6 * asked.rows * asked.reply * shape.vocabulary
-    part("logits", logits, f"{rows} x {asked.reply} tokens x {shape.vocabulary} words x 6 bytes")
+    written = tokens if asked.all_logits else asked.reply
+    logits = 6 * asked.rows * written * shape.vocabulary
+    part("logits", logits, f"{rows} x {written} tokens x {shape.vocabulary} words x 6 bytes")
     if asked.written:
         cache = asked.written * tokens * shape.key_values * 2
         part(
