@@ -475,13 +475,14 @@ def _unescaped(found: re.Match[str]) -> str:
 
 
 def repaired(text: str, keys: frozenset[str]) -> Any:
-    """What json_repair makes of a text; None if the package is missing, the text too long, or the work too much.
+    """`repair` of a text that holds one of `keys` in quotation marks; None for any other."""
+    quoted = re.findall(r"[\"']([\w -]{1,40})[\"']\s*:", text[: MAX_REPAIR + 1])
+    return repair(text) if any(plain_key(k) in keys for k in quoted) else None
 
-    Only for a text of at most `MAX_REPAIR` characters that holds one of `keys` in quotation marks.
-    """
-    if len(text) > MAX_REPAIR or not any(
-        plain_key(k) in keys for k in re.findall(r"[\"']([\w -]{1,40})[\"']\s*:", text)
-    ):
+
+def repair(text: str) -> Any:
+    """What json_repair makes of a text; None if the package is missing, the text too long, or the work too much."""
+    if len(text) > MAX_REPAIR:
         return None
     try:
         import json_repair

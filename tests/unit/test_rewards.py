@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from statistics import mean, stdev
 
+import json_repair
 import pytest
 from grpo_advantages import advantages
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from interleave_thinker.research.train.rewards import (
     Outcome,
@@ -171,6 +175,8 @@ class TestReleasedForms:
             '<think>a</think><answer>{"previous_step_success": false, "refine_prompt": "p"</answer>',
             '<think>a</think>\n< answer >\n{"previous_step_success": false, "refine_prompt": "p"}\n</ answer >',
             '<answer>{"previous_step_success": false, "refine_prompt": "p", "more": [1]}</answer>',
+            '<answer>{previous_step_success: false, refine_prompt: "p"}</answer>',
+            '```\n<answer>{"previous_step_success": false, "refine_prompt": "p" "more": 1}</answer>\n```',
         ],
     )
     def test_paid(self, text):
@@ -182,6 +188,7 @@ class TestReleasedForms:
             ("", Response(False, None, "")),
             ('{"previous_step_success": false, "refine_prompt": "p"}', Response(False, None, "")),
             ("<answer>no idea</answer>", Response(False, None, "")),
+            ('<answer>previous_step_success: false, refine_prompt: "p"</answer>', Response(False, None, "")),
             ('<answer>{"previous_step_success": false}</answer>', Response(False, False, "")),
             ('<answer>{"previous_step_success": "False", "refine_prompt": "p"}</answer>', Response(False, None, "p")),
             (BARE + "<think>later</think>", Response(False, False, "p")),
@@ -196,6 +203,26 @@ class TestReleasedForms:
     def test_the_other_rewards_want_the_exact_form(self):
         for text in (self.BARE, raw(False, "p") + "<|im_end|>"):
             assert not read_response(text, "paper").formatted and not read_response(text, "ours").formatted
+
+    PIECES = ("<think>", "so", "</think>", "<answer>", "{", '"previous_step_success"', ": ", "false", ", ",
+              '"refine_prompt"', ": ", '"a ball"', "}", "</answer>")  # fmt: skip
+    OTHERS = (*PIECES, "previous_step_success", "'refine_prompt'", "True", "1", "'p'", "```json\n", "```", " so ", "\n",
+              "<|im_end|>", "null", "[", "]", "// no", "")  # fmt: skip
+
+    @given(st.lists(st.tuples(st.integers(0, 14), st.sampled_from(OTHERS), st.booleans()), max_size=4))
+    @settings(max_examples=600, deadline=None)
+    def test_whatever_the_released_rules_pay_is_paid(self, changes):
+        """Its rules, applied with json_repair itself, to a right reply with pieces put in or replaced: the first answer,
+        an object with a bool and a text, <think> not behind <answer>."""
+        pieces = list(self.PIECES)
+        for at, piece, replaces in changes:
+            pieces[at : at + replaces] = [piece]
+        text = "".join(pieces)
+        found = re.search("<answer>(.*?)</answer>", re.sub(r"\s*([<>])\s*", r"\1", text), re.DOTALL)
+        answer = json_repair.loads(found[1].strip()) if found else None
+        whole = isinstance(answer, dict) and isinstance(answer.get("previous_step_success"), bool)
+        whole = whole and isinstance(answer.get("refine_prompt"), str)
+        assert read_response(text, "code").formatted == (whole and text.find("<think>") < text.find("<answer>"))
 
     def test_nothing_that_a_model_writes_breaks_it(self):
         for text in (

@@ -213,7 +213,9 @@ class TestRewardCache:
 
     def test_a_full_disk_costs_the_cache_and_not_the_training(self, tmp_path, trial):
         (tmp_path / "rewards").write_text("a file where the folder belongs")
-        assert self.rollouts(tmp_path).score([trial]) == [Score(8, 8)]
+        rollouts = self.rollouts(tmp_path)
+        assert rollouts.score([trial]) == [Score(8, 8)]
+        assert any("rewards" in reason for reason in rollouts.tally.reasons), "rollouts.json says why it is empty"
 
     def test_another_workflow_is_another_maker(self, tmp_path):
         file = tmp_path / "w.json"

@@ -8,11 +8,10 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 
-from ...errors import RunError
 from ...files import write_atomically
 from ...resolve import GeneratorChoice
 from ...roles.scorer import Score
@@ -36,7 +35,6 @@ class RewardCache:
     folder: Path
     made_by: str
     seed: int
-    _refused: list[str] = field(default_factory=list)
 
     def get(self, state: Sequence[object], prompt: str) -> Score | None:
         """state: what names the state, such as `Trial.state`."""
@@ -47,12 +45,13 @@ class RewardCache:
             return None
 
     def put(self, state: Sequence[object], prompt: str, score: Score) -> None:
-        """Keep a score. On a full disk the training goes on without."""
+        """Keep a score.
+
+        Raises:
+            RunError: the disk is full, or the folder cannot be written.
+        """
         record = {"semantics": score.semantics, "quality": score.quality, "prompt": prompt}
-        try:
-            write_atomically(self._path(state, prompt), json.dumps(record).encode())
-        except RunError as error:
-            self._refused.append(str(error))
+        write_atomically(self._path(state, prompt), json.dumps(record).encode())
 
     def _path(self, state: Sequence[object], prompt: str) -> Path:
         text = json.dumps([self.made_by, self.seed, list(state), prompt])

@@ -23,7 +23,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from ...reading.judgments import MAX_PROMPT, read_judgment
-from ...reading.loose_json import repaired
+from ...reading.loose_json import repair
 from ...roles.scorer import HIGHEST, Score
 
 Variant = Literal["paper", "code", "ours"]
@@ -106,7 +106,7 @@ def read_as_released(raw: str) -> Response:
     found = _ANSWER.search(raw)
     if found is None:
         return Response(False, None, "")
-    answer = repaired(found[1].strip(), frozenset({VERDICT, PROMPT}))
+    answer = repair(found[1].strip())
     if not isinstance(answer, dict):
         return Response(False, None, "")
     thinks, answers = (re.search(_TAG.format(name), raw, re.IGNORECASE) for name in ("think", "answer"))

@@ -19,7 +19,7 @@ from typing import Any, TypeVar
 
 from PIL import Image
 
-from ...errors import InterleaveError
+from ...errors import InterleaveError, RunError
 from ...generators.base import GenerationRequest, Generator
 from ...resolve import GeneratorChoice
 from ...roles.scorer import Score, Scorer
@@ -111,9 +111,7 @@ class Rollouts:
         before = self.tally.unscored
         for (trial, _), found in zip(made, self._together(self._judge, made), strict=True):
             if isinstance(found, Score):
-                self.known[trial] = found
-                if self.cache is not None:
-                    self.cache.put(trial.state, trial.prompt, found)
+                self._keep(trial, found)
             else:
                 self.tally.unscored += 1
                 self.tally.note(found)
@@ -130,6 +128,15 @@ class Rollouts:
         while len(self.known) > REMEMBERED:
             self.known.pop(next(iter(self.known)))
         return found_scores
+
+    def _keep(self, trial: Trial, score: Score) -> None:
+        """In memory and on disk; a full disk costs the cache, not the training."""
+        self.known[trial] = score
+        if self.cache is not None:
+            try:
+                self.cache.put(trial.state, trial.prompt, score)
+            except RunError as error:
+                self.tally.note(error)
 
     def _is_cached(self, trial: Trial) -> bool:
         """Whether an earlier training, or another process, has tried it; then it is known from now on."""
