@@ -392,6 +392,16 @@ class TestGrpo:
         assert all(e["critic/masked"] >= 0 for e in history if "critic/masked" in e)
         assert json.loads((tmp_path / "g" / "rollouts.json").read_text())["failed"] == 0
 
+    def test_a_training_that_begins_again_pays_for_no_picture_twice(self, data, tmp_path):
+        """The same seed asks for the same prompts: all of them come from the first one's folder of scores."""
+        train_critic(self.options(data, tmp_path / "a"), CheckerScorer, lambda line: None)
+        again = self.options(data, tmp_path / "b", reward_cache=tmp_path / "a" / "rewards")
+        train_critic(again, CheckerScorer, lambda line: None)
+        first, second = (json.loads((tmp_path / name / "rollouts.json").read_text()) for name in ("a", "b"))
+        assert first["made"] > 0 and first["cached"] == 0
+        assert (second["made"], second["cached"]) == (0, first["made"])
+        assert losses(tmp_path / "a") == pytest.approx(losses(tmp_path / "b"))
+
     def test_a_group_needs_two_and_a_batch_whole_groups(self, data, tmp_path):
         with pytest.raises(ConfigError, match="at least 2"):
             replace(self.options(data, tmp_path), group=1)
