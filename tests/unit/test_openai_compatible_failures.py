@@ -54,7 +54,7 @@ def test_a_server_slower_than_the_timeout_is_given_up(server: Server, when: str)
     begun = time.monotonic()
     fails(server.agent(script, timeout=0.4), "0.4 s", "timeout")
     assert time.monotonic() - begun < 10, "the server hangs for ever"
-    assert len(server.bodies) == 1 and server.gone.wait(10)
+    assert server.gone.wait(10) and len(server.bodies) == 1  # a busy machine may read the request after the timeout
 
 
 @pytest.mark.parametrize("status", [429, 500, 502, 503])
