@@ -572,6 +572,21 @@ class TestFourBits:
         made = train_critic(rl, CheckerScorer, lambda line: None)
         assert {p.name for p in made.glob("*.safetensors")} == {"adapter_model.safetensors"}
 
+    def test_the_adapter_learns_in_float32(self, data, tmp_path, monkeypatch):
+        """TRL makes it bfloat16, in which 1e-5 moves nearly nothing of its first half."""
+        from interleave_thinker.research.train import sft
+
+        base, seen = ModelOptions(BASE, lora_rank=4, quantize="4bit"), []
+        for module in (grpo, sft):
+            monkeypatch.setattr(module, "run", lambda trainer, *_: seen.append(trainer))
+            monkeypatch.setattr(module, "save_result", lambda *_: tmp_path)
+        monkeypatch.setattr(grpo, "_keep_tally", lambda *_: None)
+        fine_tune(replace(options(data, tmp_path / "s"), base=base), lambda line: None)
+        train_critic(replace(TestGrpo().options(data, tmp_path / "g"), base=base), CheckerScorer, lambda line: None)
+        for trainer in seen:
+            assert {p.dtype for p in trainer.model.parameters() if p.requires_grad} == {torch.float32}
+        assert len(seen) == 2
+
     def test_the_language_part_is_in_4_bits_and_the_rest_is_not(self):
         from bitsandbytes.nn import Linear4bit
 

@@ -31,6 +31,7 @@ from .models import (
     check_package,
     extra_missing,
     is_main_process,
+    learn_in_float32,
     load_model,
     lora,
     prompt_texts,
@@ -255,6 +256,7 @@ def _train(
             raise
         where = f"The vLLM server {options.vllm_server}" if options.vllm_server else f"vLLM ({options.vllm})"
         raise TrainError(f"{where} cannot be used: {str(error).strip() or type(error).__name__}") from error
+    learn_in_float32(trainer)
     run(trainer, options.out / CHECKPOINTS, options.resume)
     return save_result(trainer, processor, options.base, options.out, prompts), trainer
 

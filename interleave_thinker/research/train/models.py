@@ -248,6 +248,16 @@ def _in_4_bits(kind: Any, folder: Path, dtype: Any) -> Any:
     return kind.from_pretrained(folder, dtype=dtype, local_files_only=True, quantization_config=asked, device_map=place)
 
 
+def learn_in_float32(trainer: Any) -> None:
+    """Call it before `run`. TRL makes the adapter on weights in 4 bits bfloat16, in which small steps round to nothing."""
+    import torch
+
+    if not is_sharded(trainer):
+        for parameter in trainer.model.parameters():
+            if parameter.requires_grad and parameter.dtype == torch.bfloat16:
+                parameter.data = parameter.data.float()
+
+
 def bound_pixels(images: Any, most: int) -> None:
     """Lower the image processor's own bound on a picture's area to `most` (width x height); never raise it."""
     size = dict(images.size)

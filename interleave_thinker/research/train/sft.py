@@ -15,6 +15,7 @@ from .models import (
     CHECKPOINTS,
     RunOptions,
     extra_missing,
+    learn_in_float32,
     load_model,
     lora,
     prompt_texts,
@@ -90,5 +91,6 @@ def fine_tune(options: SftOptions, log: Callable[[str], None] = print) -> Path:
     )
     if options.base.start_adapter is not None:
         start_from_file(trainer.model, options.base.start_adapter)
+    learn_in_float32(trainer)
     run(trainer, options.out / CHECKPOINTS, options.resume)
     return save_result(trainer, processor, options.base, options.out, options.prompts)
