@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import re
 import shlex
 from pathlib import Path
 from typing import Any
 
 import pytest
-from PIL import Image
 from test_layout import config
 
 from interleave_thinker.cli import main
@@ -63,7 +61,6 @@ def test_the_dry_runs_say_what_the_page_says(tmp_path: Path, monkeypatch: pytest
     monkeypatch.chdir(tmp_path)
     (tmp_path / "recipes").symlink_to(PAGE.parents[1] / "recipes")
     config("8b").save_pretrained(tmp_path / "MODEL")
-    rows(tmp_path / "DATA")
     (tmp_path / "draw.json").write_text("{}")
     eight, small, sft, small_sft = printed("### Memory: what lies on each GPU")
     page = PAGE.read_text(encoding="utf-8")
@@ -79,9 +76,10 @@ def test_the_dry_runs_say_what_the_page_says(tmp_path: Path, monkeypatch: pytest
     assert f"| {' h | '.join(hours(said))} h | 6 |" in page
 
     servers = [word for port in range(8) for word in ("--server", f"http://127.0.0.1:{8188 + port}")]
-    paper = [*eight, *servers, "--ray", "--steps", "812", "--train-gpus", "8", "--gpu-gb", "80"]
-    said = run_chain([paper], capsys)
-    assert f"| {' h | '.join(hours(said))} h | 90 |" in page
+    said = run_chain([[*eight, *servers, "--ray", "--train-gpus", "8", "--gpu-gb", "80"]], capsys)
+    assert f"| {' h | '.join(hours(said))} h | 90 |" in page and "812 steps on 8 devices" in said
+    said = run_chain([[*eight, *servers[:4], "--ray", "--train-gpus", "6", "--gpu-gb", "80"]], capsys)
+    assert f"| {' h | '.join(hours(said))} h | 298 |" in page
     for words, total in ((sft, "32"), (small_sft, "16")):
         said = run_chain([words], capsys)
         assert "Fits." in said and f"{total} GB | yes |" in page
@@ -94,15 +92,3 @@ def hours(said: str) -> list[str]:
     found = re.findall(r"(?m)^\| (?:writing|learning|pictures|\*\*sum\*\*) \| \**([\d.]+)\** \| (?!of)", said)
     assert len(found) == 4
     return list(found)
-
-
-def rows(folder: Path) -> None:
-    """One state and one row of an export."""
-    folder.mkdir()
-    Image.new("RGB", (64, 64)).save(folder / "a.png")
-    marks = {"semantics": 5, "quality": 5, "success": True}
-    state = {"origin_image_path": "a.png", "edited_image_path": "a.png", "origin_prompt": "x", "rewritten_prompt": "y"}
-    (folder / "critic_rl.jsonl").write_text(json.dumps({**state, "evaluation": marks}) + "\n")
-    part = [{"type": "text", "text": "x"}]
-    row = {"prompt": [{"role": "user", "content": part}], "completion": [{"role": "assistant", "content": part}]}
-    (folder / "critic_sft.jsonl").write_text(json.dumps({**row, "images": []}) + "\n")

@@ -71,6 +71,7 @@ def add_agree(commands: Any) -> None:
         "--source", default="scored.jsonl", help="another file of attempts in DATA, such as critic.jsonl"
     )
     agree.add_argument("--limit", type=int, default=0, help="only the first so many attempts; 0: all")
+    agree.add_argument("--max-tokens", type=int, default=4096, help="limit of a reply, thoughts included (4096)")
     add_workers(agree, "attempts at a time (servers: more)")
     add_endpoints(agree)
     add_device(agree)
@@ -85,8 +86,11 @@ def _agree(options: argparse.Namespace) -> None:
 
     if "/" in options.source or "\\" in options.source:
         raise DataError(f"--source is {options.source!r}; it must be the name of a file in {options.data}.")
-    if options.limit < 0 or options.workers < 1:
-        raise DataError(f"--limit is {options.limit} and --workers {options.workers}; at least 0 and 1 are needed.")
+    if options.limit < 0 or options.workers < 1 or options.max_tokens < 1:
+        raise DataError(
+            f"--limit is {options.limit}, --workers {options.workers} and --max-tokens {options.max_tokens}; at least 0, 1 "
+            "and 1 are needed."
+        )
     records = list(read_records(options.data / options.source, CriticRecord))[: options.limit or None]
     print(f"{len(records)} attempts, as many calls of the critic", flush=True)
     if options.dry_run:
@@ -99,7 +103,9 @@ def _agree(options: argparse.Namespace) -> None:
             print(f"{done}/{len(records)} attempts", flush=True)
 
     critic = agent_from(options.critic, endpoints=options.endpoints, device=options.device)
-    figures = agreement(critic, records, options.data, workers=options.workers, on_progress=show)
+    figures = agreement(
+        critic, records, options.data, workers=options.workers, max_tokens=options.max_tokens, on_progress=show
+    )
     print(table(figures))
     if options.json:
         write_atomically(options.json, (json.dumps(figures, indent=2) + "\n").encode())

@@ -68,7 +68,7 @@ def _add_grpo(commands: Any) -> None:
         "grpo",
         help="single-step GRPO of the critic",
         description="TRL's GRPOTrainer on states of `data export --format rl`. Each refined prompt is tried once with "
-        "the generator; what fails is masked, never paid.",
+        "the generator; what fails is masked (--reward code pays it as no change, as released).",
     )
     grpo.add_argument("--data", type=Path, required=True, help="folder of an export, or a file of states")
     _add_model(grpo)
@@ -79,7 +79,7 @@ def _add_grpo(commands: Any) -> None:
         "generator calls at a time; with --ray alone, workers on the CPU",
         default=8,
     )
-    grpo.add_argument("--timeout", type=float, default=120.0, help="seconds for a picture, then it is masked")
+    grpo.add_argument("--timeout", type=float, default=120.0, help="seconds for a picture, then it has failed")
     grpo.add_argument(
         "--reward-cache",
         type=Path,
@@ -87,7 +87,7 @@ def _add_grpo(commands: Any) -> None:
     )
     grpo.add_argument("--judge", required=True, help=SCORER_HELP)
     add_endpoints(grpo)
-    grpo.add_argument("--reward", choices=get_args(Variant), default="ours", help="whose (docs/training.md)")
+    grpo.add_argument("--reward", choices=get_args(Variant), default="ours", help="whose (docs/training_reference.md)")
     grpo.add_argument("--without", action="append", choices=get_args(Part), default=[], help="a part to leave out")
     grpo.add_argument("--group", type=int, default=8, help="responses to a state")
     grpo.add_argument("--batch", type=int, default=8, help="responses a device and step")
@@ -138,11 +138,12 @@ def _add_running(parser: argparse.ArgumentParser, *, save_every: int, log_every:
     add_seed(parser)
     parser.add_argument("--save-every", type=int, default=save_every, help="steps between checkpoints")
     parser.add_argument("--log-every", type=int, default=log_every)
-    parser.add_argument("--deepspeed", type=Path, help="DeepSpeed's JSON (recipes/)")
+    parser.add_argument("--deepspeed", type=Path, help="a JSON of DeepSpeed's; with accelerate launch its YAML does")
     parser.add_argument("--report-to", action="append", default=[], help="wandb, tensorboard, ...; repeatable")
     add_config(parser)
     parser.add_argument("--resume", action="store_true", help="go on from the last checkpoint")
     parser.add_argument("--dry-run", action="store_true", help="check the data, say what it would take, do nothing")
+    parser.add_argument("--count", type=int, help="for --dry-run: so many rows or states, instead of reading --data")
     parser.add_argument("--train-gpus", type=int, help="for --dry-run: how many GPUs train")
     parser.add_argument("--gpu-gb", type=float, help="for --dry-run: memory of each")
     parser.add_argument(
@@ -166,10 +167,14 @@ def _sft(options: argparse.Namespace) -> None:
         report_to=tuple(options.report_to),
     )
     if options.dry_run:
-        rows, dropped = sft_rows(chosen.data)
-        steps = chosen.steps or math.ceil(len(rows) * chosen.epochs / (chosen.batch * chosen.accumulate))
-        left_out = f", {sum(dropped.values())} left out" if dropped else ""
-        print(f"{len(rows)} rows{left_out}; {steps} steps on one device; {_disk(options)}")
+        left_out = ""
+        if options.count is None:
+            rows, dropped = sft_rows(chosen.data)
+            left_out = f", {sum(dropped.values())} left out" if dropped else ""
+        count = _count(options) or len(rows)
+        in_a_step = chosen.batch * chosen.accumulate * (options.train_gpus or 1)
+        steps = chosen.steps or math.ceil(count * chosen.epochs / in_a_step)
+        print(f"{count} rows{left_out}; {steps} steps on {_devices(options)}; {_disk(options)}")
         _print_layout(options, Asked(**_rows_asked(options, SFT_REPLY), all_logits=True))
         return
     _keep(options, f"sft-{options.role}")
@@ -197,16 +202,14 @@ def _grpo(options: argparse.Namespace) -> None:
         report_to=tuple(options.report_to),
     )
     if options.dry_run:
-        rows, _ = states(chosen.data, chosen.prompts)
-        devices = options.train_gpus or 1
+        count = _count(options) or len(states(chosen.data, chosen.prompts)[0])
         on_one = chosen.batch * chosen.accumulate
-        in_a_step = on_one * devices
-        steps = chosen.steps or round(len(rows) * chosen.epochs * chosen.group / in_a_step)
+        in_a_step = on_one * (options.train_gpus or 1)
+        steps = chosen.steps or round(count * chosen.epochs * chosen.group / in_a_step)
         calls = steps * in_a_step
-        on = "one device" if devices == 1 else f"{devices} devices"
         print(
-            f"{len(rows)} states; {steps} steps on {on}, at most {calls} generator and {2 * calls} judge calls; "
-            f"{_disk(options)}"
+            f"{count} states; {steps} steps on {_devices(options)}, at most {calls} generator and {2 * calls} judge "
+            f"calls; {_disk(options)}"
         )
         beside = chosen.vllm == "colocate"
         asked = Asked(
@@ -233,6 +236,22 @@ LAYOUTS = ((8, 80.0), (1, 24.0))
 """GPUs and their memory in GB, where the command names none."""
 LARGE_GB = 40.0
 """Memory from which a GPU counts as a data centre's, for its speed."""
+
+
+def _count(options: argparse.Namespace) -> int:
+    """Rows that --count names, or 0.
+
+    Raises:
+        ConfigError: it is less than 1.
+    """
+    if options.count is not None and options.count < 1:
+        raise ConfigError(f"--count is {options.count}; it must be 1 or more.")
+    return int(options.count or 0)
+
+
+def _devices(options: argparse.Namespace) -> str:
+    count = options.train_gpus or 1
+    return "one device" if count == 1 else f"{count} devices"
 
 
 def _rows_asked(options: argparse.Namespace, reply: int) -> dict[str, Any]:

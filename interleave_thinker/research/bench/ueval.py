@@ -5,7 +5,7 @@ item and modality. Two totals exist and differ: the leaderboard's, the mean of e
 the one printed in InterleaveThinker's tables, the mean of the pooled text and picture rates.
 
 Where upstream turns a missing verdict into "not met" or aborts the run, a reply without a verdict here
-counts as failed. An item that a system has no output for is judged as an empty answer, as upstream does.
+counts as failed. Upstream judges an item without an output as an empty answer; here it is left out and counted.
 """
 
 from __future__ import annotations

@@ -30,11 +30,12 @@ def agreement(
     folder: Path,
     *,
     workers: int = 1,
+    max_tokens: int = 4096,
     on_progress: Callable[[int], None] = lambda done: None,
 ) -> dict[str, Any]:
     """Figures by kind of attempt; shares are in [0, 1], and None where there is nothing to share.
 
-    A reply that cannot be read is a wrong verdict. An attempt whose picture cannot be read, or that the critic
+    max_tokens: of a reply. A reply that cannot be read, or is cut off, is a wrong verdict. An attempt whose picture cannot be read, or that the critic
     refuses, is counted and left out.
 
     Raises:
@@ -53,7 +54,7 @@ def agreement(
         if len(refused) >= HOPELESS:
             raise refused[-1]  # the critic is not asked any more
         try:
-            judgment = judge(critic, before, after, record.prompt, record.used, sampling=Sampling(512))
+            judgment = judge(critic, before, after, record.prompt, record.used, sampling=Sampling(max_tokens))
         except AgentError as error:
             refused.append(error)
             return str(error)

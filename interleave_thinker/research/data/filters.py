@@ -102,9 +102,10 @@ def filtered_by_label(records: Sequence[CriticRecord], options: FilterOptions) -
     labels = {r.success for r in kept}
     if kept and len(labels) < 2 and options.balance:
         lacking = "failures with a refined prompt" if True in labels else "successes"
+        helps = "" if True in labels else ", accept attempts of your runs yourself (Accept)"
         raise ConfigError(
-            f"Of {len(records)} attempts none are {lacking}, and a critic learns from both. Make more runs, judge "
-            "attempts of your runs yourself (Accept, or Retry with your own prompt), or keep one kind: --balance 0."
+            f"Of {len(records)} attempts none are {lacking}, and a critic learns from both. Make more runs{helps}, or "
+            "keep one kind: --balance 0."
         )
     kept = _balanced(kept, options.balance, random.Random(options.seed), drops, "fine-tuning")
     for _ in kept:
