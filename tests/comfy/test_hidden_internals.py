@@ -170,7 +170,8 @@ def test_layers_of_another_kind_write_one_token_at_a_time(tmp_path: Path, edit: 
     assert [line.split(": ")[1] for line in found["log"]] == [
         "this ComfyUI has no layers of a CLIP that take several tokens at once"
     ]
-    assert found["form"] and all(ours == wanted for ours, wanted, _ in found["changed"].values())
+    replies = {name: pair for name, pair in found["changed"].items() if name != "shapes"}  # of the layers, unused here
+    assert found["form"] and replies and all(ours == wanted for ours, wanted, _ in replies.values())
 
 
 @pytest.mark.slow
