@@ -77,6 +77,13 @@ def test_systems_are_pooled_and_guesses_left_out(capsys: pytest.CaptureFixture[s
     assert found[0]["items"] > 4000
 
 
+def test_a_run_folder_is_compared_with_its_systems_folder(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    run = tmp_path / "run"
+    shutil.copytree(RELEASED / SYSTEM, run / "scores")
+    assert main(["bench", "viescore", "agree", str(run), "--with", str(RELEASED / SYSTEM)]) == 0
+    assert "| SC | run | " in capsys.readouterr().out
+
+
 def test_the_printed_command(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

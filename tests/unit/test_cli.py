@@ -7,6 +7,7 @@ import os
 import random
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ import pytest
 
 from interleave_thinker import tinyworld
 from interleave_thinker.cli import main, run
+from interleave_thinker.cli.command_line import EXTRAS
 from interleave_thinker.roles.critic import critic_turn
 from interleave_thinker.roles.prompt_files import load_prompt
 
@@ -248,6 +250,16 @@ def test_the_registrys_archive_has_a_command_line_too(
         main(["--help"])
     shown = capsys.readouterr().out
     assert "wrap" in shown and f"    {part} " not in shown
+
+
+def test_each_package_is_in_the_extra_that_is_named_for_it() -> None:
+    """Also through other extras of ours and TRL's."""
+    project = tomllib.loads((Path(__file__).parents[2] / "pyproject.toml").read_text(encoding="utf-8"))
+    extras: dict[str, list[str]] = project["project"]["optional-dependencies"]
+    named = {"docx": "python-docx", "deepspeed": "trl[deepspeed]", "vllm": "trl[vllm]"}
+    named["bitsandbytes"] = "trl[quantization]"
+    for package, extra in EXTRAS.items():
+        assert any(line.startswith(named.get(package, package)) for line in extras[extra]), (package, extra)
 
 
 WITHOUT = """

@@ -154,6 +154,14 @@ def test_hours_follow_the_machines(model: Path, data: Path, capsys: Any) -> None
     assert hours(eight, "learning") == pytest.approx(hours(one, "learning"))
 
 
+def test_a_count_is_for_a_dry_run_alone(model: Path, data: Path, capsys: Any) -> None:
+    """A training would else learn from all rows, as if nothing had been said."""
+    assert "7 states" in said(capsys, model, data, "--count", "7")
+    line = f"grpo --generator tiny --judge checker --data {data} --model {model} --out {data}/o --count 7"
+    assert main(line.split()) == 1 and "--dry-run only" in capsys.readouterr().err and not (data / "o").exists()
+    assert main([*line.split(), "--dry-run", "--count", "0"]) == 1
+
+
 def hours(text: str, part: str) -> float:
     found = re.search(rf"\| {part} \| ([\d.]+) \|", text)
     assert found is not None

@@ -267,7 +267,7 @@ def _rows_asked(options: argparse.Namespace, reply: int) -> dict[str, Any]:
 
 
 def _print_layout(options: argparse.Namespace, asked: Asked) -> None:
-    """What lies on each GPU, for the GPUs that are named, or for two usual machines."""
+    """Memory of each GPU, for the GPUs that are named, or for two usual machines."""
     gpus, size = options.train_gpus, options.gpu_gb
     if (gpus is not None and gpus < 1) or (size is not None and size <= 0):
         raise ConfigError(f"--train-gpus is {gpus} and --gpu-gb {size}; both must be more than 0.")
@@ -357,6 +357,8 @@ def _file(path: Path, name: str) -> Path:
 
 
 def _keep(options: argparse.Namespace, name: str) -> None:
+    if options.count is not None:
+        raise ConfigError("--count stands in for the data in --dry-run only; a training reads all of --data.")
     options.out.mkdir(parents=True, exist_ok=True)
     save_options(options, options.out / f"{name}.config.yaml")
 

@@ -49,7 +49,7 @@ class Trial:
 
     @property
     def state(self) -> tuple[str, str | None, tuple[int, int]]:
-        """What the picture depends on beside its prompt: instruction, picture before, size. The same on any machine."""
+        """Instruction, digest of the picture before, and size: with the prompt they decide picture and score."""
         with Image.open(self.after) as image:
             size = image.size
         return self.instruction, picture_digest(Path(self.before)) if self.before else None, size
