@@ -88,8 +88,8 @@ def _agree(options: argparse.Namespace) -> None:
         raise DataError(f"--source is {options.source!r}; it must be the name of a file in {options.data}.")
     if options.limit < 0 or options.workers < 1 or options.max_tokens < 1:
         raise DataError(
-            f"--limit is {options.limit}, --workers {options.workers} and --max-tokens {options.max_tokens}; at least 0, 1 "
-            "and 1 are needed."
+            f"--limit is {options.limit}, --workers {options.workers} and --max-tokens {options.max_tokens}; "
+            "at least 0, 1 and 1 are needed."
         )
     records = list(read_records(options.data / options.source, CriticRecord))[: options.limit or None]
     print(f"{len(records)} attempts, as many calls of the critic", flush=True)

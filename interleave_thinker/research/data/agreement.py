@@ -35,8 +35,8 @@ def agreement(
 ) -> dict[str, Any]:
     """Figures by kind of attempt; shares are in [0, 1], and None where there is nothing to share.
 
-    max_tokens: of a reply. A reply that cannot be read, or is cut off, is a wrong verdict. An attempt whose picture cannot be read, or that the critic
-    refuses, is counted and left out.
+    max_tokens: of a reply. A reply that cannot be read, or is cut off, is a wrong verdict. An attempt whose picture
+    cannot be read, or that the critic refuses, is counted and left out.
 
     Raises:
         AgentError: the critic cannot be used: it refused `HOPELESS` attempts in a row, or all of them.

@@ -249,7 +249,7 @@ def _in_4_bits(kind: Any, folder: Path, dtype: Any) -> Any:
 
 
 def learn_in_float32(trainer: Any) -> None:
-    """Call it before `run`. TRL makes the adapter on weights in 4 bits bfloat16, in which small steps round to nothing."""
+    """Call it before `run`. TRL makes an adapter on 4-bit weights bfloat16, in which small steps round to nothing."""
     import torch
 
     if not is_sharded(trainer):
