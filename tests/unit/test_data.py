@@ -8,12 +8,15 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 from jsonschema import Draft202012Validator
 
 from interleave_thinker.agents.base import Completion
 from interleave_thinker.cli import main
 from interleave_thinker.errors import AgentError, GeneratorError
 from interleave_thinker.loop.plan import Plan
+from interleave_thinker.research.answer_file import AnswerFile
 from interleave_thinker.research.data.agreement import agreement
 from interleave_thinker.research.data.comparisons import TIE
 from interleave_thinker.research.data.export import (
@@ -27,7 +30,7 @@ from interleave_thinker.research.data.export import (
 from interleave_thinker.research.data.records import CriticRecord, DataError, PlannerRecord, read_records
 from interleave_thinker.research.data.requests import tiny_requests
 from interleave_thinker.research.data.schemas import SCHEMAS
-from interleave_thinker.research.data.scoring import HOPELESS, LabelOptions, ScoreLog, labelled, score_all
+from interleave_thinker.research.data.scoring import HOPELESS, LabelOptions, labelled, score_all
 from interleave_thinker.research.data.trajectories import TrajectoryOptions, make_trajectories
 from interleave_thinker.resolve import GeneratorChoice
 from interleave_thinker.roles.scorer import AgentScorer, Score, ScoreError
@@ -192,7 +195,7 @@ class TestScores:
     def test_the_least_of_two_marks_counts_and_overall_is_their_geometric_mean(self, folder, tmp_path):
         judge = Judge(GOOD, '<answer>{"score": [10, 4]}</answer>')
         scored, _ = score_all(
-            self.records(folder, 1), folder, AgentScorer(judge), LabelOptions(), ScoreLog(tmp_path / "s")
+            self.records(folder, 1), folder, AgentScorer(judge), LabelOptions(), AnswerFile(tmp_path / "s")
         )
         assert (scored[0].semantics, scored[0].quality) == (7.0, 4.0)
         assert scored[0].overall == pytest.approx((7 * 4) ** 0.5)
@@ -200,19 +203,19 @@ class TestScores:
     def test_a_reply_that_cannot_be_read_is_asked_again_and_never_guessed(self, folder, tmp_path):
         judge = Judge("good!", '{"score": [11, 2]}', GOOD)
         scored, _ = score_all(
-            self.records(folder, 1), folder, AgentScorer(judge), LabelOptions(), ScoreLog(tmp_path / "s")
+            self.records(folder, 1), folder, AgentScorer(judge), LabelOptions(), AnswerFile(tmp_path / "s")
         )
         assert scored[0].semantics == 7.0 and judge.asked == 4
 
     def test_a_judge_that_always_fails_is_an_error_not_a_score(self, folder, tmp_path):
         with pytest.raises(AgentError, match="scored none of 3"):
             judge = AgentScorer(Judge("no idea"))
-            score_all(self.records(folder), folder, judge, LabelOptions(), ScoreLog(tmp_path / "s"))
+            score_all(self.records(folder), folder, judge, LabelOptions(), AnswerFile(tmp_path / "s"))
 
     def test_some_failures_are_dropped_and_counted(self, folder, tmp_path):
         judge = Judge(*["?"] * 3, GOOD)
         scored, drops = score_all(
-            self.records(folder), folder, AgentScorer(judge), LabelOptions(), ScoreLog(tmp_path / "s")
+            self.records(folder), folder, AgentScorer(judge), LabelOptions(), AnswerFile(tmp_path / "s")
         )
         assert len(scored) == 2 and drops.complete() and sum(drops.reasons.values()) == 1
 
@@ -224,23 +227,23 @@ class TestScores:
                     raise AgentError("content filter")
                 return Completion(GOOD, "stop", 1)
 
-        log = ScoreLog(tmp_path / "s")
+        log = AnswerFile(tmp_path / "s")
         scored, drops = score_all(self.records(folder, 4), folder, AgentScorer(Refusing(1)), LabelOptions(), log)
         assert len(scored) == 3 and drops.reasons == {"content filter": 1}
         with pytest.raises(AgentError, match="content filter"):
             dead = AgentScorer(Refusing(*range(1, 1000)))
-            score_all(self.records(folder, 20), folder, dead, LabelOptions(), ScoreLog(tmp_path / "t"))
+            score_all(self.records(folder, 20), folder, dead, LabelOptions(), AnswerFile(tmp_path / "t"))
         assert dead.agent.asked <= 11
 
     def test_what_was_scored_is_not_asked_again(self, folder, tmp_path):
         judge = Judge(GOOD)
         for _ in range(2):
-            log = ScoreLog(tmp_path / "s")
+            log = AnswerFile(tmp_path / "s")
             score_all(self.records(folder), folder, AgentScorer(judge), LabelOptions(), log)
         assert judge.asked <= 6
         with (tmp_path / "s").open("ab") as file:
             file.write(b'\n{"key": "x", "seman')  # killed while writing
-        assert len(ScoreLog(tmp_path / "s").known) == len(log.known)
+        assert len(AnswerFile(tmp_path / "s").known) == len(log.known)
 
     def test_missing_and_corrupt_pictures_are_counted(self, folder, tmp_path):
         (tmp_path / "bad.png").write_bytes(b"\x89PNG not really")
@@ -248,7 +251,7 @@ class TestScores:
         for number, (name, reason) in enumerate((("none.png", "missing"), ("bad.png", "cannot be read"))):
             broken = one.__class__(**{**vars(one), "id": f"b{number}", "before": None, "after": name})
             with pytest.raises(AgentError, match=reason):
-                score_all([broken], tmp_path, AgentScorer(Judge(GOOD)), LabelOptions(), ScoreLog(tmp_path / "s"))
+                score_all([broken], tmp_path, AgentScorer(Judge(GOOD)), LabelOptions(), AnswerFile(tmp_path / "s"))
 
     def test_scores_may_give_the_label_but_never_against_a_person(self, folder):
         one = next(r for r in self.records(folder, 20) if r.success)
@@ -340,6 +343,50 @@ class TestAgreement:
         figures = json.loads(out.read_text(encoding="utf-8"))
         assert figures["kinds"]["all"]["balanced_accuracy"] > 0.95, "the oracle knows what the checker knows"
         assert "| all |" in capsys.readouterr().out
+
+    def test_a_verdict_is_asked_for_once_of_each_critic(self, folder, tmp_path):
+        records = self.records(folder)
+
+        def asked(critic, **more):
+            verdicts = AnswerFile(tmp_path / "verdicts.jsonl")
+            return agreement(critic, records, folder, verdicts=verdicts, **more)
+
+        first, again, other = Judge(self.ACCEPTS), Judge(self.ACCEPTS), Judge(self.ACCEPTS)
+        other.name = "another"
+        figures = asked(first)
+        assert asked(again) == figures and again.asked == 0
+        assert first.asked == len({(r.before, r.after, r.prompt, r.used) for r in records}) > 1
+        assert asked(other) == figures and other.asked == first.asked
+        assert asked(again, max_tokens=8) == figures and again.asked == first.asked
+
+    def test_one_that_was_stopped_goes_on_where_it_was(self, folder, tmp_path):
+        class Stopped(Judge):
+            def complete(self, messages, sampling, on_text=None):
+                if self.asked == 2:
+                    raise KeyboardInterrupt
+                return super().complete(messages, sampling, on_text)
+
+        records, path = self.records(folder), tmp_path / "verdicts.jsonl"
+        with pytest.raises(KeyboardInterrupt):
+            agreement(Stopped(self.ACCEPTS), records, folder, verdicts=AnswerFile(path))
+        with path.open("ab") as file:
+            file.write(b'\n{"key": 1, "acc')
+        whole, rest = Judge(self.ACCEPTS), Judge(self.ACCEPTS)
+        figures = agreement(whole, records, folder)
+        assert agreement(rest, records, folder, verdicts=AnswerFile(path)) == figures
+        assert rest.asked == whole.asked - 2
+
+    @settings(max_examples=50, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+    @given(st.dictionaries(st.sampled_from(["accepted", "parsed", "key"]), st.none() | st.booleans() | st.text()))
+    def test_a_line_that_is_no_verdict_is_asked_for_again(self, folder, line):
+        records = self.records(folder)[:1]
+        made = AnswerFile(None)
+        agreement(Judge(self.ACCEPTS), records, folder, verdicts=made)
+        (key,) = made.known
+        critic = Judge(self.ACCEPTS)
+        found = agreement(critic, records, folder, verdicts=AnswerFile(None, {key: line}))
+        whole = all(isinstance(line.get(name), bool) for name in ("accepted", "parsed"))
+        assert critic.asked == (not whole) and found["attempts"] == 1
 
     def test_a_source_is_a_name_not_a_path(self, folder, capsys):
         assert main(["data", "agree", str(folder), "--critic", "tiny:oracle", "--source", "../x.jsonl"]) == 1

@@ -101,6 +101,11 @@ class TestSft:
         agent = load_agent(trained / "model", device="cpu")
         assert agent.prompts == str(trained / "model" / "prompts"), "the texts that it was trained with go along"
 
+    def test_its_epochs_are_passes_over_the_rows(self, data, trained):
+        rows, _ = sft_rows(data / "critic_sft.jsonl")
+        assert logged(trained, "epoch") == pytest.approx([4 * step / len(rows) for step in range(1, 9)])
+        assert 4 * 8 != len(rows)
+
     def test_the_vision_tower_is_frozen_unless_asked(self, trained):
         from transformers import Qwen3VLForConditionalGeneration
 

@@ -85,7 +85,8 @@ def _check(options: argparse.Namespace) -> None:
             out.mkdir(parents=True, exist_ok=True)
             save_options(options, out / "check.config.yaml")
         from ...agents.base import Sampling
-        from ...research.train.check_adapter import AnswerFile, Check, table
+        from ...research.answer_file import AnswerFile
+        from ...research.train.check_adapter import Check, table
 
         check = Check(
             calls,

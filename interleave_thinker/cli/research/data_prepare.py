@@ -38,8 +38,9 @@ def add_score(commands: Any) -> None:
 
 
 def _score(options: argparse.Namespace) -> None:
+    from ...research.answer_file import AnswerFile
     from ...research.data.records import CRITIC_FILE, SCORED_FILE, CriticRecord, read_records, write_records
-    from ...research.data.scoring import SCORES_FILE, LabelOptions, ScoreLog, score_all
+    from ...research.data.scoring import SCORES_FILE, LabelOptions, score_all
     from ...resolve import scorer_from
 
     records = list(read_records(options.data / CRITIC_FILE, CriticRecord))
@@ -52,7 +53,7 @@ def _score(options: argparse.Namespace) -> None:
         if done % 1000 == 0 or done == len(records):
             print(f"{done}/{len(records)} attempts", flush=True)
 
-    log = ScoreLog(options.data / SCORES_FILE)
+    log = AnswerFile(options.data / SCORES_FILE)
     scored, drops = score_all(records, options.data, scorer, labels, log, workers=options.workers, on_progress=show)
     write_records(options.data / SCORED_FILE, scored)
     write_drops(options.data / "scored.drops.json", {"attempts": drops})
@@ -72,6 +73,9 @@ def add_agree(commands: Any) -> None:
     )
     agree.add_argument("--limit", type=int, default=0, help="only the first so many attempts; 0: all")
     agree.add_argument("--max-tokens", type=int, default=4096, help="limit of a reply, thoughts included (4096)")
+    agree.add_argument(
+        "--verdicts", type=Path, help="file that keeps every verdict: none is asked for twice (DATA/verdicts.jsonl)"
+    )
     add_workers(agree, "attempts at a time (servers: more)")
     add_endpoints(agree)
     add_device(agree)
@@ -95,7 +99,8 @@ def _agree(options: argparse.Namespace) -> None:
     print(f"{len(records)} attempts, as many calls of the critic", flush=True)
     if options.dry_run:
         return
-    from ...research.data.agreement import agreement, table
+    from ...research.answer_file import AnswerFile
+    from ...research.data.agreement import VERDICTS_FILE, agreement, table
     from ...resolve import agent_from
 
     def show(done: int) -> None:
@@ -104,7 +109,13 @@ def _agree(options: argparse.Namespace) -> None:
 
     critic = agent_from(options.critic, endpoints=options.endpoints, device=options.device)
     figures = agreement(
-        critic, records, options.data, workers=options.workers, max_tokens=options.max_tokens, on_progress=show
+        critic,
+        records,
+        options.data,
+        workers=options.workers,
+        max_tokens=options.max_tokens,
+        verdicts=AnswerFile(options.verdicts or options.data / VERDICTS_FILE),
+        on_progress=show,
     )
     print(table(figures))
     if options.json:

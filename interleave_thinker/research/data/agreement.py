@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections import Counter
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -12,12 +13,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ...agents.base import Agent, Sampling
-from ...errors import AgentError
+from ...errors import AgentError, RunError
+from ...files import hash_of
 from ...roles.critic import judge
+from ..answer_file import AnswerFile
 from ..intervals import bootstrap, interval_by_rank
 from .records import CriticRecord, DataError, open_image
 from .scoring import HOPELESS
 
+VERDICTS_FILE = "verdicts.jsonl"
 KINDS = ("all", "drawn", "edited", "first", "later")
 """Of attempts: from text alone, from a picture, the first at its step, those after it."""
 Counts = NDArray[np.int64]
@@ -31,17 +35,21 @@ def agreement(
     *,
     workers: int = 1,
     max_tokens: int = 4096,
+    verdicts: AnswerFile | None = None,
     on_progress: Callable[[int], None] = lambda done: None,
 ) -> dict[str, Any]:
     """Figures by kind of attempt; shares are in [0, 1], and None where there is nothing to share.
 
     max_tokens: of a reply. A reply that cannot be read, or is cut off, is a wrong verdict. An attempt whose picture
-    cannot be read, or that the critic refuses, is counted and left out.
+    cannot be read, or that the critic refuses, is counted and left out. verdicts: those that are there are not asked
+    for; new ones are kept there.
 
     Raises:
         AgentError: the critic cannot be used: it refused `HOPELESS` attempts in a row, or all of them.
         DataError: no attempt is left.
+        RunError: a verdict cannot be kept.
     """
+    kept = verdicts or AnswerFile(None)
     refused: list[AgentError] = []  # in a row, up to now; appending and clearing are atomic
 
     def one(record: CriticRecord) -> tuple[bool, bool] | str:
@@ -51,6 +59,11 @@ def agreement(
             after = open_image(folder, record.after)
         except DataError as error:
             return str(error)
+        pictures = [image and (image.size, hashlib.sha256(image.tobytes()).hexdigest()) for image in (before, after)]
+        key = hash_of("verdict", critic.name, pictures, record.prompt, record.used, max_tokens)
+        match kept.known.get(key):
+            case {"accepted": bool(accepted), "parsed": bool(parsed)}:
+                return parsed and accepted == record.success, parsed
         if len(refused) >= HOPELESS:
             raise refused[-1]  # the critic is not asked any more
         try:
@@ -59,6 +72,7 @@ def agreement(
             refused.append(error)
             return str(error)
         refused.clear()
+        kept.keep(key, accepted=judgment.accepted, parsed=judgment.parsed)
         return judgment.parsed and judgment.accepted == record.success, judgment.parsed
 
     kinds: dict[str, dict[str, Counts]] = {}
@@ -81,7 +95,7 @@ def agreement(
                 ):
                     counts = kinds.setdefault(kind, {}).setdefault(record.group, np.zeros(4, np.int64))
                     counts[at : at + 2] += found[0], 1
-        except AgentError:
+        except (AgentError, RunError):
             pool.shutdown(wait=False, cancel_futures=True)
             raise
     if not asked and refused:

@@ -5,16 +5,16 @@ A person's verdict is never changed. An attempt that the judge could not score i
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 from ...errors import AgentError
-from ...files import append_synced, hash_of
+from ...files import hash_of
 from ...roles.scorer import Score, ScoreError, Scorer
+from ..answer_file import AnswerFile
 from .records import CriticRecord, DataError, Drops, Labeller, open_image
 
 SCORES_FILE = "scores.jsonl"
@@ -38,14 +38,15 @@ def score_all(
     folder: Path,
     scorer: Scorer,
     labels: LabelOptions,
-    log: ScoreLog,
+    log: AnswerFile,
     *,
     workers: int = 1,
     on_progress: Callable[[int], None] = lambda done: None,
 ) -> tuple[list[CriticRecord], Drops]:
     """The records with their scores, in order; records that could not be scored are dropped and counted.
 
-    folder: image paths of the records are relative to it. on_progress: gets the number of records so far.
+    folder: image paths of the records are relative to it. log: scores that were paid for, and are not paid for again.
+    on_progress: gets the number of records so far.
 
     Raises:
         AgentError: the judge cannot be used: it failed for `HOPELESS` records in a row, or scored none.
@@ -55,7 +56,7 @@ def score_all(
     refused: list[AgentError] = []  # in a row, up to now; appending and clearing are atomic
 
     def one(record: CriticRecord) -> Score | AgentError | str:
-        known = log.known.get(_key(record, scorer))
+        known = _known(log, _key(record, scorer))
         if known is not None:
             return known
         if len(refused) >= HOPELESS:
@@ -69,7 +70,7 @@ def score_all(
             refused.append(error)
             return error
         refused.clear()
-        log.keep(_key(record, scorer), score)
+        log.keep(_key(record, scorer), semantics=score.semantics, quality=score.quality)
         return score
 
     failures = 0
@@ -102,26 +103,13 @@ def labelled(record: CriticRecord, score: Score, options: LabelOptions, by: Labe
     return replace(record, success=success, labelled_by=by, refined="", reasoning="")
 
 
-@dataclass
-class ScoreLog:
-    """Scores that were paid for, a line each; a run that was killed goes on from it."""
-
-    path: Path
-    known: dict[str, Score] = field(default_factory=dict)
-
-    def __post_init__(self) -> None:
-        lines = self.path.read_bytes().split(b"\n") if self.path.is_file() else []
-        for line in lines:
-            try:
-                entry: dict[str, Any] = json.loads(line)
-                self.known[str(entry["key"])] = Score(float(entry["semantics"]), float(entry["quality"]))
-            except (ValueError, TypeError, KeyError):
-                continue
-
-    def keep(self, key: str, score: Score) -> None:
-        entry = {"key": key, "semantics": score.semantics, "quality": score.quality}
-        append_synced(self.path, b"\n" + json.dumps(entry).encode())
-        self.known[key] = score
+def _known(log: AnswerFile, key: str) -> Score | None:
+    """None also where the line holds no score."""
+    try:
+        entry = log.known[key]
+        return Score(float(entry["semantics"]), float(entry["quality"]))
+    except (KeyError, TypeError, ValueError):
+        return None
 
 
 def _key(record: CriticRecord, scorer: Scorer) -> str:

@@ -10,18 +10,16 @@ A reply is held to its form and read as in the loop, and asked for once; the loo
 from __future__ import annotations
 
 import gc
-import json
 import math
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
-from pathlib import Path
+from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
 from ...agents.base import Sampling
 from ...agents.transformers_agent import TransformersAgent
 from ...errors import PlanError
-from ...files import append_synced, hash_of
+from ...files import hash_of
 from ...loop.plan import Plan, checked
 from ...loop.trajectory import Judgment
 from ...reading.judgments import judgment_reader, judgment_reading
@@ -30,6 +28,7 @@ from ...reading.replies import ReplyReader
 from ...roles.asking import Watch, in_form
 from ...roles.critic import JUDGMENT_FORM
 from ...roles.planner import PLAN_FORMS
+from ..answer_file import AnswerFile
 from ..intervals import interval_of_share
 from .calls import Call, Role
 from .models import TrainError
@@ -67,38 +66,6 @@ class Written:
         return self.finish == "stop"
 
 
-@dataclass
-class AnswerFile:
-    """Answers by key, a line each; a line that was cut off is passed over.
-
-    path: None keeps them in memory only.
-    """
-
-    path: Path | None
-    known: dict[str, dict[str, Any]] = field(default_factory=dict)
-
-    def __post_init__(self) -> None:
-        lines = self.path.read_bytes().split(b"\n") if self.path is not None and self.path.is_file() else []
-        for line in lines:
-            try:
-                entry = json.loads(line)
-                self.known[str(entry["key"])] = entry
-            except (ValueError, TypeError, KeyError, RecursionError):
-                continue
-
-    def keep(self, key: str, **entry: Any) -> None:
-        """Raises:
-        TrainError: it cannot be written.
-        """
-        self.known[key] = {"key": key, **entry}
-        if self.path is None:
-            return
-        try:
-            append_synced(self.path, b"\n" + json.dumps(self.known[key]).encode())
-        except OSError as error:
-            raise TrainError(f"Cannot write {self.path}: {error.strerror or error}. What is there is kept.") from None
-
-
 @dataclass(frozen=True)
 class Check:
     """A comparison: `adapted` stands for `full`.
@@ -121,7 +88,8 @@ class Check:
 
         Raises:
             AgentError: a model cannot be loaded, or the adapter is of another base.
-            TrainError: answers cannot be written, or a picture is gone.
+            RunError: answers cannot be written.
+            TrainError: a picture is gone.
         """
         both = (self.adapted, self.full)
         self._work(self.adapted, both[:1], f"{self.adapted.name} replies", on_progress)

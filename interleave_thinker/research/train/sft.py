@@ -81,8 +81,18 @@ def fine_tune(options: SftOptions, log: Callable[[str], None] = print) -> Path:
     )
     from trl import SFTTrainer
 
+    class Trainer(SFTTrainer):  # type: ignore[misc,unused-ignore]
+        """Logs passes over the rows as epochs: by itself it takes the whole planned order for one."""
+
+        def log(self, logs: dict[str, float], *rest: Any) -> None:
+            share = self.state.epoch
+            if share is not None:
+                self.state.epoch = share * len(order) / len(rows)
+            super().log(logs, *rest)
+            self.state.epoch = share
+
     model, processor = load_model(options.base, arguments)
-    trainer = SFTTrainer(
+    trainer = Trainer(
         model=model,
         args=arguments,
         train_dataset=dataset(rows).select(order),
