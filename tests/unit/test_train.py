@@ -1,27 +1,24 @@
-"""SFT, GRPO and adapters on the real tiny critic: what is learned, what is masked, and what a kill costs."""
+"""SFT and adapters on the real tiny critic: what is learned, what is masked, and what a kill costs."""
 
 from __future__ import annotations
 
 import json
-import math
 import os
-import random
 import shutil
 import signal
 import subprocess
 import sys
 import time
-from dataclasses import fields, replace
-from importlib import metadata
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
-from grpo_advantages import advantages
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 from safetensors.torch import load_file
+from training_rows import BASE, CRITIC, logged, losses, sft_options, write_rows
 
 from interleave_thinker.agents.adapter_file import NOT_LINEAR, WORDS, hf_name, read_adapter, write_adapter
 from interleave_thinker.agents.adapter_folder import load_weights
@@ -29,70 +26,25 @@ from interleave_thinker.agents.base import Message, Sampling
 from interleave_thinker.agents.transformers_agent import load_agent
 from interleave_thinker.cli import main
 from interleave_thinker.errors import AgentError, ConfigError
-from interleave_thinker.research.train import grpo, models
+from interleave_thinker.research.train import models
 from interleave_thinker.research.train.adapters import export_comfy, merge
-from interleave_thinker.research.train.grpo import CriticReward, GrpoOptions, check_own_text, train_critic
-from interleave_thinker.research.train.models import ModelOptions, TrainError, check_package
+from interleave_thinker.research.train.grpo import check_own_text
+from interleave_thinker.research.train.models import ModelOptions, TrainError
 from interleave_thinker.research.train.rows import sft_rows, states
-from interleave_thinker.research.train.sft import SftOptions, fine_tune
-from interleave_thinker.resolve import GeneratorChoice
+from interleave_thinker.research.train.sft import fine_tune
 from interleave_thinker.roles.prompt_files import fill, is_filled, load_prompt
-from interleave_thinker.tinyworld.lessons import PROMPTS, critic_lesson, rendered_case
-from interleave_thinker.tinyworld.oracle import CheckerScorer
-
-CRITIC = Path(__file__).parents[2] / "interleave_thinker" / "tinyworld" / "weights" / "critic"
-BASE = CRITIC.parent / "base"
-RECIPES = Path(__file__).parents[2] / "recipes"
 
 
 @pytest.fixture(scope="module")
 def data(tmp_path_factory):
-    """Twelve judged attempts on rendered pictures, as `data export` writes them."""
-    folder = tmp_path_factory.mktemp("rows")
-    (folder / "images").mkdir()
-    rng, sft, rl = random.Random(7), [], []
-    for n in range(12):
-        case = rendered_case(rng)
-        names = []
-        for kind, image in (("before", case.before_image), ("after", case.after_image)):
-            if image is not None:
-                image.save(folder / "images" / f"{n}-{kind}.png")
-            names.append(f"images/{n}-{kind}.png" if image is not None else "data/interleave/white.png")
-        lesson = critic_lesson(case, PROMPTS)
-        (folder / "data" / "interleave").mkdir(parents=True, exist_ok=True)
-        Image.new("RGB", (64, 64), "white").save(folder / "data" / "interleave" / "white.png")
-        content = [{"type": "image"}, {"type": "image"}, {"type": "text", "text": lesson.parts[2]}]
-        reply = [{"type": "text", "text": lesson.reply}]
-        sft.append({"prompt": [{"role": "user", "content": content}],
-                    "completion": [{"role": "assistant", "content": reply}], "images": names})  # fmt: skip
-        score = CheckerScorer().score(case.before_image, case.after_image, case.prompt)
-        rl.append({"id": str(n), "origin_prompt": case.prompt, "rewritten_prompt": case.used,
-                   "origin_image_path": names[0], "edited_image_path": names[1],
-                   "evaluation": {"semantics": score.semantics, "quality": score.quality, "success": case.right}})  # fmt: skip
-    (folder / "critic_sft.jsonl").write_text("\n".join(map(json.dumps, sft)) + "\n")
-    (folder / "critic_rl.jsonl").write_text("\n".join(map(json.dumps, rl)) + "\n")
-    return folder
-
-
-def options(data, out, **more):
-    base = ModelOptions(CRITIC, lora_rank=more.pop("lora_rank", 0))
-    return SftOptions(base, data / "critic_sft.jsonl", out, batch=4, learning_rate=5e-4, log_every=1, **more)
-
-
-def losses(out):
-    return logged(out, "loss")
-
-
-def logged(out, name):
-    """What the trainer noted of each step."""
-    return [float(e[name]) for e in json.loads((out / "history.json").read_text()) if "loss" in e]
+    return write_rows(tmp_path_factory.mktemp("rows"))
 
 
 class TestSft:
     @pytest.fixture(scope="class")
     def trained(self, data, tmp_path_factory):
         out = tmp_path_factory.mktemp("full")
-        fine_tune(options(data, out, steps=8, save_every=4), lambda line: None)
+        fine_tune(sft_options(data, out, steps=8, save_every=4), lambda line: None)
         return out
 
     def test_it_learns_and_the_result_is_an_agent(self, trained):
@@ -117,7 +69,7 @@ class TestSft:
 
     def test_a_training_that_is_there_is_not_written_over(self, data, trained):
         with pytest.raises(TrainError, match="--resume"):
-            fine_tune(options(data, trained, steps=8), lambda line: None)
+            fine_tune(sft_options(data, trained, steps=8), lambda line: None)
 
     def test_the_loss_is_on_the_reply_only(self, data):
         """What was asked is masked: the labels that are left spell the reply and nothing else."""
@@ -133,7 +85,7 @@ class TestSft:
         assert processor.tokenizer.decode(labels[labels != -100]).strip() == f"{reply}<|im_end|>"
 
     def test_a_lora_adapter_learns_on_frozen_weights_and_merges_to_the_same_replies(self, data, tmp_path):
-        fine_tune(options(data, tmp_path / "l", steps=6, lora_rank=8), lambda line: None)
+        fine_tune(sft_options(data, tmp_path / "l", steps=6, lora_rank=8), lambda line: None)
         adapter = tmp_path / "l" / "model"
         assert (adapter / "adapter_model.safetensors").is_file() and not (adapter / "model.safetensors").exists()
         merge(CRITIC, adapter, tmp_path / "merged", "float32")
@@ -162,7 +114,7 @@ class TestSft:
         linear = {layer: pair for layer, pair in shipped.pairs.items() if layer not in NOT_LINEAR}
         start = tmp_path / "linear.safetensors"
         write_adapter(start, linear, base=shipped.base, sample=shipped.sample)
-        begun = replace(options(data, tmp_path / "l", steps=1, lora_rank=64), learning_rate=0.0)
+        begun = replace(sft_options(data, tmp_path / "l", steps=1, lora_rank=64), learning_rate=0.0)
         begun = replace(begun, base=replace(begun.base, model=BASE, start_adapter=start))
         fine_tune(begun, lambda line: None)
         made = load_file(tmp_path / "l" / "model" / "adapter_model.safetensors")
@@ -185,7 +137,7 @@ class TestSft:
         """peft changes a model before it finds out; agents of the same base must not notice."""
         from safetensors.torch import save_file
 
-        fine_tune(options(data, tmp_path / "l", steps=1, lora_rank=4), lambda line: None)
+        fine_tune(sft_options(data, tmp_path / "l", steps=1, lora_rank=4), lambda line: None)
         adapter = tmp_path / "l" / "model" / "adapter_model.safetensors"
         wrong = load_file(adapter)
         last = sorted(wrong)[-1]
@@ -200,7 +152,7 @@ class TestSft:
 
     def test_merging_one_adapter_does_not_touch_an_agent_with_another(self, data, tmp_path):
         for name, seed in (("a", 1), ("b", 2)):
-            more = replace(options(data, tmp_path / name, steps=4, lora_rank=4, seed=seed), learning_rate=6e-2)
+            more = replace(sft_options(data, tmp_path / name, steps=4, lora_rank=4, seed=seed), learning_rate=6e-2)
             fine_tune(more, lambda line: None)
         asked = [Message("user", (Image.new("RGB", (64, 64)), Image.new("RGB", (64, 64)), "want a\ngot b"))]
         first = load_agent(CRITIC, adapter=tmp_path / "a" / "model", dtype="float32", device="cpu")
@@ -216,7 +168,7 @@ class TestSft:
         found = {}
         for name, seed in (("planner", 1), ("critic", 2)):
             fine_tune(
-                replace(options(data, tmp_path / name, steps=5, lora_rank=4, seed=seed), learning_rate=6e-2),
+                replace(sft_options(data, tmp_path / name, steps=5, lora_rank=4, seed=seed), learning_rate=6e-2),
                 lambda line: None,
             )
             found[name] = tmp_path / name / "model"
@@ -362,290 +314,7 @@ class TestRows:
 
         monkeypatch.setattr("transformers.Trainer.save_model", full)
         with pytest.raises(TrainError, match="No space left"):
-            fine_tune(options(data, tmp_path, steps=2, save_every=1), lambda line: None)
-
-
-class TestGrpo:
-    def options(self, data, out, **more):
-        values = {"group": 4, "batch": 8, "accumulate": 1, "steps": 2, "learning_rate": 1e-4, "max_tokens": 120} | more
-        base = ModelOptions(CRITIC, lora_rank=values.pop("lora_rank", 0))
-        return GrpoOptions(
-            base, data / "critic_rl.jsonl", out, generator=GeneratorChoice("tiny"), temperature=1.3, **values
-        )
-
-    def test_it_runs_on_the_real_generator_and_checker_and_gives_an_agent(self, data, tmp_path, monkeypatch):
-        """Rollout, one picture each, score, masked mean: the trainer's advantages are those that `advantages` says."""
-        seen, real = [], CriticReward.__call__
-
-        def watched(self, prompts, completions, state, **more):
-            values = real(self, prompts, completions, state, **more)
-            values[1] = None  # as if its picture had failed
-            seen.append(values)
-            return values
-
-        monkeypatch.setattr(CriticReward, "__call__", watched)
-        trainers = []
-        run = models.run
-        monkeypatch.setattr(grpo, "run", lambda trainer, *rest: (trainers.append(trainer), run(trainer, *rest)))
-        folder = train_critic(self.options(data, tmp_path / "g", kl=0.01), CheckerScorer, lambda line: None)
-        assert load_agent(folder, device="cpu").prompts
-        logged = list(trainers[0]._logs["advantages"])
-        by_hand = [a for values in seen for g in (values[:4], values[4:]) for a in advantages(g)]
-        # TRL takes means in float32: of equal rewards 6e-8 may be left, over a spread of 0 + 1e-4
-        assert [0.0 if math.isnan(a) else a for a in logged[-8:]] == pytest.approx(by_hand[-8:], abs=1e-3)
-        history = json.loads((tmp_path / "g" / "history.json").read_text())
-        assert all(e["critic/masked"] >= 0 for e in history if "critic/masked" in e)
-        assert json.loads((tmp_path / "g" / "rollouts.json").read_text())["failed"] == 0
-
-    def test_a_training_that_begins_again_pays_for_no_picture_twice(self, data, tmp_path):
-        """The same seed asks for the same prompts: all of them come from the first one's folder of scores."""
-        train_critic(self.options(data, tmp_path / "a"), CheckerScorer, lambda line: None)
-        again = self.options(data, tmp_path / "b", reward_cache=tmp_path / "a" / "rewards")
-        train_critic(again, CheckerScorer, lambda line: None)
-        first, second = (json.loads((tmp_path / name / "rollouts.json").read_text()) for name in ("a", "b"))
-        assert first["made"] > 0 and first["cached"] == 0
-        assert (second["made"], second["cached"]) == (0, first["made"])
-        assert losses(tmp_path / "a") == pytest.approx(losses(tmp_path / "b"))
-
-    def test_a_group_needs_two_and_a_batch_whole_groups(self, data, tmp_path):
-        with pytest.raises(ConfigError, match="at least 2"):
-            replace(self.options(data, tmp_path), group=1)
-        with pytest.raises(TrainError, match=r"must be a multiple of group \(4\)"):
-            train_critic(replace(self.options(data, tmp_path), batch=3, accumulate=1, group=4), CheckerScorer)
-
-    def test_a_group_may_lie_in_several_passes(self, data, tmp_path):
-        """One response a pass, as long ones of an 8B want it; all of a group are compared all the same."""
-        changed = replace(self.options(data, tmp_path / "o"), batch=1, accumulate=4, group=4, steps=1)
-        train_critic(changed, CheckerScorer)
-        (step,) = [entry for entry in json.loads((tmp_path / "o" / "history.json").read_text()) if "reward" in entry]
-        assert step["frac_reward_zero_std"] in (0, 1), "the share of groups without a difference, of one group"
-
-    @pytest.mark.parametrize("change", [
-        {"vllm_memory": 1.5}, {"vllm_context": 4096, "max_tokens": 4096}, {"vllm_tensor_parallel": 0},
-        {"vllm_server": "http://127.0.0.1:8000", "vllm": "colocate"},
-    ])  # fmt: skip
-    def test_values_that_vllm_cannot_use_are_refused(self, data, tmp_path, change):
-        with pytest.raises(ConfigError, match="vllm-"):
-            replace(self.options(data, tmp_path), **change)
-
-    def test_the_installed_trl_takes_what_is_said_of_vllm(self, data, tmp_path):
-        from trl import GRPOConfig
-
-        for mode in ("", "colocate", "server"):
-            asked = replace(self.options(data, tmp_path), vllm=mode).vllm_arguments()
-            assert set(asked) <= {field.name for field in fields(GRPOConfig)}
-
-    def test_a_judge_that_is_missing_costs_no_loading(self, data, tmp_path, monkeypatch, capsys):
-        monkeypatch.setattr(grpo, "load_model", lambda *_: pytest.fail("loaded"))
-        endpoints = tmp_path / "endpoints.toml"
-        endpoints.write_text('[a]\nbase_url = "http://127.0.0.1:1/v1"\nmodel = "m"\n')
-        line = [
-            "grpo",
-            "--model",
-            str(CRITIC),
-            "--data",
-            str(data),
-            "--out",
-            str(tmp_path / "o"),
-            "--generator",
-            "tiny",
-        ]
-        assert main([*line, "--judge", "endpoint:b", "--endpoints", str(endpoints)]) == 1
-        assert "has no endpoint 'b'; it has a." in capsys.readouterr().err
-
-    def test_a_vllm_server_that_does_not_answer_is_one_line(self, data, tmp_path, monkeypatch):
-        """Whatever TRL and vLLM say; the address is named."""
-        import trl
-
-        def refuses(**_):
-            raise ConnectionError("The vLLM server can't be reached after 240 seconds.")
-
-        monkeypatch.setattr(grpo, "check_package", lambda *_: None)
-        monkeypatch.setattr(trl, "GRPOTrainer", refuses)
-        asked = self.options(data, tmp_path, vllm="server", vllm_server="http://127.0.0.1:1")
-        with pytest.raises(
-            TrainError, match=r"The vLLM server http://127\.0\.0\.1:1 cannot be used: .*can't be reached"
-        ):
-            train_critic(asked, CheckerScorer, lambda line: None)
-
-    def test_a_full_gpu_is_one_line_with_what_helps(self, data, tmp_path, monkeypatch):
-        from trl import GRPOTrainer
-
-        def full(*_, **__):
-            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 10.00 GiB.\nMore lines.")
-
-        monkeypatch.setattr(GRPOTrainer, "train", full)
-        with pytest.raises(TrainError, match=r"Tried to allocate 10.00 GiB. The same command with --dry-run"):
-            train_critic(self.options(data, tmp_path), CheckerScorer, lambda line: None)
-
-    @pytest.mark.parametrize(("there", "told"), [(None, "it is not installed"), ("0.1.0", "0.1.0 is installed")])
-    @pytest.mark.parametrize("package", ["deepspeed", "vllm", "bitsandbytes"])
-    def test_a_package_that_is_missing_or_of_a_wrong_version_is_one_line(
-        self, data, tmp_path, monkeypatch, package, there, told
-    ):
-        """Before rows are read and a model is loaded."""
-        own = metadata.version
-
-        def version(name):
-            if name != package:
-                return own(name)
-            if there is None:
-                raise metadata.PackageNotFoundError(name)
-            return there
-
-        monkeypatch.setattr(metadata, "version", version)
-        change = {
-            "vllm": {"vllm": "colocate"},
-            "deepspeed": {"deepspeed": tmp_path / "ds.json"},
-            "bitsandbytes": {"base": ModelOptions(CRITIC, lora_rank=4, quantize="4bit")},
-        }[package]
-        extra = "quantization" if package == "bitsandbytes" else package
-        with pytest.raises(TrainError, match=rf"needs {package}.*>=.*{told}.*interleave-thinker\[{extra}\]"):
-            train_critic(replace(self.options(data, tmp_path), **change), CheckerScorer)
-        monkeypatch.setattr(
-            metadata,
-            "version",
-            lambda name: (
-                "0.47.0+cu129"
-                if name == package and package == "bitsandbytes"
-                else "0.27.0+cu129"
-                if name == package
-                else own(name)
-            ),
-        )
-        check_package(package, "x")
-
-
-class TestMasterWeights:
-    """In bfloat16 a weight has three digits: at 2e-6 a step of Adam rounds to nothing for nearly all of them."""
-
-    def moved(self, model, rate=2e-6, steps=3):
-        """The share of the trained weights that some steps of Adam change."""
-        trained = [p for p in model.parameters() if p.requires_grad]
-        before = [p.detach().clone() for p in trained]
-        optimizer = torch.optim.AdamW(trained, lr=rate, weight_decay=0.0)
-        for _ in range(steps):
-            for p in trained:
-                p.grad = torch.ones_like(p)
-            optimizer.step()
-        changed = sum(int((p.detach() != b).sum()) for p, b in zip(trained, before, strict=True))
-        return changed / sum(p.numel() for p in trained)
-
-    def test_whole_weights_on_a_gpu_move_at_the_papers_rate(self, monkeypatch):
-        monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
-        model, _ = models.load_model(ModelOptions(CRITIC))
-        assert self.moved(model) > 0.95
-        assert self.moved(model.to(torch.bfloat16)) < 0.3, "else this test would prove nothing"
-
-    @pytest.mark.parametrize(
-        ("more", "keeps_master", "gpu", "kind"),
-        [
-            ({}, False, True, "float32"),
-            ({}, True, True, "bfloat16"),
-            ({"lora_rank": 4}, False, True, "bfloat16"),
-            ({"precision": "fp32", "lora_rank": 4}, True, True, "float32"),
-            ({"lora_rank": 4}, False, False, "float32"),
-        ],
-    )
-    def test_the_type_of_the_weights(self, more, keeps_master, gpu, kind, monkeypatch):
-        monkeypatch.setattr(torch.cuda, "is_available", lambda: gpu)
-        assert models.weights_type(ModelOptions(CRITIC, **more), gpu=gpu, keeps_master=keeps_master) == kind
-
-    def test_what_is_saved_is_bfloat16_and_the_checkpoint_keeps_float32(self, data, tmp_path):
-        small = replace(options(data, tmp_path, steps=1, save_every=1), base=ModelOptions(CRITIC, precision="bf16"))
-        folder = fine_tune(small, lambda line: None)
-        kinds = [
-            {str(t.dtype) for t in load_file(f / "model.safetensors").values()}
-            for f in (folder, tmp_path / "checkpoints" / "checkpoint-1")
-        ]
-        assert kinds == [{"torch.bfloat16"}, {"torch.float32"}]
-
-
-class TestFourBits:
-    """QLoRA, for one GPU of 24 GB: real bitsandbytes on the tiny critic."""
-
-    def test_sft_and_grpo_learn_an_adapter_that_the_whole_model_takes(self, data, tmp_path):
-        base = ModelOptions(BASE, lora_rank=4, quantize="4bit", gradient_checkpointing=True)
-        folder = fine_tune(
-            replace(options(data, tmp_path / "s", steps=9), base=base, learning_rate=5e-3), lambda line: None
-        )
-        found = losses(tmp_path / "s")
-        assert sum(found[-3:]) < 0.95 * sum(found[:3])
-        whole = load_agent(BASE, adapter=folder, device="cpu")
-        assert whole.complete([Message("user", ("want a red ball",))], Sampling(8)).text
-        rl = replace(TestGrpo().options(data, tmp_path / "g", steps=1), base=base)
-        made = train_critic(rl, CheckerScorer, lambda line: None)
-        assert {p.name for p in made.glob("*.safetensors")} == {"adapter_model.safetensors"}
-
-    def test_the_adapter_learns_in_float32(self, data, tmp_path, monkeypatch):
-        """TRL makes it bfloat16, in which 1e-5 moves nearly nothing of its first half."""
-        from interleave_thinker.research.train import sft
-
-        base, seen = ModelOptions(BASE, lora_rank=4, quantize="4bit"), []
-        for module in (grpo, sft):
-            monkeypatch.setattr(module, "run", lambda trainer, *_: seen.append(trainer))
-            monkeypatch.setattr(module, "save_result", lambda *_: tmp_path)
-        monkeypatch.setattr(grpo, "_keep_tally", lambda *_: None)
-        fine_tune(replace(options(data, tmp_path / "s"), base=base), lambda line: None)
-        train_critic(replace(TestGrpo().options(data, tmp_path / "g"), base=base), CheckerScorer, lambda line: None)
-        for trainer in seen:
-            assert {p.dtype for p in trainer.model.parameters() if p.requires_grad} == {torch.float32}
-        assert len(seen) == 2
-
-    def test_the_language_part_is_in_4_bits_and_the_rest_is_not(self):
-        from bitsandbytes.nn import Linear4bit
-
-        model, _ = models.load_model(ModelOptions(BASE, lora_rank=4, quantize="4bit"))
-        packed = [name for name, layer in model.named_modules() if isinstance(layer, Linear4bit)]
-        assert packed and all(".language_model." in name for name in packed)
-        assert len(packed) == 7 * model.config.text_config.num_hidden_layers
-
-    def test_without_an_adapter_nothing_could_learn(self):
-        with pytest.raises(ConfigError, match="--lora-rank"):
-            ModelOptions(CRITIC, quantize="4bit")
-
-    def test_an_adapter_as_the_base_is_refused(self):
-        """Its pairs cannot be added to packed weights; the tiny critic is one."""
-        with pytest.raises(TrainError, match="takes the folder of a whole model"):
-            models.load_model(ModelOptions(CRITIC, lora_rank=4, quantize="4bit"))
-
-
-class TestRecipes:
-    """Every option of the YAML files is one of the commands', and the installed libraries take its value."""
-
-    FILES = sorted({*RECIPES.glob("sft_*.yaml"), *RECIPES.glob("grpo_*.yaml")})
-
-    def words(self, file, data, out):
-        role = (
-            ["grpo", "--generator", "tiny", "--judge", "checker"] if file.stem.startswith("grpo") else ["sft", "critic"]
-        )
-        return [*role, "--model", str(BASE), "--data", str(data), "--out", str(out), "--config", str(file)]
-
-    @pytest.mark.parametrize("file", FILES, ids=lambda f: f.stem)
-    def test_the_command_takes_it(self, data, tmp_path, capsys, file):
-        assert main([*self.words(file, data, tmp_path / "o"), "--dry-run"]) == 0, capsys.readouterr().err
-        assert "12 " in capsys.readouterr().out
-
-    @pytest.mark.parametrize("file", FILES, ids=lambda f: f.stem)
-    def test_trl_and_peft_take_it(self, data, tmp_path, monkeypatch, file):
-        from interleave_thinker.research.train import sft
-
-        taken = []
-        monkeypatch.setattr(grpo, "train_critic", lambda options, *_: taken.append(options) or tmp_path)
-        monkeypatch.setattr(sft, "fine_tune", lambda options, *_: taken.append(options) or tmp_path)
-        assert main(self.words(file, data, tmp_path / "o")) == 0
-        (options,) = taken
-        module = grpo if isinstance(options, GrpoOptions) else sft
-        arguments = module.trainer_arguments(options)
-        assert arguments.learning_rate == options.learning_rate and options.out in Path(arguments.output_dir).parents
-        assert (models.lora(options.base) is not None) == bool(options.base.lora_rank)
-
-    @pytest.mark.parametrize("file", sorted(RECIPES.glob("accelerate_*.yaml")), ids=lambda f: f.stem)
-    def test_accelerate_takes_it(self, file):
-        from accelerate.commands.config.config_args import load_config_from_file
-
-        config = load_config_from_file(str(file))
-        assert config.num_processes == 8 and config.deepspeed_config["zero_stage"] == 3
+            fine_tune(sft_options(data, tmp_path, steps=2, save_every=1), lambda line: None)
 
 
 class TestPromptTexts:
@@ -668,7 +337,7 @@ class TestPromptTexts:
         other.mkdir()
         (other / "critic.md").write_text("Wanted: {original_instruction}. Drawn: {rewritten_prompt}. Is it right?")
         with pytest.raises(TrainError, match=r"Row 1 asks with another text .*--prompts FOLDER"):
-            fine_tune(options(data, tmp_path / "out", prompts=other))
+            fine_tune(sft_options(data, tmp_path / "out", prompts=other))
         assert not (tmp_path / "out").exists()
 
     def test_a_critic_is_not_trained_on_with_another_text(self, data, tmp_path):
