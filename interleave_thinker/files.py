@@ -106,8 +106,14 @@ def append_synced(path: Path, data: bytes) -> None:
 
 
 def is_below(folder: Path, path: Path) -> bool:
-    """Whether `path` lies in `folder`, links followed: a name from outside must not lead out of it."""
-    return folder.resolve() in path.resolve().parents
+    """Whether `path` lies in `folder`, links followed: a name from outside must not lead out of it.
+
+    False for a name that no file can have (a zero byte, half a character, a circle of links).
+    """
+    try:
+        return folder.resolve() in path.resolve().parents
+    except (OSError, ValueError, RuntimeError):
+        return False
 
 
 def is_plain_path(name: str) -> bool:

@@ -44,7 +44,12 @@ def max_steps_of(options: argparse.Namespace, begun_with: object) -> int:
     """As typed; else as the run was begun, whose plans it is part of; else the default.
 
     begun_with: the number that the folder's run has, if it has one. Older versions had another default.
+
+    Raises:
+        ConfigError: it is less than 1.
     """
+    if options.max_steps is not None and options.max_steps < 1:
+        raise ConfigError(f"--max-steps is {options.max_steps}; it must be 1 or more.")
     if options.max_steps is not None:
         return int(options.max_steps)
     return begun_with if isinstance(begun_with, int) and not isinstance(begun_with, bool) else MAX_STEPS

@@ -45,7 +45,9 @@ def open_rgb(path: Path) -> Image.Image:
     try:
         with Image.open(path) as file:
             image: Image.Image = file.convert("RGB")
-    except (SyntaxError, ValueError, Image.DecompressionBombError) as error:
+    except OSError:
+        raise
+    except Exception as error:  # whatever a decoder makes of a broken file
         raise OSError(f"{path} is no sound picture: {error}") from error
     return image
 

@@ -436,3 +436,115 @@ def test_totals_of_a_users_own_table(tmp_path: Path, capsys: pytest.CaptureFixtu
     )
     assert main(["bench", "wise", "totals", str(path), "--protocol", "legacy"]) == 0
     assert "| X | 0.47 | legacy 0.47431 |" in capsys.readouterr().out
+
+
+# Tables and files of others, of the kinds that were once believed
+
+
+@pytest.mark.parametrize("no", ["False", "false", 0, "0", False, None, "", "no", "nan"])
+def test_an_item_is_free_of_the_consistency_mark_only_where_it_says_so(tmp_path: Path, no: Any) -> None:
+    marks = {"Reasoning": 5, "ApprConsistency": 1, "VisualPlausibility": 5, "category": "temporal"}
+    rows = [
+        {"index": "temporal_1", **marks, "consistency_free": no},
+        {"index": "temporal_2", **marks, "consistency_free": 1},
+    ]
+    found = named(Rise().aggregate([write(tmp_path / "t.json", rows)]))
+    assert found["accuracy"].values == {"temporal_1": 0.0, "temporal_2": 1.0} and found["consistency"].expected == 1
+
+
+def test_a_row_that_is_there_twice_differently_is_refused(tmp_path: Path) -> None:
+    head = "index,category,Reasoning,ApprConsistency,VisualPlausibility\n"
+    path = write(tmp_path / "t.csv", f"{head}temporal_1,temporal,5,5,5\ntemporal_1,temporal,1,1,1\n")
+    with pytest.raises(BenchError, match="temporal_1 twice"):
+        Rise().aggregate([path])
+    table = "-,Score-Percentage,Accuracy\nOverall,50,0.5\nOverall,20,0.2\n"
+    with pytest.raises(BenchError, match="Overall twice"):
+        Rise().aggregate([write(tmp_path / "s.csv", table)])
+    with pytest.raises(BenchError, match="no number"):
+        Rise().aggregate([write(tmp_path / "e.csv", "-,Score-Percentage,Accuracy\nOverall,,\n")])
+
+
+@pytest.mark.parametrize("rate", [75, 1.7, float("nan"), "x", -0.1])
+def test_a_rate_that_is_none_has_failed_and_is_counted(tmp_path: Path, rate: Any) -> None:
+    good = {"id": "a", "text_score": {"met": 1, "total": 2, "rate": 0.5}}
+    path = write(tmp_path / "r.json", {"items": [good, {"id": "b", "text_score": {"rate": rate}}]})
+    assert named(UEval().aggregate([path]))["text"].counted == "1 of 2"
+
+
+def test_a_rate_that_its_counts_contradict_is_said(tmp_path: Path) -> None:
+    items = [{"id": "a", "text_score": {"met": 1, "total": 4, "rate": 1.0}}, {"id": "b", "text_score": {"rate": 0.3}}]
+    assert "1 rates are not met / total" in named(UEval().aggregate([write(tmp_path / "r.json", items)]))["text"].note
+
+
+def viescore_run(folder: Path, marks: dict[str, int]) -> Path:
+    for part in ("SC", "PQ"):
+        write(folder / "scores" / f"{part}.json", {u: {"score": [m]} for u, m in marks.items()})
+    write(folder / "run.json", {})
+    return folder
+
+
+def test_a_run_folder_is_named_by_itself_beside_human_ratings(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = viescore_run(tmp_path / "T" / "m1", {f"s{n}": n for n in range(6)})
+    cells = ["[0,0]", "[0,0.5]", "[0.5,0.5]", "[0.5,1]", "[1,1]", "[1,1]"]
+    human = write(tmp_path / "T" / "r.tsv", "uid\tm1\n" + "".join(f"s{n}\t{c}\n" for n, c in enumerate(cells)))
+    assert main(["bench", "viescore", "aggregate", str(run), "--human", str(human), "--json", str(tmp_path / "o")]) == 0
+    assert "| rho SC T/m1 | 0.9" in capsys.readouterr().out
+    assert json.loads((tmp_path / "o").read_text())["rho SC T/m1"] | {"value": 0, "ci95": 0} == {
+        "value": 0, "ci95": 0, "n": 6, "of": 6, "failed": 0, "note": "Spearman with human raters", "groups": {},
+    }  # fmt: skip
+    viescore_run(run, {f"s{n}": 5 for n in range(6)})
+    assert main(["bench", "viescore", "aggregate", str(run), "--human", str(human)]) == 0
+    assert "marks and ratings are not all equal" in capsys.readouterr().out
+    other = write(tmp_path / "T" / "r2.tsv", "uid\tm2\ns0\t[1,1]\n")
+    assert main(["bench", "viescore", "aggregate", str(run), "--human", str(other)]) == 1
+    said = capsys.readouterr()
+    assert "of T/m2, and not of T/m1" in said.err and "| SC | 0.5 |" in said.out
+
+
+def test_data_that_the_scores_lack_has_failed_in_every_benchmark(tmp_path: Path) -> None:
+    run = viescore_run(tmp_path / "T" / "m1", {"s0": 5})
+    data = write(tmp_path / "d.json", [{"uid": f"s{n}", "prompt": "p"} for n in range(3)])
+    assert named(VIEScore(data).aggregate([run / "scores"]))["SC"].counted == "1 of 3"
+    write(tmp_path / "c" / "a_task4" / "evaluation_results.json", {"completeness": {"Score": 5}})
+    documents = write(tmp_path / "c.json", [{"data_id": n, "title": "t", "step_info": []} for n in "ab"])
+    assert (
+        named(CoMM(documents, tasks=[4]).aggregate([tmp_path / "c"]))["task4 completeness (Comp)"].counted == "1 of 2"
+    )
+
+
+def test_score_files_that_share_no_item_are_refused(tmp_path: Path) -> None:
+    for part, uid in (("SC", "a"), ("PQ", "b")):
+        write(tmp_path / f"{part}.json", {uid: {"score": [1]}})
+    with pytest.raises(BenchError, match="share no uid"):
+        VIEScore().aggregate([tmp_path])
+
+
+TOTALS = {
+    "a count is no correlation": ("viescore", "system,sc,pq,o,n\nX,.4,.3,.35,150", "none (n is 150; rank correlations"),
+    "a rho of 1.3": ("viescore", "system,a,b\nX,.4,1.3", "none (b is 1.3; rank correlations"),
+    "shares": ("rise", "system,temporal,causal,spatial,logical,overall\nX,.34,.40,.35,.20,.32", "0.32"),
+    "shares or percent": ("rise", "system,temporal,causal,spatial,logical\nX,.34,.40,.35,.20", "may be shares"),
+    "out of range": ("rise", "system,temporal,causal,spatial,logical\nX,500,-40,35,20", "temporal is 500"),
+    "no category": ("wise", "system,culture,time,space,biology,physics,chemistry,Time per image\n" + "X" + ",.5" * 6 + ",12",
+                    "legacy 0.5, verified 0.5"),
+    "two of one": ("wise", "system,culture,cultural,time,space,biology,physics,chemistry\nX" + ",.5" * 7, "2 columns of culture"),
+    "both totals": ("ueval", "system,space,textbook,diagram,paper,art,life,tech,exercise,Text,Image,Average\nX"
+                    + ",45" * 8 + ",1,3,45", "task average 45, pooled average 2"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", TOTALS)
+def test_a_total_is_of_what_it_says_or_none(name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    bench, table, said = TOTALS[name]
+    assert main(["bench", bench, "totals", str(write(tmp_path / "t.csv", table + "\n"))]) == 0
+    assert said in capsys.readouterr().out
+
+
+def test_a_score_table_without_a_whole_category_says_what_it_needs(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = write(tmp_path / "t.csv", "-,Score-Origin,Accuracy\nTemp-Life Progression,3,0.5\n")
+    assert main(["bench", "rise", "totals", str(path)]) == 1
+    assert "temporal needs Temp-Life Progression" in capsys.readouterr().err

@@ -17,7 +17,9 @@ from scipy.stats import spearmanr
 from interleave_thinker.cli import main
 from interleave_thinker.research.bench.agreement import agreements, cohens_kappa
 from interleave_thinker.research.bench.base import BenchError
-from interleave_thinker.research.bench.metric import Metric
+from interleave_thinker.research.bench.metric import Metric, figure
+from interleave_thinker.research.bench.rise import Rise
+from interleave_thinker.research.bench.ueval import UEval
 
 RELEASED = Path(__file__).parent / "viescore_gemini_0shot"
 SYSTEM = "ImagenHub_Text-Guided_IE/Pix2PixZero"
@@ -109,3 +111,39 @@ def test_the_printed_command(
     ]
     equal = {(row[0], row[1]): float(row[3].rstrip("%")) for row in table}
     assert equal["SC", "hosted_judge"] == 100 and equal["SC", "open_judge"] < 95
+
+
+def ueval_file(path: Path, *, lost: int | None = None) -> Path:
+    """Eight items, judged alike but for one whose pictures one judge could not judge."""
+    whole = {"met": 1, "total": 2, "rate": 0.5}
+    items = [{"id": str(n), "text_score": whole, "image_score": whole} for n in range(8)]
+    if lost is not None:
+        items[lost] = {**items[lost], "image_score": {"met": 0, "total": 0, "rate": None, "failed": 2}}
+    path.write_text(json.dumps({"items": items}))
+    return path
+
+
+def test_what_one_judge_could_not_judge_moves_no_other_item(tmp_path: Path) -> None:
+    ours, theirs = (UEval().aggregate([ueval_file(tmp_path / f"{n}.json", lost=n)]) for n in (3, None))
+    assert {a.metric: a.equal.value for a in agreements(ours, theirs)} == {
+        "text": 1.0,
+        "image": 1.0,
+        "pooled average": 1.0,
+        "items": 1.0,
+    }
+
+
+def test_a_failed_judgment_agrees_with_nothing(tmp_path: Path) -> None:
+    """RISE's "failed as wrong" has a value for it, which no judge gave."""
+    rows = {
+        f"temporal_reasoning_{n}": {"category": "temporal", "judge1": "x", "judge2": "x", "judge3": "x"} for n in "123"
+    }
+    full = {i: {**row, **{f"judge{k}": "Final Score: 5" for k in "123"}} for i, row in rows.items()}
+    metrics = []
+    for name, of in (("a", rows), ("b", full)):
+        (tmp_path / f"{name}.json").write_text(json.dumps(of))
+        metrics.append(Rise().aggregate([tmp_path / f"{name}.json"]))
+    with pytest.raises(BenchError, match="judged by both"):
+        agreements(*metrics)
+    (failed,) = (m for m in metrics[0] if m.name == "accuracy, failed as wrong")
+    assert (failed.judged, failed.failed, failed.expected) == (0, 3, 3) and figure(failed).value == 0.0

@@ -10,10 +10,14 @@ import openpyxl
 import pytest
 
 from interleave_thinker.cli import main
-from interleave_thinker.research.bench.base import BenchError
+from interleave_thinker.files import is_below
+from interleave_thinker.research.bench.base import BenchError, plain_name
 from interleave_thinker.research.bench.comm import COHERENCE, CoMM
+from interleave_thinker.research.bench.judging import Judge, ReplyLog, judge_all
 from interleave_thinker.research.bench.metric import Metric, difference, figure
+from interleave_thinker.research.bench.progress import Progress
 from interleave_thinker.research.bench.rise import Rise
+from interleave_thinker.research.bench.tiny import CheckerJudge
 from interleave_thinker.research.bench.totals import published_table
 from interleave_thinker.research.bench.ueval import UEval
 from interleave_thinker.research.bench.viescore import VIEScore
@@ -222,3 +226,23 @@ def test_gaps_in_a_users_table_give_no_total(tmp_path: Path, capsys: pytest.Capt
     path = write(tmp_path / "t.csv", "Model,task,sc,pq,o\nX,T,N/A,0.5,0.4\n")
     assert main(["bench", "viescore", "totals", str(path)]) == 0
     assert "T pq" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("name", ["a\0b.png", "\ud800.png", "x" * 300 + ".png", "../x.png", "/etc/passwd"])
+def test_a_name_that_no_picture_can_have_costs_its_item_alone(name: str, tmp_path: Path) -> None:
+    rows = [{"id": n, "prompt": "draw", "text_rubrics": ["a"], "image_rubrics": ["b"]} for n in "ab"]
+    bench = UEval(write(tmp_path / "d.json", rows))
+    for item in bench.items():
+        answer = {"id": item.id, "text_answer": "t", "image_answer": [name] if item.id == "a" else []}
+        write(tmp_path / "outputs" / item.id / "answer.json", answer)
+    asked = Judge(CheckerJudge(), ReplyLog(tmp_path / "judge.jsonl"))
+    found = judge_all(bench, tmp_path / "outputs", bench.items(), asked, 1, Progress("judge", 2))
+    assert set(found) == {"b"} and set(asked.broken) == {"a"}
+    assert not is_below(tmp_path, tmp_path / name) or len(name) > 255
+
+
+def test_an_id_is_as_long_as_a_file_name_may_be() -> None:
+    assert plain_name("é" * 90, "uid") == "é" * 90
+    for name in ("é" * 150, "a\tb", "\ufffd", "a\0"):
+        with pytest.raises(BenchError, match="cannot be a file name"):
+            plain_name(name, "uid")

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ...contract import PAPER_T_MAX
-from ...errors import ConfigError
+from ...errors import ConfigError, InterleaveError
 from ...resolve import AGENT_HELP, CHECKER, COMFYUI, TINY, agent_from
 from ..options import (
     add_device,
@@ -45,6 +45,7 @@ class UnsaidText(str):
     __slots__ = ()
 
 
+MOST_REQUESTS = 10_000
 JUDGES = "Give a model folder or endpoint:NAME."
 NAMES = ("ueval", "comm", "wise", "rise", "viescore", "tiny")
 KINDS = ("full", "no-critic", "no-planner", "raw", "workflow")
@@ -180,12 +181,14 @@ def _take_over(options: argparse.Namespace, *runs: Path) -> None:
     """Options that are not given are those that the run folders were made with.
 
     Raises:
-        ConfigError: they were made with different ones.
+        ConfigError: they were made with different ones, or for another benchmark.
     """
-    from ...research.bench.runner import remembered
+    from ...research.bench.runner import made_for, remembered
 
     taken: dict[str, Any] = {}
     for run in runs:
+        if (other := made_for(run)) not in (None, options.bench):
+            raise ConfigError(f"{run} is a run of {other}. Use `bench {other} {options.stage}`, or another folder.")
         for name, value in remembered(run).items():
             if isinstance(getattr(options, name, 0), (UnsaidNumber, UnsaidText, type(None))):
                 if taken.setdefault(name, value) != value:
@@ -204,6 +207,8 @@ def _bench(options: argparse.Namespace, *runs: Path) -> Benchmark:
     if name == "tiny":
         from ...research.bench.tiny import TinyBench
 
+        if not 1 <= options.requests <= MOST_REQUESTS:
+            raise ConfigError(f"--requests is {options.requests}; it must be from 1 to {MOST_REQUESTS}.")
         return TinyBench(options.requests, options.request_seed)
     one = options.data[0] if options.data else None
     if len(options.data) > 1 and name != "wise":
@@ -248,9 +253,11 @@ def _items(bench: Benchmark, options: argparse.Namespace) -> list[Item]:
 
 
 def _generate(options: argparse.Namespace) -> int:
+    from ...loop.state import LoopSettings
     from ...research.bench import runner
 
     options.max_steps = max_steps_of(options, runner.begun_with(options.out).get("max_steps"))
+    LoopSettings(t_max=options.t_max)
     bench = _bench(options, options.out)
     items = _items(bench, options)
     cost = runner.generation_cost(bench, options.out, items, options.system, options.t_max, options.max_steps)
@@ -284,7 +291,7 @@ def _judge(options: argparse.Namespace) -> int:
     if len(there) < len(items):
         print(f"No output: {len(items) - len(there)} of {len(items)} items; they are left out.")
     agent = _judge_agent(options)
-    cost = runner.judge_cost(bench, options.out, there, agent.name)
+    cost = runner.judge_cost(bench, options.out, there, agent.name, options.retry_failed)
     print(f"{options.bench} judge, {agent.name}: {cost}.", flush=True)
     if options.dry_run:
         return 0
@@ -308,7 +315,7 @@ def _judge(options: argparse.Namespace) -> int:
         print(f"The same command asks for those {asked.failed} again. Last reason: {asked.last_error}")
     for item, reason in list(asked.broken.items())[:5]:
         print(f"  {item} could not be judged: {reason}")
-    print(_table(_metrics(bench, options.out)))
+    _print_table(bench, options, options.out)
     return 0
 
 
@@ -316,31 +323,27 @@ def _aggregate(options: argparse.Namespace) -> int:
     from ...research.bench.report import to_dict
 
     bench = _bench(options, *options.scores)
-    metrics = _metrics(bench, *options.scores)
-    print(_table(metrics))
+    metrics = _print_table(bench, options, *options.scores)
     if options.json:
         options.json.write_text(json.dumps(to_dict(metrics), indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
     return 0
 
 
 def _report(options: argparse.Namespace) -> int:
-    from ...research.bench.base import read_json
     from ...research.bench.report import write_report
-    from ...research.bench.runner import generated
+    from ...research.bench.runner import generated, made_by
 
     bench = _bench(options, *options.runs)
     systems: dict[str, Sequence[Metric]] = {}
     about: dict[str, Any] = {}
     for run in options.runs:
-        name = run.name if run.name not in systems else str(run)
+        own = run.resolve().name
+        name = own if own not in systems else str(run)
         systems[name] = _metrics(bench, run)
-        facts = read_json(run / "run.json") if (run / "run.json").is_file() else {}
         took = generated(run)
-        about[name] = (
-            f"{facts.get('generate', {}).get('system', 'outputs from elsewhere')}; judge "
-            f"{facts.get('judge', {}).get('judge', 'unknown')}; {took['generator_calls']} generator calls, "
-            f"{len(took['failed'])} items failed"
-        )
+        system, judge = made_by(run)
+        calls, failed = took["generator_calls"], len(took["failed"])
+        about[name] = f"{system}; judge {judge}; {calls} generator calls, {failed} items failed"
     out = options.out or options.runs[0]
     for path in write_report(options.bench, systems, out, about):
         print(f"Wrote {path}")
@@ -398,12 +401,16 @@ def _metrics(bench: Benchmark, *paths: Path) -> list[Metric]:
 
 
 def _scores_of(path: Path) -> Path:
-    """A run folder's score files, or the path itself.
+    """The score files of a run folder or of its folder of scores, or the path itself.
 
     Raises:
         ConfigError: the run was not judged yet.
     """
+    from ...research.bench.runner import COVERAGE
+
     scores = path / "scores"
+    if (path / COVERAGE).is_file():
+        scores = path
     if not scores.is_dir():
         if (path / "run.json").is_file() and (path / "outputs").is_dir():
             raise ConfigError(
@@ -416,17 +423,26 @@ def _scores_of(path: Path) -> Path:
     return scores
 
 
-def _table(metrics: Sequence[Metric]) -> str:
+def _print_table(bench: Benchmark, options: argparse.Namespace, *paths: Path) -> list[Metric]:
+    """Raises what `_metrics` does; human ratings of other systems cost their rows and no others."""
     from ...research.bench.report import to_markdown
+    from ...research.bench.viescore import VIEScore
 
-    return to_markdown(metrics)
+    try:
+        metrics = _metrics(bench, *paths)
+    except InterleaveError:
+        if isinstance(bench, VIEScore) and bench.human:
+            print(to_markdown(_metrics(VIEScore(bench.data), *paths)))
+        raise
+    print(to_markdown(metrics))
+    return metrics
 
 
 def _settings(options: argparse.Namespace) -> dict[str, Any]:
     """For run.json. `options` must be the same in every stage of a run; `settings` are for the record."""
     fixed = ("tasks", "protocol", "requests", "request_seed")
     agents = ("planner", "critic", "generator", "judge", "workflow", "edit_workflow")
-    kept = (*agents, "t_max", "on_exhausted", "max_steps", "seed", "size", "images")
+    kept = (*agents, "t_max", "on_exhausted", "max_steps", "seed", "size", "images", "max_tokens")
     given = {n: getattr(options, n) for n in (*fixed, *kept) if getattr(options, n, None) is not None}
     plain = {n: v.name if isinstance(v, Path) else v for n, v in given.items()}
     return {

@@ -62,7 +62,8 @@ def agreements(
         other = known.get(metric.name)
         name = pooled_as(metric.name)
         if other is not None and metric.interval is None and name is not None:
-            both = {f"{metric.name} {i}": (v, other.values[i]) for i, v in metric.values.items() if i in other.values}
+            mine, its = metric.of_the_judged(), other.of_the_judged()
+            both = {f"{metric.name} {i}": (v, its[i]) for i, v in mine.items() if i in its}
             pairs.setdefault(name, {}).update(both)
     found = [_agreement(name, both) for name, both in pairs.items() if both]
     if not found:

@@ -157,20 +157,43 @@ def read_json(path: Path) -> Any:
     """
     text = read_text(path)
     try:
-        return json.loads(text)
+        found = json.loads(text)
     except (ValueError, RecursionError) as whole:
-        lines = [line for line in text.split("\n") if line.strip()]
-        try:
-            rows = [json.loads(line) for line in lines]
-        except (ValueError, RecursionError):
-            raise BenchError(f"{path} is neither JSON nor JSON lines: {whole}.") from None
+        rows: list[Any] = []
+        for number, line in enumerate(text.split("\n"), 1):
+            if not line.strip():
+                continue
+            try:
+                rows.append(json.loads(line))
+            except (ValueError, RecursionError) as error:
+                if not rows:
+                    raise BenchError(f"{path} is neither JSON nor JSON lines: {whole}.") from None
+                raise BenchError(
+                    f"{path}: line {number} is no whole JSON value ({error}). Repair it, or take it out if it was cut "
+                    "off while it was written."
+                ) from None
         if not rows:
             raise BenchError(f"{path} is empty.") from None
-        return rows
+        found = rows
+    return _without_halves(found) if _HALF.search(text) else found
 
 
-def read_records(path: Path, need: Sequence[str], what: str) -> list[dict[str, Any]]:
-    """The records of a data file (.json, .jsonl or .parquet), each with the fields `need`.
+_HALF = re.compile(r"\\u[dD][89a-fA-F]")
+
+
+def _without_halves(value: Any) -> Any:
+    """Half characters, which JSON may spell and no UTF-8 file can hold, become U+FFFD."""
+    if isinstance(value, str):
+        return value.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
+    if isinstance(value, list):
+        return [_without_halves(v) for v in value]
+    if isinstance(value, dict):
+        return {_without_halves(k): _without_halves(v) for k, v in value.items()}
+    return value
+
+
+def read_records(path: Path, need: Sequence[str], what: str, texts: Sequence[str] = ()) -> list[dict[str, Any]]:
+    """The records of a data file (.json, .jsonl or .parquet), each with the fields `need`; `texts` are texts.
 
     Raises:
         BenchError: the file cannot be read, holds no list, or a record lacks a field; the message names it.
@@ -178,12 +201,17 @@ def read_records(path: Path, need: Sequence[str], what: str) -> list[dict[str, A
     if not path.is_file():
         raise BenchError(f"There is no {what} file {path}.")
     rows: Any = _read_parquet(path) if path.suffix == ".parquet" else read_json(path)
+    if isinstance(rows, dict) and set(need) <= set(rows):
+        rows = [rows]
     if not isinstance(rows, list) or not rows:
         raise BenchError(f"{path} must hold a list of {what} records.")
     for number, row in enumerate(rows, 1):
         lacking = [n for n in need if not isinstance(row, dict) or row.get(n) is None]
         if lacking:
             raise BenchError(f"{path}: record {number} has no {lacking[0]!r}; {what} records need {', '.join(need)}.")
+        for name in texts:
+            if not isinstance(row[name], str) or not row[name].strip():
+                raise BenchError(f"{path}: record {number} has {name} {str(row[name])[:60]!r}; it must be a text.")
     return rows
 
 
@@ -199,9 +227,13 @@ def _read_parquet(path: Path) -> list[dict[str, Any]]:
     return rows
 
 
+HALVES = "backslashreplace"
+"""How half characters of a model's text are written into JSON: as the escape that JSON has for them."""
+
+
 def dump(value: object) -> bytes:
     """Indented JSON as UTF-8, with a newline at the end."""
-    return (json.dumps(value, ensure_ascii=False, indent=2) + "\n").encode("utf-8", "surrogatepass")
+    return (json.dumps(value, ensure_ascii=False, indent=2) + "\n").encode("utf-8", HALVES)
 
 
 def save_last_image(output: Output, item: Item, path: Path) -> None:
@@ -228,7 +260,7 @@ def open_image(path: Path) -> Image.Image:
         with Image.open(path) as file:
             image: Image.Image = file.convert("RGB")
             return image
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+    except Exception as error:  # whatever a decoder makes of a broken file
         raise BenchError(f"Cannot read picture {path}: {error}.") from None
 
 
@@ -304,13 +336,30 @@ def number_in(value: object, low: float, high: float) -> float | None:
     return number if low <= number <= high else None
 
 
+def of_categories(cells: Mapping[str, Any], categories: Sequence[str]) -> dict[str, Any]:
+    """A table row's cells by category; blank cells (None) are left out, and a category that two columns name."""
+    found = {c: [v for name, v in cells.items() if v is not None and names_category(name, c)] for c in categories}
+    return {category: values[0] for category, values in found.items() if len(values) == 1}
+
+
+_FIGURE = {"reasoning", "accuracy", "acc", "score"}
+
+
+def names_category(column: str, category: str) -> bool:
+    """Whether a column's name begins as the category does: "Cultural" is CULTURE, "Time per image" is no TIME."""
+    words = re.findall(r"[^\W\d_]+", column.lower())
+    return bool(words) and words[0][:4] == category[:4].lower() and set(words[1:]) <= _FIGURE
+
+
 def plain_name(value: object, what: str) -> str:
     """An id from a data file as a file name: ids come from outside and must not lead anywhere.
 
     Raises:
-        BenchError: it holds a path separator, is a dot name, or is empty or longer than 200.
+        BenchError: it holds a path separator or a control character, is a dot name, or is empty or longer than 200
+            bytes.
     """
     name = str(value)
-    if not name or len(name) > 200 or name.startswith(".") or any(c in name for c in '/\\:\0*?"<>|\n'):
+    odd = not name or name.startswith(".") or any(c in '/\\:*?"<>|' or ord(c) < 32 or c == "\ufffd" for c in name)
+    if odd or len(name.encode("utf-8", "surrogatepass")) > 200:
         raise BenchError(f"{what} {name[:60]!r} cannot be a file name; data files must use plain ids.")
     return name

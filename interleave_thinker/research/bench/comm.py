@@ -10,8 +10,10 @@ that should not see them. Here failures are counted, "NA" is no mark, and the pi
 
 from __future__ import annotations
 
+import contextlib
 import re
 from collections.abc import Mapping, Sequence
+from os.path import isfile
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +37,8 @@ from .base import (
 )
 from .metric import Metric
 
+SCORE_FILES = ("evaluation_results.json", "completeness_and_text_fidelity.json")
+"""Of a sample; the second is task 1's."""
 MAX_IMAGES = 10
 EDGE = 512
 JUDGE = Sampling(max_tokens=2048, temperature=1.0, max_pixels=EDGE * EDGE)
@@ -140,7 +144,7 @@ class CoMM(Benchmark):
                 names.append(f"predict_{len(given) + len(names) + 1}.jpg")
                 step.image.convert("RGB").save(folder / names[-1], quality=95)
                 text += f"{_TOKEN} "
-        truth = [p for p in item.record.get("truth", []) if Path(p).is_file()]
+        truth = [p for p in item.record.get("truth", []) if isfile(p)]
         kept = [f"output_gt_{len(given) + n}.jpg" for n in range(1, len(truth) + 1)]
         for name, path in zip(kept, truth, strict=True):
             open_image(Path(path)).save(folder / "origin" / name)
@@ -185,11 +189,21 @@ class CoMM(Benchmark):
         return _record(item.group, marks, fidelity)
 
     def write_scores(self, folder: Path, verdicts: Mapping[str, dict[str, Any]], items: Sequence[Item]) -> Path:
-        """evaluation_results.json in a folder a sample, as upstream; a sample with a failed mark keeps the others."""
+        """evaluation_results.json in a folder a sample, as upstream; a sample with a failed mark keeps the others.
+
+        Files of items that are not judged now go: they would be counted. The replies stay in the judge's log.
+        """
+        here = {item.id for item in items}
+        for sample in _sample_folders(folder):
+            if sample.parent == folder and sample.name not in here:
+                for name in SCORE_FILES:
+                    (sample / name).unlink(missing_ok=True)
+                with contextlib.suppress(OSError):  # something else lies in it
+                    sample.rmdir()
         for item in items:
-            name = "completeness_and_text_fidelity" if item.group == "task1" else "evaluation_results"
             (folder / item.id).mkdir(parents=True, exist_ok=True)
-            write_atomically(folder / item.id / f"{name}.json", dump(verdicts.get(item.id, {})))
+            name = SCORE_FILES[item.group == "task1"]
+            write_atomically(folder / item.id / name, dump(verdicts.get(item.id, {})))
         return folder
 
     def aggregate(self, paths: Sequence[Path]) -> list[Metric]:
@@ -200,10 +214,13 @@ class CoMM(Benchmark):
                 raise BenchError(
                     f"{folder.name} is in {samples[folder.name]} and in {folder}; give one system's folder."
                 )
+        wanted = {i.id for i in self.items() if self.counts(i.id)} if self.data is not None else set()
         metrics: list[Metric] = []
         for task in ("task1", "task2", "task3", "task4"):
             mine = {n: _sample(f) for n, f in samples.items() if n.endswith(f"_{task}")}
+            lacking = dict.fromkeys(sorted(n for n in wanted if n.endswith(f"_{task}") and n not in mine))
             if mine:
+                mine |= lacking
                 metrics += _metrics(task, mine)
         if not metrics:
             raise BenchError(f"{paths[0]} has no sample folders such as ID_task3 with judged results.")
@@ -249,7 +266,7 @@ def _sample_folders(path: Path) -> list[Path]:
 
 
 def _sample(folder: Path) -> dict[str, Any] | None:
-    for name in ("evaluation_results.json", "completeness_and_text_fidelity.json"):
+    for name in SCORE_FILES:
         path = folder / name
         if path.is_file():
             try:
@@ -405,7 +422,7 @@ def _item(row: Mapping[str, Any], task: int, folder: Path) -> Item | None:
         start = f"Here are step-by-step instructions images sequence{about}: "
         end = "According to the above images, can you generate text for each step?"
     record["model_input"] = f"{start}{body}{end}"
-    if not all(p.is_file() for p in shown):
+    if not all(isfile(p) for p in shown):
         return None
     request = record["model_input"].replace(_TOKEN, "<image>")
     return Item(name, f"task{task}", request, tuple(shown), record, "text" if task == 1 else "document")

@@ -19,14 +19,15 @@ from typing import Any, TypeVar
 from PIL import Image
 
 from ...agents.base import Agent, Completion, Message, Part, Sampling
-from ...errors import AgentError
+from ...errors import AgentError, InterleaveError
 from ...files import append_synced
 from ...roles.asking import ask_anew
-from .base import BenchError, Benchmark, Item
+from .base import HALVES, BenchError, Benchmark, Item
 from .progress import Progress
 
 T = TypeVar("T")
 TRIES = 3
+SAMPLING = Sampling(max_tokens=1024)
 JUDGE_TOKENS = 4096
 """Upstream's limit of a judge's reply."""
 
@@ -51,18 +52,22 @@ class ReplyLog:
             self._write(b"\n")
 
     def keep(self, entry: dict[str, Any]) -> None:
-        line = json.dumps(entry, ensure_ascii=False).encode("utf-8", "surrogatepass") + b"\n"
+        line = json.dumps(entry, ensure_ascii=False).encode("utf-8", HALVES) + b"\n"
         with self._lock:
             self._write(line)
             self.known[entry["item"], entry["criterion"], entry["fingerprint"]] = entry
 
-    def asked(self, judge: str) -> dict[str, set[str]]:
-        """Criteria that this judge was asked about, by item."""
-        found: dict[str, set[str]] = {}
-        for (item, criterion, _), entry in self.known.items():
-            if entry.get("judge") == judge:
-                found.setdefault(item, set()).add(criterion)
-        return found
+    def items(self) -> set[str]:
+        """Ids of those with a reply."""
+        return {item for item, _, _ in self.known}
+
+    def recall(
+        self, item: str, criterion: str, fingerprint: str, parse: Callable[[str], T | None], retry_failed: bool
+    ) -> tuple[T | None] | None:
+        """What a kept reply says, (None,) if it cannot be read; None where the judge has to be asked."""
+        known = self.known.get((item, criterion, fingerprint))
+        read = None if known is None else parse(str(known.get("raw", "")))
+        return None if known is None or (read is None and retry_failed) else (read,)
 
     def _write(self, data: bytes) -> None:
         try:
@@ -106,15 +111,12 @@ class Judge:
         system: str | None,
         sampling: Sampling,
     ) -> T | None:
-        messages = [Message("system", (system,))] if system else []
-        messages.append(Message("user", tuple(parts)))
+        messages = _messages(parts, system)
         fingerprint = _fingerprint(self.agent.name, messages, sampling)
-        known = self.log.known.get((item, criterion, fingerprint))
+        known = self.log.recall(item, criterion, fingerprint, parse, self.retry_failed)
         if known is not None:
-            read = parse(str(known.get("raw", "")))
-            if read is not None or not self.retry_failed:
-                self._count(recalled=1, unread=int(read is None))
-                return read
+            self._count(recalled=1, unread=int(known[0] is None))
+            return known[0]
         return self._ask(item, criterion, messages, parse, sampling, fingerprint)
 
     def _ask(
@@ -170,7 +172,7 @@ class _Asker:
         parse: Callable[[str], T | None],
         *,
         system: str | None = None,
-        sampling: Sampling = Sampling(max_tokens=1024),  # noqa: B008 - frozen
+        sampling: Sampling = SAMPLING,
     ) -> T | None:
         return self.judge.ask(self.item.id, criterion, parts, parse, system, sampling)
 
@@ -191,12 +193,44 @@ def judge_all(
             item = waiting[done]
             try:
                 verdicts[item.id] = done.result()
-            except BenchError as error:
-                judge.broken[item.id] = str(error)
+            except Exception as error:  # one item's trouble must not cost the others
+                named = str(error) if isinstance(error, InterleaveError) else f"{type(error).__name__}: {error}"
+                judge.broken[item.id] = " ".join(named.split())[:1000]
             progress.advance()
     finally:
         pool.shutdown(wait=True, cancel_futures=True)
     return {i.id: verdicts[i.id] for i in items if i.id in verdicts}
+
+
+def calls_left(
+    bench: Benchmark, outputs: Path, item: Item, log: ReplyLog, judge: str, retry_failed: bool = False
+) -> int:
+    """The most questions about an item that no kept reply answers. What is asked is made anew, and nobody is asked."""
+    answered = 0
+
+    def ask(
+        criterion: str,
+        parts: Sequence[Part],
+        parse: Callable[[str], T | None],
+        *,
+        system: str | None = None,
+        sampling: Sampling = SAMPLING,
+    ) -> T | None:
+        nonlocal answered
+        fingerprint = _fingerprint(judge, _messages(parts, system), sampling)
+        known = log.recall(item.id, criterion, fingerprint, parse, retry_failed)
+        answered += known is not None
+        return None if known is None else known[0]
+
+    try:
+        bench.judge(outputs, item, ask)
+    except Exception:  # it cannot be judged, which `judge` will say
+        return 0
+    return max(0, bench.judge_calls(item) - answered)
+
+
+def _messages(parts: Sequence[Part], system: str | None) -> list[Message]:
+    return [*([Message("system", (system,))] if system else []), Message("user", tuple(parts))]
 
 
 def _fingerprint(judge: str, messages: Sequence[Message], sampling: Sampling) -> str:

@@ -31,6 +31,7 @@ class Metric:
     interval: given where the figure is no mean of items (a correlation); `values` then hold the figure.
     detail: whether tables show the groups.
     absent: (n, m): n of m items of the run had no output and are left out.
+    assumed: items whose judgment failed and that have a value by convention.
     """
 
     name: str
@@ -44,16 +45,30 @@ class Metric:
     interval: tuple[float, float] | None = None
     detail: bool = False
     absent: tuple[int, int] = (0, 0)
+    assumed: frozenset[str] = frozenset()
 
     @property
     def counted(self) -> str:
         """How many items stand behind the figure, for tables."""
-        judged = f"{len(self.values)} of {self.expected}"
+        judged = f"{self.judged} of {self.expected}"
         return f"{judged}; no output: {self.absent[0]} of {self.absent[1]}" if self.absent[0] else judged
 
     @property
+    def judged(self) -> int:
+        """Items that were; all that a correlation is made from."""
+        return self.expected if self.interval is not None else len(self.values) - len(self.assumed)
+
+    @property
     def failed(self) -> int:
-        return self.expected - len(self.values)
+        return self.expected - self.judged
+
+    def of_the_judged(self) -> dict[str, float]:
+        """Values by item that depend on no other item: without those by convention, and of parts their plain mean."""
+        if self.parts:
+            items = dict.fromkeys(i for part in self.parts.values() for i in part)
+            of = {i: [part[i] for part in self.parts.values() if i in part] for i in items}
+            return {i: sum(values) / len(values) for i, values in of.items()}
+        return {i: v for i, v in self.values.items() if i not in self.assumed}
 
 
 @dataclass(frozen=True)
@@ -98,6 +113,18 @@ def group_figures(metric: Metric) -> dict[str, Figure]:
     for group in dict.fromkeys(metric.groups.values()):
         out[group] = _figure({i: v for i, v in metric.values.items() if metric.groups.get(i) == group}, {}, None)
     return out
+
+
+def why_none(metric: Metric) -> str:
+    """Why the metric has no figure; "" where it has one."""
+    if figure(metric).value is not None:
+        return ""
+    if not metric.expected:
+        return "nothing was to be judged"
+    if not metric.values:
+        return f"none of {metric.expected} could be judged"
+    having = {metric.groups.get(i, "") for i in metric.values}
+    return f"nothing judged of {', '.join(g for g in metric.weights or {} if g not in having)}"
 
 
 def difference(a: Metric, b: Metric) -> Figure:

@@ -13,7 +13,7 @@ from typing import Any
 
 from ...files import write_atomically
 from .base import BenchError, dump
-from .metric import NOTHING, Figure, Metric, difference, figure, group_figures
+from .metric import NOTHING, Figure, Metric, difference, figure, group_figures, why_none
 from .totals import published
 
 
@@ -25,6 +25,7 @@ def to_dict(metrics: Sequence[Metric]) -> dict[str, Any]:
             "of": m.expected,
             "failed": m.failed,
             **({"no_output": m.absent[0]} if m.absent[0] else {}),
+            **({"why_none": why_none(m)} if why_none(m) else {}),
             "note": m.note,
             "groups": {g: f.to_dict() for g, f in group_figures(m).items()},
         }
@@ -36,9 +37,11 @@ def to_markdown(metrics: Sequence[Metric]) -> str:
     """One line a metric, then one a group where there are groups."""
     lines = ["| metric | value | 95% interval | judged | |", "|---|---|---|---|---|"]
     for metric in metrics:
-        lines.append(_line(metric.name, figure(metric), metric, metric.counted, metric.note))
+        why = why_none(metric)
+        note = "; ".join(said for said in (f"no figure: {why}" if why else "", metric.note) if said)
+        lines.append(_line(metric.name, figure(metric), metric, metric.counted, note))
         groups = group_figures(metric)
-        if len(groups) > 1 and (metric.weights is not None or metric.detail):
+        if (len(groups) > 1 or (groups and why)) and (metric.weights is not None or metric.detail):
             lines += [_line(f"&nbsp;&nbsp;{g}", f, metric, str(f.items), "") for g, f in groups.items()]
     return "\n".join(lines)
 
@@ -58,7 +61,7 @@ def compare(systems: Mapping[str, Sequence[Metric]]) -> str:
                 continue
             apart = difference(mine, metric) if name != names[0] else NOTHING
             one = figure(mine)
-            cells = [name, _value(one.value, metric), _interval(one, metric), mine.counted]
+            cells = [name, _value(one.value, metric) or why_none(mine), _interval(one, metric), mine.counted]
             cells += [_value(apart.value, metric, "+"), _interval(apart, metric, "+")]
             lines.append(f"| {' | '.join(cells)} |")
         lines.append("")
@@ -75,7 +78,7 @@ def to_csv(systems: Mapping[str, Sequence[Metric]]) -> str:
     for system, metrics in systems.items():
         for metric in metrics:
             whole = figure(metric)
-            counts = [len(metric.values), metric.expected, *([metric.absent[0]] if absent else [])]
+            counts = [metric.judged, metric.expected, *([metric.absent[0]] if absent else [])]
             writer.writerow([system, metric.name, "", whole.value, whole.low, whole.high, *counts])
             for group, part in group_figures(metric).items():
                 row = [system, metric.name, group, part.value, part.low, part.high, part.items, ""]

@@ -96,7 +96,7 @@ class Rise(Benchmark):
         if self.data is None:
             raise BenchError(f"RISE needs its records: --data FILE, from {self.where}.")
         folder = self.images or self.data.parent
-        rows = read_records(self.data, ("index", "category", "instruction", "image"), "RISE")
+        rows = read_records(self.data, ("index", "category", "instruction", "image"), "RISE", ("instruction", "image"))
         items = []
         for row in rows:
             group = category_of(row)
@@ -165,7 +165,7 @@ class Rise(Benchmark):
 
     def write_scores(self, folder: Path, verdicts: Mapping[str, dict[str, Any]], items: Sequence[Item]) -> Path:
         """judge.json (upstream's pickle as JSON), and judge.csv, its table."""
-        judged = {i.id: verdicts[i.id] for i in items if i.id in verdicts}
+        judged = {i.id: verdicts.get(i.id, {"failed": True}) for i in items}
         write_atomically(folder / "judge.json", dump(judged))
         asked = {
             i.id: {

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from .base import BenchError, answered, number_in, read_json, read_rows, whole_mark
+from .base import BenchError, answered, number_in, of_categories, read_json, read_rows, whole_mark
 from .metric import Metric
 
 CATEGORIES = ("temporal", "causal", "spatial", "logical")
@@ -108,7 +108,7 @@ def percent(score: float) -> float:
 
 def overall_accuracy(categories: Mapping[str, float]) -> float | None:
     """A leaderboard row's last column: right items of 360, from four category accuracies in percent."""
-    means = {c: v for name, v in categories.items() for c in CATEGORIES if name.strip().lower()[:4] == c[:4]}
+    means: dict[str, float] = of_categories(categories, CATEGORIES)
     if any(means.get(c) is None for c in CATEGORIES):
         return None
     return sum(round(means[c] / 100 * n) for c, n in COUNTS.items()) / sum(COUNTS.values()) * 100
@@ -225,6 +225,8 @@ def table_metrics(rows: Sequence[Mapping[str, Any]]) -> list[Metric]:
             note = f"from its subtask rows: {computed[name]:.6g}" if name in computed else ""
             unit = "share" if column == "Accuracy" else "points"
             metrics.append(Metric(f"{name} {column}", {"printed": value}, 1, unit=unit, note=note))
+    if not metrics:
+        raise BenchError("The table has no number in its columns Score-Percentage and Accuracy.")
     return metrics
 
 
@@ -232,7 +234,7 @@ def metrics_of(marks: Mapping[str, Marks], subtasks: Mapping[str, str]) -> list[
     groups = {i: m.category for i, m in marks.items()}
     done = {i: m for i, m in marks.items() if m.complete}
     finer = {i: f"{PREFIX[m.category]}-{subtasks[i]}" for i, m in marks.items() if subtasks.get(i)}
-    count = len(marks)
+    count, lost = len(marks), frozenset(i for i in marks if i not in done)
     metrics = [
         Metric("accuracy", {i: float(m.passed) for i, m in done.items()}, count, groups, unit="share", detail=True),
         Metric(
@@ -242,6 +244,7 @@ def metrics_of(marks: Mapping[str, Marks], subtasks: Mapping[str, str]) -> list[
             groups,
             unit="share",
             note="upstream's: a failed judgment counts as a wrong item",
+            assumed=lost,
         ),
         Metric(
             "accuracy before 2026-04-13",
@@ -250,6 +253,7 @@ def metrics_of(marks: Mapping[str, Marks], subtasks: Mapping[str, str]) -> list[
             groups,
             unit="share",
             note="upstream's until then: items free of the consistency mark cannot pass",
+            assumed=lost,
         ),
         Metric(
             "score",
@@ -291,9 +295,11 @@ def category_of(row: Mapping[str, Any]) -> str | None:
 
 
 def has(row: Mapping[str, Any], name: str) -> bool:
-    """Whether a flag or path is given: upstream's tables say "no" with null, NaN, "" or a missing key."""
-    value = row.get(name)
-    return not (value is None or value is False or value == "" or value != value or str(value).lower() == "nan")
+    """Whether a flag or path is given: upstream's tables say "no" with null, NaN, "" or a missing key.
+
+    Spreadsheets say it with False or 0, as numbers or as texts.
+    """
+    return str(row.get(name)).strip().lower() not in ("", "none", "null", "nan", "false", "no", "n", "0", "0.0")
 
 
 def read_entries(path: Path) -> dict[str, Mapping[str, Any]] | list[dict[str, Any]]:
@@ -312,12 +318,24 @@ def read_entries(path: Path) -> dict[str, Mapping[str, Any]] | list[dict[str, An
     else:
         rows = _records(read_json(path))
     if isinstance(rows, list) and rows and isinstance(rows[0], Mapping) and {"-", "Accuracy"} <= set(rows[0]):
-        return [dict(r) for r in rows if isinstance(r, Mapping)]
+        table = [dict(r) for r in rows if isinstance(r, Mapping)]
+        _by_name(table, "-", path)
+        return table
     if isinstance(rows, list):
-        rows = {str(r["index"]): r for r in rows if isinstance(r, Mapping) and r.get("index")}
-    if not isinstance(rows, Mapping) or not rows:
+        rows = _by_name([r for r in rows if isinstance(r, Mapping) and r.get("index")], "index", path)
+    if not isinstance(rows, Mapping) or not all(isinstance(row, Mapping) for row in rows.values()) or not rows:
         raise BenchError(f"{path} has no rows with an index; it is no RISE judge file.")
     return {str(k): v for k, v in rows.items()}
+
+
+def _by_name(rows: Sequence[Mapping[str, Any]], column: str, path: Path) -> dict[str, Mapping[str, Any]]:
+    """Raises BenchError if two rows of one name differ."""
+    named: dict[str, Mapping[str, Any]] = {}
+    for row in rows:
+        name = str(row.get(column))
+        if str(named.setdefault(name, row)) != str(row):  # NaN is not equal to itself
+            raise BenchError(f"{path} has {name[:80]} twice, with different values.")
+    return named
 
 
 def _records(found: Any) -> Any:
@@ -325,7 +343,8 @@ def _records(found: Any) -> Any:
     if not isinstance(found, Mapping):
         return found if isinstance(found, list) else []
     if {"columns", "data"} <= set(found) and isinstance(found["data"], list):  # split
-        return [dict(zip(map(str, found["columns"]), row, strict=False)) for row in found["data"]]
+        heads, lines = found["columns"], [row for row in found["data"] if isinstance(row, list)]
+        return [dict(zip(map(str, heads), row, strict=False)) for row in lines] if isinstance(heads, list) else []
     columns = {str(k): v for k, v in found.items()}
     index = columns.get("index")
     if isinstance(index, list):  # a list a column

@@ -16,6 +16,7 @@ from __future__ import annotations
 import hashlib
 import json
 import platform
+import re
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -26,14 +27,16 @@ from typing import Any
 from ...agents.base import Agent
 from ...errors import InterleaveError
 from ...files import append_synced, write_atomically
-from .base import BenchError, Benchmark, Item, dump, read_json
-from .judging import JUDGE_TOKENS, Judge, ReplyLog, judge_all
+from .base import HALVES, BenchError, Benchmark, Item, dump, number_in, read_json
+from .judging import JUDGE_TOKENS, TRIES, Judge, ReplyLog, calls_left, judge_all
 from .progress import Progress
 from .systems import System, most_calls
 
 ASK_ABOVE = 500
 """Calls, of generator or judge, above which a command wants `--yes`."""
 COVERAGE = "coverage.json"
+OPTIONS = {"tasks": str, "protocol": str, "requests": int, "request_seed": int}
+"""Options that must be the same in every stage of a run, with their kinds."""
 PACKAGES = ("interleave-thinker", "torch", "transformers", "diffusers", "openai", "pillow", "numpy")
 
 
@@ -56,7 +59,8 @@ class Cost:
         if self.critic_calls:
             parts.append(f"at most {self.critic_calls} critic calls")
         if self.judge_calls:
-            parts.append(f"{self.judge_calls} judge calls")
+            most = f", at most {TRIES * self.judge_calls} if replies cannot be read"
+            parts.append(f"{self.judge_calls} judge calls{most}")
         return ", ".join(parts)
 
     def check(self, yes: bool) -> None:
@@ -108,19 +112,38 @@ def with_output(bench: Benchmark, run: Path, items: Sequence[Item]) -> list[Item
 
 
 def coverage(run: Path) -> Coverage | None:
-    """Of the last `judge` of a run folder; None where the scores come from elsewhere."""
-    path = run / "scores" / COVERAGE
-    saved = read_json(path) if path.is_file() else None
-    if not isinstance(saved, Mapping):
+    """Of the last `judge` of a run folder; None where the scores come from elsewhere.
+
+    run: the folder, its folder of scores, or a file in that.
+
+    Raises:
+        BenchError: the file is damaged.
+    """
+    path = next((p for p in (run / "scores" / COVERAGE, run / COVERAGE, run.parent / COVERAGE) if p.is_file()), None)
+    if path is None:
         return None
-    judged, no_output = (tuple(map(str, saved.get(name) or ())) for name in ("judged", "no_output"))
+    saved = read_json(path)
+    listed = [saved.get(name) if isinstance(saved, Mapping) else None for name in ("judged", "no_output")]
+    if not all(isinstance(of, list) and all(isinstance(i, (str, int)) for i in of) for of in listed):
+        raise BenchError(f"{path} is damaged. Run `judge` again, which asks for nothing that is there.")
+    judged, no_output = (tuple(map(str, of or ())) for of in listed)
     return Coverage(judged, no_output)
 
 
-def judge_cost(bench: Benchmark, run: Path, items: Sequence[Item], judge: str) -> Cost:
-    """Criteria that this judge was not asked about yet."""
-    asked = ReplyLog(run / "judge.jsonl").asked(judge)
-    left = [max(0, bench.judge_calls(i) - len(asked.get(i.id, ()))) for i in items]
+def judge_cost(bench: Benchmark, run: Path, items: Sequence[Item], judge: str, retry_failed: bool = False) -> Cost:
+    """Of the criteria that no kept reply of this judge answers: about the outputs as they are now.
+
+    Raises:
+        BenchError: the items have no criteria at all.
+    """
+    if not any(bench.judge_calls(item) for item in items):
+        raise BenchError(f"The data names nothing to judge about these {len(items)} items; see {bench.where}.")
+    log = ReplyLog(run / "judge.jsonl")
+    known = log.items()
+    left = [
+        calls_left(bench, run / "outputs", i, log, judge, retry_failed) if i.id in known else bench.judge_calls(i)
+        for i in items
+    ]
     return Cost(sum(n > 0 for n in left), judge_calls=sum(left))
 
 
@@ -190,12 +213,32 @@ def begun_with(run: Path) -> Mapping[str, Any]:
 
 
 def remembered(run: Path) -> dict[str, Any]:
-    """Options that every stage of a run folder shares; none in a new folder."""
+    """Options that every stage of a run folder shares; none in a new folder.
+
+    Raises:
+        BenchError: run.json is damaged.
+    """
     found: dict[str, Any] = {}
     for name in ("judge", "generate"):
         options = _stage(run, name).get("options")
         found |= dict(options) if isinstance(options, Mapping) else {}
-    return found
+    for name, value in found.items():
+        kind = OPTIONS.get(name)
+        if kind is not None and (not isinstance(value, kind) or isinstance(value, bool)):
+            wanted = "a whole number" if kind is int else "a text"
+            raise BenchError(f"{run / 'run.json'}: {name} is {str(value)[:60]!r}; it must be {wanted}.")
+    return {name: value for name, value in found.items() if name in OPTIONS}
+
+
+def made_for(run: Path) -> str | None:
+    """The benchmark that a run folder is of; None in a new one."""
+    return next((str(bench) for stage in ("generate", "judge") if (bench := _stage(run, stage).get("bench"))), None)
+
+
+def made_by(run: Path) -> tuple[str, str]:
+    """Names of the system and of the judge of a run folder."""
+    system, judge = _stage(run, "generate").get("system"), _stage(run, "judge").get("judge")
+    return str(system or "outputs from elsewhere"), str(judge or "unknown")
 
 
 def generated_limit(run: Path) -> int | None:
@@ -226,9 +269,10 @@ def describe(run: Path, stage: str, facts: Mapping[str, Any], files: Sequence[Pa
         if not isinstance(before, Mapping):
             continue
         for name in ("bench", "data", "options", *(("system",) if other == stage else ())):
-            if name in before and name in entry and before[name] != entry[name]:
+            if name in before and name in entry and _told_apart(before[name]) != _told_apart(entry[name]):
                 raise BenchError(
-                    f"{run} holds a run with {name} {before[name]!r}, not {entry[name]!r}. Choose another --out."
+                    f"{run} holds a run with {name} {_shown(before[name])}, not {_shown(entry[name])}. Choose another "
+                    "--out."
                 )
     known[stage] = entry
     known["versions"] = {p: _version(p) for p in PACKAGES} | {"python": platform.python_version()}
@@ -243,19 +287,35 @@ def generated(run: Path) -> dict[str, Any]:
         try:
             entry = json.loads(line)
             entries[str(entry["id"])] = entry
-        except (ValueError, KeyError, TypeError):
+        except (ValueError, KeyError, TypeError, RecursionError):
             continue
     done = [e for e in entries.values() if "error" not in e]
     return {
         "items": len(done),
-        "generator_calls": sum(int(e["generator_calls"]) for e in done),
-        "seconds": round(sum(float(e["seconds"]) for e in done), 1),
+        "generator_calls": sum(int(number_in(e.get("generator_calls"), 0, 1e9) or 0) for e in done),
+        "seconds": round(sum(number_in(e.get("seconds"), 0, 1e12) or 0.0 for e in done), 1),
         "failed": {i: e["error"] for i, e in entries.items() if "error" in e},
     }
 
 
 def _line(entry: Mapping[str, Any]) -> bytes:
-    return json.dumps(entry, ensure_ascii=False).encode("utf-8", "surrogatepass") + b"\n"
+    return json.dumps(entry, ensure_ascii=False).encode("utf-8", HALVES) + b"\n"
+
+
+def _told_apart(value: object) -> object:
+    """Data files count by what they hold, not by their names."""
+    return sorted(map(str, value.values())) if isinstance(value, Mapping) and _is_data(value) else value
+
+
+def _shown(value: object) -> str:
+    if isinstance(value, Mapping) and _is_data(value):
+        return ", ".join(f"{name} (SHA-256 {str(digest)[:8]})" for name, digest in value.items())
+    return repr(value)
+
+
+def _is_data(value: Mapping[str, Any]) -> bool:
+    """Whether these are digests by the name of a data file."""
+    return bool(value) and all(re.fullmatch(r"[0-9a-f]{64}", str(digest)) for digest in value.values())
 
 
 def _digest(path: Path) -> str:

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from . import comm, rise_scores, ueval, viescore, wise
-from .base import BenchError, number_in, read_json, read_rows
+from .base import BenchError, names_category, number_in, read_json, read_rows
 
 BENCHES = ("ueval", "comm", "wise", "rise", "viescore")
 NAME_COLUMNS = ("system", "model", "name", "method", "-", "")
@@ -95,23 +95,38 @@ def _column(name: str) -> str:
 def _why_none(bench: str, row: Mapping[str, Any]) -> str:
     """What a row lacks for its total."""
     if bench == "viescore":
-        blank = [name for name, v in row.items() if v is None and name not in (*NAME_COLUMNS, *TOTAL_COLUMNS)]
-        return f"blank: {', '.join(blank)}" if blank else "no column with a number"
+        parts = {name: v for name, v in row.items() if name not in (*NAME_COLUMNS, *TOTAL_COLUMNS)}
+        blank = [name for name, v in parts.items() if v is None]
+        large = [f"{name} is {v:g}" for name, v in parts.items() if isinstance(v, float) and not -1 <= v <= 1]
+        reasons = [f"blank: {', '.join(blank)}"] if blank else []
+        if large:
+            reasons.append(f"{', '.join(large)}; rank correlations go from -1 to 1")
+        return "; ".join(reasons) or "no column with a number"
     wanted = {
         "ueval": ueval.TASKS,
         "wise": tuple(category.lower() for category in wise.CATEGORIES),
         "rise": rise_scores.CATEGORIES,
         "comm": ("style", "entity", "trend", "completeness", "image_quality", "irs"),
     }[bench]
-    length = 3 if bench == "comm" else 4
     said = []
     for column in wanted:
-        cells = [value for name, value in row.items() if name[:length] == column[:length]]
+        cells = [v for name, v in row.items() if _is_column(bench, name, column)]
+        numbers = [v for v in cells if isinstance(v, (int, float))]
         if not cells:
             said.append(f"no column {column}")
-        elif not any(isinstance(value, (int, float)) for value in cells):
+        elif not numbers:
             said.append(f"{column} is {'blank' if cells[0] in (None, '') else repr(str(cells[0])[:30])}")
-    return ", ".join(said)
+        elif len(numbers) > 1:
+            said.append(f"{len(numbers)} columns of {column}")
+        elif bench == "rise" and not 0 <= numbers[0] <= 100:
+            said.append(f"{column} is {numbers[0]:g}; accuracies go from 0 to 100")
+    return ", ".join(said) or "give accuracies in percent: numbers from 0 to 1 may be shares"
+
+
+def _is_column(bench: str, name: str, column: str) -> bool:
+    if bench == "comm":
+        return name[:3] == column[:3]
+    return name == column if bench == "ueval" else names_category(name, column)
 
 
 def _row(bench: str, row: Mapping[str, Any], protocol: wise.Protocol | None) -> dict[str, Any]:
@@ -122,23 +137,40 @@ def _row(bench: str, row: Mapping[str, Any], protocol: wise.Protocol | None) -> 
     if bench == "ueval":
         computed = {"task average": ueval.leaderboard_average(parts)}
         if "text" in parts and "image" in parts:
-            computed = {"pooled average": (parts["text"] + parts["image"]) / 2}
+            if computed["task average"] is None:
+                computed = {}
+            computed["pooled average"] = (parts["text"] + parts["image"]) / 2
     elif bench == "wise":
         wanted: Sequence[wise.Protocol] = (protocol,) if protocol else ("legacy", "verified")
         computed = {p: wise.overall(parts, p) for p in wanted}
     elif bench == "rise":
-        computed = {"accuracy": rise_scores.overall_accuracy(parts)}
+        computed = {"accuracy": _rise_accuracy(parts, printed)}
     elif bench == "comm":
         six = [v for k, v in parts.items() if k in comm.TABLE_COLUMNS]
         computed = {"mean of six": sum(six) / 6 if len(six) == 6 else None}
     elif bench == "viescore":
         known = list(parts.values())
         whole = len(known) == sum(1 for k in row if k.lower() not in (*NAME_COLUMNS, *TOTAL_COLUMNS, "backbone"))
-        computed = {"tanh(mean rho)": viescore.fisher_average(known) if known and whole else None}
+        sound = bool(known) and whole and all(-1 <= rho <= 1 for rho in known)
+        computed = {"tanh(mean rho)": viescore.fisher_average(known) if sound else None}
     else:
         raise BenchError(f"There are no totals for {bench!r}; choose one of {', '.join(BENCHES)}.")
     why = _why_none(bench, row) if None in computed.values() else ""
     return {"system": _name(row), "printed": printed, "computed": computed, "why": why}
+
+
+def _rise_accuracy(parts: Mapping[str, float], printed: float | None) -> float | None:
+    """In the row's own unit, percent or shares. Numbers of at most 1 may be either; the printed total tells."""
+    cells = [v for name, v in parts.items() if any(names_category(name, c) for c in rise_scores.CATEGORIES)]
+    if any(not 0 <= v <= 100 for v in cells):
+        return None
+    percent = rise_scores.overall_accuracy(parts)
+    if percent is None or max(cells) > 1 or not any(cells):
+        return percent
+    share = (rise_scores.overall_accuracy({name: 100 * v for name, v in parts.items()}) or 0.0) / 100
+    if printed is None:
+        return None
+    return min((percent, share), key=lambda total: abs(total - printed))
 
 
 def _rise_score_table(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
@@ -148,6 +180,14 @@ def _rise_score_table(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]
         values = {n: v for (n, c), v in cells.items() if c.lower().replace("-", "_") == column and v is not None}
         for name, value in rise_scores.table_from_subtasks(values).items():
             out.append({"system": f"{name} {column}", "printed": values.get(name), "computed": {column: value}})
+    if not out:
+        raise BenchError(
+            "No category has all of its subtask rows, with numbers: "
+            + "; ".join(
+                f"{c} needs {', '.join(f'{rise_scores.PREFIX[c]}-{n}' for n in names)}"
+                for c, names in rise_scores.SUBTASKS.items()
+            )
+        )
     return out
 
 

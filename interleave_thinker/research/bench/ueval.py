@@ -13,6 +13,7 @@ from __future__ import annotations
 import functools
 import re
 from collections.abc import Mapping, Sequence
+from os.path import isfile
 from pathlib import Path
 from typing import Any
 
@@ -125,13 +126,18 @@ class UEval(Benchmark):
     def records(self) -> list[dict[str, Any]]:
         if self.data is None:
             raise BenchError(f"UEval needs its data: --data FILE, from {self.where}.")
-        return read_records(self.data, ("id", "prompt"), "UEval")
+        return read_records(self.data, ("id", "prompt"), "UEval", ("prompt",))
 
     def items(self) -> list[Item]:
         return [
             Item(plain_name(r["id"], "id"), task_of(r), str(r["prompt"]).replace(BOTH, ""), record=r)
             for r in self.records()
         ]
+
+    def census(self, items: Sequence[Item]) -> str:
+        bare = sum(not self.judge_calls(item) for item in items)
+        lacking = f"{bare} of {len(items)} items have neither text_rubrics nor image_rubrics, as lists of texts"
+        return "; ".join(said for said in (super().census(items), lacking if bare else "") if said)
 
     def judge_calls(self, item: Item) -> int:
         return len(criteria(item.record.get("text_rubrics"))) + len(criteria(item.record.get("image_rubrics")))
@@ -147,15 +153,17 @@ class UEval(Benchmark):
         write_atomically(folder / "answer.json", dump(entry))
 
     def has_output(self, outputs: Path, item: Item) -> bool:
-        """Ours, or a text or picture in the outputs.json of another runner."""
-        if (outputs / item.id / "answer.json").is_file():
-            return True
-        whole = outputs / "outputs.json"
-        return whole.is_file() and item.id in _answered(whole, whole.stat().st_mtime_ns)
+        """Whether there is a text or a picture: ours, or in the outputs.json of another runner."""
+        return _holds_something(_answer(outputs, item.id))
 
     def finish(self, outputs: Path, items: Sequence[Item]) -> None:
-        """outputs.json: the list that upstream's evaluator takes; picture paths start at its folder."""
-        entries = [_answer(outputs, i.id) for i in items if self.has_output(outputs, i)]
+        """outputs.json: the list that upstream's evaluator takes; picture paths start at its folder.
+
+        Entries of other items stay: another runner, or a run without --limit, wrote them.
+        """
+        answers = {i.id: _answer(outputs, i.id) for i in items}
+        others = {i: entry for i, entry in _listed(outputs).items() if i not in answers}
+        entries = [*(a for a in answers.values() if _holds_something(a)), *others.values()]
         write_atomically(outputs / "outputs.json", dump(entries))
 
     def judge(self, outputs: Path, item: Item, ask: Ask) -> dict[str, Any]:
@@ -188,7 +196,7 @@ class UEval(Benchmark):
         }
 
     def write_scores(self, folder: Path, verdicts: Mapping[str, dict[str, Any]], items: Sequence[Item]) -> Path:
-        records = [verdicts[i.id] for i in items if i.id in verdicts]
+        records = [verdicts.get(i.id) or {**_unjudged(i.record), "task": i.group} for i in items]
         rates = {m: [r[f"{m}_score"]["rate"] for r in records] for m in ("text", "image")}
         known = {m: [x for x in values if x is not None] for m, values in rates.items()}
         summary: dict[str, Any] = {"num_items": len(records)}
@@ -242,7 +250,7 @@ def _metrics(records: Mapping[str, Mapping[str, Any]], tasks: Mapping[str, str])
             rate = number_in(part.get("rate"), 0, 1)
             if rate is not None:
                 rates[modality][item] = rate
-            if rate is not None or part.get("failed"):
+            if rate is not None or part.get("rate") is not None or part.get("failed"):
                 wanted[modality].add(item)
     overall = {
         i: sum(rates[m][i] for m in rates if i in wanted[m]) / sum(i in wanted[m] for m in rates)
@@ -288,7 +296,15 @@ def _lost(records: Mapping[str, Mapping[str, Any]], modality: str) -> str:
     scores = [r.get(f"{modality}_score") or {} for r in records.values()]
     failed = sum(int(number_in(s.get("failed"), 0, 1e6) or 0) for s in scores)
     asked = failed + sum(int(number_in(s.get("total"), 0, 1e6) or 0) for s in scores)
-    return f"{failed} of {asked} criteria without a verdict" if failed else ""
+    odd = sum(not _adds_up(s) for s in scores)
+    said = [f"{failed} of {asked} criteria without a verdict"] if failed else []
+    return "; ".join([*said, *([f"{odd} rates are not met / total"] if odd else [])])
+
+
+def _adds_up(found: Mapping[str, Any]) -> bool:
+    """Whether the rate of a modality is what its counts say, where it has them."""
+    rate, met, total = (number_in(found.get(n), 0, 1e6) for n in ("rate", "met", "total"))
+    return rate is None or met is None or not total or abs(rate - met / total) < 0.005
 
 
 def _result(criterion: str, met: bool | None) -> dict[str, Any]:
@@ -317,23 +333,38 @@ def _with_scores(record: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _answer(outputs: Path, item: str) -> dict[str, Any]:
-    """An item's answer: ours, or its entry in an outputs.json that another runner wrote."""
+    """An item's answer: ours, or its entry in an outputs.json that another runner wrote; {} if it cannot be read."""
     path = outputs / item / "answer.json"
-    if path.is_file():
+    if not path.is_file():
+        return _listed(outputs).get(item, {})
+    try:
         entry = read_json(path)
-        return dict(entry) if isinstance(entry, Mapping) else {}
+    except BenchError:  # cut off, or a folder's rights: the item has no answer, and the others keep theirs
+        return {}
+    return dict(entry) if isinstance(entry, Mapping) else {}
+
+
+def _holds_something(answer: Mapping[str, Any]) -> bool:
+    text = answer.get("text_answer")
+    return bool(isinstance(text, str) and text.strip()) or bool(_names(answer.get("image_answer")))
+
+
+def _names(images: object) -> list[str]:
+    """Paths of pictures: upstream writes a list, others a single one."""
+    return [n for n in (images if isinstance(images, list) else [images]) if isinstance(n, str) and n]
+
+
+def _listed(outputs: Path) -> dict[str, dict[str, Any]]:
+    """Entries of outputs.json by id, the last of each."""
     whole = outputs / "outputs.json"
-    entries = read_json(whole) if whole.is_file() else []
-    found = [e for e in entries if isinstance(e, Mapping) and str(e.get("id")) == item]
-    return dict(found[-1]) if found else {}
+    return _entries(whole, whole.stat().st_mtime_ns) if whole.is_file() else {}
 
 
 @functools.lru_cache(maxsize=4)
-def _answered(whole: Path, changed: int) -> frozenset[str]:
-    """Ids of an outputs.json whose entries hold a text or a picture."""
-    entries = read_json(whole)
-    known = [e for e in entries if isinstance(e, Mapping)] if isinstance(entries, list) else []
-    return frozenset(str(e.get("id")) for e in known if e.get("text_answer") or e.get("image_answer"))
+def _entries(whole: Path, changed: int) -> dict[str, dict[str, Any]]:
+    found = read_json(whole)
+    entries = found if isinstance(found, list) else []
+    return {str(e["id"]): dict(e) for e in entries if isinstance(e, Mapping) and "id" in e}
 
 
 def _images(outputs: Path, names: object) -> tuple[list[Image.Image], list[str]]:
@@ -342,11 +373,11 @@ def _images(outputs: Path, names: object) -> tuple[list[Image.Image], list[str]]
     Raises:
         BenchError: one is missing, or lies elsewhere.
     """
-    listed = [str(n) for n in (names if isinstance(names, list) else [names]) if n]
+    listed = _names(names)
     found: list[Image.Image] = []
     for name in listed:
         places = [(base, base / name) for base in (outputs, Path.cwd())]
-        inside = [p for base, p in places if is_below(base, p) and p.is_file()]
+        inside = [p for base, p in places if is_below(base, p) and isfile(p)]
         if not inside:
             raise BenchError(f"Picture {name[:120]!r} is neither below {outputs} nor below the current folder.")
         found.append(open_image(inside[0]))

@@ -15,7 +15,7 @@ import ast
 import math
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -95,8 +95,10 @@ class VIEScore(Benchmark):
     def items(self) -> list[Item]:
         if self.data is None:
             raise BenchError(f"VIEScore needs its prompts: --data FILE with records of uid and prompt ({self.where}).")
+        if self.human:
+            read_ratings(self.human)  # what is wrong with them is said before a judge is paid
         items = []
-        for row in read_records(self.data, ("uid", "prompt"), "VIEScore"):
+        for row in read_records(self.data, ("uid", "prompt"), "VIEScore", ("prompt",)):
             images: tuple[Path, ...] = ()
             if row.get("image"):
                 images = (image_path(self.data.parent, row["image"]),)
@@ -141,7 +143,7 @@ class VIEScore(Benchmark):
         """From folders that hold SC.json and PQ.json (or either file): SC, PQ and O of each, in [0, 1]."""
         metrics: list[Metric] = []
         folders = dict.fromkeys(f for path in paths for f in find_folders(path))
-        pairs = [read_pair(folder) for folder in folders]
+        pairs = [self._whole(read_pair(folder)) for folder in folders]
         for pair in pairs:
             about = f"{pair.name} " if len(pairs) > 1 else ""
             for name, values in pair.values.items():
@@ -153,6 +155,13 @@ class VIEScore(Benchmark):
         if self.human:
             metrics += _correlations(pairs, read_ratings(self.human))
         return metrics
+
+    def _whole(self, pair: Pair) -> Pair:
+        """With the uids of the data that the score files lack."""
+        if self.data is None:
+            return pair
+        wanted = [i.id for i in self.items() if self.counts(i.id)]
+        return replace(pair, uids=tuple(dict.fromkeys((*pair.uids, *wanted))))
 
 
 @dataclass(frozen=True)
@@ -170,7 +179,13 @@ class Pair:
     @property
     def name(self) -> str:
         """Task and model, the last two folders."""
-        return "/".join(self.folder.resolve().parts[-2:])
+        return "/".join(self.place.parts[-2:])
+
+    @property
+    def place(self) -> Path:
+        """The folder that the system is named by: of a run folder's scores the run folder."""
+        here = self.folder.resolve()
+        return here.parent if here.name == "scores" and (here.parent / "run.json").is_file() else here
 
     @property
     def values(self) -> dict[str, dict[str, float]]:
@@ -212,6 +227,8 @@ def read_pair(folder: Path) -> Pair:
         if not isinstance(found, Mapping):
             raise BenchError(f"{folder / part}.json must hold one object with a record for each uid.")
     uids = tuple(u for u in entries["SC"] if u in entries["PQ"])
+    if not uids:
+        raise BenchError(f"SC.json and PQ.json in {folder} share no uid.")
     guessed = {
         (part, u)
         for part, of in entries.items()
@@ -292,7 +309,12 @@ def _correlations(pairs: Sequence[Pair], ratings: Ratings) -> list[Metric]:
     """
     metrics = _rhos([(pair, pair.values) for pair in pairs], ratings)
     if not metrics:
-        raise BenchError("No system here is a column of the human ratings; folders must be TASK/MODEL, as upstream's.")
+        rated = sorted({f"{task}/{model}" for task, models in ratings.items() for model in models})
+        more = f" and {len(rated) - 5} more" if len(rated) > 5 else ""
+        raise BenchError(
+            f"The human ratings are of {', '.join(rated[:5])}{more}, and not of {pairs[0].name}; folders must be "
+            "TASK/MODEL, as upstream's."
+        )
     if any(pair.guessed for pair in pairs):
         metrics += _rhos([(pair, pair.with_guesses) for pair in pairs], ratings, ", upstream")
     return metrics
@@ -307,9 +329,14 @@ def _rhos(
         by_task: dict[str, list[float]] = {}
         for pair, values in read:
             task = _task_of(pair, ratings)
-            human = {u: r[number] for u, r in ratings.get(task, {}).get(pair.folder.resolve().name, {}).items()}
+            human = {u: r[number] for u, r in ratings.get(task, {}).get(pair.place.name, {}).items()}
+            if not human:
+                continue
             found = correlation(values[name], human)
-            if found is not None and None not in (found.value, found.low, found.high):
+            if found is None or None in (found.value, found.low, found.high):
+                note = "Spearman with human raters; it needs three items whose marks and ratings are not all equal"
+                metrics.append(Metric(f"rho {name} {pair.name}{by}", {}, 0, note=note))
+            else:
                 by_task.setdefault(task, []).append(found.value or 0.0)
                 spread = (found.low or 0.0, found.high or 0.0)
                 note = "Spearman with human raters"
@@ -327,5 +354,5 @@ def _rhos(
 
 def _task_of(pair: Pair, ratings: Ratings) -> str:
     """The task whose folder the system lies in; the only one there is, if none is."""
-    parts = pair.folder.resolve().parts
+    parts = pair.place.parts
     return next((t for t in ratings if t in parts), next(iter(ratings)) if len(ratings) == 1 else "")

@@ -14,11 +14,12 @@ import json
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from ...agents.base import Sampling
 from ...files import write_atomically
 from .base import (
+    HALVES,
     Ask,
     BenchError,
     Benchmark,
@@ -27,6 +28,7 @@ from .base import (
     answered,
     dump,
     number_in,
+    of_categories,
     open_image,
     read_json,
     read_records,
@@ -47,6 +49,7 @@ WEIGHTS: dict[str, dict[str, float]] = {
     "legacy": dict(zip(CATEGORIES, (0.4, 0.167, 0.133, 0.1, 0.1, 0.1), strict=True)),
     "verified": dict(zip(CATEGORIES, (0.4, 0.12, 0.12, 0.12, 0.12, 0.12), strict=True)),
 }
+NEED = ("prompt_id", "Prompt", "Explanation")
 MARKS = {"consistency": 0.7, "realism": 0.2, "aesthetic_quality": 0.1}
 
 _LEGACY = """You mark one generated picture, severely. In doubt, give the lower mark.
@@ -122,13 +125,8 @@ def category_of(prompt_id: int, protocol: Protocol) -> str:
 
 
 def overall(categories: Mapping[str, float], protocol: Protocol) -> float | None:
-    """A leaderboard row's last column, from its six others (any spelling that begins alike, "Cultural" too)."""
-    means: dict[str, float] = {}
-    for name, value in categories.items():
-        for category in CATEGORIES:
-            if name.strip().upper()[:4] == category[:4] and value is not None:
-                means[category] = value
-    return weighted(means, WEIGHTS[protocol])
+    """A leaderboard row's last column, from its six others (one word that begins alike, "Cultural" too)."""
+    return weighted(of_categories(categories, CATEGORIES), WEIGHTS[protocol])
 
 
 class Wise(Benchmark):
@@ -146,7 +144,7 @@ class Wise(Benchmark):
     def items(self) -> list[Item]:
         if not self.data:
             raise BenchError(f"WISE needs its prompts: --data FILE, from {self.where}.")
-        rows = [r for p in self.data for r in read_records(p, ("prompt_id", "Prompt", "Explanation"), "WISE")]
+        rows = [r for p in self.data for r in read_records(p, NEED, "WISE", NEED[1:])]
         items: dict[int, Item] = {}
         for row in rows:
             number = _prompt_id(row)
@@ -192,7 +190,7 @@ class Wise(Benchmark):
         judged = [verdicts[i.id] for i in items if i.id in verdicts]
         marked = [v for v in judged if all(v[n] is not None for n in (MARKS if "score" not in v else ("score",)))]
         lines = [json.dumps(v, ensure_ascii=False) for v in marked]
-        write_atomically(folder / "scores.jsonl", "".join(line + "\n" for line in lines).encode())
+        write_atomically(folder / "scores.jsonl", "".join(line + "\n" for line in lines).encode("utf-8", HALVES))
         asked = {"protocol": self.protocol, "asked": [int(i.id) for i in items]}
         write_atomically(folder / "asked.json", dump(asked))
         return folder / "scores.jsonl"
@@ -205,13 +203,10 @@ class Wise(Benchmark):
         source: dict[int, Path] = {}
         twice = 0
         for path in paths:
-            beside = path.parent / "asked.json"
-            ours = read_json(beside) if beside.is_file() else None
-            if not isinstance(ours, Mapping) or not {"asked", "protocol"} <= set(ours):
-                ours = None  # another benchmark's
+            ours = _asked(path.parent / "asked.json")
             if ours is not None:
-                asked |= set(ours["asked"])
-                protocols.add(ours["protocol"])
+                asked |= set(ours[0])
+                protocols.add(ours[1])
             if ours is not None and path.is_file() and not path.stat().st_size:
                 continue  # every judgment failed
             for number, row in enumerate(_rows(path), 1):
@@ -234,6 +229,22 @@ class Wise(Benchmark):
             asked |= {int(i.id) for i in self.items() if self.counts(i.id)}
         note = f"; {twice} prompts have several lines, the last counts" if twice else ""
         return _metrics(rows, protocol, asked or set(range(1, 1001)), note)
+
+
+def _asked(path: Path) -> tuple[list[int], Protocol] | None:
+    """Prompts that a run was judged on, and how; None where there is no such file, or it is another benchmark's.
+
+    Raises:
+        BenchError: it is damaged.
+    """
+    found = read_json(path) if path.is_file() else None
+    if not isinstance(found, Mapping) or not {"asked", "protocol"} <= set(found):
+        return None
+    listed = found["asked"] if isinstance(found["asked"], list) else [None]
+    asked = [n for n in (_prompt_id({"prompt_id": i}) for i in listed) if n is not None]
+    if len(asked) != len(listed) or found["protocol"] not in get_args(Protocol):
+        raise BenchError(f"{path} is damaged. Run `judge` again, which asks for nothing that is there.")
+    return asked, found["protocol"]
 
 
 def protocol_of(row: Mapping[str, Any]) -> Protocol | None:
