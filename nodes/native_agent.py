@@ -212,8 +212,8 @@ class NativeAgent:
     def _drafts(self, held: Held, messages: Sequence[Message], sampling: Sampling) -> Drafts:
         """What the reply may repeat: earlier replies, then the question itself."""
         if self._known is None:
-            self._known = KnownTexts(held.ids)
-        question = "".join(_without_marks(text) for message in messages for text in message.texts)
+            self._known = KnownTexts(lambda text: held.ids(_without_marks(text)))
+        question = "".join(text for message in messages for text in message.texts)
         return Drafts(self._known([*sampling.earlier[:MOST_REPLIES], question]))
 
     def _whole_reply(self, prompt: Callable[[], Any], sampling: Sampling, stream: TextStream) -> Completion:

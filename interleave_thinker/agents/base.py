@@ -200,6 +200,10 @@ class TextStream:
             self.early = True
         return not self.early
 
+    def count(self, tokens: int = 1) -> None:
+        """Tokens that complete no character yet."""
+        self.tokens += tokens
+
     def completion(self, *, cut_off: bool, log_odds: float | None = None) -> Completion:
         finish: Literal["stop", "early", "length"] = "early" if self.early else "length" if cut_off else "stop"
         return Completion(self.text, finish, self.tokens, time.monotonic() - self.begun, log_odds)

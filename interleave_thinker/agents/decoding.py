@@ -15,8 +15,12 @@ from .token_text import TokenText
 if TYPE_CHECKING:
     import torch
 
-NEAR = 4
-"""Steps of the number format by which logits that are computed several at a time may differ."""
+NEAR, NEAR_IN_FLOAT32 = 4, 64
+"""Steps of the number format by which logits that are computed several at a time may differ. In half precision a
+matrix product adds up in float32 and rounds once; in float32 the order of its sums is all that differs, layer by layer:
+up to 20 steps were seen."""
+LOOKED_AT = 32
+"""The likeliest tokens, of whose size the steps are."""
 
 
 class Decoder(Protocol):
@@ -71,6 +75,8 @@ def decode(
     rows, at = decoder.first, 0  # rows[i]: logits of what follows read[i]; at first, of what follows the prompt
 
     def done(*, cut_off: bool = False) -> Completion:
+        if not stream.early and (rest := text.rest()):
+            stream.push(rest, tokens=0)
         return stream.completion(cut_off=cut_off, log_odds=steering.log_odds if steering is not None else None)
 
     for place in range(sampling.max_tokens):
@@ -90,7 +96,9 @@ def decode(
         if steering is not None:
             steering.took(token)
         piece = text.add(token)
-        if piece and not stream.push(piece):
+        if not piece:
+            stream.count()
+        elif not stream.push(piece):
             return done()
         if at + 1 < len(rows) and read[at + 1] == token:
             at += 1
@@ -106,12 +114,17 @@ def decode(
 def _chosen(
     logits: torch.Tensor, sampling: Sampling, place: int, steering: FormSteering | None, doubt: float = 0.0
 ) -> tuple[int, bool]:
-    """`pick`, of what the steering leaves."""
-    return pick(logits if steering is None else steering.steered(logits), sampling, place, doubt)
+    """`pick`, of what the steering leaves; in doubt also where the steering's own choice is."""
+    if steering is None:
+        return pick(logits, sampling, place, doubt)
+    token, in_doubt = pick(steering.steered(logits), sampling, place, doubt)
+    return token, in_doubt or steering.lead < doubt
 
 
 def _doubt(logits: torch.Tensor, dtype: torch.dtype) -> float:
     """By how much two logits may differ and still change places when they are computed one at a time."""
     import torch
 
-    return NEAR * float(torch.finfo(dtype).eps) * max(1.0, float(logits.max()))
+    steps = NEAR_IN_FLOAT32 if dtype == torch.float32 else NEAR
+    likeliest = torch.topk(logits.float(), min(LOOKED_AT, logits.shape[-1])).values
+    return steps * float(torch.finfo(dtype).eps) * max(1.0, float(likeliest.abs().max()))

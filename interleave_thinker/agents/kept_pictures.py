@@ -16,7 +16,9 @@ T = TypeVar("T")
 
 
 def picture_key(image: Image.Image) -> str:
-    """Of its size and pixels."""
+    """Of its size and pixels, as they look: pixels of a palette are numbers of colors."""
+    if image.mode == "P":
+        image = image.convert("RGBA")
     digest = hashlib.blake2b(f"{image.mode}{image.size}".encode(), digest_size=16)
     digest.update(image.tobytes())
     return digest.hexdigest()
@@ -39,7 +41,7 @@ class KeptPictures(Generic[T]):
 
     def keep(self, key: Hashable, value: T) -> None:
         with self._lock:
-            if key in self._kept:
+            if key in self._kept or self._size_of(value) > self._most:
                 return
             self._kept[key] = value
             self._bytes += self._size_of(value)
@@ -62,6 +64,9 @@ def bytes_of(value: Any) -> int:
     return sum(map(bytes_of, parts))
 
 
+_REPLACED = threading.RLock()
+
+
 class KeptPatches:
     """What an image processor of Qwen-VL's kind makes of each picture: rows of patches, and how they lie."""
 
@@ -70,13 +75,14 @@ class KeptPatches:
 
     @contextmanager
     def used_by(self, processor: Any) -> Iterator[None]:
-        """While this lasts a processor makes no patches that are known."""
-        own = processor.image_processor
-        processor.image_processor = _Remembering(own, self._kept)
-        try:
-            yield
-        finally:
-            processor.image_processor = own
+        """While this lasts a processor makes no patches that are known. One thread at a time: agents may share it."""
+        with _REPLACED:
+            own = processor.image_processor
+            processor.image_processor = _Remembering(own, self._kept)
+            try:
+                yield
+            finally:
+                processor.image_processor = own
 
 
 _PARTS = {"pixel_values", "image_grid_thw"}

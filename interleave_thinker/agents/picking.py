@@ -15,6 +15,10 @@ from .base import Sampling
 if TYPE_CHECKING:
     import torch
 
+COLDEST = 1e-6
+"""A temperature up to it is greedy: logits divided by less overflow."""
+COMPARED = 1024
+"""Of more tokens than these, each with each other, it is always in doubt which one is drawn."""
 BORDER = 64
 """Tokens behind the last of the top_k that are looked at where it is doubtful which is the last."""
 
@@ -22,23 +26,24 @@ BORDER = 64
 def pick(logits: torch.Tensor, sampling: Sampling, place: int, doubt: float = 0.0) -> tuple[int, bool]:
     """The token at `place` of the reply, counted from 0, and whether it is in doubt.
 
-    logits: (vocabulary). A draw takes top_k, then top_p of the tempered distribution, then the largest sum of
+    logits: (vocabulary). A draw takes top_k (0: all), then top_p of the tempered distribution, then the largest sum of
     log-probability and Gumbel noise (Gumbel, 1954), which draws each token with its probability. doubt: by how much two
     logits may move against each other when they are computed anew; True where that may make another token of it.
     """
     import torch
 
-    if sampling.temperature <= 0:
+    if sampling.temperature <= COLDEST:
         values, ids = torch.topk(logits.float(), min(2, logits.shape[-1]))
         return int(ids[0]), _lead(values) < doubt
     doubt /= sampling.temperature
-    most = min(max(sampling.top_k, 1), logits.shape[-1])
+    most = min(sampling.top_k, logits.shape[-1]) if sampling.top_k > 0 else logits.shape[-1]
     values, ids = torch.topk(logits.float() / sampling.temperature, min(most + bool(doubt) * BORDER, logits.shape[-1]))
     chances = torch.softmax(values[:most], -1)
     noisy = values + _noise(sampling.seed, place, ids.tolist()).to(values.device)
     kept = noisy[:most].masked_fill(chances.cumsum(-1) - chances >= max(sampling.top_p, 1e-9), float("-inf"))
     best = int(kept.argmax())
-    return int(ids[best]), bool(doubt) and _may_change(values, noisy, best, most, sampling.top_p, doubt)
+    in_doubt = bool(doubt) and (most > COMPARED or _may_change(values, noisy, best, most, sampling.top_p, doubt))
+    return int(ids[best]), in_doubt
 
 
 def _may_change(values: torch.Tensor, noisy: torch.Tensor, best: int, most: int, top_p: float, doubt: float) -> bool:

@@ -12,6 +12,7 @@ free. A reply that would end inside its object goes on; one that keeps wanting t
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -228,6 +229,8 @@ class FormSteering:
     is taken from the logits of the form's strict word where the choice is made. stops: tokens that end a reply; inside
     the object they are refused, up to UNWILLING times in a row and UNWILLING_IN_ALL times in all where one of them is
     the likeliest. opened: a thought, open or closed, that stands before the first token.
+    lead: by how much the likeliest token led, in `steered`'s last call, where the form hung on which one it is; else
+        infinite.
     log_odds: of the strict word against the other one, by the likeliest token of each, in the model's own logits where
         the choice was made last; None before that, or where only one of them could be written.
     """
@@ -243,6 +246,7 @@ class FormSteering:
         opened: str = "",
     ):
         self.log_odds: float | None = None
+        self.lead = math.inf
         self._form, self._vocabulary = form, vocabulary
         self._forced, self._strictness = forced, strictness
         self._atoms = atoms_of(form)
@@ -277,11 +281,12 @@ class FormSteering:
 
     def steered(self, logits: torch.Tensor) -> torch.Tensor:
         """Logits of the next token, of shape (vocabulary,): as they are, or those that leave the form at -inf."""
-        place = self._place
+        place, self.lead = self._place, math.inf
         if self._inside:
             logits = self._unended(logits)
         if self._over or place is None:
             return logits
+        self._led_by(logits)
         forced = self._forced and not self._free
         best = int(logits.argmax())
         after = self._after(best)
@@ -294,6 +299,7 @@ class FormSteering:
                 self._stop_here()
                 return logits
             tokens = list(allowed)
+            self._led_by(logits[tokens])
             best = tokens[int(logits[tokens].argmax())]
             after = allowed[best]
         if not after.word or place.word:
@@ -311,6 +317,9 @@ class FormSteering:
         stops = [token for token in self._stops if 0 <= token < logits.shape[-1]]
         if not stops:
             return logits
+        others = logits.clone()
+        others[stops] = float("-inf")
+        self.lead = abs(float(logits[stops].max() - others.max()))
         if int(logits.argmax()) in stops:
             if self._unwilling == UNWILLING or self._unwilling_in_all == UNWILLING_IN_ALL:
                 return logits
@@ -318,9 +327,12 @@ class FormSteering:
             self._unwilling_in_all += 1
         else:
             self._unwilling = 0
-        logits = logits.clone()
-        logits[stops] = float("-inf")
-        return logits
+        return others
+
+    def _led_by(self, logits: torch.Tensor) -> None:
+        best = logits.topk(min(2, len(logits))).values
+        if len(best) == 2:
+            self.lead = min(self.lead, float(best[0] - best[1]))
 
     def _decided(self, logits: torch.Tensor, words: dict[int, str], forced: bool) -> torch.Tensor:
         """The choice is made with the next token: one of `words`."""

@@ -31,3 +31,10 @@ class TokenText:
             return ""
         self._begin, self._read = self._read, len(self._ids)
         return text[len(known) :]
+
+    def rest(self) -> str:
+        """The end of the text, where it ends inside a character; empty after it was given."""
+        known = self._decode(self._ids[self._begin : self._read]) if self._read > self._begin else ""
+        text = self._decode(self._ids[self._begin :]) if self._read < len(self._ids) else ""
+        self._begin = self._read = len(self._ids)
+        return text[len(known) :]

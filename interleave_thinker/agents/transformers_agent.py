@@ -140,9 +140,13 @@ class TransformersAgent:
         return Drafts(self._known_texts([*sampling.earlier[:MOST_REPLIES], question]))
 
     @cached_property
+    def _marks(self) -> re.Pattern[str] | None:
+        return special_marks(self.processor.tokenizer)
+
+    @cached_property
     def _known_texts(self) -> KnownTexts:
         words = self.processor.tokenizer
-        return KnownTexts(lambda text: words(text, add_special_tokens=False)["input_ids"])
+        return KnownTexts(lambda text: words(without_marks(text, self._marks), add_special_tokens=False)["input_ids"])
 
     def _text(self, ids: Sequence[int]) -> str:
         decoded: str = self.processor.tokenizer.decode(list(ids), skip_special_tokens=False)
@@ -201,7 +205,8 @@ class TransformersAgent:
         """What the model is given, and the thought, open or closed, that its chat template ends with."""
         turns, images = [], []
         for message in messages:
-            content, seen = chat_content(message.parts)
+            parts = [without_marks(part, self._marks) if isinstance(part, str) else part for part in message.parts]
+            content, seen = chat_content(parts)
             images += [shrink(image.convert("RGB"), sampling.max_pixels) for image in seen]
             turns.append({"role": message.role, "content": content})
         text = _chat_text(self.processor, turns)
@@ -209,6 +214,17 @@ class TransformersAgent:
         with self._patches.used_by(self.processor) if can_decode(self.model) else nullcontext():
             inputs = self.processor(text=[text], images=images or None, return_tensors="pt")
         return inputs, thought.group() if thought else ""
+
+
+def special_marks(tokenizer: Any) -> re.Pattern[str] | None:
+    """What finds the marks of a chat form in a text: `<|im_end|>`, `<|image_pad|>`. None where there are none."""
+    marks = {str(mark) for mark in getattr(tokenizer, "added_tokens_decoder", {}).values() if mark.special}
+    return re.compile("|".join(map(re.escape, sorted(marks, key=len, reverse=True)))) if marks else None
+
+
+def without_marks(text: str, marks: re.Pattern[str] | None) -> str:
+    """Text that stays text: a mark in it, which a user or a model wrote, is no picture and no end of a turn."""
+    return text if marks is None else marks.sub(lambda found: f"{found[0][0]} {found[0][1:]}", text)
 
 
 class SharedBase:
@@ -343,7 +359,9 @@ class _Watcher:
                 self.ended = True
                 continue
             piece = self.text.add(token)
-            if piece and not self.stream.push(piece):
+            if not piece:
+                self.stream.count()
+            elif not self.stream.push(piece):
                 self.enough = True
 
     def end(self) -> None:

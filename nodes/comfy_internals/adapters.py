@@ -18,6 +18,7 @@ from ...interleave_thinker.agents.adapter_file import WORDS, AdapterFile, Bits, 
 from ...interleave_thinker.errors import AgentError
 from .clips import Held, held_by
 from .missing import say_missing
+from .replaced import replaced
 
 _FLOATS = (torch.float32, torch.float16, torch.bfloat16)
 _EIGHT = (torch.float8_e4m3fn, torch.float8_e5m2, torch.int8)
@@ -115,11 +116,8 @@ class _Added:
             last = x[:, -made.shape[1] :].to(self.dtype)
             return made + product(last, *self.halves(x.device, self.dtype), self.pair.scale).to(made.dtype)
 
-        transformer.logits = logits
-        try:
+        with replaced(transformer, "logits", logits):
             yield
-        finally:
-            del transformer.logits
 
 
 class _Moved:

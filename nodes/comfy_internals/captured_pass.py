@@ -83,9 +83,11 @@ def captured_pass(loop: LayerLoop, count: int, like: torch.Tensor) -> FixedPass 
     """None where there is no CUDA, or something but plain products on weights that lie on the device is called."""
     if like.device.type != "cuda" or not loop.capturable or loop.length + count > loop.room:
         return None
+    stream = torch.cuda.current_stream(like.device)
     try:
         return CapturedPass(loop, count, like)
     except RuntimeError as error:
+        torch.cuda.set_stream(stream)  # a capture that fails at its end leaves its own
         _say_once(str(error).splitlines()[0][:200])
         return None
 

@@ -16,6 +16,7 @@ from .captured_pass import FixedPass, captured_pass
 from .graphs import release_graphs
 from .layer_loop import LayerLoop
 from .missing import say_missing
+from .replaced import replaced
 from .seen_pictures import KEY, SeenPictures
 
 Lack = Literal["eyes", "head", "layers"]
@@ -417,11 +418,8 @@ def _turning(model: Any, turns: Any) -> Iterator[None]:
     if turns is None:
         yield
         return
-    model.compute_freqs_cis = lambda *_, **__: turns
-    try:
+    with replaced(model, "compute_freqs_cis", lambda *_, **__: turns):
         yield
-    finally:
-        del model.compute_freqs_cis
 
 
 def _reads_ids(model: Any) -> bool:

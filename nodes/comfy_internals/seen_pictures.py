@@ -9,6 +9,7 @@ from typing import Any
 import torch
 
 from ...interleave_thinker.agents.kept_pictures import KeptPictures, bytes_of
+from .replaced import replaced
 
 MOST_BYTES = 512 * 2**20
 """Of what is kept of pictures. One of a megapixel takes 67 MB for an 8B."""
@@ -38,11 +39,8 @@ class SeenPictures:
             self._kept.keep(key, _on(found, torch.device("cpu")))
             return found
 
-        transformer.preprocess_embed = seen
-        try:
+        with replaced(transformer, "preprocess_embed", seen):
             yield
-        finally:
-            del transformer.preprocess_embed
 
 
 def _on(value: Any, device: Any) -> Any:

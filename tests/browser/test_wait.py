@@ -62,7 +62,7 @@ def test_the_planner_is_heard_while_it_plans(own_editor) -> None:
     assert any("left" in state for state in states), "the time left is known before the end"
     assert not any(state.startswith("no run yet") for state in states[1:]), states
     wait_until(page, lambda: saved.count() > listed, 60)
-    assert " · finished · " in saved.nth(1).inner_text()
+    wait_until(page, lambda: " · finished · " in saved.nth(1).inner_text(), 60)
     assert page.problems == []
 
 

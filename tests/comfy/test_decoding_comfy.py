@@ -37,6 +37,13 @@ def test_guesses_change_no_token_that_is_drawn(found: dict[str, Any]) -> None:
     assert found["sampled_forwards_share"] <= 0.6
 
 
+def test_an_earlier_reply_is_text_and_another_packs_wrapper_stays(tmp_path: Path) -> None:
+    """A reply of a model may name an embedding file of ComfyUI's, or hold marks of the chat form."""
+    said = run_inside("odd_texts.py", str(WEIGHTS), str(tmp_path))
+    assert said["with"] == [said["plain"]] * 4
+    assert said["wrapped"] == said["plain"] and said["asked"] and said["kept"]
+
+
 STEPS = 50
 
 

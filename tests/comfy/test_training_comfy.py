@@ -81,6 +81,7 @@ def test_a_server_that_is_killed_in_mid_run_loses_no_trajectory(
     assert attempts(tmp_path / "two") == attempts(tmp_path / "one")
 
 
+@pytest.mark.slow
 def test_an_8b_shaped_checkpoint_goes_all_the_way_to_load_clip(tmp_path: Path) -> None:
     """Real names, vocabulary and tokenizer, three shards: SFT (LoRA and full), GRPO, merge and export; then the same
     greedy tokens in ComfyUI's own loader and in transformers."""

@@ -19,11 +19,13 @@ from interleave_thinker.agents.base import Sampling, TextStream
 from interleave_thinker.agents.decoding import NEAR, decode
 from interleave_thinker.agents.drafts import DRAFT, Drafts, KnownText, KnownTexts
 from interleave_thinker.agents.picking import pick
+from interleave_thinker.agents.reply_form import FormSteering, Vocabulary
 from interleave_thinker.agents.token_text import TokenText
 from interleave_thinker.agents.transformers_agent import load_agent
 from interleave_thinker.driver import LoopModels, drive
 from interleave_thinker.errors import AgentError
 from interleave_thinker.loop.plan import Plan, PlanStep
+from interleave_thinker.roles.critic import JUDGMENT_FORM
 from interleave_thinker.tinyworld.convert import WEIGHTS
 
 WORDS = 9
@@ -34,8 +36,9 @@ STEP = float(torch.finfo(torch.bfloat16).eps)
 class Model:
     """Logits that hang on the last two tokens. In half precision many are tied, and several at once come out otherwise."""
 
-    def __init__(self, seed: int, takes_several: bool, dtype: torch.dtype = torch.float32):
-        self.seed, self.takes_several, self.dtype = seed, takes_several, dtype
+    def __init__(self, seed: int, takes_several: bool, dtype: torch.dtype = torch.float32, level: float = 0.0):
+        """level: about which the logits lie; the steps of a number format grow with it."""
+        self.seed, self.takes_several, self.dtype, self.level = seed, takes_several, dtype, level
         self.stop_tokens = {STOP}
         self.known: list[int] = []
         self.reads: list[int] = []
@@ -44,7 +47,7 @@ class Model:
     def _after(self, tokens: list[int]) -> torch.Tensor:
         draw = torch.Generator().manual_seed(hash((self.seed, *tokens[-2:])) % 2**31)
         logits = 3 * torch.randn(WORDS, generator=draw)
-        return logits.round() if self.dtype == torch.bfloat16 else logits
+        return self.level + (logits.round() if self.dtype == torch.bfloat16 else logits)
 
     def read(self, tokens: list[int]) -> torch.Tensor:
         assert len(tokens) == 1 or self.takes_several
@@ -56,7 +59,7 @@ class Model:
         found = torch.stack(rows)
         if self.dtype == torch.bfloat16 and len(tokens) > 1:
             draw = torch.Generator().manual_seed(len(self.known))
-            found = found + (torch.rand(found.shape, generator=draw) - 0.5) * NEAR * STEP
+            found = found + (torch.rand(found.shape, generator=draw) - 0.5) * NEAR * STEP * max(1, abs(self.level) - 9)
         return found
 
     def forget(self, count: int) -> None:
@@ -80,17 +83,110 @@ TEXTS = st.lists(st.lists(st.integers(1, WORDS - 1), max_size=30), max_size=4)
 @given(
     seed=st.integers(0, 999), texts=TEXTS, temperature=st.sampled_from([0.0, 0.7, 2.0]),
     dtype=st.sampled_from([torch.float32, torch.bfloat16]), itself=st.booleans(), length=st.integers(1, 60),
+    level=st.sampled_from([0.0, 30.0, -30.0]),
 )  # fmt: skip
-def test_guesses_change_no_token(seed, texts, temperature, dtype, itself, length) -> None:
+def test_guesses_change_no_token(seed, texts, temperature, dtype, itself, length, level) -> None:
     """Right ones, wrong ones and half right ones, drawn or greedy, also where near ties come out otherwise at once."""
     sampling = Sampling(length, temperature, seed=seed)
-    wanted = written(Model(seed, False, dtype), sampling)
+    wanted = written(Model(seed, False, dtype, level), sampling)
     if itself:
         texts = [*texts, wanted, [*wanted[: len(wanted) // 2], *reversed(wanted)]]
-    model = Model(seed, True, dtype)
+    model = Model(seed, True, dtype, level)
     assert written(model, sampling, Drafts([KnownText(text) for text in texts])) == wanted
     assert max(model.reads, default=1) <= DRAFT + 1
     assert len(model.known) <= length, "no more is read than the cache has room for"
+
+
+PIECES = (
+    "<answer>", "{", '"previous_step_success"', ":", " ", "true", "false", ",", '"refine_prompt"', '"', "x", "}",
+    "</answer>", "<think>", "</think>", "a", "",
+)  # fmt: skip
+NEXT = {
+    "<answer>": "{", "{": '"previous_step_success"', '"previous_step_success"': ":", 'success": ': "false", "true": ",",
+    "false": ",", ",": '"refine_prompt"', '"refine_prompt"': ":", 'prompt":': '"', 'prompt":"': "x", "x": '"',
+    'x"': "}", "}": "</answer>", "</think>": "<answer>", "think>a": "</think>", "<think>": "a",
+}  # fmt: skip
+
+
+class TiedCritic:
+    """It writes one judgment. Before the verdict a blank leads `true` by a step; several at once come out otherwise."""
+
+    dtype = torch.bfloat16
+    stop_tokens = (len(PIECES) - 1,)
+
+    def __init__(self, takes_several: bool):
+        self.takes_several, self.text = takes_several, [""]
+        self.first = self._row(False)[None]
+
+    def _row(self, several: bool) -> torch.Tensor:
+        row, text = torch.zeros(len(PIECES)), "".join(self.text)
+        if text.endswith('success":'):
+            row[[PIECES.index(word) for word in (" ", "true", "false")]] = torch.tensor(
+                [20.0, 19.875 + several / 4, 10]
+            )
+        else:
+            ends = [end for end in NEXT if text.endswith(end)]
+            row[PIECES.index(NEXT[max(ends, key=len)] if ends else "" if text else "<think>")] = 20
+        return row.bfloat16()
+
+    def read(self, tokens: list[int]) -> torch.Tensor:
+        rows = []
+        for token in tokens:
+            self.text.append(PIECES[token])
+            rows.append(self._row(len(tokens) > 1))
+        return torch.stack(rows)
+
+    def forget(self, count: int) -> None:
+        del self.text[len(self.text) - count :]
+
+
+def pieces_of(text: str) -> list[int]:
+    found = []
+    while text:
+        piece = max((p for p in PIECES if p and text.startswith(p)), key=len, default="")
+        if not piece:
+            return [0, 0]
+        found.append(PIECES.index(piece))
+        text = text[len(piece) :]
+    return found
+
+
+def test_guesses_change_no_verdict_that_hangs_on_a_near_tie() -> None:
+    """The form decides by the likeliest token what may follow, and then leaves no rival to doubt about."""
+
+    def judged(takes_several: bool, drafts: Drafts | None = None) -> Any:
+        text_of = lambda ids: "".join(PIECES[token] for token in ids)  # noqa: E731
+        steering = FormSteering(JUDGMENT_FORM, Vocabulary(pieces_of, text_of), stops=TiedCritic.stop_tokens)
+        critic, sampling = TiedCritic(takes_several), Sampling(40, temperature=0)
+        return decode(critic, sampling, TextStream(None), text_of, name="c", steering=steering, drafts=drafts)
+
+    alone = judged(False)
+    assert '": false' in alone.text
+    guessed = judged(True, Drafts([KnownText(pieces_of(alone.text))]))
+    assert (guessed.text, guessed.log_odds) == (alone.text, alone.log_odds)
+
+
+@pytest.mark.parametrize("text", ["猫🙂画像 and more", "ﷺ🙂‍↔️", "plain"])
+def test_all_tokens_are_counted_and_none_is_lost(text: str) -> None:
+    """Also those of which several make one character, and a reply that is cut off inside one."""
+    tokenizer = AutoTokenizer.from_pretrained(WEIGHTS / "generator/tokenizer")
+    ids = tokenizer(text, add_special_tokens=False).input_ids
+    stop = tokenizer.eos_token_id
+
+    class Scripted(Model):
+        def _after(self, tokens: list[int]) -> torch.Tensor:
+            row = torch.zeros(len(tokenizer))
+            row[[*ids, stop][len(tokens)]] = 9
+            return row
+
+    for length in range(1, len(ids) + 2):
+        model = Scripted(0, True)
+        model.stop_tokens = {stop}
+        made = decode(
+            model, Sampling(length, 0.0), TextStream(None), lambda some: tokenizer.decode(list(some)), name="m"
+        )
+        assert made.tokens == min(length, len(ids))
+        assert made.text == tokenizer.decode(ids[:length])
 
 
 def test_a_reply_that_repeats_an_earlier_one_takes_a_fraction_of_the_passes() -> None:
@@ -177,6 +273,15 @@ class TestPick:
         assert {pick(logits, Sampling(temperature=5.0, top_k=2, top_p=1.0), p)[0] for p in range(200)} == {0, 1}
         assert {pick(logits, Sampling(temperature=1.0, top_p=0.0), p)[0] for p in range(50)} == {0}
 
+    def test_no_top_k_leaves_nothing_out_and_the_least_temperature_is_greedy(self) -> None:
+        logits = torch.zeros(30)
+        assert len({pick(logits, Sampling(temperature=1.0, top_k=0, top_p=1.0), p)[0] for p in range(900)}) == 30
+        many = torch.randn(5000, generator=torch.Generator().manual_seed(1))
+        assert pick(many, Sampling(temperature=1.0, top_k=0, top_p=1.0), 3, doubt=0.01)[1] is True
+        rising = torch.tensor([1.0, 4.0, 2.5])
+        for temperature in (1e-45, 1e-30, 1e-7):
+            assert pick(rising, Sampling(temperature=temperature), 3) == (1, False)
+
 
 @pytest.fixture(scope="module", params=["base", "generator/tokenizer"])
 def tokenizer(request: pytest.FixtureRequest):
@@ -192,6 +297,7 @@ class TestText:
         made = "".join(pieces.add(token) for token in ids)
         whole = tokenizer.decode(ids, skip_special_tokens=False)
         assert made == whole or (whole.endswith("\ufffd") and whole.startswith(made))
+        assert made + pieces.rest() == whole and pieces.rest() == ""
 
     def test_no_more_is_decoded_than_the_last_pieces(self) -> None:
         """Else a long reply takes quadratic time."""

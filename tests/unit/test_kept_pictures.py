@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import base64
 import io
+import time
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -11,7 +14,7 @@ from PIL import Image
 
 from interleave_thinker.agents import openai_compatible
 from interleave_thinker.agents.base import Message
-from interleave_thinker.agents.kept_pictures import KeptPictures, picture_key
+from interleave_thinker.agents.kept_pictures import KeptPatches, KeptPictures, picture_key
 
 
 @given(st.lists(st.tuples(st.integers(0, 5), st.integers(1, 30)), max_size=60))
@@ -40,6 +43,36 @@ def test_a_key_is_of_size_and_pixels() -> None:
     assert picture_key(a) == picture_key(a.copy())
     others = [Image.new("RGB", (6, 4), "red"), Image.new("RGB", (4, 6), "blue"), Image.new("L", (4, 6), 76)]
     assert len({picture_key(image) for image in (a, *others)}) == 4
+
+
+def test_a_palette_is_part_of_a_picture() -> None:
+    red, blue = (Image.new("P", (4, 6), 0) for _ in range(2))
+    red.putpalette([255, 0, 0])
+    blue.putpalette([0, 0, 255])
+    assert red.tobytes() == blue.tobytes() and picture_key(red) != picture_key(blue)
+
+
+def test_what_is_larger_than_the_room_pushes_nothing_out() -> None:
+    kept: KeptPictures[bytes] = KeptPictures(50, len)
+    kept.keep("small", bytes(30))
+    kept.keep("large", bytes(51))
+    assert kept.get("small") == bytes(30) and kept.get("large") is None
+
+
+def test_agents_of_one_processor_may_ask_it_at_the_same_time() -> None:
+    class Processor:
+        image_processor: Any = "its own"
+
+    processor, kept = Processor(), [KeptPatches(1000) for _ in range(4)]
+
+    def use(patches: KeptPatches) -> None:
+        for _ in range(50):
+            with patches.used_by(processor):
+                time.sleep(0.0001)
+
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(use, kept))
+    assert processor.image_processor == "its own"
 
 
 def test_a_server_is_sent_a_picture_that_was_encoded_once(monkeypatch) -> None:

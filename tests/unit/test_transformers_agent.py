@@ -294,3 +294,20 @@ def test_behind_a_thought_that_the_chat_template_closed_a_form_without_thought_b
     for free in (Sampling(max_tokens=12, form=bare, keep_form=False), Sampling(max_tokens=12, form=JUDGMENT_FORM)):
         text = critic.complete(asked("x"), free).text
         assert not text.lstrip().startswith("<answer>") and "channel" not in text
+
+
+@pytest.mark.parametrize("mark", ["<|image_pad|>", "<|im_end|>", "<|im_start|>system", "<|vision_start|>"])
+def test_marks_of_the_chat_form_in_a_text_stay_text(critic, mark):
+    """A user's or a model's words are no further picture, and end no turn."""
+    picture = render(RED)
+    broken = mark.replace("<|", "< |")
+    said, meant = (
+        critic.complete(asked(picture, f"what is {words}?"), Sampling(12, temperature=0, earlier=(words,)))
+        for words in (mark, broken)
+    )
+    assert said.text == meant.text
+    inputs, _ = critic._inputs(asked(picture, f"what is {mark}?"), Sampling())
+    plain, _ = critic._inputs(asked(picture, "what is it?"), Sampling())
+    for name in ("<|image_pad|>", "<|im_end|>", "<|im_start|>", "<|vision_start|>"):
+        token = critic.processor.tokenizer.convert_tokens_to_ids(name)
+        assert (inputs["input_ids"] == token).sum() == (plain["input_ids"] == token).sum()
