@@ -122,6 +122,15 @@ class Agent(Protocol):
         ...
 
 
+def identity(agent: Agent) -> str:
+    """What tells two agents apart where answers are kept: the name, and of a model on this disk the state of its files.
+
+    Results of all trainings are folders called `model`, and a folder may hold another model later.
+    """
+    state = getattr(agent, "state", "")
+    return f"{agent.name} {state}" if isinstance(state, str) and state else agent.name
+
+
 def shifts_verdicts(agent: Agent) -> bool:
     """Whether it follows `Sampling.strictness`: its backend knows how likely each token is, and says so by
     `shifts_verdicts`.

@@ -56,6 +56,12 @@ def load_prompt(name: str, folders: Sequence[str | Path | None] = ()) -> str:
     raise ConfigError(f"{HERE / name}.md is missing; install the pack again.")
 
 
+def check_prompt_folder(folder: Path) -> None:
+    """Raises ConfigError where a folder holds no prompt text; with a wrong name ours would be used without a word."""
+    if not any((folder / f"{name}.md").is_file() for name in REQUIRED_SLOTS):
+        raise ConfigError(f"--prompts: {folder} holds no prompt text ({', '.join(f'{n}.md' for n in REQUIRED_SLOTS)}).")
+
+
 def _read(path: Path) -> str:
     try:
         if path.stat().st_size > MAX_BYTES:

@@ -14,7 +14,7 @@ from typing import Protocol
 
 from PIL import Image
 
-from ..agents.base import Agent, Completion, Message, Part, Sampling, kept_loaded
+from ..agents.base import Agent, Completion, Message, Part, Sampling, identity, kept_loaded
 from ..errors import AgentError
 from ..reading.replies import read_or_repair
 from .asking import ask_anew, describe_unreadable, until_answered
@@ -68,6 +68,11 @@ class Scorer(Protocol):
         ...
 
 
+def scorer_identity(scorer: Scorer) -> str:
+    """What tells two judges apart where scores are kept (`agents.base.identity`)."""
+    return str(getattr(scorer, "identity", scorer.name))
+
+
 @dataclass
 class AgentScorer:
     """Any agent as judge; each of the two questions is asked up to `TRIES` times until the reply has its marks."""
@@ -79,6 +84,10 @@ class AgentScorer:
     @property
     def name(self) -> str:
         return f"judge {self.agent.name}"
+
+    @property
+    def identity(self) -> str:
+        return f"judge {identity(self.agent)}"
 
     def score(self, before: Image.Image | None, after: Image.Image, instruction: str) -> Score:
         folders = [*self.prompt_folders, self.agent.prompts]

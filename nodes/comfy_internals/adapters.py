@@ -16,9 +16,9 @@ import torch
 
 from ...interleave_thinker.agents.adapter_file import WORDS, AdapterFile, Bits, Pair, added_by, beside, product, sides
 from ...interleave_thinker.errors import AgentError
+from ..replaced import replaced
 from .clips import Held, held_by
 from .missing import say_missing
-from .replaced import replaced
 
 _FLOATS = (torch.float32, torch.float16, torch.bfloat16)
 _EIGHT = (torch.float8_e4m3fn, torch.float8_e5m2, torch.int8)

@@ -12,11 +12,11 @@ from weakref import WeakKeyDictionary
 import torch
 
 from ...interleave_thinker.agents.drafts import DRAFT
+from ..replaced import replaced
 from .captured_pass import FixedPass, captured_pass
 from .graphs import release_graphs
 from .layer_loop import LayerLoop
 from .missing import say_missing
-from .replaced import replaced
 from .seen_pictures import KEY, SeenPictures
 
 Lack = Literal["eyes", "head", "layers"]

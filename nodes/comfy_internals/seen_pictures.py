@@ -9,7 +9,7 @@ from typing import Any
 import torch
 
 from ...interleave_thinker.agents.kept_pictures import KeptPictures, bytes_of
-from .replaced import replaced
+from ..replaced import replaced
 
 MOST_BYTES = 512 * 2**20
 """Of what is kept of pictures. One of a megapixel takes 67 MB for an 8B."""

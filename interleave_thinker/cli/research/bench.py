@@ -279,6 +279,7 @@ def _generate(options: argparse.Namespace) -> int:
 
 
 def _judge(options: argparse.Namespace) -> int:
+    from ...agents.base import identity
     from ...research.bench import runner
 
     if options.max_tokens < 1:
@@ -291,7 +292,7 @@ def _judge(options: argparse.Namespace) -> int:
     if len(there) < len(items):
         print(f"No output: {len(items) - len(there)} of {len(items)} items; they are left out.")
     agent = _judge_agent(options)
-    cost = runner.judge_cost(bench, options.out, there, agent.name, options.retry_failed)
+    cost = runner.judge_cost(bench, options.out, there, identity(agent), options.retry_failed)
     print(f"{options.bench} judge, {agent.name}: {cost}.", flush=True)
     if options.dry_run:
         return 0

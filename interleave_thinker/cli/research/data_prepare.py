@@ -15,6 +15,7 @@ from ...research.data.planner_lessons import Words
 from ...research.data.records import DataError, Drops
 from ...research.data.scoring import LabelBy
 from ...resolve import AGENT_HELP, SCORER_HELP
+from ...roles.prompt_files import check_prompt_folder
 from ..config_file import add_config, save_options
 from ..options import add_device, add_endpoints, add_json, add_seed, add_workers, model_folder
 from .stage import add_stage_options, begin_stage, write_drops
@@ -40,7 +41,7 @@ def add_score(commands: Any) -> None:
 def _score(options: argparse.Namespace) -> None:
     from ...research.answer_file import AnswerFile
     from ...research.data.records import CRITIC_FILE, SCORED_FILE, CriticRecord, read_records, write_records
-    from ...research.data.scoring import SCORES_FILE, LabelOptions, score_all
+    from ...research.data.scoring import SCORED_DROPS, SCORES_FILE, LabelOptions, score_all
     from ...resolve import scorer_from
 
     records = list(read_records(options.data / CRITIC_FILE, CriticRecord))
@@ -56,7 +57,7 @@ def _score(options: argparse.Namespace) -> None:
     log = AnswerFile(options.data / SCORES_FILE)
     scored, drops = score_all(records, options.data, scorer, labels, log, workers=options.workers, on_progress=show)
     write_records(options.data / SCORED_FILE, scored)
-    write_drops(options.data / "scored.drops.json", {"attempts": drops})
+    write_drops(options.data / SCORED_DROPS, {"attempts": drops})
 
 
 def add_agree(commands: Any) -> None:
@@ -149,6 +150,7 @@ def add_filter(commands: Any) -> None:
 def _filter(options: argparse.Namespace) -> None:
     from ...research.data.filters import filtered, filtered_by_label
     from ...research.data.records import CRITIC_FILE, SCORED_FILE, CriticRecord, read_records, write_records
+    from ...research.data.scoring import check_scored
 
     chosen = FilterOptions(**{f.name: getattr(options, f.name) for f in fields(FilterOptions)})
     if not (options.data / SCORED_FILE).is_file() and (options.data / CRITIC_FILE).is_file():
@@ -168,9 +170,17 @@ def _filter(options: argparse.Namespace) -> None:
             f"writes {CRITIC_FILE}; `data score {options.data}` adds scores, for reinforcement learning."
         )
     records = list(read_records(options.data / SCORED_FILE, CriticRecord))
+    if (options.data / CRITIC_FILE).is_file():
+        check_scored(records, list(read_records(options.data / CRITIC_FILE, CriticRecord)), options.data)
     if not begin_stage(options, options.data / "sft.jsonl", f"{len(records)} scored attempts"):
         return
     sft, rl, drops = filtered(records, chosen)
+    if not sft and not rl:
+        why = "; ".join(f"{count} {reason}" for reason, count in drops.reasons.most_common()) or "there is none"
+        raise DataError(
+            f"No attempt is left to learn from: {why}. Make more runs, or loosen a rule: --trend off, --min-best 0, "
+            "--balance 0, --no-need-refined."
+        )
     write_records(options.data / "sft.jsonl", sft)
     write_records(options.data / "rl.jsonl", rl)
     write_drops(options.data / "filter.drops.json", {"attempts": drops})
@@ -242,6 +252,8 @@ def _prompts(options: argparse.Namespace) -> Path | None:
         DataError: there is no such model folder.
     """
     given: Path | None = options.prompts
+    if given is not None:
+        check_prompt_folder(given)
     if given is not None or options.model is None:
         return given
     if not options.model.is_dir():

@@ -12,14 +12,14 @@ from typing import Any, get_args
 from ...agents.adapter_folder import base_of, weight_files
 from ...errors import ConfigError
 from ...research.train.costs import PICTURE_SECONDS, Work, costs
-from ...research.train.grpo import GrpoOptions
+from ...research.train.grpo import GrpoOptions, too_few
 from ...research.train.layout import Asked, Shape, layout
 from ...research.train.models import ModelOptions, Precision
 from ...research.train.rewards import Part, Variant
 from ...research.train.rows import sft_rows, states
 from ...research.train.sft import SftOptions
 from ...resolve import SCORER_HELP
-from ..config_file import add_config, save_options
+from ..config_file import add_config, read_options, save_options
 from ..options import (
     add_endpoints,
     add_generator_options,
@@ -205,12 +205,19 @@ def _grpo(options: argparse.Namespace) -> None:
         count = _count(options) or len(states(chosen.data, chosen.prompts)[0])
         on_one = chosen.batch * chosen.accumulate
         in_a_step = on_one * (options.train_gpus or 1)
-        steps = chosen.steps or round(count * chosen.epochs * chosen.group / in_a_step)
+        if in_a_step % chosen.group:
+            raise ConfigError(
+                f"batch x accumulate x devices is {in_a_step}, and must be a multiple of group ({chosen.group}): the "
+                "responses to a state are compared within a step."
+            )
+        steps = chosen.steps or int(count * chosen.group // in_a_step * chosen.epochs)
         calls = steps * in_a_step
         print(
             f"{count} states; {steps} steps on {_devices(options)}, at most {calls} generator and {2 * calls} judge "
             f"calls; {_disk(options)}"
         )
+        if count * chosen.group < in_a_step:
+            print(f"Will not run: {too_few(count, in_a_step // chosen.group)}")
         beside = chosen.vllm == "colocate"
         asked = Asked(
             **_rows_asked(options, chosen.max_tokens),
@@ -262,6 +269,7 @@ def _rows_asked(options: argparse.Namespace, reply: int) -> dict[str, Any]:
         "lora_rank": options.lora_rank,
         "quantized": bool(options.quantize),
         "beside_gb": options.beside_gb,
+        "in_float32": options.precision == "fp32",
         "checkpointing": options.gradient_checkpointing,
     }
 
@@ -269,8 +277,10 @@ def _rows_asked(options: argparse.Namespace, reply: int) -> dict[str, Any]:
 def _print_layout(options: argparse.Namespace, asked: Asked) -> None:
     """Memory of each GPU, for the GPUs that are named, or for two usual machines."""
     gpus, size = options.train_gpus, options.gpu_gb
-    if (gpus is not None and gpus < 1) or (size is not None and size <= 0):
+    if (gpus is not None and gpus < 1) or (size is not None and not 0 < size < 1e6):
         raise ConfigError(f"--train-gpus is {gpus} and --gpu-gb {size}; both must be more than 0.")
+    if not 0 <= options.beside_gb < 1e6:
+        raise ConfigError(f"--beside-gb is {options.beside_gb}; it must be 0 or more.")
     folder = base_of(options.model)
     if not (folder / "config.json").is_file():
         print(f"Memory of a GPU: not computed, there is no {folder / 'config.json'}.")
@@ -310,7 +320,7 @@ def _print_costs(options: argparse.Namespace, asked: Asked, states: int) -> None
     folder = base_of(options.model)
     if not (folder / "config.json").is_file():
         return
-    if options.picture_seconds <= 0 or options.judge_price < 0:
+    if not 0 < options.picture_seconds < 1e9 or not 0 <= options.judge_price < 1e9:
         raise ConfigError(
             f"--picture-seconds is {options.picture_seconds} and --judge-price {options.judge_price}; seconds must be "
             "more than 0, and a price not less."
@@ -356,15 +366,36 @@ def _file(path: Path, name: str) -> Path:
     return path / name if path.is_dir() else path
 
 
+THE_SAME = ("model", "lora_rank", "batch", "accumulate", "group", "seed")
+"""Options that a training goes on with as it was begun: the order of its rows and the shape of its weights."""
+
+
 def _keep(options: argparse.Namespace, name: str) -> None:
+    """Save the options beside the output.
+
+    Raises:
+        ConfigError: a training that is resumed was begun with others.
+    """
+    kept = options.out / f"{name}.config.yaml"
+    if options.resume and kept.is_file() and any(options.out.glob("checkpoints/checkpoint-*")):
+        before = read_options(kept)
+        for option in THE_SAME:
+            was, now = before.get(option.replace("_", "-")), getattr(options, option, None)
+            if was is not None and now is not None and str(was) != str(now):
+                raise ConfigError(
+                    f"--{option.replace('_', '-')} is {now}, and the training in {options.out} was begun with {was}. "
+                    "Go on with that, or train into another folder."
+                )
     if options.count is not None:
         raise ConfigError("--count stands in for the data in --dry-run only; a training reads all of --data.")
     options.out.mkdir(parents=True, exist_ok=True)
-    save_options(options, options.out / f"{name}.config.yaml")
+    save_options(options, kept)
 
 
 def _disk(options: argparse.Namespace) -> str:
     weights = _size(options.model)
+    if not weights and (base_of(options.model) / "config.json").is_file():  # not downloaded yet
+        weights = 2 * Shape.of(base_of(options.model)).parameters / 2**30
     # Whole weights and two moments of Adam, in float32.
     kept = 3 * weights * _halves(options.model) if not options.lora_rank else 0.05 * weights
     return f"about {2 * kept + weights:.2g} GB for two checkpoints and the result"

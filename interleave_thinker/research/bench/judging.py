@@ -18,7 +18,7 @@ from typing import Any, TypeVar
 
 from PIL import Image
 
-from ...agents.base import Agent, Completion, Message, Part, Sampling
+from ...agents.base import Agent, Completion, Message, Part, Sampling, identity
 from ...errors import AgentError, InterleaveError
 from ...files import append_synced
 from ...roles.asking import ask_anew
@@ -112,7 +112,7 @@ class Judge:
         sampling: Sampling,
     ) -> T | None:
         messages = _messages(parts, system)
-        fingerprint = _fingerprint(self.agent.name, messages, sampling)
+        fingerprint = _fingerprint(identity(self.agent), messages, sampling)
         known = self.log.recall(item, criterion, fingerprint, parse, self.retry_failed)
         if known is not None:
             self._count(recalled=1, unread=int(known[0] is None))

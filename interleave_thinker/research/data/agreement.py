@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ...agents.base import Agent, Sampling
+from ...agents.base import Agent, Sampling, identity
 from ...errors import AgentError, RunError
 from ...files import hash_of
 from ...roles.critic import judge
@@ -60,7 +60,7 @@ def agreement(
         except DataError as error:
             return str(error)
         pictures = [image and (image.size, hashlib.sha256(image.tobytes()).hexdigest()) for image in (before, after)]
-        key = hash_of("verdict", critic.name, pictures, record.prompt, record.used, max_tokens)
+        key = hash_of("verdict", identity(critic), pictures, record.prompt, record.used, max_tokens)
         match kept.known.get(key):
             case {"accepted": bool(accepted), "parsed": bool(parsed)}:
                 return parsed and accepted == record.success, parsed

@@ -16,19 +16,18 @@ from __future__ import annotations
 import html
 import json
 import os
+import re
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from PIL import Image
-
 from ...agents.base import chat_content
 from ...contract import MAX_STEPS
 from ...roles.critic import critic_turn, white_canvas
 from ...roles.planner import planner_turn
-from .records import CriticRecord, DataError, Drops, PlannerRecord
+from .records import CriticRecord, DataError, Drops, PlannerRecord, open_image
 
 WHITE = "data/interleave/white.png"
 """The white canvas; the paper's code knows it by this ending of the path and draws from text alone."""
@@ -199,9 +198,8 @@ def size_of_first(folder: Path, records: Sequence[CriticRecord]) -> tuple[int, i
     """That of the first picture that can be read, for the white canvas."""
     for record in records:
         try:
-            with Image.open(folder / record.after) as image:
-                return (image.width, image.height)
-        except OSError:
+            return open_image(folder, record.after).size
+        except DataError:
             continue
     return (1024, 1024)
 
@@ -214,9 +212,12 @@ def _escaped(text: str) -> str:
     return html.escape(text, quote=False)
 
 
+_BLOCKS = re.compile(r"</?\s*(?:think|answer)\s*>", re.I)
+
+
 def inside(text: str) -> str:
-    """Reasoning that cannot end its own block."""
-    return text.replace("</think>", "").replace("<think>", "")
+    """Reasoning that cannot end its own block, nor hold another answer."""
+    return _BLOCKS.sub("", text)
 
 
 def _no_mark(text: str) -> str:

@@ -47,6 +47,8 @@ def export_all(
                 found["planner_sft"] = [
                     planner_conversation(r, options) for r in read_records(plans_file, PlannerRecord)
                 ]
+            if critic.is_file() and not any(found.values()):
+                raise DataError(f"{critic} is empty: no attempt was left. See {data / 'filter.drops.json'} for why.")
             if not any(found.values()):
                 raise DataError(
                     f"{data} holds neither {critic.name} nor plans.jsonl with records. For the critic run `data filter "
@@ -55,10 +57,17 @@ def export_all(
                 )
             yield from _conversations(data, form, found)
         elif form == "compare":
+            _needs(data / SCORED_FILE, f"`data score {data}` writes it")
             talks = list(comparisons(list(read_records(data / SCORED_FILE, CriticRecord)), options))
             yield from _conversations(data, "trl", {"compare_sft": talks})
         elif form == "rl":
+            _needs(data / "rl.jsonl", f"`data filter {data}` writes it")
             records = list(read_records(data / "rl.jsonl", CriticRecord))
+            if not records:
+                raise DataError(
+                    f"{data / 'rl.jsonl'} is empty: reinforcement learning takes attempts with scores. Run `data score "
+                    f"{data}` and `data filter {data} --resume`, or give the filter a larger --rl-share."
+                )
             yield f"{write_lines(data / 'critic_rl.jsonl', map(state, records))} states: {data / 'critic_rl.jsonl'}"
         else:
             plans = list(read_records(data / PLANNER_FILE, PlannerRecord))
@@ -69,6 +78,12 @@ def export_all(
     scored = data / (CRITIC_FILE if (data / CRITIC_FILE).is_file() else critic.name)
     if scored.is_file():
         write_white(data, size_of_first(data, list(read_records(scored, CriticRecord))))
+
+
+def _needs(path: Path, how: str) -> None:
+    """Raises DataError if there is no such file."""
+    if not path.is_file():
+        raise DataError(f"There is no {path}; {how}.")
 
 
 def _conversations(data: Path, form: str, found: dict[str, list[Conversation]]) -> Iterator[str]:
@@ -87,5 +102,10 @@ def _conversations(data: Path, form: str, found: dict[str, list[Conversation]]) 
         yield f"{len(talks)} conversations: {path}"
     if info:
         known = data / "dataset_info.json"
-        before = json.loads(known.read_text(encoding="utf-8")) if known.is_file() else {}
+        try:
+            before = json.loads(known.read_text(encoding="utf-8")) if known.is_file() else {}
+        except (OSError, ValueError, RecursionError):
+            before = None
+        if not isinstance(before, dict):
+            raise DataError(f"{known} is no JSON object of datasets. Repair it, or move it away.")
         write_atomically(known, json.dumps({**before, **info}, indent=2).encode())

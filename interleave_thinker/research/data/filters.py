@@ -48,6 +48,8 @@ class FilterOptions:
     seed: int = 0
 
     def __post_init__(self) -> None:
+        if not math.isfinite(self.min_slope):
+            raise ConfigError(f"min_slope is {self.min_slope}; it must be a number of points.")
         limits = {"min_best": 10.0, "rl_share": 1.0, "rl_variance": 25.0, "balance": 100.0}
         for name, high in limits.items():
             value = getattr(self, name)
@@ -78,8 +80,7 @@ def filtered(
     if options.need_refined:
         silent = [r for r in sft if not r.success and not r.refined]
         drops.drop("a failure without a refined prompt", len(silent))
-        unfit = {r.id for r in silent}
-        sft = [r for r in sft if r.id not in unfit]
+        sft = [r for r in sft if r.success or r.refined]
     rng = random.Random(options.seed)
     sft = _balanced(sft, options.balance, rng, drops, "fine-tuning")
     rl = _balanced(rl, options.balance, rng, drops, "reinforcement learning")
@@ -100,7 +101,10 @@ def filtered_by_label(records: Sequence[CriticRecord], options: FilterOptions) -
         kept = [r for r in kept if r.success or r.refined]
         drops.drop("a failure without a refined prompt", len(records) - len(kept))
     labels = {r.success for r in kept}
-    if kept and len(labels) < 2 and options.balance:
+    if not kept:
+        why = "there is none" if not records else "all are failures without a refined prompt"
+        raise ConfigError(f"No attempt is left to learn from: {why}. Make more runs, or give --no-need-refined.")
+    if len(labels) < 2 and options.balance:
         lacking = "failures with a refined prompt" if True in labels else "successes"
         helps = "" if True in labels else ", accept attempts of your runs yourself (Accept)"
         raise ConfigError(
@@ -160,10 +164,10 @@ def _balanced(
     allowed = round(len(fewer) * ratio)
     if not ratio or len(more) <= allowed:
         return records
-    left_out = {r.id for r in rng.sample(more, len(more) - allowed)}
+    left_out = {id(r) for r in rng.sample(more, len(more) - allowed)}  # ids of records may be there twice
     kind = "successes" if more[0].success else "failures"
     drops.drop(f"too many {kind} for {part}", len(left_out))
-    return [r for r in records if r.id not in left_out]
+    return [r for r in records if id(r) not in left_out]
 
 
 def _scores(attempts: Sequence[CriticRecord]) -> list[float]:

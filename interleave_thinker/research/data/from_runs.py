@@ -137,6 +137,9 @@ def _critic_records(
     starts: dict[int, list[str | None]] = defaultdict(list)
     ids: Counter[str] = Counter()
     for attempt in trajectory.attempts:
+        if not _is_whole(attempt):
+            drops.drop("its record is damaged")
+            continue
         if not 1 <= attempt.step <= len(trajectory.plan.steps):
             drops.drop("its step is not in the plan")
             continue
@@ -194,6 +197,8 @@ def _add_plan(
     drops: Drops,
 ) -> None:
     plan = trajectory.plan
+    if not all(isinstance(r.step, int) and isinstance(r.image_key, str | None) for r in trajectory.results):
+        return drops.drop("its record is damaged")
     if not plan.request:
         return drops.drop("it has no request")
     if trajectory.status != "done":
@@ -220,10 +225,27 @@ def _trajectory(run: Path) -> Trajectory | None:
     state = read_state(run)
     try:
         saved = Trajectory.from_dict((state or {})["trajectory"])
-    except (KeyError, TypeError, InterleaveError):
+    except (KeyError, TypeError, ValueError, AttributeError, InterleaveError):
         return None
     on_disk = {a.identity: a for a in read_trajectory(run)}
-    return Trajectory(saved.plan, tuple(on_disk.values()) or saved.attempts, saved.results, saved.status)
+    known = {a.identity: a for a in saved.attempts} | on_disk  # a line on the disk may be cut off
+    return Trajectory(saved.plan, tuple(known.values()), saved.results, saved.status)
+
+
+def _is_whole(attempt: Attempt) -> bool:
+    """Whether its values are of their types: older versions wrote records without a seal."""
+    judgment = attempt.judgment
+    numbers, texts = (attempt.step, attempt.attempt), [attempt.prompt, attempt.image_key, attempt.file]
+    flags: list[object] = [attempt.overridden]
+    if judgment is not None:
+        flags += [judgment.accepted, judgment.parsed]
+        texts += [judgment.refined_prompt, judgment.reasoning]
+    return (
+        all(isinstance(n, int) and not isinstance(n, bool) and n >= 1 for n in numbers)
+        and all(isinstance(text, str) for text in texts)
+        and all(isinstance(flag, bool) for flag in flags)
+        and isinstance(attempt.reference_key, str | None)
+    )
 
 
 def _user_images(run: Path) -> list[str]:

@@ -12,12 +12,13 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
-from typing import Any, Literal, TypeVar, get_args
+from typing import Any, Literal, TypeVar, cast, get_args
 
 from PIL import Image
 
-from ...errors import InterleaveError
+from ...errors import InterleaveError, PlanError
 from ...files import is_below, write_atomically
+from ...loop.plan import Plan
 from ...storage.images import open_rgb
 
 Labeller = Literal["critic", "user", "checker", "judge"]
@@ -177,13 +178,22 @@ def open_image(folder: Path, name: str) -> Image.Image:
 def _record(cls: type[R], line: str, place: str) -> R:
     try:
         data = json.loads(line)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise DataError(f"{place} is not valid JSON: {error}.") from None
-    problem = invalid(cls, data)
+    problem = invalid(cls, data) or (_no_plan(data["plan"]) if cls is PlannerRecord else "")
     if problem:
         raise DataError(f"{place}: {problem}")
     values: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in data.items()}
     return cls(**values)
+
+
+def _no_plan(found: object) -> str:
+    """Why a record's plan is none, or ""."""
+    try:
+        Plan.from_dict(cast("Mapping[str, Any]", found))
+    except PlanError as error:
+        return f"its plan: {error}"
+    return ""
 
 
 def invalid(cls: type[AnyRecord], data: object) -> str:

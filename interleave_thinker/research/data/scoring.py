@@ -5,6 +5,7 @@ A person's verdict is never changed. An attempt that the judge could not score i
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
@@ -13,7 +14,7 @@ from typing import Literal
 
 from ...errors import AgentError
 from ...files import hash_of
-from ...roles.scorer import Score, ScoreError, Scorer
+from ...roles.scorer import Score, ScoreError, Scorer, scorer_identity
 from ..answer_file import AnswerFile
 from .records import CriticRecord, DataError, Drops, Labeller, open_image
 
@@ -31,6 +32,11 @@ class LabelOptions:
     by: LabelBy = "critic"
     min_semantics: float = 8.0
     min_quality: float = 6.0
+
+    def __post_init__(self) -> None:
+        for name in ("min_semantics", "min_quality"):
+            if not 0 <= getattr(self, name) <= 10:
+                raise DataError(f"{name} is {getattr(self, name)}; it must be from 0 to 10.")
 
 
 def score_all(
@@ -91,6 +97,33 @@ def score_all(
     return scored, drops
 
 
+SCORED_DROPS = "scored.drops.json"
+
+
+def check_scored(scored: Sequence[CriticRecord], records: Sequence[CriticRecord], folder: Path) -> None:
+    """Compare the scored attempts with critic.jsonl, which they were made from, and which may have been made anew.
+
+    Raises:
+        DataError: there are other attempts by now, or a person has judged some since.
+    """
+    known, before = {record.id for record in records}, {record.id: record for record in scored}
+    mine = [r for r in records if r.labelled_by == "user" and r.id in before]
+    judged = sum((before[r.id].labelled_by, before[r.id].success) != ("user", r.success) for r in mine)
+    gone = sum(record.id not in known for record in scored)
+    try:
+        seen = int(json.loads((folder / SCORED_DROPS).read_bytes())["attempts"]["seen"])
+    except (OSError, ValueError, TypeError, KeyError, RecursionError):
+        seen = len(records)
+    said = [f"{judged} were judged by a person since"] if judged else []
+    said += [f"{gone} are not in it any more"] if gone else []
+    said += [f"it has {len(records)}, and {seen} were scored"] if seen != len(records) and not gone else []
+    if said:
+        raise DataError(
+            f"{folder / 'critic.jsonl'} has changed since its attempts were scored: {', '.join(said)}. Run `data score "
+            f"{folder} --judge J --resume`, which pays for no score twice."
+        )
+
+
 def labelled(record: CriticRecord, score: Score, options: LabelOptions, by: Labeller = "judge") -> CriticRecord:
     """The record with its scores, and with the label that they give where they are asked to."""
     record = replace(record, semantics=score.semantics, quality=score.quality)
@@ -113,4 +146,4 @@ def _known(log: AnswerFile, key: str) -> Score | None:
 
 
 def _key(record: CriticRecord, scorer: Scorer) -> str:
-    return hash_of("score", scorer.name, record.before, record.after, record.prompt)
+    return hash_of("score", scorer_identity(scorer), record.before, record.after, record.prompt)

@@ -18,16 +18,18 @@ from statistics import mean
 from typing import Any
 
 from ...agents.adapter_folder import base_of
+from ...agents.transformers_agent import special_marks
 from ...errors import ConfigError
 from ...files import write_atomically
 from ...resolve import COMFYUI, GeneratorChoice
 from ...roles.prompt_files import load_prompt
-from ...roles.scorer import Score, Scorer
+from ...roles.scorer import Score, Scorer, scorer_identity
 from ..worker_pool import WorkerPool, WorkerSpec
 from .models import (
     CHECKPOINTS,
     RunOptions,
     TrainError,
+    check_numbers,
     check_package,
     extra_missing,
     is_main_process,
@@ -41,7 +43,7 @@ from .models import (
 from .reward_cache import RewardCache, maker
 from .rewards import Outcome, Part, Variant, needs_image, next_prompt, pays_without_score, read_response, reward
 from .rollouts import Rollouts, SharedRollouts, Tally, build_generator, trial_of
-from .rows import dataset, states
+from .rows import dataset, plain_rows, states
 
 START, REWARDS = "start", "rewards"
 
@@ -87,10 +89,21 @@ class GrpoOptions(RunOptions):
     generator: GeneratorChoice = field(kw_only=True)
 
     def __post_init__(self) -> None:
+        super().__post_init__()
+        check_numbers(
+            self,
+            kl=(0, 1e3),
+            clip_low=(0, 1e3),
+            clip_high=(0, 1e3),
+            clip_dual=(0, 1e3),
+            temperature=(0.01, 100),
+            max_tokens=(1, 1e6),
+            timeout=(0.001, 1e9),
+        )
         if self.group < 2:
             raise ConfigError(f"group is {self.group}; advantages need at least 2 responses to a state.")
-        if self.workers < 1 or self.timeout <= 0:
-            raise ConfigError(f"workers is {self.workers} and timeout {self.timeout}; both must be more than 0.")
+        if self.workers < 1:
+            raise ConfigError(f"workers is {self.workers}; it must be more than 0.")
         if not 0 < self.vllm_memory < 1:
             raise ConfigError(f"vllm-memory is {self.vllm_memory}; it must be a share between 0 and 1.")
         if self.vllm_context and self.vllm_context <= self.max_tokens:
@@ -226,6 +239,14 @@ def train_critic(options: GrpoOptions, load_scorer: Callable[[], Scorer], log: C
     return folder
 
 
+def too_few(states: int, in_a_step: int) -> str:
+    """What is said where a pass over the states makes no step. in_a_step: states."""
+    return (
+        f"There are {states} states, and one step takes {in_a_step} (batch x accumulate x devices / group). Give a "
+        "lower --accumulate, or more states."
+    )
+
+
 def _train(
     options: GrpoOptions,
     arguments: Any,
@@ -233,9 +254,16 @@ def _train(
     prompts: Path | None,
     rollouts: Rollouts | SharedRollouts,
 ) -> tuple[Path, Any]:
-    """The folder of the result, and the trainer."""
+    """The folder of the result, and the trainer.
+
+    Raises:
+        TrainError: the states are too few for one step.
+    """
     from trl import GRPOTrainer
 
+    in_a_step = options.batch * options.accumulate * arguments.world_size // options.group
+    if len(rows) < in_a_step:
+        raise TrainError(too_few(len(rows), in_a_step))
     model, processor = load_model(options.base, arguments)
     if options.kl and base_of(options.base.model) != options.base.model:
         # To measure the divergence, the trainer loads the start a second time, whole, from where its config says.
@@ -247,7 +275,7 @@ def _train(
             model=model,
             reward_funcs=CriticReward(rollouts, options.variant, options.without),
             args=arguments,
-            train_dataset=dataset(rows),
+            train_dataset=dataset(plain_rows(rows, special_marks(processor.tokenizer))),
             processing_class=processor,
             peft_config=lora(options.base),
         )
@@ -285,7 +313,7 @@ def _rollouts(
         options.workers,
         options.timeout,
         pool,
-        cache=RewardCache(folder, maker(options.generator, scorer.name), options.generator_seed),
+        cache=RewardCache(folder, maker(options.generator, scorer_identity(scorer)), options.generator_seed),
     )
     return (SharedRollouts(own) if shared else own), own
 

@@ -82,10 +82,12 @@ class Shape:
 
 @dataclass(frozen=True)
 class Asked:
-    """What a training does. rows: at a time, on a GPU; written: of these, rows that are written at once where vLLM does
-    not write. reply: tokens of the longest reply. all_logits: whether words are computed for the question too (TRL's
-    SFTTrainer does, its GRPOTrainer does not). vllm_memory: 0 without vLLM beside the training. beside_gb: what
-    another program takes.
+    """What a training does.
+
+    rows: at a time, on a GPU; written: of these, rows that are written at once where vLLM does not write. reply: tokens
+    of the longest reply. all_logits: whether words are computed for the question too (TRL's SFTTrainer does, its
+    GRPOTrainer does not). in_float32: whether frozen weights are. vllm_memory: 0 without vLLM beside the training.
+    beside_gb: what another program takes.
     """
 
     rows: int
@@ -101,6 +103,7 @@ class Asked:
     vllm_context: int = 0
     vllm_tensor_parallel: int = 1
     beside_gb: float = 0.0
+    in_float32: bool = False
 
     @property
     def question(self) -> int:
@@ -150,7 +153,8 @@ def layout(shape: Shape, asked: Asked, gpus: int, gpu_gb: float) -> Layout:
         part("weights in 4 bits", packed, f"{shape.linear / 1e9:.1f} B x {BYTES_IN_4_BITS} bytes")
         part("other weights", 2 * rest, f"{rest / 1e9:.1f} B x 2 bytes (words, head, vision)")
     else:
-        part("weights", 2 * count / gpus, f"{billions} x 2 bytes{shared}")
+        each = 4 if asked.in_float32 and asked.lora_rank else 2
+        part("weights", each * count / gpus, f"{billions} x {each} bytes{shared}")
     if asked.lora_rank:
         adapter = shape.adapted * asked.lora_rank
         part("adapter", 16 * adapter, f"{adapter / 1e6:.0f} M x 16 bytes (itself, gradient, Adam)")
@@ -195,6 +199,11 @@ def _problems(shape: Shape, asked: Asked, made: Layout) -> list[str]:
         helps += "" if asked.checkpointing else ", --gradient-checkpointing"
         problems.append(
             f"{made.total:.0f} GB on a GPU of {made.gpu_gb:g}; most of it {what} ({size:.1f} GB). What helps: {helps}."
+        )
+    if asked.vllm_memory and made.gpus % asked.vllm_tensor_parallel:
+        problems.append(
+            f"--vllm-tensor-parallel is {asked.vllm_tensor_parallel}, which does not divide {made.gpus} GPU"
+            f"{'s' * (made.gpus > 1)}."
         )
     if asked.vllm_memory:
         room = asked.vllm_memory * made.gpu_gb - 2 * shape.parameters / GB / asked.vllm_tensor_parallel - OVERHEAD

@@ -14,6 +14,7 @@ from ...agents.adapter_folder import base_of, load_weights
 from ...agents.transformers_agent import check_folder
 from ...errors import ConfigError, InterleaveError
 from ...files import write_atomically
+from ...roles.prompt_files import check_prompt_folder
 
 Precision = Literal["auto", "bf16", "fp32"]
 LINEAR = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
@@ -67,6 +68,23 @@ def check_package(package: Literal["deepspeed", "vllm", "bitsandbytes"], asked: 
     )
 
 
+LEAST_PIXELS = 16 * 16
+"""Of a picture: the tiny critic's own size of a patch."""
+
+
+def check_numbers(options: Any, **limits: tuple[float, float]) -> None:
+    """limits: the least and the most of each number, both allowed.
+
+    Raises:
+        ConfigError: one lies outside, or is no number.
+    """
+    for name, (low, high) in limits.items():
+        value = getattr(options, name)
+        if not low <= value <= high:
+            most = f" and at most {high:g}" if high < 1e6 else ""
+            raise ConfigError(f"{name.replace('_', '-')} is {value}; it must be at least {low:g}{most}.")
+
+
 @dataclass(frozen=True)
 class ModelOptions:
     """model: a Qwen3-VL folder. lora_rank: 0 trains the weights themselves, else an adapter of that rank.
@@ -93,6 +111,9 @@ class ModelOptions:
             raise ConfigError(
                 "Weights in 4 bits cannot learn; only an adapter on them can: give --lora-rank, such as 32."
             )
+        check_numbers(
+            self, lora_alpha=(0, 1e6), lora_dropout=(0, 0.99), max_pixels=(LEAST_PIXELS, 2**31), lora_rank=(-1, 1e9)
+        )
         if not 0 <= self.lora_rank <= 1024:
             raise ConfigError(f"lora_rank is {self.lora_rank}; it must be between 0 (no adapter) and 1024.")
         if self.start_adapter is not None and not self.lora_rank:
@@ -124,6 +145,22 @@ class RunOptions:
     resume: bool = False
     report_to: tuple[str, ...] = ()
 
+    def __post_init__(self) -> None:
+        check_numbers(
+            self,
+            epochs=(1e-9, 1e9),
+            steps=(0, 1e12),
+            batch=(1, 1e9),
+            accumulate=(1, 1e9),
+            learning_rate=(0, 1e3),
+            weight_decay=(0, 1e3),
+            save_every=(1, 1e12),
+            log_every=(1, 1e12),
+            seed=(0, 2**32 - 1),
+        )
+        if self.prompts is not None:
+            check_prompt_folder(self.prompts)
+
     def check_packages(self) -> None:
         """Raises TrainError if a package is missing that the options need, before anything is loaded."""
         if self.deepspeed is not None:
@@ -134,8 +171,22 @@ class RunOptions:
             check_package("bitsandbytes", f"--quantize {self.base.quantize}")
 
     def arguments(self) -> dict[str, Any]:
-        """For transformers' TrainingArguments, which TRL's configurations are."""
+        """For transformers' TrainingArguments, which TRL's configurations are.
+
+        Raises:
+            ConfigError: there is no such schedule, or no such place to report to.
+        """
         import torch
+        from transformers import SchedulerType
+        from transformers.integrations import get_available_reporting_integrations
+
+        schedules = [kind.value for kind in SchedulerType]
+        if self.schedule not in schedules:
+            raise ConfigError(f"schedule is {self.schedule!r}; it must be one of {', '.join(schedules)}.")
+        places = ["none", "all", *get_available_reporting_integrations()]
+        for place in self.report_to:
+            if place not in places:
+                raise ConfigError(f"report-to is {place!r}; what is installed here is {', '.join(places)}.")
 
         return {
             "output_dir": str(self.out / CHECKPOINTS),
@@ -380,8 +431,14 @@ def run(trainer: Any, checkpoints: Path, resume: bool) -> None:
     last = last_whole(checkpoints)
     if last is not None and not resume:
         raise TrainError(f"{checkpoints} holds a training. Give --resume to go on with it, or another folder.")
+    from safetensors import SafetensorError
+
     try:
         trainer.train(resume_from_checkpoint=last)
+    except SafetensorError as error:
+        raise TrainError(
+            f"{last} is damaged ({error}). Delete that folder; --resume then goes on from the one before it."
+        ) from error
     except (OSError, RuntimeError) as error:
         if _is_memory(error):
             raise TrainError(
@@ -396,9 +453,17 @@ def run(trainer: Any, checkpoints: Path, resume: bool) -> None:
 def last_whole(checkpoints: Path) -> str | None:
     """The newest checkpoint that was written to its end. The trainer writes its state last, so a checkpoint that a kill
     or a full disk cut off has none."""
-    whole = [p.parent for p in checkpoints.glob("checkpoint-*/trainer_state.json") if p.stat().st_size]
+    whole = [p.parent for p in checkpoints.glob("checkpoint-*/trainer_state.json") if _is_whole(p)]
     numbered = {int(p.name.rpartition("-")[2]): p for p in whole if p.name.rpartition("-")[2].isdigit()}
     return str(numbered[max(numbered)]) if numbered else None
+
+
+def _is_whole(state: Path) -> bool:
+    """Whether a checkpoint's state is JSON. The trainer writes it last."""
+    try:
+        return isinstance(json.loads(state.read_bytes()), dict)
+    except (OSError, ValueError, RecursionError):
+        return False
 
 
 def _is_memory(error: Exception) -> bool:

@@ -41,7 +41,7 @@ class RewardCache:
         try:
             kept = json.loads(self._path(state, prompt).read_bytes())
             return Score(float(kept["semantics"]), float(kept["quality"]))
-        except (OSError, ValueError, KeyError, TypeError):  # not there, or cut off by a full disk
+        except Exception:  # not there, cut off by a full disk, or anything else
             return None
 
     def put(self, state: Sequence[object], prompt: str, score: Score) -> None:

@@ -115,7 +115,7 @@ def read_as_released(raw: str) -> Response:
     return Response(
         in_order and _has_keys(answer),
         bool(verdict) if isinstance(verdict, (bool, int)) and verdict in (0, 1) else None,
-        prompt[:MAX_PROMPT].strip() if isinstance(prompt, str) else "",
+        prompt[:MAX_PROMPT].encode("utf-8", "replace").decode().strip() if isinstance(prompt, str) else "",
     )
 
 

@@ -195,7 +195,7 @@ class Rollouts:
         if getattr(generator, "batches", False):
             try:
                 return list(generator.generate_all(requests))  # type: ignore[attr-defined]
-            except (InterleaveError, RuntimeError, ValueError):
+            except Exception:
                 pass  # one of them is at fault: find out which, one by one
         return self._together(generator.generate, requests)
 
@@ -232,8 +232,8 @@ class SharedRollouts:
         if self.rollouts is not None:
             try:
                 message[0] = self.rollouts.score([t for of_process in all_trials for t in of_process])
-            except TrainError as error:
-                message[1] = str(error)
+            except Exception as error:  # the others wait for a word
+                message[1] = str(error) or type(error).__name__
         scores, problem = broadcast_object_list(message)
         if problem:
             raise TrainError(problem)

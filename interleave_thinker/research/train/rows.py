@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import re
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -12,11 +13,13 @@ from typing import Any
 from PIL import Image
 
 from ...agents.base import chat_content
+from ...agents.transformers_agent import without_marks
 from ...files import write_atomically
 from ...roles.critic import critic_turn, white_canvas
 from ...roles.prompt_files import is_filled, load_prompt
 from .models import TrainError
 
+_HALF = re.compile(r"\\u[dD][89a-fA-F]")
 WHITE = "data/interleave/white.png"
 """Ending of the path that stands for the white canvas (`data export`; paper's code)."""
 
@@ -36,6 +39,8 @@ def read_rows(path: Path, problem: Callable[[Any], str]) -> Iterator[tuple[int, 
             continue
         try:
             row = json.loads(line)
+            if _HALF.search(line):  # half a character, which no tokenizer takes
+                row = json.loads(json.dumps(row, ensure_ascii=False).encode("utf-8", "replace"))
         except (ValueError, RecursionError) as error:
             raise TrainError(f"{path}, line {number} is not valid JSON: {error}.") from None
         wrong = problem(row)
@@ -120,7 +125,7 @@ def states(path: Path, prompts: Path | None) -> tuple[list[dict[str, Any]], Coun
             "used": row["rewritten_prompt"] or row["origin_prompt"],
             "before": None if drawn else str(start),
             "after": str(after.resolve()),
-            **row["evaluation"],
+            **{name: row["evaluation"][name] for name in ("semantics", "quality", "success")},
         }
         content, images = chat_content(turn)
         rows.append(
@@ -142,9 +147,24 @@ def unreadable(path: Path) -> str:
             image.load()
     except FileNotFoundError:
         return "a picture is missing"
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError):
+    except Exception:  # whatever a decoder makes of a broken file
         return "a picture cannot be read"
     return ""
+
+
+def plain_rows(rows: Sequence[Mapping[str, Any]], marks: re.Pattern[str] | None) -> list[dict[str, Any]]:
+    """The rows without marks of the chat form in their texts (`without_marks`): a mark is no picture and ends no turn.
+
+    As an agent is asked. marks: of the model that learns.
+    """
+
+    def plain(part: Mapping[str, Any]) -> dict[str, Any]:
+        return {n: without_marks(v, marks) if n == "text" and isinstance(v, str) else v for n, v in part.items()}
+
+    def turns(messages: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+        return [{**turn, "content": [plain(part) for part in turn["content"]]} for turn in messages]
+
+    return [{**row, **{name: turns(row[name]) for name in ("prompt", "completion") if name in row}} for row in rows]
 
 
 def dataset(rows: list[dict[str, Any]]) -> Any:
@@ -163,18 +183,32 @@ def _white(folder: Path, size: tuple[int, int]) -> Path:
     return path.resolve()
 
 
+ROLES = {"system", "user", "assistant"}
+
+
 def sft_problem(row: Any) -> str:
     if not isinstance(row, Mapping) or set(row) != {"prompt", "completion", "images"}:
         return "a row has the keys prompt, completion and images; `data export --format trl` writes such."
+    if not isinstance(row["images"], list) or not all(isinstance(name, str) for name in row["images"]):
+        return f"images is {row['images']!r:.60}; it must be a list of paths."
     try:
-        content = [part for message in row["prompt"] for part in message["content"]]
-        marks = sum(part["type"] == "image" for part in content)
-        reply = "".join(part["text"] for message in row["completion"] for part in message["content"])
-    except (TypeError, KeyError):
+        asked = [(part["type"], part.get("text")) for turn in row["prompt"] for part in turn["content"]]
+        answered = [(part["type"], part["text"]) for turn in row["completion"] for part in turn["content"]]
+        reply = "".join(text for _, text in answered)
+        roles = {turn["role"] for turn in row["prompt"]}
+        last = [turn["role"] for turn in row["completion"]]
+    except (TypeError, KeyError, AttributeError):
         return "prompt and completion must be lists of {role, content: [{type, text}]}."
+    marks = sum(kind == "image" for kind, _ in asked)
     if marks != len(row["images"]):
         return f"{marks} image parts and {len(row['images'])} images."
-    return "" if reply.strip() else "the completion is empty."
+    if not reply.strip():
+        return "the completion is empty."
+    if not roles <= ROLES or any(kind != "image" and (kind != "text" or not isinstance(t, str)) for kind, t in asked):
+        return "a prompt has the roles system, user and assistant, and parts of the types text and image."
+    if last != ["assistant"] or any(kind != "text" for kind, _ in answered):
+        return "a completion is one message of the assistant, of text alone."
+    return ""
 
 
 def state_problem(row: Any) -> str:

@@ -10,10 +10,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from ...agents.transformers_agent import special_marks
 from .batch_order import order_rows
 from .models import (
     CHECKPOINTS,
     RunOptions,
+    check_numbers,
     extra_missing,
     learn_in_float32,
     load_model,
@@ -23,7 +25,10 @@ from .models import (
     save_result,
     start_from_file,
 )
-from .rows import check_questions, dataset, sft_rows
+from .rows import check_questions, dataset, plain_rows, sft_rows
+
+LEAST_LENGTH = 64
+"""Tokens of a row: pictures are cut off with the text."""
 
 
 @dataclass(frozen=True)
@@ -38,6 +43,10 @@ class SftOptions(RunOptions):
     save_every: int = 500
     warmup: float = 0.1
     max_length: int = 16384
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_numbers(self, warmup=(0, 1e12), max_length=(LEAST_LENGTH, 1e9))
 
 
 def trainer_arguments(options: SftOptions) -> Any:
@@ -95,7 +104,7 @@ def fine_tune(options: SftOptions, log: Callable[[str], None] = print) -> Path:
     trainer = Trainer(
         model=model,
         args=arguments,
-        train_dataset=dataset(rows).select(order),
+        train_dataset=dataset(plain_rows(rows, special_marks(processor.tokenizer))).select(order),
         processing_class=processor,
         peft_config=lora(options.base),
     )
