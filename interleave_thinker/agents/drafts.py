@@ -1,6 +1,6 @@
 """Draft tokens for speculative decoding, from texts that a reply may repeat.
 
-A wrong draft costs time and changes no token.
+A wrong draft costs time and changes no token (`decoding.decode` reads near ties again, singly).
 """
 
 from __future__ import annotations

@@ -241,6 +241,11 @@ class TestScores:
             log = AnswerFile(tmp_path / "s")
             score_all(self.records(folder), folder, AgentScorer(judge), LabelOptions(), log)
         assert judge.asked <= 6
+        other = Judge(GOOD)
+        other.state = "files of another time"
+        score_all(self.records(folder), folder, AgentScorer(other), LabelOptions(), AnswerFile(tmp_path / "s"))
+        assert other.asked == judge.asked
+        log = AnswerFile(tmp_path / "s")
         with (tmp_path / "s").open("ab") as file:
             file.write(b'\n{"key": "x", "seman')  # killed while writing
         assert len(AnswerFile(tmp_path / "s").known) == len(log.known)
@@ -353,10 +358,13 @@ class TestAgreement:
 
         first, again, other = Judge(self.ACCEPTS), Judge(self.ACCEPTS), Judge(self.ACCEPTS)
         other.name = "another"
+        retrained = Judge(self.ACCEPTS)
+        retrained.state = "files of another time"
         figures = asked(first)
         assert asked(again) == figures and again.asked == 0
         assert first.asked == len({(r.before, r.after, r.prompt, r.used) for r in records}) > 1
         assert asked(other) == figures and other.asked == first.asked
+        assert asked(retrained) == figures and retrained.asked == first.asked, "all results are folders called `model`"
         assert asked(again, max_tokens=8) == figures and again.asked == first.asked
 
     def test_one_that_was_stopped_goes_on_where_it_was(self, folder, tmp_path):

@@ -77,9 +77,9 @@ def test_the_dry_runs_say_what_the_page_says(tmp_path: Path, monkeypatch: pytest
 
     servers = [word for port in range(8) for word in ("--server", f"http://127.0.0.1:{8188 + port}")]
     said = run_chain([[*eight, *servers, "--ray", "--train-gpus", "8", "--gpu-gb", "80"]], capsys)
-    assert f"| {' h | '.join(hours(said))} h | 90 |" in page and "812 steps on 8 devices" in said
+    assert f"| {' h | '.join(hours(said))} h | 94 |" in page and "812 steps on 8 devices" in said
     said = run_chain([[*eight, *servers[:4], "--ray", "--train-gpus", "6", "--gpu-gb", "80"]], capsys)
-    assert f"| {' h | '.join(hours(said))} h | 298 |" in page
+    assert f"| {' h | '.join(hours(said))} h | 302 |" in page
     for words, total in ((sft, "32"), (small_sft, "16")):
         said = run_chain([words], capsys)
         assert "Fits." in said and f"{total} GB | yes |" in page

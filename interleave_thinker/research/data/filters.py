@@ -15,6 +15,7 @@ import random
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import count
 from statistics import pvariance
 from typing import Literal
 
@@ -164,10 +165,11 @@ def _balanced(
     allowed = round(len(fewer) * ratio)
     if not ratio or len(more) <= allowed:
         return records
-    left_out = {id(r) for r in rng.sample(more, len(more) - allowed)}  # ids of records may be there twice
+    left_out = set(rng.sample(range(len(more)), len(more) - allowed))  # by place: a record may be there twice
     kind = "successes" if more[0].success else "failures"
     drops.drop(f"too many {kind} for {part}", len(left_out))
-    return [r for r in records if id(r) not in left_out]
+    place = count()
+    return [r for r in records if r.success is not more[0].success or next(place) not in left_out]
 
 
 def _scores(attempts: Sequence[CriticRecord]) -> list[float]:

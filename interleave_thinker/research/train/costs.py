@@ -46,7 +46,8 @@ def costs(shape: Shape, work: Work) -> list[str]:
     responses = work.responses
     rate = WRITTEN["vllm" if work.vllm else ""]
     flops = FLOPS_SMALL if work.small_gpus else FLOPS
-    passes = 6 + 2 * work.checkpointing + 2 * work.reference
+    # TRL weighs what vLLM wrote by how likely the model itself finds it, which is one pass forward.
+    passes = 6 + 2 * work.checkpointing + 2 * work.reference + 2 * work.vllm
     tokens = responses * (work.question + REPLY)
     billions = shape.parameters / 1e9
     hours = {
