@@ -209,10 +209,16 @@ class TransformersAgent:
             content, seen = chat_content(parts)
             images += [shrink(image.convert("RGB"), sampling.max_pixels) for image in seen]
             turns.append({"role": message.role, "content": content})
+        if not turns:
+            raise AgentError(f"{self.name} was asked nothing.")
         text = _chat_text(self.processor, turns)
         thought = _OPENED.search(text) or _CLOSED.search(text)
-        with self._patches.used_by(self.processor) if can_decode(self.model) else nullcontext():
-            inputs = self.processor(text=[text], images=images or None, return_tensors="pt")
+        try:
+            with self._patches.used_by(self.processor) if can_decode(self.model) else nullcontext():
+                inputs = self.processor(text=[text], images=images or None, return_tensors="pt")
+        except ValueError as error:  # of a picture that is a line, for one
+            sizes = ", ".join(f"{image.width}x{image.height}" for image in images) or "no picture"
+            raise AgentError(f"{self.name} cannot read this question ({sizes}): {_short(error)}") from error
         return inputs, thought.group() if thought else ""
 
 

@@ -310,6 +310,15 @@ class TestFiles:
         assert main(["data", "planner", str(tmp_path)]) == 1
         assert "line 1: its plan" in capsys.readouterr().err
 
+    @pytest.mark.parametrize("step", [{"step_number": 1}, {"step_number": 1, "prompt": "x"}])
+    def test_a_plan_may_lack_what_it_does_not_say(self, tmp_path, step):
+        plan = {"id": "r", "request": "q", "images": [], "plan": {"execution_plan": [step]}}
+        lines = [{**plan, "pictures": [""]}, {**plan, "id": "s", "pictures": []}, {**plan, "id": "t"}]
+        (tmp_path / "planner.jsonl").write_text("\n".join(map(json.dumps, lines)))
+        write_records(tmp_path / "critic.jsonl", [record()])
+        assert main(["data", "export", str(tmp_path), "--format", "easy", "--format", "hard"]) == 0
+        assert main(["data", "planner", str(tmp_path), "--cuts", "-1"]) == 1
+
     @pytest.mark.parametrize("text", ["[]", "{", "[" * 100_000])
     def test_a_broken_list_of_datasets_is_named(self, tmp_path, text, capsys):
         write_records(tmp_path / "sft.jsonl", [record()])

@@ -311,3 +311,10 @@ def test_marks_of_the_chat_form_in_a_text_stay_text(critic, mark):
     for name in ("<|image_pad|>", "<|im_end|>", "<|im_start|>", "<|vision_start|>"):
         token = critic.processor.tokenizer.convert_tokens_to_ids(name)
         assert (inputs["input_ids"] == token).sum() == (plain["input_ids"] == token).sum()
+
+
+def test_a_question_that_the_processor_refuses_is_one_line(critic):
+    with pytest.raises(AgentError, match=r"cannot read this question \(1x400\)"):
+        critic.complete(asked(Image.new("RGB", (1, 400)), "what is it?"), Sampling(4))
+    with pytest.raises(AgentError, match="was asked nothing"):
+        critic.complete([], Sampling(4))

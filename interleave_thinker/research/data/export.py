@@ -25,6 +25,7 @@ from typing import Any, Literal
 
 from ...agents.base import chat_content
 from ...contract import MAX_STEPS
+from ...loop.plan import Plan
 from ...roles.critic import critic_turn, white_canvas
 from ...roles.planner import planner_turn
 from .records import CriticRecord, DataError, Drops, PlannerRecord, open_image
@@ -131,7 +132,10 @@ def sequences(
     drops = Drops()
     rows = []
     for plan in plans:
-        steps = plan.plan["execution_plan"]
+        steps = [step.to_dict() for step in Plan.from_dict(plan.plan).steps]  # with keys that the record left out
+        if len(plan.pictures) != len(steps):
+            drops.drop("its pictures are not one for each step")
+            continue
         tried = [_towards(by_run[plan.id, n], plan.pictures[n - 1]) for n in range(1, len(steps) + 1)]
         drawn = [(s, t) for s, t in zip(steps, tried, strict=True) if s["prompt"] is not None]
         if any(not t or not t[-1].success for _, t in drawn):

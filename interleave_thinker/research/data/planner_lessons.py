@@ -31,6 +31,10 @@ class PlannerOptions:
     cuts: int = 1
     seed: int = 0
 
+    def __post_init__(self) -> None:
+        if self.cuts < 0:
+            raise DataError(f"cuts is {self.cuts}; it must be 0 or more.")
+
 
 def planner_records(records: Sequence[PlannerRecord], options: PlannerOptions) -> tuple[list[PlannerRecord], Drops]:
     """Whole and cut plans; a plan of one step, or whose pictures are missing up to the cut, cannot be cut."""
