@@ -145,8 +145,8 @@ class TransformersAgent:
 
     @cached_property
     def _known_texts(self) -> KnownTexts:
-        words = self.processor.tokenizer
-        return KnownTexts(lambda text: words(without_marks(text, self._marks), add_special_tokens=False)["input_ids"])
+        words, marks = self.processor.tokenizer, self._marks  # not self: an agent that is not used any more is freed
+        return KnownTexts(lambda text: words(without_marks(text, marks), add_special_tokens=False)["input_ids"])
 
     def _text(self, ids: Sequence[int]) -> str:
         decoded: str = self.processor.tokenizer.decode(list(ids), skip_special_tokens=False)

@@ -298,6 +298,7 @@ CHECKS: dict[str, Callable[[Path, Any], None]] = {
 }
 
 
+@pytest.mark.slow
 def test_comm_tasks_1_and_2_have_outputs_and_scores(tmp_path: Path, run: Path, judge_server: Any) -> None:
     data = [*comm_data(tmp_path)[:2], "--tasks", "1,2"]
     main(["bench", "comm", "generate", *data, "--out", str(run), *TINY, "--yes"])
@@ -308,6 +309,7 @@ def test_comm_tasks_1_and_2_have_outputs_and_scores(tmp_path: Path, run: Path, j
         assert scored == {item for item in made if item.endswith(task)} != set()
 
 
+@pytest.mark.slow
 def test_the_tiny_world_ranks_the_systems(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """The chain of acceptance: raw, planner only, planner and critic with each T_max, paired intervals."""
     runs = []

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
 import torch
 from inside import run_inside
 from transformers import Qwen3VLForConditionalGeneration
@@ -11,6 +12,7 @@ from transformers import Qwen3VLForConditionalGeneration
 from interleave_thinker.cli import main
 
 
+@pytest.mark.slow
 def test_extracted_and_exported_pairs_make_the_base_write_as_the_tuned_model(tmp_path: Path) -> None:
     """8B's names in shards. The tuned model differs by linear layers, vision tower and head among them, and by norm
     scales that these take up; so base and pairs are the tuned model. Another differs by its word embeddings too."""

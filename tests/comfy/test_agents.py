@@ -111,7 +111,7 @@ def test_a_clip_is_refused_by_what_it_lacks(wrappers):
         assert "Load CLIP of its own" in wrappers[kind]
 
 
-@pytest.mark.parametrize("kind", [pytest.param("qwen35", marks=pytest.mark.slow), "gemma4"])
+@pytest.mark.parametrize("kind", [pytest.param(kind, marks=pytest.mark.slow) for kind in ("qwen35", "gemma4")])
 def test_other_vlms_of_comfyui_write_what_transformers_writes(kind, tmp_path):
     """Greedy, with streaming, without a trace in what the CLIP encodes; text, one image, two of different sizes.
 

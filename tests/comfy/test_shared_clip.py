@@ -84,6 +84,7 @@ def adapted(tmp_path_factory: pytest.TempPathFactory) -> Callable[[Agents], Stor
     return run
 
 
+@pytest.mark.slow
 def test_planner_and_critic_are_two_adapters_of_the_clip_that_encodes(adapted: Callable[[Agents], StoryRun]) -> None:
     """The base alone can do nothing; its conditioning is bit-equal with and without them, and it is loaded once."""
     run, alone = adapted("adapted"), adapted("none")

@@ -41,6 +41,7 @@ def attempts(out: Path) -> dict[str, list[tuple[int, int, str, str]]]:
     }
 
 
+@pytest.mark.slow
 def test_a_server_that_is_killed_in_mid_run_loses_no_trajectory(
     tmp_path: Path, choice: GeneratorChoice, new_comfy
 ) -> None:

@@ -204,8 +204,10 @@ def sft_problem(row: Any) -> str:
         return f"{marks} image parts and {len(row['images'])} images."
     if not reply.strip():
         return "the completion is empty."
-    if not roles <= ROLES or any(kind != "image" and (kind != "text" or not isinstance(t, str)) for kind, t in asked):
-        return "a prompt has the roles system, user and assistant, and parts of the types text and image."
+    if not roles <= ROLES:
+        return f"role is {next(iter(roles - ROLES))!r:.40}; it must be system, user or assistant."
+    if any(kind != "image" and (kind != "text" or not isinstance(text, str)) for kind, text in asked):
+        return "the parts of a prompt are texts and images."
     if last != ["assistant"] or any(kind != "text" for kind, _ in answered):
         return "a completion is one message of the assistant, of text alone."
     return ""
