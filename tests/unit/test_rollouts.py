@@ -230,6 +230,12 @@ class TestRewardCache:
             maker(GeneratorChoice("comfyui", file), "other"),
         ]
         assert len({first, *others}) == 4
+        pipeline = tmp_path / "pipeline"
+        pipeline.mkdir()
+        (pipeline / "model_index.json").write_text("{}")
+        before = maker(GeneratorChoice(str(pipeline)), "judge")
+        (pipeline / "model_index.json").write_text("[]!")
+        assert maker(GeneratorChoice(str(pipeline)), "judge") != before
 
     def test_what_fails_is_not_kept(self, tmp_path, trial):
         rollouts = self.rollouts(tmp_path)

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 
-from ...files import write_atomically
+from ...files import files_state, write_atomically
 from ...resolve import GeneratorChoice
 from ...roles.scorer import Score
 
@@ -25,6 +25,8 @@ def maker(generator: GeneratorChoice, judge: str) -> str:
     files = [
         _digest(str(path), path.stat().st_mtime_ns) for path in (generator.workflow, generator.edit_workflow) if path
     ]
+    folder = Path(generator.spec)
+    files += [files_state(folder)] if folder.is_dir() else []
     return json.dumps([generator.spec, files, sorted(generator.workflow_inputs.items()), generator.dtype, judge])
 
 
