@@ -381,7 +381,7 @@ def _keep(options: argparse.Namespace, name: str) -> None:
         before = read_options(kept)
         for option in THE_SAME:
             was, now = before.get(option.replace("_", "-")), getattr(options, option, None)
-            if was is not None and now is not None and str(was) != str(now):
+            if was is not None and now is not None and Path(str(was)).name != Path(str(now)).name:  # of a path the name
                 raise ConfigError(
                     f"--{option.replace('_', '-')} is {now}, and the training in {options.out} was begun with {was}. "
                     "Go on with that, or train into another folder."
