@@ -123,9 +123,9 @@ class Agent(Protocol):
 
 
 def identity(agent: Agent) -> str:
-    """What tells two agents apart where answers are kept: the name, and of a model on this disk the state of its files.
+    """A key for answers that are kept: the agent's name, and the state of its files where it has any.
 
-    Results of all trainings are folders called `model`, and a folder may hold another model later.
+    The name is not enough. All trainings write a folder called `model`, and a folder may hold another model later.
     """
     state = getattr(agent, "state", "")
     return f"{agent.name} {state}" if isinstance(state, str) and state else agent.name

@@ -16,11 +16,10 @@ if TYPE_CHECKING:
     import torch
 
 NEAR, NEAR_IN_FLOAT32 = 4, 64
-"""Steps of the number format by which logits that are computed several at a time may differ. In half precision a
-matrix product adds up in float32 and rounds once; in float32 the order of its sums is all that differs, layer by layer:
-up to 20 steps were seen."""
+"""Steps of the number format by which logits may differ when several tokens are computed in one pass. In float32 the
+differences of all layers add up: up to 20 steps were seen."""
 LOOKED_AT = 32
-"""The likeliest tokens, of whose size the steps are."""
+"""How many of the likeliest tokens are looked at for the size of a step."""
 
 
 class Decoder(Protocol):
@@ -114,7 +113,7 @@ def decode(
 def _chosen(
     logits: torch.Tensor, sampling: Sampling, place: int, steering: FormSteering | None, doubt: float = 0.0
 ) -> tuple[int, bool]:
-    """`pick`, of what the steering leaves; in doubt also where the steering's own choice is."""
+    """The token that `pick` takes after steering, and whether the pick or the steering is in doubt."""
     if steering is None:
         return pick(logits, sampling, place, doubt)
     token, in_doubt = pick(steering.steered(logits), sampling, place, doubt)

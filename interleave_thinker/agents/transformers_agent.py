@@ -223,7 +223,7 @@ class TransformersAgent:
 
 
 def special_marks(tokenizer: Any) -> re.Pattern[str] | None:
-    """What finds the marks of a chat form in a text: `<|im_end|>`, `<|image_pad|>`. None where there are none."""
+    """A pattern of the tokenizer's special tokens, such as `<|im_end|>`; None where it has none."""
     marks = {str(mark) for mark in getattr(tokenizer, "added_tokens_decoder", {}).values() if mark.special}
     return re.compile("|".join(map(re.escape, sorted(marks, key=len, reverse=True)))) if marks else None
 

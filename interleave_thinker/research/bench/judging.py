@@ -64,7 +64,7 @@ class ReplyLog:
     def recall(
         self, item: str, criterion: str, fingerprint: str, parse: Callable[[str], T | None], retry_failed: bool
     ) -> tuple[T | None] | None:
-        """What a kept reply says, (None,) if it cannot be read; None where the judge has to be asked."""
+        """The kept reply as `parse` reads it, in a tuple; None where the judge has to be asked."""
         known = self.known.get((item, criterion, fingerprint))
         read = None if known is None else parse(str(known.get("raw", "")))
         return None if known is None or (read is None and retry_failed) else (read,)

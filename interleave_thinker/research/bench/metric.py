@@ -120,7 +120,7 @@ def why_none(metric: Metric) -> str:
     if figure(metric).value is not None:
         return ""
     if not metric.expected:
-        return "nothing was to be judged"
+        return "there is nothing to count"
     if not metric.values:
         return f"none of {metric.expected} could be judged"
     having = {metric.groups.get(i, "") for i in metric.values}
